@@ -1,0 +1,1 @@
+"""Environments and their reward functions; importing this package registers what it can with Gymnasium."""

@@ -1,0 +1,1 @@
+"""A Gymnasium agent that thinks before it acts."""

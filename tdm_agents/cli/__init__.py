@@ -1,0 +1,1 @@
+"""The command line: ``tdm`` and its sub-commands, one module each."""

@@ -1,0 +1,52 @@
+"""What a training step reads: windows of trajectories, one entry a decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``B`` windows of ``T`` decision steps of environments with the same ``(n, m)``.
+
+    Attributes:
+        observation: ``[B, T, n]`` float32; 0 where not ``valid``.
+        reward: ``[B, T]`` float32, the reward that arrived *with* each observation; NaN where unknown (the
+            first step of an episode) or not ``valid``.
+        action: ``[B, T, m]``, taken after each observation; 0 where not ``acted``.
+        alive: ``[B, T]`` bool; False at the observation in which the episode terminated.
+        valid: ``[B, T]`` bool; False on the padding to the right of a short episode.
+        acted: ``[B, T]`` bool; False where no action followed (the last step of an episode, padding).
+    """
+
+    observation: Tensor
+    reward: Tensor
+    action: Tensor
+    alive: Tensor
+    valid: Tensor
+    acted: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            self.observation.to(device),
+            self.reward.to(device),
+            self.action.to(device),
+            self.alive.to(device),
+            self.valid.to(device),
+            self.acted.to(device),
+        )
+
+
+class Trainable(Protocol):
+    """A world model that learns from batches (an ``nn.Module`` besides)."""
+
+    def loss(
+        self, batch: Batch, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar loss to minimise, and detached metrics by name (for example the NLL a token kind)."""
+        ...

@@ -1,0 +1,1 @@
+"""Evaluation: episodes on fixed seeds, statistics, reports, plots, video."""

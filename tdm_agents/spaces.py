@@ -1,0 +1,149 @@
+"""Gymnasium spaces and the flat vectors that models see.
+
+Observations become one float32 vector: leaves in the order in which Gymnasium's own ``flatten`` visits them
+(``Dict`` by its key order, ``Tuple`` by index, arrays in C order). Continuous actions are scaled from the
+``Box`` bounds to [-1, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class ObservationCodec:
+    """Observations of a space to and from flat float32 vectors.
+
+    Args:
+        space: A ``Box``, or a ``Dict`` or ``Tuple`` of such, nested as deep as you like.
+
+    Raises:
+        ValueError: For a space that cannot be planned over, with the reason and the remedy.
+
+    Attributes:
+        dim: ``n``, scalars of the flat vector.
+    """
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        _refuse_unplannable(space, "observation_space")
+        self.space = space
+        self.dim = int(spaces.flatdim(space))
+
+    def flatten(self, observation: Any) -> FloatArray:
+        """One observation to ``[n]`` float32.
+
+        Raises:
+            ValueError: If its structure, shape or a value (NaN, inf) is not of the space.
+        """
+        try:
+            flat = np.concatenate(_leaves(self.space, observation, "observation") or [np.zeros(0)])
+        except (TypeError, KeyError, IndexError) as error:
+            raise ValueError(f"observation {_short(observation)} is not of the space {self.space}") from error
+        flat = flat.astype(np.float32)
+        if not np.isfinite(flat).all():
+            bad = int(np.flatnonzero(~np.isfinite(flat))[0])
+            raise ValueError(
+                f"observation scalar {bad} is {flat[bad]}; a model cannot read NaN or inf: "
+                "check the environment's physics, or reset it"
+            )
+        return flat
+
+    def unflatten(self, flat: FloatArray) -> Any:
+        """``[n]`` back to an observation of the space."""
+        return spaces.unflatten(self.space, flat)
+
+
+class ActionCodec:
+    """Actions of a ``Box`` to and from [-1, 1].
+
+    Args:
+        space: A ``Box`` of any shape with finite bounds.
+
+    Raises:
+        ValueError: For a space that cannot be planned over, with the reason and the remedy.
+
+    Attributes:
+        dim: ``m``, scalars of an action.
+        low: ``[m]`` float64, the space's bounds.
+        high: ``[m]`` float64.
+    """
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        if not isinstance(space, spaces.Box):
+            raise ValueError(
+                f"action_space {space} cannot be planned over yet: expected a Box with finite bounds; "
+                "wrap the environment so that its actions are a Box"
+            )
+        self.low = space.low.astype(np.float64).ravel()
+        self.high = space.high.astype(np.float64).ravel()
+        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
+            raise ValueError(
+                f"action_space {space} has infinite bounds, so there is nothing to sample from; "
+                "bound it with gymnasium.wrappers.RescaleAction or ClipAction"
+            )
+        if not (self.low < self.high).all():
+            raise ValueError(f"action_space {space} has a component whose low is not below its high")
+        self.space = space
+        self.dim = int(self.low.size)
+        # middle + half * a, not low + half * (a + 1): exact where the bounds are [-1, 1]
+        self._middle = 0.5 * (self.high + self.low)
+        self._half = 0.5 * (self.high - self.low)
+
+    def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """``[..., m]`` in [-1, 1] to the space's units, shape and dtype, always inside the bounds."""
+        scaled = self._middle + self._half * np.asarray(action, np.float64)
+        shape = np.shape(action)[:-1] + self.space.shape
+        clipped = np.clip(scaled, self.low, self.high).reshape(shape).astype(self.space.dtype)
+        # float32 rounding of a float64 bound may step outside it; the space's own bounds win
+        return np.clip(clipped, self.space.low, self.space.high)
+
+    def encode(self, action: npt.NDArray[Any]) -> FloatArray:
+        """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1]."""
+        array = np.asarray(action, np.float64)
+        lead = array.shape[: array.ndim - len(self.space.shape)]
+        flat = array.reshape((*lead, self.dim))
+        scaled = (flat - self._middle) / self._half
+        return np.clip(scaled, -1.0, 1.0).astype(np.float32)
+
+
+def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
+    if isinstance(space, spaces.Dict):
+        for key, child in space.spaces.items():
+            _refuse_unplannable(child, f"{where}[{key!r}]")
+    elif isinstance(space, spaces.Tuple):
+        for index, child in enumerate(space.spaces):
+            _refuse_unplannable(child, f"{where}[{index}]")
+    elif not isinstance(space, spaces.Box):
+        raise ValueError(f"{where} {space} cannot be planned over yet: expected Box, or Dict or Tuple of Box")
+    elif space.dtype == np.uint8 and len(space.shape) >= 2:
+        raise ValueError(
+            f"{where} {space} looks like images, which scalar tokens cannot model; "
+            "give the agent the environment's state instead"
+        )
+
+
+def _leaves(space: spaces.Space[Any], value: Any, where: str) -> list[npt.NDArray[np.float64]]:
+    if isinstance(space, spaces.Dict):
+        missing = [k for k in space.spaces if k not in value]
+        if missing:
+            raise ValueError(f"{where} lacks the key {missing[0]!r}; expected {list(space.spaces)}")
+        return [leaf for k, s in space.spaces.items() for leaf in _leaves(s, value[k], f"{where}[{k!r}]")]
+    if isinstance(space, spaces.Tuple):
+        if len(value) != len(space.spaces):
+            raise ValueError(f"{where} has {len(value)} parts; expected {len(space.spaces)}")
+        pairs = enumerate(zip(space.spaces, value, strict=True))
+        return [leaf for i, (s, v) in pairs for leaf in _leaves(s, v, f"{where}[{i}]")]
+    array = np.asarray(value, np.float64)
+    if array.shape != space.shape:
+        raise ValueError(f"{where} has shape {array.shape}; the space says {space.shape}")
+    return [array.ravel()]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

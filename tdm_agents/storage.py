@@ -1,0 +1,92 @@
+"""Files that are whole or absent, and say so when they are not what they should be.
+
+Every write goes to a temporary file beside its target, is flushed to disk, then renamed over it. Weights are
+safetensors, settings JSON with a schema version; nothing is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, truncated, altered or of another schema."""
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically (temporary file, fsync, rename, fsync of the folder)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path, *, schema: int) -> dict[str, Any]:
+    """Read a JSON object whose ``"schema"`` is ``schema``.
+
+    Raises:
+        CheckpointError: If it is missing, not JSON, or of another schema; the message says what to do.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); restore it from where it came") from error
+    if not isinstance(value, dict) or value.get("schema") != schema:
+        got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        raise CheckpointError(f"{path} has schema {got!r}; this version of tdm-agents reads {schema}")
+    return value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write safetensors atomically; the sha256 of the file."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = safetensors.torch.save(contiguous)
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
+    """Read safetensors, checked against ``sha256`` where given.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated, or not the one that was written.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise CheckpointError(
+            f"{path} ({len(data)} bytes) has sha256 {found[:12]}..., its JSON says {sha256[:12]}...: "
+            "it is truncated or was altered; copy or train it again"
+        )
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a safetensors file ({error})") from error

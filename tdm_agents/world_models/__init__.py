@@ -1,0 +1,1 @@
+"""World models: the dynamics that planners imagine with."""
