@@ -20,6 +20,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 
 ActionKind = Literal["continuous", "discrete"]
 
@@ -187,21 +188,23 @@ class WorldModel(Protocol[S]):
 
 
 @runtime_checkable
-class HasRollout(Protocol[S]):
+class HasRollout(Protocol[S_contra]):
     """A model that imagines whole action sequences in one call."""
 
-    def rollout(self, state: S, actions: Tensor, *, generator: torch.Generator | None = None) -> Rollout:
+    def rollout(
+        self, state: S_contra, actions: Tensor, *, generator: torch.Generator | None = None
+    ) -> Rollout:
         """Equal to ``H`` calls of ``step``. ``actions`` is ``[N, H, m]``; consumes ``state``."""
         ...
 
 
 @runtime_checkable
-class HasProposal(Protocol[S]):
+class HasProposal(Protocol[S_contra]):
     """A model that knows what a good policy would do."""
 
     def propose(
         self,
-        state: S,
+        state: S_contra,
         count: int,
         *,
         generator: torch.Generator | None = None,
@@ -212,10 +215,10 @@ class HasProposal(Protocol[S]):
 
 
 @runtime_checkable
-class HasValue(Protocol[S]):
+class HasValue(Protocol[S_contra]):
     """A model that knows what a state is worth beyond the horizon."""
 
-    def value(self, state: S) -> Tensor:
+    def value(self, state: S_contra) -> Tensor:
         """``[N]``; does not consume ``state``."""
         ...
 

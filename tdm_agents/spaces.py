@@ -100,7 +100,8 @@ class ActionCodec:
         shape = np.shape(action)[:-1] + self.space.shape
         clipped = np.clip(scaled, self.low, self.high).reshape(shape).astype(self.space.dtype)
         # float32 rounding of a float64 bound may step outside it; the space's own bounds win
-        return np.clip(clipped, self.space.low, self.space.high)
+        bounded: npt.NDArray[Any] = np.clip(clipped, self.space.low, self.space.high)
+        return bounded
 
     def encode(self, action: npt.NDArray[Any]) -> FloatArray:
         """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1]."""
@@ -108,7 +109,8 @@ class ActionCodec:
         lead = array.shape[: array.ndim - len(self.space.shape)]
         flat = array.reshape((*lead, self.dim))
         scaled = (flat - self._middle) / self._half
-        return np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        encoded: FloatArray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        return encoded
 
 
 def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
