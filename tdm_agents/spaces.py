@@ -41,10 +41,10 @@ class ObservationCodec:
             ValueError: If its structure, shape or a value (NaN, inf) is not of the space.
         """
         try:
-            flat = np.concatenate(_leaves(self.space, observation, "observation") or [np.zeros(0)])
+            leaves = _leaves(self.space, observation, "observation")
         except (TypeError, KeyError, IndexError) as error:
             raise ValueError(f"observation {_short(observation)} is not of the space {self.space}") from error
-        flat = flat.astype(np.float32)
+        flat: FloatArray = np.concatenate(leaves, dtype=np.float32, casting="same_kind")
         if not np.isfinite(flat).all():
             bad = int(np.flatnonzero(~np.isfinite(flat))[0])
             raise ValueError(
