@@ -1,0 +1,291 @@
+"""The first baseline of the TDM paper: an MLP that predicts the change of the observation.
+
+``(o, a) -> (o' - o, r, alive)`` with normalised inputs and outputs, deterministic and memoryless: only the
+present observation of a history counts. Angles get no special treatment.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tdm_agents.data.batch import Batch
+from tdm_agents.protocols import History, ModelSpec, Rollout, Step, looped_rollout
+from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
+from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MLPConfig:
+    """Size of an :class:`MLPWorldModel`.
+
+    Attributes:
+        hidden: Width of the hidden layers.
+        layers: How many hidden layers.
+    """
+
+    hidden: int = 256
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"MLPConfig.{name} is {value}; expected at least 1")
+
+
+class MLPState:
+    """``N`` present observations ``[N, n]``, with one owner."""
+
+    __slots__ = ("_observation",)
+
+    def __init__(self, observation: Tensor) -> None:
+        self._observation: Tensor | None = observation
+
+    @property
+    def observation(self) -> Tensor:
+        """``[N, n]``.
+
+        Raises:
+            RuntimeError: If a step has consumed the state.
+        """
+        if self._observation is None:
+            raise RuntimeError(
+                "this state was consumed by step() or rollout(): take() its rows first to keep it"
+            )
+        return self._observation
+
+    def consume(self) -> Tensor:
+        """``[N, n]``; the state cannot be used any more."""
+        observation, self._observation = self.observation, None
+        return observation
+
+
+class Arrays(Protocol):
+    """The part of :class:`tdm_agents.data.trajectories.Trajectories` that the normaliser needs."""
+
+    @property
+    def observation(self) -> npt.NDArray[np.float32]:
+        """``[S, n]``."""
+        ...
+
+    @property
+    def reward(self) -> npt.NDArray[np.float32]:
+        """``[S]``, NaN where unknown."""
+        ...
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """``[E + 1]``, where episodes begin; the last is ``S``."""
+        ...
+
+
+class MLPWorldModel(nn.Module):
+    """A deterministic delta model behind the :class:`~tdm_agents.protocols.WorldModel` protocol.
+
+    Args:
+        spec: What it models. ``history_steps`` becomes 1; the device is where the module is moved to.
+        config: Its size.
+        seed: Of the initial weights (PyTorch's default distribution for linear layers).
+    """
+
+    def __init__(self, spec: ModelSpec, config: MLPConfig | None = None, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config if config is not None else MLPConfig()
+        self._spec = replace(spec, history_steps=1, dtype=torch.float32)
+        n = spec.observation_dim
+        widths = [n + (sum(spec.action_choices) or spec.action_dim)]
+        widths += [self.config.hidden] * self.config.layers
+        generator = torch.Generator().manual_seed(seed)
+        self.hidden = nn.ModuleList(_linear(i, o, generator) for i, o in itertools.pairwise(widths))
+        self.head = _linear(widths[-1], n + 2, generator)  # change of n scalars, reward, logit of alive
+        self.observation_mean: Tensor
+        self.observation_scale: Tensor
+        self.output_mean: Tensor
+        self.output_scale: Tensor
+        self.register_buffer("observation_mean", torch.zeros(n))
+        self.register_buffer("observation_scale", torch.ones(n))
+        self.register_buffer("output_mean", torch.zeros(n + 1))  # changes, reward
+        self.register_buffer("output_scale", torch.ones(n + 1))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Spaces, sizes, time step, and the device of the weights."""
+        return replace(self._spec, device=self.observation_mean.device)
+
+    def fit(self, trajectories: Arrays) -> None:
+        """Set the normalisation of inputs and outputs from data.
+
+        Raises:
+            ValueError: If the data hold no transition, or observations of another size.
+        """
+        observation = np.asarray(trajectories.observation, np.float64)  # [S, n]
+        if observation.ndim != 2 or observation.shape[1] != self._spec.observation_dim:
+            raise ValueError(
+                f"observations have shape {observation.shape}; "
+                f"the model expects [S, {self._spec.observation_dim}]"
+            )
+        follows = np.ones(len(observation), bool)  # whether a step is not the first of its episode
+        follows[np.asarray(trajectories.offsets[:-1])] = False
+        if not follows.any():
+            raise ValueError(
+                "the data hold no transition: every episode has one step; collect longer episodes"
+            )
+        now = np.flatnonzero(follows) - 1
+        change = observation[now + 1] - observation[now]
+        reward = np.asarray(trajectories.reward, np.float64)[now + 1]
+        reward = reward[np.isfinite(reward)]
+        self.observation_mean.copy_(torch.from_numpy(observation.mean(0)))
+        self.observation_scale.copy_(_scale(observation.std(0)))
+        self.output_mean[:-1].copy_(torch.from_numpy(change.mean(0)))
+        self.output_scale[:-1].copy_(_scale(change.std(0)))
+        if reward.size:
+            self.output_mean[-1] = float(reward.mean())
+            self.output_scale[-1] = _scale(reward.std(keepdims=True))[0]
+
+    def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised prediction of what follows.
+
+        Args:
+            observation: ``[..., n]``.
+            action: ``[..., m]``.
+
+        Returns:
+            The normalised changes and reward ``[..., n + 1]``, and the logit of alive ``[...]``.
+        """
+        x = torch.cat(
+            [(observation - self.observation_mean) / self.observation_scale, self._encode(action)], -1
+        )
+        for layer in self.hidden:
+            x = F.silu(layer(x))
+        outputs: Tensor = self.head(x)
+        return outputs[..., :-1], outputs[..., -1]
+
+    def _encode(self, action: Tensor) -> Tensor:
+        if self._spec.action_kind == "continuous":
+            return action  # in [-1, 1] already
+        columns = zip(action.unbind(-1), self._spec.action_choices, strict=True)
+        return torch.cat([F.one_hot(a, c).to(self._spec.dtype) for a, c in columns], -1)
+
+    def loss(
+        self, batch: Batch, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared error of the normalised changes and reward, plus cross-entropy of alive where episodes end.
+
+        Args:
+            batch: Windows of at least two steps.
+            generator: Not used: nothing here is random.
+
+        Raises:
+            ValueError: If the batch holds no transition.
+        """
+        real = batch.acted[:, :-1] & batch.valid[:, 1:]  # [B, T-1]
+        if not real.any():
+            raise ValueError("the batch holds no transition: windows need at least 2 steps")
+        now, after = batch.observation[:, :-1][real], batch.observation[:, 1:][real]  # [R, n]
+        reward, alive = batch.reward[:, 1:][real], batch.alive[:, 1:][real]  # [R]
+        # a NaN must not even enter a term that is masked later: 0 * NaN is NaN in the gradient
+        known = reward.isfinite()
+        reward = torch.where(known, reward, 0.0)
+        predicted, logit = self(now, batch.action[:, :-1][real])
+        target = (torch.cat([after - now, reward[:, None]], -1) - self.output_mean) / self.output_scale
+        error = (predicted.float() - target).square()
+        change_loss = error[:, :-1].mean()
+        reward_loss = (error[:, -1] * known).sum() / known.sum().clamp(min=1)
+        total = change_loss + reward_loss
+        metrics = {"observation": change_loss.detach(), "reward": reward_loss.detach()}
+        if self._spec.terminates:
+            alive_loss = F.binary_cross_entropy_with_logits(logit.float(), alive.float())
+            total, metrics["alive"] = total + alive_loss, alive_loss.detach()
+        return total, metrics
+
+    def start(self, history: History, *, horizon: int) -> MLPState:
+        """The present observations of ``B`` histories; ``horizon`` does not matter."""
+        return MLPState(history.observation[:, -1].to(self.observation_mean))
+
+    @torch.no_grad()
+    def step(
+        self, state: MLPState, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[MLPState, Step]:
+        """One transition of ``N`` rows; ``action`` is ``[N, m]``. Consumes ``state``, draws nothing."""
+        now = state.consume()
+        outputs, logit = self(now, action)
+        outputs = outputs * self.output_scale + self.output_mean  # [N, n+1]
+        after = now + outputs[:, :-1]
+        alive = logit > 0 if self._spec.terminates else torch.ones_like(logit, dtype=torch.bool)
+        return MLPState(after), Step(after, outputs[:, -1], alive)
+
+    def take(self, state: MLPState, rows: Tensor) -> MLPState:
+        """A new state of the rows (int64 ``[N']``)."""
+        return MLPState(state.observation[rows])
+
+    def rollout(
+        self, state: MLPState, actions: Tensor, *, generator: torch.Generator | None = None
+    ) -> Rollout:
+        """``H`` steps; ``actions`` is ``[N, H, m]``. Consumes ``state``."""
+        return looped_rollout(self, state, actions, generator=generator)
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``weights.safetensors``, then ``model.json``, which holds the hash of the weights."""
+        folder = Path(folder)
+        sha256 = write_tensors(folder / "weights.safetensors", self.state_dict())
+        write_json(
+            folder / "model.json",
+            {
+                "schema": SCHEMA,
+                "type": "mlp",
+                "config": asdict(self.config),
+                "spec": spec_to_json(self._spec),
+                "sha256": sha256,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
+        """The model that :meth:`save` wrote, on ``device``, ready to plan with.
+
+        Raises:
+            CheckpointError: If a file is missing, altered, of another type or does not fit its JSON.
+        """
+        folder = Path(folder)
+        value = read_json(folder / "model.json", schema=SCHEMA)
+        if value.get("type") != "mlp":
+            raise CheckpointError(f"{folder} holds a model of type {value.get('type')!r}; expected 'mlp'")
+        try:
+            config, spec, sha256 = MLPConfig(**value["config"]), value["spec"], value["sha256"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder / 'model.json'} was altered ({error}); save the model again"
+            ) from error
+        model = cls(spec_from_json(spec, device), config)
+        weights = read_tensors(folder / "weights.safetensors", sha256=sha256)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{folder}: weights.safetensors does not fit model.json: {error}"
+            ) from error
+        return model.to(device).eval()
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    # made on the meta device, the layer does not draw from the global random state
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    bound = inputs**-0.5
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
+def _scale(std: npt.NDArray[np.float64]) -> Tensor:
+    # a scalar that never changes in the data has nothing to normalise by
+    return torch.from_numpy(np.where(std > 1e-8, std, 1.0))
