@@ -1,0 +1,339 @@
+"""Numbers to tokens and back: the scheme of Gato and of TDM, and the presets of this package.
+
+A scalar becomes one of ``bins`` tokens; a token becomes the centre of its bin. Two scales exist:
+
+- *mu-law*, the papers' preset: ``sign(x) log(1 + mu |x|) / log(1 + mu M)``, clipped to [-1, 1], then uniform
+  bins (Gato, arXiv 2205.06175, appendix B; TDM, arXiv 2305.10912). It needs no data, so it fits any body.
+- *quantile*: uniform bins over the range that the data of each dimension cover, finer at equal size.
+
+The output bins of an observation scalar cover its next value (``absolute``) or its change (``change``).
+
+No function depends on data in its control flow, so all of them may be compiled or captured in a CUDA graph.
+Values clip into the range. NaN has no token except as a reward; refuse it before it comes here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+OBSERVATION_TAIL = 0.0005
+"""Share of observations left out at each end of a quantile range."""
+CHANGE_TAIL = 0.0002
+"""Share of changes left out at each end of their range."""
+QUANTILE_MARGIN = 0.10
+"""What a quantile range grows at each end, as a share of itself."""
+REWARD_MARGIN = 0.05
+"""What the rewards' min-max range grows at each end: a planner seeks the top, so nothing is cut off."""
+MIN_RANGE = 1e-6
+"""Shortest range of a dimension, in its own units: what a constant zero gets."""
+MIN_WIDTH_ULPS = 8.0
+"""Least bin width in float32 spacings of the range's largest value, so that bin centres stay distinct."""
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How numbers become tokens. The paper's scheme is ``observation="mu_law", target="absolute"``.
+
+    Attributes:
+        observation: Bins of observation scalars as inputs, and of rewards.
+        target: What the output bins of an observation scalar cover: its next value, or its change.
+        bins: Number of bins a scalar, from 2 to 65536 (float32 tells no more apart reliably).
+        mu: Compression of the mu-law.
+        limit: ``M`` of the mu-law: magnitude at which it clips.
+
+    Raises:
+        ValueError: If a field has no meaning.
+    """
+
+    observation: Literal["mu_law", "quantile"] = "quantile"
+    target: Literal["absolute", "change"] = "change"
+    bins: int = 1024
+    mu: float = 100.0
+    limit: float = 256.0
+
+    def __post_init__(self) -> None:
+        if self.observation not in ("mu_law", "quantile"):
+            raise ValueError(f"observation={self.observation!r}; expected 'mu_law' or 'quantile'")
+        if self.target not in ("absolute", "change"):
+            raise ValueError(f"target={self.target!r}; expected 'absolute' or 'change'")
+        if not 2 <= self.bins <= 65536:
+            raise ValueError(f"bins={self.bins}; expected 2 to 65536 (the papers use 1024)")
+        for name, value in (("mu", self.mu), ("limit", self.limit)):
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}={value}; expected a finite positive number")
+
+
+@dataclass(frozen=True)
+class MuLaw:
+    """The companding curve of Gato's appendix B: fine near 0, coarse far from it.
+
+    Attributes:
+        mu: Compression.
+        limit: ``M``, the magnitude that maps to 1.
+    """
+
+    mu: float
+    limit: float
+
+    def compress(self, value: Tensor) -> Tensor:
+        """``sign(x) log(1 + mu |x|) / log(1 + mu M)``; [-M, M] to [-1, 1], further out beyond it."""
+        return value.sign() * torch.log1p(self.mu * value.abs()) / math.log1p(self.mu * self.limit)
+
+    def expand(self, value: Tensor) -> Tensor:
+        """The inverse of :meth:`compress`."""
+        return value.sign() * torch.expm1(value.abs() * math.log1p(self.mu * self.limit)) / self.mu
+
+
+class Bins(nn.Module):
+    """Uniform bins a column, on a linear or a mu-law scale.
+
+    The ranges are float32 buffers and stay float32 where the rest of a model is cast to bfloat16, which could
+    not even tell 1024 bins apart.
+
+    Args:
+        columns: Number of columns, or None for one scalar without a column axis.
+        bins: Number of bins.
+        scale: The mu-law, or None for a linear scale.
+        fixed: Whether the range is [-1, 1] on the scale; else :meth:`set_range` or a state dict gives it.
+    """
+
+    low: Tensor
+    width: Tensor
+
+    def __init__(self, columns: int | None, bins: int, *, scale: MuLaw | None, fixed: bool) -> None:
+        super().__init__()
+        self.bins = bins
+        self.scale = scale
+        self.fitted = fixed
+        shape = () if columns is None else (columns,)
+        low, width = (-1.0, 2.0 / bins) if fixed else (math.nan, math.nan)
+        self.register_buffer("low", torch.full(shape, low, dtype=torch.float32))
+        self.register_buffer("width", torch.full(shape, width, dtype=torch.float32))
+        self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
+
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Cover [low, high], made longer about its middle where float32 could not tell the bins apart.
+
+        A constant column gets ``max(MIN_RANGE, MIN_WIDTH_ULPS * bins * 2^-23 * |value|)``.
+
+        Args:
+            low: Of the buffers' shape; ``low <= high``.
+            high: Likewise.
+        """
+        low, high = low.double(), high.double()
+        magnitude = torch.maximum(low.abs(), high.abs())
+        least = MIN_WIDTH_ULPS * self.bins * torch.finfo(torch.float32).eps * magnitude
+        lacking = (least.clamp(min=MIN_RANGE) - (high - low)).clamp(min=0.0)
+        self.low.copy_(low - lacking / 2)
+        self.width.copy_((high - low + lacking) / self.bins)
+        self.fitted = True
+
+    def encode(self, value: Tensor, column: int | None = None) -> Tensor:
+        """Bin indices, int64, of ``value``'s shape: ``[..., columns]``, or any shape for one ``column``."""
+        low, width = self._range(value, column)
+        scaled = value.float()  # a 0-dim float32 range would not lift a half-precision value
+        if self.scale is not None:
+            scaled = self.scale.compress(scaled)
+        # clamped at 0 first, so that the cast's truncation is a floor
+        return ((scaled - low) / width).clamp(0, self.bins - 1).long()
+
+    def decode(self, index: Tensor, column: int | None = None) -> Tensor:
+        """Bin centres, float32, of ``index``'s shape; on a mu-law scale, the centre on that scale."""
+        low, width = self._range(index, column)
+        centre = low + (index + 0.5) * width
+        return centre if self.scale is None else self.scale.expand(centre)
+
+    def centres(self, column: int | None = None) -> Tensor:
+        """``[bins]`` centres of one column."""
+        return self.decode(torch.arange(self.bins, device=self.low.device), column)
+
+    def _range(self, value: Tensor, column: int | None) -> tuple[Tensor, Tensor]:
+        if not self.fitted:
+            raise RuntimeError("these bins have no range yet: call Tokenizer.fit, or load a state dict")
+        if column is not None:
+            return self.low[column], self.width[column]
+        # broadcasting would pass a last axis of 1 off as every column
+        if self.low.ndim and (not value.ndim or value.shape[-1] != self.low.shape[0]):
+            raise ValueError(f"shape {tuple(value.shape)}; expected [..., {self.low.shape[0]}]")
+        return self.low, self.width
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        module: Self = super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
+        return module
+
+
+def _note_loaded(module: nn.Module, _: Any) -> None:
+    # a copy into meta buffers loads nothing; NaN is what a tokenizer that was never fitted saves
+    assert isinstance(module, Bins)
+    module.fitted = not module.width.is_meta and bool(torch.isfinite(module.width).all())
+
+
+class Tokenizer(nn.Module):
+    """Tokens of one body's observations, rewards and actions; buffers only, no parameters.
+
+    Tokens ``0 .. bins - 1`` are values, :attr:`none` an unknown reward, :attr:`separator` stands between
+    reward and action. Decoders expect value tokens (``decode_reward`` also :attr:`none`) and do not check
+    it. Encoding or decoding with bins that wait for :meth:`fit` raises ``RuntimeError``, a last axis of the
+    wrong length ``ValueError``.
+
+    ``encode(decode(token)) == token`` for every token. For changes it needs a ``previous`` whose float32
+    spacing is below half a bin of change.
+
+    Args:
+        config: The scheme.
+        observation_dim: ``n``.
+        action_dim: ``m``.
+
+    Raises:
+        ValueError: If a dimension is below 1.
+    """
+
+    def __init__(self, config: TokenizerConfig, observation_dim: int, action_dim: int) -> None:
+        super().__init__()
+        if observation_dim < 1 or action_dim < 1:
+            raise ValueError(f"{observation_dim=}, {action_dim=}; expected at least 1 each")
+        self.config = config
+        self.observation_dim = observation_dim
+        self.action_dim = action_dim
+        scale = MuLaw(config.mu, config.limit) if config.observation == "mu_law" else None
+        fixed = scale is not None
+        self.observation = Bins(observation_dim, config.bins, scale=scale, fixed=fixed)
+        self.reward = Bins(None, config.bins, scale=scale, fixed=fixed)
+        self.action = Bins(action_dim, config.bins, scale=None, fixed=True)
+        self.change = (
+            Bins(observation_dim, config.bins, scale=None, fixed=False) if config.target == "change" else None
+        )
+
+    @property
+    def none(self) -> int:
+        """Token of an unknown or first reward."""
+        return self.config.bins
+
+    @property
+    def separator(self) -> int:
+        """Token between reward and action."""
+        return self.config.bins + 1
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens."""
+        return self.config.bins + 2
+
+    @property
+    def fitted(self) -> bool:
+        """Whether all bins have a range; the paper's scheme has from the start."""
+        return all(b.fitted for b in self.children() if isinstance(b, Bins))
+
+    @torch.no_grad()
+    def fit(self, observation: Tensor, change: Tensor, reward: Tensor) -> None:
+        """Set the ranges in place: what the scheme takes from data, and nothing else.
+
+        Observations span their quantiles ``.0005`` to ``.9995``, changes ``.0002`` to ``.9998``, each end
+        moved out by 10 % of the span; rewards their minimum to maximum, each end moved out by 5 %. Mu-law
+        bins of observations and rewards are fixed, so only changes count there. A dimension that never
+        moves gets a short range about its value (:meth:`Bins.set_range`).
+
+        Args:
+            observation: ``[S, n]``.
+            change: ``[S', n]``, next minus previous observation within episodes.
+            reward: ``[S'']``, known rewards only.
+
+        Raises:
+            ValueError: If one is empty, of another shape, not floating point, or has a NaN or inf.
+        """
+        _check("observation", observation, self.observation_dim)
+        _check("change", change, self.observation_dim)
+        _check("reward", reward, None)
+        if self.config.observation == "quantile":
+            self.observation.set_range(*_quantiles(observation, OBSERVATION_TAIL, QUANTILE_MARGIN))
+            self.reward.set_range(*_quantiles(reward, 0.0, REWARD_MARGIN))
+        if self.change is not None:
+            self.change.set_range(*_quantiles(change, CHANGE_TAIL, QUANTILE_MARGIN))
+
+    def encode_observation(self, value: Tensor) -> Tensor:
+        """``[..., n]`` values to ``[..., n]`` int64 tokens."""
+        return self.observation.encode(value)
+
+    def decode_observation(self, token: Tensor) -> Tensor:
+        """``[..., n]`` tokens to ``[..., n]`` float32 bin centres."""
+        return self.observation.decode(token)
+
+    def encode_observation_scalar(self, index: int, value: Tensor) -> Tensor:
+        """``[...]`` values of column ``index`` to ``[...]`` int64 tokens."""
+        return self.observation.encode(value, index)
+
+    def encode_reward(self, value: Tensor) -> Tensor:
+        """``[...]`` rewards to ``[...]`` int64 tokens; NaN, a reward that is not known, to :attr:`none`."""
+        unknown = value.isnan()
+        return self.reward.encode(value.masked_fill(unknown, 0.0)).masked_fill(unknown, self.none)
+
+    def decode_reward(self, token: Tensor) -> Tensor:
+        """``[...]`` tokens to ``[...]`` float32 bin centres; :attr:`none` to NaN."""
+        return self.reward.decode(token).masked_fill(token == self.none, math.nan)
+
+    def encode_action(self, value: Tensor) -> Tensor:
+        """``[..., m]`` actions in [-1, 1] to ``[..., m]`` int64 tokens; uniform bins in every scheme."""
+        return self.action.encode(value)
+
+    def decode_action(self, token: Tensor) -> Tensor:
+        """``[..., m]`` tokens to ``[..., m]`` float32 bin centres."""
+        return self.action.decode(token)
+
+    def encode_target(self, previous: Tensor, next: Tensor) -> Tensor:
+        """What the model is to predict of each observation scalar, int64 ``[..., n]``.
+
+        Args:
+            previous: ``[..., n]``, the last observation; unused where targets are absolute.
+            next: ``[..., n]``, the one after it.
+        """
+        if self.change is None:
+            return self.observation.encode(next)
+        return self.change.encode(next.float() - previous.float())
+
+    def decode_target(self, previous: Tensor, token: Tensor) -> Tensor:
+        """The next observation, float32 ``[..., n]``: a bin centre, or ``previous`` plus such a change."""
+        if self.change is None:
+            return self.observation.decode(token)
+        return previous.float() + self.change.decode(token)
+
+    def target_centres(self, index: int) -> Tensor:
+        """``[bins]`` of column ``index``: next values (absolute) or changes (change)."""
+        return (self.observation if self.change is None else self.change).centres(index)
+
+    def reward_centres(self) -> Tensor:
+        """``[bins]`` rewards."""
+        return self.reward.centres()
+
+
+def _check(name: str, data: Tensor, columns: int | None) -> None:
+    expected = "[S]" if columns is None else f"[S, {columns}]"
+    wrong = data.ndim != 1 if columns is None else data.ndim != 2 or data.shape[1] != columns
+    if wrong or not data.shape[0]:
+        raise ValueError(f"{name} has shape {tuple(data.shape)}; expected {expected} with S >= 1")
+    if not data.is_floating_point():
+        raise ValueError(f"{name} is {data.dtype}; expected floating point")
+    if not torch.isfinite(data).all():
+        count = int((~torch.isfinite(data)).sum())
+        raise ValueError(f"{name} has {count} NaN or inf of {data.numel()}; fit on known, finite values only")
+
+
+def _quantiles(data: Tensor, tail: float, margin: float) -> tuple[Tensor, Tensor]:
+    """Range of ``[S, ...]`` without the ``tail`` share at each end, each end then moved out.
+
+    Nearest ranks, rounded outwards: ``torch.quantile`` refuses more than 2^24 elements.
+    """
+    last = data.shape[0] - 1
+    low = data.kthvalue(1 + math.floor(tail * last), dim=0).values.double()
+    high = data.kthvalue(1 + math.ceil((1.0 - tail) * last), dim=0).values.double()
+    step = margin * (high - low)
+    return low - step, high + step
