@@ -1,0 +1,227 @@
+"""From environment steps to decision steps: memory-mapped arrays in a cache folder, made once.
+
+A decision lasts ``action_repeat`` environment steps with one action; a model sees the observation at its
+start and the sum of the rewards inside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from minari.serialization import serialize_space
+
+from tdm_agents.data.minari_io import (
+    DataError,
+    DatasetInfo,
+    FlatEpisode,
+    content_hash,
+    describe,
+    locate,
+    read_episodes,
+)
+from tdm_agents.spaces import ActionCodec, FloatArray, ObservationCodec
+from tdm_agents.storage import write_json
+
+SCHEMA = 1
+ARRAYS = ("observation", "reward", "action", "alive", "offsets")
+INFO_FILE = "info.json"
+CACHE_FOLDER = ".tdm-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """One episode of ``D`` decisions, hence ``D + 1`` steps.
+
+    Attributes:
+        observation: ``[D + 1, n]`` float32.
+        reward: ``[D + 1]`` float32, the reward that arrived with each observation; NaN at the first.
+        action: ``[D + 1, m]`` float32 in [-1, 1], taken after each observation; 0 at the last.
+        alive: ``[D + 1]`` bool; False at the observation in which the episode terminated.
+    """
+
+    observation: FloatArray
+    reward: FloatArray
+    action: FloatArray
+    alive: npt.NDArray[np.bool_]
+
+
+def decisions(episode: FlatEpisode, codec: ActionCodec, *, action_repeat: int) -> Decisions:
+    """Group the environment steps of an episode into decisions.
+
+    A partial block at the end is dropped where the episode was cut off and kept, with the rewards that it
+    had, where the episode terminated in it.
+
+    Args:
+        episode: ``L`` environment steps; the action must be constant inside a block.
+        codec: Of the environment's action space.
+        action_repeat: Environment steps a decision.
+    """
+    steps = len(episode.reward)
+    blocks = -(-steps // action_repeat) if episode.terminated else steps // action_repeat
+    begin = np.arange(blocks) * action_repeat
+    end = np.minimum(begin + action_repeat, steps)
+    observation = episode.observation[np.append(begin, end[-1] if blocks else 0)]
+    reward = np.full(blocks + 1, np.nan, np.float32)
+    action = np.zeros((blocks + 1, codec.dim), np.float32)
+    alive = np.ones(blocks + 1, bool)
+    if blocks:
+        # float64 sums: the same to the last bit in whatever order a caller added them up in float64
+        reward[1:] = np.add.reduceat(episode.reward[: end[-1]].astype(np.float64), begin)
+        action[:-1] = codec.encode(episode.action[begin])
+        alive[-1] = not episode.terminated
+    return Decisions(observation, reward, action, alive)
+
+
+def changes_inside_blocks(action: npt.NDArray[Any], *, action_repeat: int) -> npt.NDArray[np.int64]:
+    """Environment steps whose action differs from the one before, though both are in one block."""
+    different = (action[1:] != action[:-1]).reshape(max(len(action) - 1, 0), -1).any(axis=1)
+    step: npt.NDArray[np.int64] = np.flatnonzero(different) + 1
+    inside: npt.NDArray[np.int64] = step[step % action_repeat != 0]
+    return inside
+
+
+def cache_decisions(
+    source: str | os.PathLike[str], *, action_repeat: int, cache: str | os.PathLike[str] | None = None
+) -> Path:
+    """The folder with the decision steps of a Minari data set, written now unless it exists.
+
+    It is keyed by a hash of the data set's files and ``action_repeat``, and appears whole or not at all.
+    Memory stays at one episode.
+
+    Args:
+        source: A folder or Minari id, see :func:`~tdm_agents.data.minari_io.locate`.
+        action_repeat: Environment steps a decision, at least 1.
+        cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set.
+
+    Raises:
+        DataError: If there is no such data set, it has no episodes, or an action changes inside a decision.
+        ValueError: If its spaces cannot be planned over, or ``action_repeat`` is not positive.
+    """
+    if action_repeat < 1:
+        raise ValueError(f"action_repeat is {action_repeat}; expected at least 1 environment step a decision")
+    info = describe(locate(source))
+    if not info.episodes:
+        raise DataError(f"{info.path} has no episodes; collect some")
+    digest = content_hash(info.path)
+    key = hashlib.sha256(f"{SCHEMA}:{action_repeat}:{digest}".encode()).hexdigest()[:16]
+    folder = Path(cache) if cache is not None else info.path.parent / CACHE_FOLDER
+    target = folder / key
+    if target.is_dir():
+        return target
+    building = folder / f".{key}.{os.getpid()}.partial"
+    building.mkdir(parents=True)
+    try:
+        _write(building, info, digest, action_repeat)
+        try:
+            building.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was faster with the same content
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return target
+
+
+def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> None:
+    codec = ActionCodec(info.action_space)
+    observation_dim = ObservationCodec(info.observation_space).dim
+    offsets = [0]
+    changed: list[tuple[int, npt.NDArray[np.int64]]] = []
+    with (
+        _GrowingArray(folder / "observation.npy", np.float32, (observation_dim,)) as observation,
+        _GrowingArray(folder / "reward.npy", np.float32, ()) as reward,
+        _GrowingArray(folder / "action.npy", np.float32, (codec.dim,)) as action,
+        _GrowingArray(folder / "alive.npy", np.bool_, ()) as alive,
+    ):
+        for index, episode in enumerate(read_episodes(info)):
+            inside = changes_inside_blocks(episode.action, action_repeat=action_repeat)
+            if inside.size:
+                changed.append((index, inside))
+            if changed:
+                continue  # only to count them all
+            taken = decisions(episode, codec, action_repeat=action_repeat)
+            observation.append(taken.observation)
+            reward.append(taken.reward)
+            action.append(taken.action)
+            alive.append(taken.alive)
+            offsets.append(offsets[-1] + len(taken.reward))
+    if changed:
+        first, steps = changed[0]
+        blocks = sum(len(np.unique(s // action_repeat)) for _, s in changed)
+        raise DataError(
+            f"episode {first} of {info.path} changes its action at env step {steps[0]}, inside a decision "
+            f"of {action_repeat} env steps (so do {blocks} decisions in {len(changed)} of {info.episodes} "
+            f"episodes), so a model with action_repeat {action_repeat} cannot learn from it. Use "
+            "action_repeat=1 or a divisor of the repeat that it was collected with, or collect with "
+            f"--action-repeat {action_repeat}"
+        )
+    np.save(folder / "offsets.npy", np.asarray(offsets, np.int64))
+    write_json(
+        folder / INFO_FILE,
+        {
+            "schema": SCHEMA,
+            "env_id": info.env_id,
+            "action_repeat": action_repeat,
+            "source": digest,
+            "observation_space": serialize_space(info.observation_space),
+            "action_space": serialize_space(info.action_space),
+        },
+    )
+
+
+class _GrowingArray:
+    """A ``.npy`` file whose first axis grows; its header is rewritten in place at the end.
+
+    numpy pads headers so that the first axis can grow to any int64 without moving the data.
+    """
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike, tail: tuple[int, ...]) -> None:
+        self._file = path.open("wb")
+        self._dtype = np.dtype(dtype)
+        self._tail = tail
+        self._length = 0
+        self._header()
+        self._start = self._file.tell()
+
+    def __enter__(self) -> _GrowingArray:
+        return self
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        assert rows.dtype == self._dtype and rows.shape[1:] == self._tail
+        self._file.write(np.ascontiguousarray(rows).data)
+        self._length += len(rows)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            self._file.seek(0)
+            self._header()
+            assert self._file.tell() == self._start, "numpy moved the data behind a longer header"
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def _header(self) -> None:
+        np.lib.format.write_array_header_1_0(
+            self._file,
+            {
+                "descr": np.lib.format.dtype_to_descr(self._dtype),
+                "fortran_order": False,
+                "shape": (self._length, *self._tail),
+            },
+        )
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """The JSON beside the arrays that :func:`cache_decisions` wrote."""
+    value: dict[str, Any] = json.loads((folder / INFO_FILE).read_text())
+    return value

@@ -1,0 +1,299 @@
+"""Minari data sets in and out, one flat episode at a time.
+
+On disk an episode keeps the environment's own structure (a ``Dict`` observation stays a ``Dict``); in memory
+it is a :class:`FlatEpisode`. Data sets lie in a folder of the user's choosing, laid out as in Minari's own
+root (``FOLDER/data``): ``minari.MinariDataset("FOLDER/data")`` opens them anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import minari
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
+from minari.serialization import deserialize_space
+
+from tdm_agents.spaces import FloatArray, ObservationCodec
+
+
+class DataError(RuntimeError):
+    """A data set that is missing, malformed or does not fit what is asked of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlatEpisode:
+    """``L`` environment steps of one episode.
+
+    Attributes:
+        observation: ``[L + 1, n]`` float32, in the order of :class:`~tdm_agents.spaces.ObservationCodec`.
+        action: ``[L, *shape]`` as executed, in the environment's units.
+        reward: ``[L]`` float32 of each environment step.
+        terminated: Whether the last step ended the task; otherwise the episode was cut off.
+        seed: The environment's reset seed, where known.
+        metadata: Scalars and strings about the episode (``policy``, its noise, ...).
+    """
+
+    observation: FloatArray
+    action: npt.NDArray[Any]
+    reward: FloatArray
+    terminated: bool
+    seed: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What a Minari data set says about itself.
+
+    Attributes:
+        path: The folder with ``metadata.json``.
+        env_id: Gymnasium id, ``""`` where the data set does not say.
+        observation_space: Before flattening, keys of a ``Dict`` in the order that was stored.
+        action_space: Of the environment.
+        episodes: Their number.
+    """
+
+    path: Path
+    env_id: str
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    episodes: int
+
+
+def locate(source: str | os.PathLike[str]) -> Path:
+    """The folder with ``metadata.json`` of a data set: a path, ``path/data``, or an id in Minari's own root.
+
+    Raises:
+        DataError: If there is none.
+    """
+    root = Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets"))
+    tried = [Path(source), Path(source) / "data", root / source / "data"]
+    for path in tried:
+        if (path / METADATA_FILE_NAME).is_file():
+            return path
+    hint = " (its collection was interrupted: run the same `tdm collect` again)"
+    raise DataError(
+        f"no Minari data set {str(source)!r}: looked for {METADATA_FILE_NAME} in "
+        f"{', '.join(map(str, tried))}{hint if (Path(source) / EPISODES_FOLDER).exists() else ''}; "
+        "make one with `tdm collect`, or fetch one with `minari download`"
+    )
+
+
+EPISODES_FOLDER = ".episodes"
+"""Where an unfinished collection keeps its episodes, inside the data set's folder."""
+
+
+def describe(path: Path) -> DatasetInfo:
+    """Read the metadata of the data set in ``path`` (see :func:`locate`)."""
+    raw = MinariStorage.read_raw_metadata(path)
+    storage = MinariStorage.read(path)
+    stored = raw.get("observation_space")
+    observation_space = storage.observation_space
+    if stored is not None:
+        # Minari's own deserialiser sorts the keys of a Dict; the environment's order may be another
+        observation_space = _in_stored_order(observation_space, json.loads(stored))
+    env_id = raw.get("env_id") or (json.loads(raw["env_spec"])["id"] if raw.get("env_spec") else "")
+    return DatasetInfo(path, env_id, observation_space, storage.action_space, int(raw["total_episodes"]))
+
+
+def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
+    """Every episode in order, one in memory at a time.
+
+    Raises:
+        DataError: If observations or rewards of an episode are not finite, or an episode has an end inside.
+    """
+    storage = MinariStorage.read(info.path)
+    codec = ObservationCodec(info.observation_space)  # refuses spaces that cannot be planned over
+    for index, episode in enumerate(storage.get_episodes(range(info.episodes))):
+        observation = flatten_steps(codec.space, episode["observations"])
+        reward = np.asarray(episode["rewards"], np.float32)
+        for what, values in (("observation", observation), ("reward", reward)):
+            if not np.isfinite(values).all():
+                step = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+                raise DataError(
+                    f"episode {index} of {info.path} has a NaN or infinite {what} at step {step}; "
+                    "remove the episode with MinariDataset.filter_episodes, or collect it again"
+                )
+        action = np.asarray(episode["actions"])
+        ended = np.asarray(episode["terminations"], bool)
+        if len(observation) != len(reward) + 1 or len(action) != len(reward) or ended[:-1].any():
+            raise DataError(
+                f"episode {index} of {info.path} has {len(observation)} observations, {len(action)} actions, "
+                f"{len(reward)} rewards and terminates at steps {np.flatnonzero(ended).tolist()}; expected "
+                "one observation more than actions and a termination at the end only: the file is damaged"
+            )
+        yield FlatEpisode(observation, action, reward, bool(ended.any()))
+
+
+def write_dataset(
+    folder: Path,
+    env: gym.Env[Any, Any],
+    episodes: Iterable[FlatEpisode],
+    *,
+    description: str,
+    metadata: Mapping[str, Any],
+) -> Path:
+    """Write ``folder/data``, a Minari data set, whole or not at all.
+
+    Args:
+        folder: Its name becomes the data set's id (``-v0`` is added where it has no version).
+        env: Whose spaces and spec the data set records.
+        episodes: Consumed one at a time.
+        description: One sentence for ``minari show``.
+        metadata: JSON values to add to ``metadata.json``.
+
+    Returns:
+        ``folder/data``.
+
+    Raises:
+        DataError: If ``folder/data`` exists.
+    """
+    target = folder / "data"
+    if target.exists():
+        raise DataError(f"{target} exists; choose another folder or remove it")
+    building = folder / ".data.partial"
+    shutil.rmtree(building, ignore_errors=True)  # left by a run that was killed here
+    building.mkdir(parents=True)
+    storage = MinariStorage.new(
+        building,
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        env_spec=_portable_spec(env),
+    )
+    written: list[dict[str, Any]] = []
+
+    def buffers() -> Iterator[EpisodeBuffer]:
+        for episode in episodes:
+            steps = len(episode.reward)
+            ends = np.zeros((2, steps), bool)
+            ends[0 if episode.terminated else 1, -1] = True
+            written.append(dict(episode.metadata))
+            yield EpisodeBuffer(
+                seed=episode.seed,
+                observations=unflatten_steps(env.observation_space, episode.observation),
+                actions=episode.action,
+                rewards=episode.reward,
+                terminations=ends[0],
+                truncations=ends[1],
+            )
+
+    storage.update_episodes(buffers())
+    storage.update_episode_metadata(written)
+    storage.update_metadata(
+        {
+            "dataset_id": _dataset_id(folder.resolve().name),
+            "minari_version": minari.__version__,
+            "algorithm_name": "tdm collect",
+            "description": description,
+            "env_id": env.spec.id if env.spec is not None else "",
+            **metadata,
+        }
+    )
+    for file in (*sorted(building.iterdir()), building):
+        _fsync(file)
+    building.replace(target)
+    _fsync(folder)
+    return target
+
+
+def flatten_steps(space: spaces.Space[Any], observations: Any) -> FloatArray:
+    """Observations stacked over ``T`` steps to ``[T, n]`` float32, in the codec's order."""
+    flat: FloatArray = np.concatenate(list(_leaves(space, observations)), axis=1, dtype=np.float32)
+    return flat
+
+
+def unflatten_steps(space: spaces.Space[Any], flat: FloatArray) -> Any:
+    """``[T, n]`` back to the structure of ``space``, every leaf ``[T, *shape]`` float32."""
+    structure, used = _unflatten(space, flat, 0)
+    assert used == flat.shape[1]
+    return structure
+
+
+def content_hash(path: Path) -> str:
+    """The sha256 over the names and contents of all files below ``path``."""
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").digest()
+        total.update(file.relative_to(path).as_posix().encode() + b"\0" + digest)
+    return total.hexdigest()
+
+
+def _leaves(space: spaces.Space[Any], value: Any) -> Iterator[npt.NDArray[Any]]:
+    if isinstance(space, spaces.Dict):
+        for key, child in space.spaces.items():
+            yield from _leaves(child, value[key])
+    elif isinstance(space, spaces.Tuple):
+        for child, part in zip(space.spaces, value, strict=True):
+            yield from _leaves(child, part)
+    else:
+        array = np.asarray(value)
+        yield array.reshape(len(array), -1)
+
+
+def _unflatten(space: spaces.Space[Any], flat: FloatArray, start: int) -> tuple[Any, int]:
+    if isinstance(space, spaces.Dict):
+        named = {}
+        for key, child in space.spaces.items():
+            named[key], start = _unflatten(child, flat, start)
+        return named, start
+    if isinstance(space, spaces.Tuple):
+        parts = []
+        for child in space.spaces:
+            part, start = _unflatten(child, flat, start)
+            parts.append(part)
+        return tuple(parts), start
+    assert space.shape is not None
+    stop = start + int(np.prod(space.shape, dtype=int))
+    return flat[:, start:stop].reshape(len(flat), *space.shape), stop
+
+
+def _in_stored_order(space: spaces.Space[Any], stored: Mapping[str, Any]) -> spaces.Space[Any]:
+    if isinstance(space, spaces.Dict):
+        children = stored["subspaces"]
+        return spaces.Dict(OrderedDict((k, _in_stored_order(space[k], children[k])) for k in children))
+    if isinstance(space, spaces.Tuple):
+        pairs = zip(space.spaces, stored["subspaces"], strict=True)
+        return spaces.Tuple(
+            [_in_stored_order(s, d if isinstance(d, dict) else json.loads(d)) for s, d in pairs]
+        )
+    return space
+
+
+def load_space(stored: str) -> spaces.Space[Any]:
+    """The inverse of ``minari.serialization.serialize_space``, with the keys of a ``Dict`` as stored."""
+    return _in_stored_order(deserialize_space(stored), json.loads(stored))
+
+
+def _portable_spec(env: gym.Env[Any, Any]) -> gym.envs.registration.EnvSpec | None:
+    """The spec where JSON can hold it; dm_control's is made of partials, so only its id is kept."""
+    if env.spec is None or callable(env.spec.entry_point):
+        return None
+    return env.spec
+
+
+def _dataset_id(name: str) -> str:
+    plain = re.sub(r"[^-\w]", "-", name)
+    return plain if re.fullmatch(r".+-v\d+", plain) else f"{plain}-v0"
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,242 @@
+"""Episodes of decision steps, memory-mapped: what models are trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+
+from tdm_agents.data.batch import Batch
+from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
+from tdm_agents.data.minari_io import DataError, load_space
+from tdm_agents.spaces import ActionCodec, FloatArray, ObservationCodec
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryInfo:
+    """What the steps are steps of.
+
+    Attributes:
+        env_id: Gymnasium id, ``""`` where unknown.
+        observation_space: Before flattening.
+        action_space: A ``Box``; actions are scaled from its bounds to [-1, 1].
+        action_repeat: Environment steps a decision; rewards are sums over them.
+        source: sha256 of each data set, in the order of the parts.
+    """
+
+    env_id: str
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    action_repeat: int
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Episodes of environments with the same spaces; cheap to split and join, since arrays are shared.
+
+    Attributes:
+        parts: The arrays, one for each data set; each holds all its episodes end to end (``S`` steps).
+        episodes: ``[E, 3]`` int64, the episodes of this selection: part, first step, steps (decisions + 1).
+        info: Spaces, time step, provenance.
+    """
+
+    parts: tuple[Decisions, ...]
+    episodes: IntArray
+    info: TrajectoryInfo
+
+    @classmethod
+    def from_minari(
+        cls,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        action_repeat: int = 1,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> Trajectories:
+        """Decision steps of one or several Minari data sets of raw environment steps.
+
+        Args:
+            source: Folder or Minari id, or several with the same spaces.
+            action_repeat: Environment steps a decision; inside one the action must be constant.
+            cache: Folder for the memory-mapped arrays; by default ``.tdm-cache`` beside each data set.
+
+        Raises:
+            DataError: If a data set is missing, empty or damaged, an action changes inside a decision, or
+                spaces differ.
+            ValueError: If the spaces cannot be planned over.
+        """
+        several = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+        return cls.concatenate(
+            [cls.open(cache_decisions(s, action_repeat=action_repeat, cache=cache)) for s in several]
+        )
+
+    @classmethod
+    def open(cls, folder: Path) -> Trajectories:
+        """Map the arrays that :func:`~tdm_agents.data.decisions.cache_decisions` wrote."""
+        stored = read_info(folder)
+        # asarray drops np.memmap's slow subclass, not the mapping
+        arrays = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+            for name in ("observation", "reward", "action", "alive")
+        }
+        return cls.from_arrays(
+            Decisions(**arrays),
+            offsets=np.load(folder / "offsets.npy"),
+            info=TrajectoryInfo(
+                env_id=stored["env_id"],
+                observation_space=load_space(stored["observation_space"]),
+                action_space=load_space(stored["action_space"]),
+                action_repeat=stored["action_repeat"],
+                source=(stored["source"],),
+            ),
+        )
+
+    @classmethod
+    def from_arrays(cls, steps: Decisions, *, offsets: IntArray, info: TrajectoryInfo) -> Trajectories:
+        """Episodes that lie end to end.
+
+        Args:
+            steps: Arrays of ``S`` steps.
+            offsets: ``[E + 1]``; episode ``e`` is ``offsets[e]:offsets[e + 1]``.
+            info: Spaces, time step, provenance.
+        """
+        offsets = np.asarray(offsets, np.int64)
+        if offsets[0] != 0 or offsets[-1] != len(steps.reward) or (np.diff(offsets) < 1).any():
+            raise ValueError(
+                f"offsets run from {offsets[0]} to {offsets[-1]} over {len(steps.reward)} steps; "
+                "expected 0 to the number of steps, increasing"
+            )
+        episodes = np.stack([np.zeros(len(offsets) - 1, np.int64), offsets[:-1], np.diff(offsets)], axis=1)
+        return cls((steps,), episodes, info)
+
+    @classmethod
+    def concatenate(cls, several: Sequence[Trajectories]) -> Trajectories:
+        """All episodes of all of them, in order; nothing is copied.
+
+        Raises:
+            DataError: If there are none, or their spaces or ``action_repeat`` differ.
+        """
+        if not several:
+            raise DataError("no trajectories to concatenate; name at least one data set")
+        first = several[0].info
+        parts: list[Decisions] = []
+        episodes: list[IntArray] = []
+        for index, other in enumerate(several):
+            for what in ("observation_space", "action_space", "action_repeat"):
+                mine, theirs = getattr(first, what), getattr(other.info, what)
+                if mine != theirs:
+                    raise DataError(
+                        f"data set {index} ({other.info.env_id}) has {what} {theirs}, the first "
+                        f"({first.env_id}) has {mine}; one set of trajectories needs the same"
+                    )
+            episodes.append(other.episodes + np.array([len(parts), 0, 0]))
+            parts.extend(other.parts)
+        source = tuple(digest for other in several for digest in other.info.source)
+        return cls(tuple(parts), np.concatenate(episodes), replace(first, source=source))
+
+    @property
+    def observation_dim(self) -> int:
+        """``n``, scalars of the flat observation."""
+        return ObservationCodec(self.info.observation_space).dim
+
+    @property
+    def action_dim(self) -> int:
+        """``m``, scalars of an action."""
+        return ActionCodec(self.info.action_space).dim
+
+    @property
+    def num_episodes(self) -> int:
+        """``E``."""
+        return len(self.episodes)
+
+    @property
+    def num_decisions(self) -> int:
+        """Decisions, that is transitions, in all episodes."""
+        return int((self.episodes[:, 2] - 1).sum())
+
+    @property
+    def terminates(self) -> bool:
+        """Whether any episode ended in termination, so that ``alive`` can be learned."""
+        return any(not self.episode(e).alive[-1] for e in range(self.num_episodes))
+
+    def episode(self, index: int) -> Decisions:
+        """Views of one episode's arrays."""
+        part, first, steps = self.episodes[index]
+        rows = slice(first, first + steps)
+        p = self.parts[part]
+        return Decisions(p.observation[rows], p.reward[rows], p.action[rows], p.alive[rows])
+
+    def returns(self) -> FloatArray:
+        """``[E]``, the sum of the rewards of each episode."""
+        sums = [np.nansum(self.episode(e).reward, dtype=np.float64) for e in range(self.num_episodes)]
+        return np.asarray(sums, np.float32)
+
+    def select(self, episodes: IntArray) -> Trajectories:
+        """The given episodes only; arrays are shared."""
+        return replace(self, episodes=self.episodes[episodes])
+
+    def split(self, held_out_fraction: float, seed: int) -> tuple[Trajectories, Trajectories]:
+        """Training and held-out episodes; a function of the number of episodes and ``seed``.
+
+        Args:
+            held_out_fraction: Of the episodes, in (0, 1); at least one is held out and one kept.
+            seed: Of the choice.
+
+        Raises:
+            ValueError: If the fraction is outside (0, 1) or there are fewer than two episodes.
+        """
+        if not 0 < held_out_fraction < 1:
+            raise ValueError(f"held_out_fraction is {held_out_fraction}; expected between 0 and 1")
+        if self.num_episodes < 2:
+            raise ValueError(f"{self.num_episodes} episode cannot be split; collect at least 2")
+        count = min(max(round(held_out_fraction * self.num_episodes), 1), self.num_episodes - 1)
+        order = np.random.default_rng(seed).permutation(self.num_episodes)
+        return self.select(np.sort(order[count:])), self.select(np.sort(order[:count]))
+
+    def windows(self, episode: IntArray, start: IntArray, steps: int) -> Batch:
+        """Copy windows into a batch.
+
+        Args:
+            episode: ``[B]``.
+            start: ``[B]``, first step of each window inside its episode.
+            steps: ``T``; a window that runs past its episode is padded on the right.
+        """
+        part, first, length = self.episodes[episode].T
+        step = start[:, None] + np.arange(steps)  # [B, T]
+        valid = step < length[:, None]
+        acted = step < length[:, None] - 1
+        row = first[:, None] + np.minimum(step, length[:, None] - 1)
+        observation = np.empty((*step.shape, self.parts[0].observation.shape[1]), np.float32)
+        reward = np.empty(step.shape, np.float32)
+        action = np.empty((*step.shape, self.parts[0].action.shape[1]), np.float32)
+        alive = np.empty(step.shape, bool)
+        for index, source in enumerate(self.parts):
+            mine = part == index
+            if not mine.any():
+                continue
+            rows = row[mine]
+            observation[mine] = source.observation[rows]
+            reward[mine] = source.reward[rows]
+            action[mine] = source.action[rows]
+            alive[mine] = source.alive[rows]
+        observation[~valid] = 0
+        reward[~valid] = np.nan
+        action[~acted] = 0
+        alive &= valid
+        return Batch(
+            observation=torch.from_numpy(observation),
+            reward=torch.from_numpy(reward),
+            action=torch.from_numpy(action),
+            alive=torch.from_numpy(alive),
+            valid=torch.from_numpy(valid),
+            acted=torch.from_numpy(acted),
+        )
