@@ -1,0 +1,40 @@
+"""The cross-entropy method: refit to the best few candidates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tdm_planners.gaussian import GaussianPlanner
+
+
+@dataclass(frozen=True, kw_only=True)
+class CEM(GaussianPlanner):
+    """Refits mean and standard deviation to the ``num_elites`` best candidates, equally weighted.
+
+    Rubinstein 1999, with time-correlated noise and elites kept over iterations and decisions as in iCEM
+    (Pinneri et al. 2020, arXiv:2008.06389). An environment with fewer finite candidates than ``num_elites``
+    is refitted to those it has.
+
+    Attributes:
+        num_elites: Candidates that the next samples are fitted to, at most ``num_samples``.
+    """
+
+    num_elites: int = 6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.num_elites <= self.num_samples:
+            raise ValueError(
+                f"num_elites is {self.num_elites}; expected at least 1 and at most num_samples, "
+                f"which is {self.num_samples}"
+            )
+
+    def weigh(self, values: Tensor) -> Tensor:
+        """One over their number for the elites, else 0."""
+        best = values.topk(self.num_elites, dim=1)
+        chosen = torch.zeros_like(values).scatter(1, best.indices, (best.values > -math.inf).to(values.dtype))
+        return chosen / chosen.sum(dim=1, keepdim=True)

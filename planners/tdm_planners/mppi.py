@@ -1,0 +1,40 @@
+"""Model predictive path integral control: candidates weighted by the exponential of their value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tdm_planners.gaussian import GaussianPlanner
+from tdm_planners.shooting import finite_std
+
+
+@dataclass(frozen=True, kw_only=True)
+class MPPI(GaussianPlanner):
+    """Weights candidates by ``softmax((value - max) / (temperature * std))``.
+
+    Williams et al., "Information theoretic MPC for model-based reinforcement learning", ICRA 2017, for
+    the weights, with values standardised over the finite candidates, so that one temperature serves
+    rewards of any scale, and with the iterations and refitted standard deviation of TD-MPC2
+    (arXiv:2310.16828).
+
+    Attributes:
+        temperature: Divides the standardised values; higher is flatter.
+    """
+
+    temperature: float = 1.0 / 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature is {self.temperature}; expected more than 0 (higher is flatter)")
+
+    def weigh(self, values: Tensor) -> Tensor:
+        """Softmax of the standardised values; 0 where a value is -inf."""
+        top = values.amax(dim=1, keepdim=True)
+        # values closer than rounding are ties: without a floor the softmax would amplify their last bits
+        least = torch.finfo(values.dtype).eps * 100.0 * top.abs() + torch.finfo(values.dtype).tiny
+        std = torch.maximum(finite_std(values)[:, None], least)
+        return torch.softmax((values - top) / (self.temperature * std), dim=1)

@@ -1,0 +1,105 @@
+"""Noise for action sequences: correlated over time, independent over candidates and action scalars.
+
+Every function returns ``[..., H, m]`` of zero mean, drawn from one explicit generator on the generator's
+device. White, coloured and AR(1) noise have unit variance at every step, so that a planner's standard
+deviation means the same with each of them; a Brownian walk does not, its variance grows with time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def white_noise(
+    shape: Sequence[int], *, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Independent standard normal draws of ``shape``."""
+    return torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=dtype)
+
+
+def brownian_walk(
+    shape: Sequence[int], *, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """A walk from 0 with standard normal increments: the value after ``t + 1`` increments at step ``t``.
+
+    Its standard deviation at step ``t`` is ``sqrt(t + 1)``; scale it for other increments.
+
+    Args:
+        shape: ``(..., H, m)``.
+        generator: Source of the draws.
+        dtype: Floating dtype.
+    """
+    return white_noise(shape, generator=generator, dtype=dtype).cumsum(dim=-2)
+
+
+def ar1_noise(
+    shape: Sequence[int], *, alpha: float, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Stationary first-order autoregressive noise: ``x_t = alpha x_{t-1} + sqrt(1 - alpha^2) e_t``.
+
+    Starts in its stationary distribution (``x_0 = e_0``), so every step has unit variance and steps ``d``
+    apart have correlation ``alpha^d``.
+
+    Args:
+        shape: ``(..., H, m)``.
+        alpha: Correlation of neighbouring steps, in [0, 1); 0 is white.
+        generator: Source of the draws.
+        dtype: Floating dtype.
+
+    Raises:
+        ValueError: If ``alpha`` is outside [0, 1).
+    """
+    if not 0.0 <= alpha < 1.0:
+        raise ValueError(f"alpha is {alpha}; expected 0 (white) <= alpha < 1 (constant over the horizon)")
+    draws = white_noise(shape, generator=generator, dtype=dtype)
+    steps = torch.arange(draws.shape[-2], device=draws.device)
+    lag = steps[:, None] - steps[None, :]
+    # the recursion is linear in its draws, so the whole horizon is one product with its impulse response
+    response = torch.where(lag >= 0, torch.pow(alpha, lag.clamp_min(0).to(dtype)), 0.0)  # [H, H]
+    response[:, 1:] *= math.sqrt(1.0 - alpha * alpha)
+    return response @ draws
+
+
+def coloured_noise(
+    shape: Sequence[int], *, beta: float, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Gaussian noise with power spectral density ``f^-beta``, of unit variance at every step.
+
+    Timmer and Koenig, "On generating power law noise", Astronomy and Astrophysics 300 (1995): the Fourier
+    coefficients are independent normal draws scaled by ``f^(-beta / 2)``. The zero frequency takes the
+    scale of the lowest other one, ``1 / H``, as in iCEM (Pinneri et al. 2020, arXiv:2008.06389). The sequence
+    is one period of a periodic signal, so its two ends are correlated.
+
+    Args:
+        shape: ``(..., H, m)``.
+        beta: 0 is white, 1 pink, 2 Brownian.
+        generator: Source of the draws.
+        dtype: Floating dtype.
+
+    Raises:
+        ValueError: If ``beta`` is negative or not finite.
+    """
+    if not (math.isfinite(beta) and beta >= 0.0):
+        raise ValueError(
+            f"beta is {beta}; expected a finite number of at least 0 (0 white, 1 pink, 2 Brownian)"
+        )
+    *lead, horizon, width = shape
+    frequency = torch.fft.rfftfreq(horizon, device=generator.device, dtype=dtype).clamp_min(1.0 / horizon)
+    scale = frequency.pow(-beta / 2.0)  # [F]
+    mirrored = torch.full_like(scale, 2.0)  # interior coefficients stand for f and -f
+    mirrored[0] = 1.0
+    if horizon % 2 == 0:
+        mirrored[-1] = 1.0
+    scale = scale / (mirrored * scale.square()).sum().sqrt() * horizon
+    parts = white_noise((2, *lead, scale.numel(), width), generator=generator, dtype=dtype)
+    # a complex coefficient shares its variance between its parts; the unmirrored ones are real
+    paired = (mirrored == 2.0)[:, None]
+    real = torch.where(paired, parts[0] * math.sqrt(0.5), parts[0])
+    imaginary = torch.where(paired, parts[1] * math.sqrt(0.5), 0.0)
+    spectrum = torch.complex(real, imaginary) * scale[:, None]
+    noise: Tensor = torch.fft.irfft(spectrum, n=horizon, dim=-2)
+    return noise

@@ -1,0 +1,68 @@
+"""Random shooting: imagine random sequences, execute the best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tdm_planners.noise import brownian_walk, coloured_noise
+from tdm_planners.shooting import Search, ShootingCarry, ShootingPlanner, check_at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomShooting(ShootingPlanner):
+    """The TDM paper's planner (section 4.1): Brownian action noise, and the best sequence's first action.
+
+    A candidate is a walk from 0 with increments of N(0, 2), clipped to [-1, 1] after summing. The 2 is read
+    as a variance, hence ``noise_scale = sqrt(2)``. No memory unless ``warm_start``, where the previous best
+    sequence, shifted, is one of the candidates.
+
+    Attributes:
+        noise_scale: Standard deviation of the walk's increments, or of coloured noise.
+        noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta`` instead of the walk.
+    """
+
+    num_samples: int = 128
+    iterations: int = 1
+    warm_start: bool = False
+    noise_scale: float = math.sqrt(2.0)
+    noise_beta: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.noise_scale > 0.0:
+            raise ValueError(
+                f"noise_scale is {self.noise_scale}; expected more than 0, or nothing is explored"
+            )
+        if self.noise_beta is not None:
+            check_at_least("noise_beta", self.noise_beta, 0.0)
+
+    def first(self, memory: ShootingCarry) -> Search:
+        """Samples do not depend on what is remembered."""
+        return Search(memory=memory, std=torch.full_like(memory.mean, self.noise_scale))
+
+    def sample(self, search: Search, count: int, generator: torch.Generator) -> Tensor:
+        """Scaled noise around 0, ``[B, count, H, m]``."""
+        std = search.std[:, None]
+        shape = (std.shape[0], count, *std.shape[2:])
+        if self.noise_beta is None:
+            return std * brownian_walk(shape, generator=generator, dtype=std.dtype)
+        return std * coloured_noise(shape, beta=self.noise_beta, generator=generator, dtype=std.dtype)
+
+    def weigh(self, values: Tensor) -> Tensor:
+        """All weight on the best."""
+        return torch.zeros_like(values).scatter(1, values.argmax(dim=1, keepdim=True), 1.0)
+
+    def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:
+        """Remember the best; sample as before."""
+        best = (weights[:, :, None, None] * candidates).sum(dim=1)
+        return replace(search, memory=replace(search.memory, mean=best))
+
+    def choose(
+        self, search: Search, candidates: Tensor, values: Tensor, weights: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The best candidate and its value."""
+        return search.memory.mean, values.amax(dim=1)
