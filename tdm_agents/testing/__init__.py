@@ -1,0 +1,17 @@
+"""Contract tests that plug-in authors run in their own test suites, and the model that they run on.
+
+::
+
+    from tdm_agents.testing import check_planner, check_world_model
+
+    def test_my_planner_keeps_the_contract():
+        check_planner(MyPlanner, noise="noise_scale")
+
+Each failure is an ``AssertionError`` whose sentence says which contract is broken.
+"""
+
+from tdm_agents.testing.linear_quadratic import LinearQuadraticModel
+from tdm_agents.testing.planners import check_planner
+from tdm_agents.testing.world_models import check_world_model
+
+__all__ = ["LinearQuadraticModel", "check_planner", "check_world_model"]

@@ -1,0 +1,251 @@
+"""The contract that every planner keeps, checked on the closed-form linear-quadratic model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import History, Plan, Planner, Rollout, looped_rollout
+from tdm_agents.testing.linear_quadratic import LinearQuadraticModel, LinearQuadraticState
+
+PlannerFactory = Callable[..., Planner]
+
+_HORIZON = 6
+_STARTS = torch.tensor([[0.6, 0.1], [-0.5, 0.0], [0.3, -0.4]])  # the optimum stays inside the bounds
+
+
+def check_planner(
+    make: PlannerFactory,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    noise: str | None = None,
+    quiet_and_noisy: tuple[float, float] = (0.1, 1.0),
+    search: Mapping[str, Any] | None = None,
+    fraction: float = 0.9,
+) -> None:
+    """Assert that a planner of continuous actions keeps the contract.
+
+    Checked: it is a frozen dataclass; shapes, bounds and a first action that is the sequence's first; the
+    same seed gives the same plan, and another seed another; the state it is given stays usable; a setting of
+    noise widens what it imagines; ``iterations`` (where it has that setting) is the number of rollouts; a row
+    of NaN value is never chosen, and an environment of which all rows are NaN raises an error that names it;
+    its memory is a dataclass of tensors with a leading ``B``; only environments with ``elapsed`` 0 forget,
+    and one that does leaves the others as they were; the optimum of the linear-quadratic model is found.
+
+    Args:
+        make: The planner's class, called with ``horizon`` and other settings by keyword.
+        settings: Settings for every check.
+        noise: Name of the setting that says how widely it samples; None for a planner that has none.
+        quiet_and_noisy: Two values of it, the first to explore less.
+        search: Settings for the known optimum alone, for example more candidates.
+        fraction: Least share of the way from doing nothing (0) to the optimum (1) that the plan must cover.
+
+    Raises:
+        AssertionError: With a sentence that says which contract is broken.
+    """
+
+    def build(**more: Any) -> Planner:
+        return make(**{"horizon": _HORIZON, **(settings or {}), **more})
+
+    _check_form(build())
+    _check_seeds(build())
+    _check_bounds(build(**({noise: quiet_and_noisy[1]} if noise else {})))
+    if noise is not None:
+        _check_noise(build, noise, *quiet_and_noisy)
+    if hasattr(build(), "iterations"):
+        _check_rollouts(build)
+    _check_non_finite(build())
+    _check_memory(build())
+    _check_optimum(build(**(search or {})), fraction)
+
+
+@dataclass
+class _Recorder:
+    """The linear-quadratic model, with a note of what was imagined and, on demand, rows of NaN."""
+
+    inner: LinearQuadraticModel = field(default_factory=LinearQuadraticModel)
+    poison: Callable[[Tensor], Tensor] | None = None  # actions [N, H, m] -> [N], rows of reward ``bad``
+    bad: float = float("nan")
+    imagined: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.spec = self.inner.spec
+        self.start, self.step, self.take = self.inner.start, self.inner.step, self.inner.take
+
+    def rollout(
+        self, state: LinearQuadraticState, actions: Tensor, *, generator: torch.Generator | None = None
+    ) -> Rollout:
+        self.imagined.append(actions.clone())
+        result = looped_rollout(self.inner, state, actions, generator=generator)
+        if self.poison is None:
+            return result
+        reward = result.reward.masked_fill(self.poison(actions)[:, None], self.bad)
+        return replace(result, reward=reward)
+
+
+def _plan(
+    planner: Planner,
+    model: _Recorder,
+    *,
+    carry: Any = None,
+    elapsed: Tensor | None = None,
+    seed: int = 0,
+    starts: Tensor = _STARTS,
+) -> Plan:
+    batch = starts.shape[0]
+    return planner.plan(
+        model,
+        model.start(History.of_observation(starts, action_dim=1), horizon=planner.horizon),
+        planner.init(model.spec, batch) if carry is None else carry,
+        elapsed=torch.zeros(batch, dtype=torch.int64) if elapsed is None else elapsed,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _check_form(planner: Planner) -> None:
+    name = type(planner).__name__
+    assert is_dataclass(planner), (
+        f"{name} is not a dataclass: a planner is a frozen dataclass of its settings"
+    )
+    frozen = planner.__dataclass_params__.frozen
+    assert frozen, f"{name} is not frozen: what it learns belongs in its carry, not in itself"
+    assert planner.horizon == _HORIZON, f"{name}.horizon is {planner.horizon} after horizon={_HORIZON}"
+    model = _Recorder()
+    state = model.start(History.of_observation(_STARTS, action_dim=1), horizon=_HORIZON)
+    plan = planner.plan(
+        model,
+        state,
+        planner.init(model.spec, 3),
+        elapsed=torch.zeros(3, dtype=torch.int64),
+        generator=torch.Generator().manual_seed(0),
+    )
+    shapes = tuple(plan.action.shape), tuple(plan.sequence.shape), tuple(plan.value.shape)
+    expected = (3, 1), (3, _HORIZON, 1), (3,)
+    assert shapes == expected, f"plan: action, sequence and value have shapes {shapes}; expected {expected}"
+    assert torch.equal(plan.action, plan.sequence[:, 0]), "plan: action is not the first of sequence"
+    try:
+        kept = model.take(state, torch.arange(3))
+    except RuntimeError as error:
+        raise AssertionError("plan consumed the state it was given; take() its rows first") from error
+    assert torch.equal(kept.read(), _STARTS), "plan changed the state it was given"
+
+
+def _check_seeds(planner: Planner) -> None:
+    first, again, other = (_Recorder() for _ in range(3))
+    a, b = _plan(planner, first, seed=1), _plan(planner, again, seed=1)
+    same = torch.equal(a.sequence, b.sequence) and torch.equal(a.value, b.value)
+    assert same, "the same seed gave another plan: draw from the generator alone, and keep no state"
+    _plan(planner, other, seed=2)
+    if len(first.imagined) and len(other.imagined):
+        differs = not torch.equal(first.imagined[0], other.imagined[0])
+        assert differs, "another seed imagined the same candidates: the generator is not used"
+
+
+def _check_bounds(planner: Planner) -> None:
+    model = _Recorder()
+    plan = _plan(planner, model, starts=50.0 * _STARTS)  # far away: the optimum is outside the bounds
+    for what, actions in [("plan", plan.sequence), *(("a candidate", x) for x in model.imagined)]:
+        widest = actions.abs().max().item()
+        assert widest <= 1.0, f"{what} holds the action {widest}: actions must be clipped to [-1, 1]"
+
+
+def _check_noise(build: PlannerFactory, name: str, quiet: float, noisy: float) -> None:
+    spread = []
+    for value in (quiet, noisy):
+        model = _Recorder()
+        _plan(build(**{name: value}), model)
+        spread.append(model.imagined[0].std().item())
+    assert spread[1] > spread[0], (
+        f"{name} has no effect: the candidates' standard deviation is {spread[0]:.4g} at {quiet} and "
+        f"{spread[1]:.4g} at {noisy}"
+    )
+
+
+def _check_rollouts(build: PlannerFactory) -> None:
+    for iterations in (1, 3):
+        model = _Recorder()
+        _plan(build(iterations=iterations), model)
+        count = len(model.imagined)
+        assert count == iterations, f"iterations={iterations} made {count} rollouts: one an iteration"
+
+
+def _check_non_finite(planner: Planner) -> None:
+    # NaN wherever the first action is positive; rewards are negative, so a NaN taken for 0 would win
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        model = _Recorder(poison=lambda actions: actions[:, 0, 0] > 0.0, bad=bad)
+        plan = _plan(planner, model, starts=-_STARTS.abs())  # the true optimum pushes into the NaN
+        refused = sum(int((x[:, 0, 0] > 0.0).sum()) for x in model.imagined)
+        chosen = (plan.action > 0.0).any() or not plan.value.isfinite().all()
+        assert not chosen, (
+            f"a candidate whose value is {bad} was chosen: such values count as -inf, never as 0"
+        )
+        counted = plan.stats.get("non_finite")
+        assert counted == refused, f"stats['non_finite'] is {counted}; {refused} candidates were {bad}"
+    # rows are grouped by environment: the middle third of them is environment 1
+    lost = _Recorder(poison=lambda a: torch.arange(len(a)) // max(1, len(a) // 3) == 1)
+    try:
+        _plan(planner, lost)
+    except ValueError as error:
+        assert "environment 1" in str(error), f"no finite candidate: the error does not name it: {error}"
+    else:
+        raise AssertionError("environment 1 has no finite candidate, and plan did not raise ValueError")
+
+
+def _check_memory(planner: Planner) -> None:
+    model, late = _Recorder(), torch.full((3,), 1)
+    carry = _plan(planner, model, seed=3).carry
+    _check_rows(carry, 3)
+    before = _clone(carry)
+    warm = _plan(planner, model, carry=carry, elapsed=late, seed=4)
+    assert _same(before, carry), "plan changed the carry it was given: memory is a value"
+    fresh = _plan(planner, model, seed=4)
+    reset = _plan(planner, model, carry=carry, elapsed=torch.tensor([1, 0, 1]), seed=4)
+    forgot = torch.equal(reset.sequence[1], fresh.sequence[1]) and torch.equal(reset.value[1], fresh.value[1])
+    assert forgot, (
+        "memory survives a new episode: environment 1 had elapsed 0 and planned as if it remembered"
+    )
+    others = [0, 2]
+    kept = torch.equal(reset.sequence[others], warm.sequence[others])
+    assert kept, "a new episode of environment 1 changed the plans of the others"
+    past = _plan(planner, model, carry=carry, elapsed=torch.full((3,), _HORIZON + 1), seed=4)
+    gone = torch.equal(past.sequence, fresh.sequence)
+    assert gone, "a plan was remembered although more decisions were executed than it had (elapsed > horizon)"
+
+
+def _check_rows(carry: Any, batch: int) -> None:
+    assert is_dataclass(carry), f"carry is a {type(carry).__name__}; expected a dataclass of tensors"
+    for f in fields(carry):
+        value = getattr(carry, f.name)
+        good = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == batch
+        assert good, f"carry.{f.name} is not a tensor with a leading B: the agent could not gather its rows"
+
+
+def _check_optimum(planner: Planner, fraction: float) -> None:
+    model = _Recorder()
+    best_actions, best = model.inner.optimum(_STARTS, _HORIZON)
+    assert best_actions.abs().max() <= 1.0, "the test's own optimum is out of bounds"
+    idle = _true_value(model, torch.zeros_like(best_actions))
+    plan = _plan(planner, model, seed=5)
+    reached = _true_value(model, plan.sequence)
+    share = ((reached - idle) / (best - idle)).min().item()
+    assert share >= fraction, (
+        f"the optimum of the linear-quadratic model is missed: the plan covers {share:.3f} of the way from "
+        f"doing nothing to it; expected at least {fraction}"
+    )
+
+
+def _true_value(model: _Recorder, sequence: Tensor) -> Tensor:
+    state = model.start(History.of_observation(_STARTS, action_dim=1), horizon=_HORIZON)
+    return looped_rollout(model.inner, state, sequence).reward.sum(dim=1)
+
+
+def _clone(carry: Any) -> Any:
+    return replace(carry, **{f.name: getattr(carry, f.name).clone() for f in fields(carry)})
+
+
+def _same(a: Any, b: Any) -> bool:
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
