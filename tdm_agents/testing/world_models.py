@@ -26,11 +26,11 @@ def check_world_model(
     """Assert that a world model keeps the contract of :class:`tdm_agents.protocols.WorldModel`.
 
     Checked: shapes, dtypes and an ``alive`` that never revives; the same seed gives the same steps; a
-    consumed state is refused; ``take`` is a gather, with repeats, that leaves its state usable, and gathering commutes
-    with stepping (compared one further step, too); inputs are not changed; ``rollout`` equals looped steps
-    with the same seed; a row does not depend on the others (near ties apart: the same float32 row in products
-    of other sizes differs in its last bits), nor on the padding of its history; ``value`` and ``propose``,
-    where the model has them, do not consume their state.
+    consumed state is refused; ``take`` is a gather, with repeats, that leaves its state usable, and
+    gathering commutes with stepping (compared one further step, too); inputs are not changed; ``rollout``
+    equals looped steps with the same seed; a row does not depend on the others (near ties apart: the same
+    float32 row in products of other sizes differs in its last bits), nor on the padding of its history;
+    ``value`` and ``propose``, where the model has them, do not consume their state.
 
     A model that samples is recognised by two seeds that differ; its rows are then compared only where they
     see the same draws. Models pass NaN on as NaN: a planner refuses such rows, and a model that hid them
