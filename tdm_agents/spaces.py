@@ -33,6 +33,8 @@ class ObservationCodec:
         _refuse_unplannable(space, "observation_space")
         self.space = space
         self.dim = int(spaces.flatdim(space))
+        if not self.dim:
+            raise ValueError(f"observation_space {space} has no scalars; expected at least one to model")
 
     def flatten(self, observation: Any) -> FloatArray:
         """One observation to ``[n]`` float32.
@@ -86,28 +88,47 @@ class ActionCodec:
                 f"action_space {space} has infinite bounds, so there is nothing to sample from; "
                 "bound it with gymnasium.wrappers.RescaleAction or ClipAction"
             )
-        if not (self.low < self.high).all():
-            raise ValueError(f"action_space {space} has a component whose low is not below its high")
+        if not self.low.size or not (self.low < self.high).all():
+            raise ValueError(
+                f"action_space {space} has nothing to choose, or a component whose low is not below its "
+                "high; leave constant components out with gymnasium.wrappers.TransformAction"
+            )
         self.space = space
         self.dim = int(self.low.size)
         # middle + half * a, not low + half * (a + 1): exact where the bounds are [-1, 1]
-        self._middle = 0.5 * (self.high + self.low)
-        self._half = 0.5 * (self.high - self.low)
+        self._middle = 0.5 * self.high + 0.5 * self.low
+        self._half = 0.5 * self.high - 0.5 * self.low  # of the difference it could overflow
 
     def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``[..., m]`` in [-1, 1] to the space's units, shape and dtype, always inside the bounds."""
-        scaled = self._middle + self._half * np.asarray(action, np.float64)
-        shape = np.shape(action)[:-1] + self.space.shape
-        clipped = np.clip(scaled, self.low, self.high).reshape(shape).astype(self.space.dtype)
+        """``[..., m]`` in [-1, 1] to the space's units, shape and dtype, always inside the bounds.
+
+        Integer spaces get the nearest integer.
+
+        Raises:
+            ValueError: If the last axis is not ``m``.
+        """
+        array = np.asarray(action, np.float64)
+        if array.shape[-1:] != (self.dim,):
+            raise ValueError(f"action has shape {array.shape}; expected [..., {self.dim}]")
+        scaled = np.clip(self._middle + self._half * array, self.low, self.high)
+        if np.issubdtype(self.space.dtype, np.integer):
+            scaled = np.rint(scaled)
+        cast = scaled.reshape(array.shape[:-1] + self.space.shape).astype(self.space.dtype)
         # float32 rounding of a float64 bound may step outside it; the space's own bounds win
-        bounded: npt.NDArray[Any] = np.clip(clipped, self.space.low, self.space.high)
-        return bounded
+        return np.asarray(np.clip(cast, self.space.low, self.space.high))
 
     def encode(self, action: npt.NDArray[Any]) -> FloatArray:
-        """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1]."""
+        """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1].
+
+        Raises:
+            ValueError: If the last axes are not the space's shape.
+        """
         array = np.asarray(action, np.float64)
-        lead = array.shape[: array.ndim - len(self.space.shape)]
-        flat = array.reshape((*lead, self.dim))
+        lead = array.ndim - len(self.space.shape)
+        if lead < 0 or array.shape[lead:] != self.space.shape:
+            expected = ", ".join(["...", *map(str, self.space.shape)])
+            raise ValueError(f"action has shape {array.shape}; expected [{expected}]")
+        flat = array.reshape((*array.shape[:lead], self.dim))
         scaled = (flat - self._middle) / self._half
         encoded: FloatArray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
         return encoded
@@ -140,7 +161,10 @@ def _leaves(space: spaces.Space[Any], value: Any, where: str) -> list[npt.NDArra
             raise ValueError(f"{where} has {len(value)} parts; expected {len(space.spaces)}")
         pairs = enumerate(zip(space.spaces, value, strict=True))
         return [leaf for i, (s, v) in pairs for leaf in _leaves(s, v, f"{where}[{i}]")]
-    array = np.asarray(value, np.float64)
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} is {_short(value)}; expected numbers of shape {space.shape}") from error
     if array.shape != space.shape:
         raise ValueError(f"{where} has shape {array.shape}; the space says {space.shape}")
     return [array.ravel()]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -88,5 +89,5 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         )
     try:
         return safetensors.torch.load(data)
-    except Exception as error:
+    except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file ({error})") from error

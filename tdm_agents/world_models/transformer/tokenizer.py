@@ -32,7 +32,7 @@ REWARD_MARGIN = 0.05
 """What the rewards' min-max range grows at each end: a planner seeks the top, so nothing is cut off."""
 MIN_RANGE = 1e-6
 """Shortest range of a dimension, in its own units: what a constant zero gets."""
-MIN_WIDTH_ULPS = 8.0
+MIN_WIDTH_ULPS = 4.0
 """Least bin width in float32 spacings of the range's largest value, so that bin centres stay distinct."""
 
 

@@ -1,0 +1,252 @@
+import math
+from collections import OrderedDict
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tdm_agents.spaces import ActionCodec, ObservationCodec
+
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, max_side=3)
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> spaces.Box:
+    shape = draw(SHAPES)
+    kind = draw(st.sampled_from([np.float32, np.float64, np.int32]))
+    if kind == np.int32:
+        return spaces.Box(-100, 100, shape, np.int32)
+    bound = draw(st.sampled_from([1.0, 1e4, np.inf]))
+    return spaces.Box(-bound, bound, shape, kind)
+
+
+def nested(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keys = st.dictionaries(st.sampled_from("zyxab"), children, min_size=1, max_size=3)
+    return st.one_of(
+        keys.map(spaces.Dict),
+        keys.map(lambda d: spaces.Dict(OrderedDict(d))),
+        st.lists(children, min_size=1, max_size=3).map(spaces.Tuple),
+    )
+
+
+SPACES = st.recursive(boxes(), nested, max_leaves=6)
+
+
+def sample(space: spaces.Space[Any], seed: int) -> Any:
+    space.seed(seed)
+    return space.sample()
+
+
+def assert_same(a: Any, b: Any) -> None:
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        np.testing.assert_array_equal(np.float32(a), np.float32(b))
+
+
+# -- observations -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(space=SPACES, seed=st.integers(0, 1000))
+def test_flattening_is_gymnasiums_own_in_float32(space, seed):
+    codec = ObservationCodec(space)
+    observation = sample(space, seed)
+    flat = codec.flatten(observation)
+    assert flat.dtype == np.float32
+    assert flat.shape == (codec.dim,)
+    np.testing.assert_array_equal(flat, np.float32(spaces.flatten(space, observation)))
+
+
+@settings(deadline=None)
+@given(space=SPACES, seed=st.integers(0, 1000))
+def test_unflattening_restores_the_observation_in_float32(space, seed):
+    codec = ObservationCodec(space)
+    observation = sample(space, seed)
+    assert_same(codec.unflatten(codec.flatten(observation)), observation)
+
+
+@settings(deadline=None)
+@given(space=SPACES, seed=st.integers(0, 1000), data=st.data())
+def test_one_scalar_that_is_not_finite_is_named(space, seed, data):
+    codec = ObservationCodec(spaces.Tuple([space, spaces.Box(-np.inf, np.inf, (3,), np.float64)]))
+    bad = data.draw(st.sampled_from([math.nan, math.inf, -math.inf, 1e300]))  # 1e300 is inf in float32
+    index = data.draw(st.integers(0, 2))
+    vector = np.zeros(3)
+    vector[index] = bad
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(ValueError, match=rf"scalar {codec.dim - 3 + index} is .*cannot read NaN or inf"),
+    ):
+        codec.flatten((sample(space, seed), vector))
+
+
+def test_the_order_does_not_depend_on_the_order_of_the_observations_keys():
+    space = spaces.Dict({"b": spaces.Box(-9, 9, (2,)), "a": spaces.Box(-9, 9, ())})
+    codec = ObservationCodec(space)
+    one = codec.flatten({"a": 1.0, "b": [2.0, 3.0]})
+    other = codec.flatten({"b": [2.0, 3.0], "a": 1.0})
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        ({"pose": np.zeros(2)}, r"lacks the key 'parts'; expected \['parts', 'pose'\]"),
+        ({"pose": np.zeros(3), "parts": (0.0, 0.0)}, r"observation\['pose'\] has shape \(3,\).*\(2,\)"),
+        ({"pose": np.zeros((2, 1)), "parts": (0.0, 0.0)}, r"observation\['pose'\] has shape \(2, 1\)"),
+        ({"pose": np.zeros(2), "parts": (0.0,)}, r"observation\['parts'\] has 1 parts; expected 2"),
+        ({"pose": np.zeros(2), "parts": (0.0, [1.0])}, r"observation\['parts'\]\[1\] has shape \(1,\)"),
+        ({"pose": "upright", "parts": (0.0, 0.0)}, r"observation\['pose'\] is 'upright'; expected numbers"),
+        ({"pose": [[1.0], [1.0, 2.0]], "parts": (0.0, 0.0)}, r"observation\['pose'\] is \[\[1.0\]"),
+        ({"pose": np.zeros(2), "parts": 1.0}, "is not of the space"),
+        (np.zeros(4), "lacks the key 'parts'"),
+        (3.0, "observation 3.0 is not of the space"),
+        (None, "observation None is not of the space"),
+    ],
+)
+def test_an_observation_of_another_structure_is_refused_by_name(observation, message):
+    number = spaces.Box(-1, 1, ())
+    space = spaces.Dict({"pose": spaces.Box(-1, 1, (2,)), "parts": spaces.Tuple([number, number])})
+    with pytest.raises(ValueError, match=message):
+        ObservationCodec(space).flatten(observation)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Discrete(3), "Discrete.*expected Box, or Dict or Tuple of Box"),
+        (spaces.Dict({"a": spaces.Tuple([spaces.Text(3)])}), r"observation_space\['a'\]\[0\].*Text"),
+        (
+            spaces.Box(0, 255, (64, 64, 3), np.uint8),
+            "looks like images.*give the agent the .* state",
+        ),
+        (spaces.Dict({}), "has no scalars"),
+        (spaces.Box(-1, 1, (0,)), "has no scalars"),
+    ],
+)
+def test_a_space_that_scalar_tokens_cannot_model_is_refused_with_the_remedy(space, message):
+    with pytest.raises(ValueError, match=message):
+        ObservationCodec(space)
+
+
+def test_a_real_environments_observations_pass():
+    env = gymnasium.make("Pendulum-v1")
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(ObservationCodec(env.observation_space).flatten(observation), observation)
+    env.close()
+
+
+# -- actions ----------------------------------------------------------------------------------------------
+
+
+@st.composite
+def action_boxes(draw: st.DrawFn) -> spaces.Box:
+    shape = draw(SHAPES)
+    kind = draw(st.sampled_from([np.float32, np.float64]))
+    ends = st.floats(-1e6, 1e6, width=32)
+    low = draw(hnp.arrays(kind, shape, elements=ends))
+    span = draw(hnp.arrays(kind, shape, elements=st.floats(0.125, 1e6, width=32)))
+    return spaces.Box(low, low + span, shape, kind)
+
+
+def unit(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+    return hnp.arrays(np.float32, shape, elements=st.floats(-1, 1, width=32))
+
+
+@settings(deadline=None)
+@given(data=st.data(), kind=st.sampled_from([np.float32, np.float64]), lead=st.sampled_from([(), (2, 3)]))
+def test_bounds_of_one_are_the_exact_identity_both_ways(data, kind, lead):
+    codec = ActionCodec(spaces.Box(-1, 1, (3,), kind))
+    action = data.draw(unit((*lead, 3)))
+    assert codec.decode(action).dtype == kind
+    np.testing.assert_array_equal(codec.decode(action), action)
+    np.testing.assert_array_equal(codec.encode(action), action)
+
+
+@settings(deadline=None)
+@given(space=action_boxes(), data=st.data())
+def test_what_is_decoded_is_in_the_space(space, data):
+    codec = ActionCodec(space)
+    action = data.draw(hnp.arrays(np.float32, (codec.dim,), elements=st.floats(-3, 3, width=32)))
+    assert space.contains(codec.decode(action))
+    for end, bound in ((-1.0, space.low), (1.0, space.high)):
+        np.testing.assert_allclose(codec.decode(np.full(codec.dim, end)), bound, rtol=1e-6, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(space=action_boxes(), data=st.data())
+def test_actions_come_back_from_the_spaces_units(space, data):
+    codec = ActionCodec(space)
+    action = data.draw(unit((2, codec.dim)))
+    decoded = codec.decode(action)
+    assert decoded.shape == (2, *space.shape)
+    back = codec.encode(decoded)
+    assert back.dtype == np.float32
+    # what the space's own floating point resolves: one spacing of its largest value, in halves of its range
+    spacing = np.spacing(np.maximum(np.abs(space.low), np.abs(space.high))).astype(np.float64)
+    slack = spacing / ((space.high.astype(np.float64) - space.low) / 2)
+    assert (np.abs(back - action) <= 2**-23 + slack.reshape(-1)).all()
+
+
+@settings(deadline=None)
+@given(low=st.integers(-50, 50), span=st.integers(1, 100), data=st.data())
+def test_integer_actions_are_rounded_to_the_nearest(low, span, data):
+    space = spaces.Box(low, low + span, (2,), np.int64)
+    codec = ActionCodec(space)
+    action = np.array([data.draw(st.integers(low, low + span)) for _ in range(2)])
+    np.testing.assert_array_equal(codec.decode(codec.encode(action)), action)
+    assert space.contains(codec.decode(data.draw(unit((2,)))))
+
+
+def test_actions_out_of_bounds_are_clipped():
+    codec = ActionCodec(spaces.Box(np.float32([0, -4]), np.float32([2, 4])))
+    np.testing.assert_array_equal(codec.decode(np.array([7.0, -7.0])), [2.0, -4.0])
+    np.testing.assert_array_equal(codec.encode(np.array([7.0, -7.0])), [1.0, -1.0])
+
+
+def test_the_widest_finite_bounds_do_not_overflow():
+    most = np.finfo(np.float64).max
+    codec = ActionCodec(spaces.Box(-most, most, (1,), np.float64))
+    np.testing.assert_array_equal(codec.decode(np.array([[-1.0], [0.0], [1.0]])), [[-most], [0.0], [most]])
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(-np.inf, 1, (2,)), "infinite bounds.*RescaleAction or ClipAction"),
+        (spaces.Box(-1, np.inf, (2,)), "infinite bounds"),
+        (
+            spaces.Box(np.zeros(2, np.float32), np.float32([1, 0])),
+            "not below its high.*TransformAction",
+        ),
+        (spaces.Box(-1, 1, (0,)), "nothing to choose"),
+        (spaces.Discrete(2), "cannot be planned over yet: expected a Box"),
+        (spaces.Dict({"a": spaces.Box(-1, 1)}), "cannot be planned over yet"),
+    ],
+)
+def test_an_action_space_that_cannot_be_planned_over_is_refused_with_the_remedy(space, message):
+    with pytest.raises(ValueError, match=message):
+        ActionCodec(space)
+
+
+def test_actions_of_another_shape_are_refused_not_broadcast():
+    codec = ActionCodec(spaces.Box(-1, 1, (2, 3)))
+    for wrong in (np.zeros(1), np.zeros((6, 1)), np.zeros(()), np.zeros((2, 3))):
+        with pytest.raises(ValueError, match=r"expected \[\.\.\., 6\]"):
+            codec.decode(wrong)
+    for wrong in (np.zeros(6), np.zeros((3, 2)), np.zeros(())):
+        with pytest.raises(ValueError, match=r"expected \[\.\.\., 2, 3\]"):
+            codec.encode(wrong)
