@@ -1,0 +1,61 @@
+"""From output logits to a value: sampled, the most likely bin, or the mean around it."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Decoding = Literal["sample", "mode", "mean"]
+
+
+def check_decoding(decoding: str) -> None:
+    """Refuse an unknown decoding.
+
+    Raises:
+        ValueError: If it is not one of :data:`Decoding`.
+    """
+    if decoding not in get_args(Decoding):
+        raise ValueError(f"decoding {decoding!r} is unknown; expected one of {', '.join(get_args(Decoding))}")
+
+
+def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
+    """A bin a row: the inverse of the cumulative distribution at ``uniform``, or the mode without it.
+
+    One uniform number a row suffices to sample; noise for every bin is not needed.
+
+    Args:
+        logits: ``[N, bins]`` float32.
+        uniform: ``[N]`` in [0, 1), or None for the mode.
+
+    Returns:
+        ``[N]`` int64.
+    """
+    if uniform is None:
+        return logits.argmax(dim=-1)
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)  # [N, bins]
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+
+
+def mean_near_mode(logits: Tensor, centres: Tensor, window: int) -> Tensor:
+    """Expected value over the bins within ``window`` of the mode.
+
+    Finer than a bin, and, unlike the mean over all bins, never between two separate modes.
+
+    Args:
+        logits: ``[N, bins]`` float32.
+        centres: ``[bins]``, the value of each bin.
+        window: Bins on either side of the mode.
+
+    Returns:
+        ``[N]``.
+    """
+    bins = logits.shape[-1]
+    offsets = torch.arange(-window, window + 1, device=logits.device)
+    near = logits.argmax(dim=-1, keepdim=True) + offsets  # [N, 2 window + 1]
+    inside = (near >= 0) & (near < bins)
+    near = near.clamp(0, bins - 1)
+    weights = logits.gather(1, near).masked_fill(~inside, float("-inf")).softmax(dim=-1)
+    return (weights * centres[near]).sum(dim=-1)

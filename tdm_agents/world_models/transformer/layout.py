@@ -1,0 +1,66 @@
+"""Where each token of a trajectory stands.
+
+A decision step is ``o_1 .. o_n, r, SEP, a_1 .. a_m`` (2305.10912, figure 2): ``n + m + 2`` tokens. Read from
+left to right the same weights answer ``(h, o) -> r`` (reward model), ``(h, o, r) -> a`` (behaviour cloning)
+and ``(h, o, r, a) -> o'`` (dynamics).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StepLayout:
+    """The tokens of one decision step of an environment with ``(n, m)``.
+
+    Position embeddings are shared between environments of different sizes, so observation scalar ``i`` has
+    position ``i``, and reward, separator and actions stand behind the largest observation.
+
+    Attributes:
+        observation_dim: ``n``.
+        action_dim: ``m``.
+        max_observation: Largest ``n`` that the network has positions for.
+    """
+
+    observation_dim: int
+    action_dim: int
+    max_observation: int
+
+    @property
+    def tokens(self) -> int:
+        """``n + m + 2``."""
+        return self.observation_dim + self.action_dim + 2
+
+    @property
+    def chunk(self) -> int:
+        """``m + 2``: reward, separator and action are known together."""
+        return self.action_dim + 2
+
+    def positions(self, device: torch.device | None = None) -> Tensor:
+        """Position of each token inside its step, ``[tokens]`` int64."""
+        observation = torch.arange(self.observation_dim, device=device)
+        rest = self.position(self.observation_dim) + torch.arange(self.chunk, device=device)
+        return torch.cat([observation, rest])
+
+    def position(self, offset: int) -> int:
+        """Position of the token that stands at ``offset`` of its step."""
+        behind = offset - self.observation_dim
+        return offset if behind < 0 else self.max_observation + behind
+
+
+def context_steps(context: int, layout: StepLayout) -> int:
+    """Whole steps that a band of ``context`` tokens holds.
+
+    Raises:
+        ValueError: If not even one step fits.
+    """
+    if context < layout.tokens:
+        raise ValueError(
+            f"context of {context} tokens holds not even one step of {layout.tokens} tokens "
+            f"(n={layout.observation_dim}, m={layout.action_dim}); use a preset with a larger context"
+        )
+    return context // layout.tokens

@@ -1,0 +1,395 @@
+"""The transformer dynamics model as a world model that planners imagine with.
+
+A Generalist Dynamics Model for Control (2305.10912): one transformer over trajectory tokens is dynamics
+model, reward model and behaviour-cloning policy, by what it is conditioned on. What is ours: the history is
+encoded once a decision and shared by all candidates, everything that is known together goes through one
+forward, and output bins may cover changes.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tdm_agents.data.batch import Batch
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, looped_rollout
+from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
+from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+from tdm_agents.world_models.transformer.cache import Grouping, Prefix, attend
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
+from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
+from tdm_agents.world_models.transformer.loss import band_mask, drop_rewards, next_token_loss, step_tokens
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.state import TransformerState
+from tdm_agents.world_models.transformer.tokenizer import Tokenizer, TokenizerConfig
+
+SCHEMA = 1
+
+
+class TransformerWorldModel(nn.Module):
+    """A transformer over trajectory tokens behind the world-model protocol.
+
+    Args:
+        spec: The environment; ``device`` and ``history_steps`` are derived, not read.
+        config: Settings.
+
+    Raises:
+        ValueError: If the actions are not continuous, or a step does not fit the context.
+    """
+
+    def __init__(self, spec: ModelSpec, config: TransformerConfig) -> None:
+        super().__init__()
+        if spec.action_kind != "continuous":
+            raise ValueError(f"action_kind is {spec.action_kind!r}; expected 'continuous'")
+        self.config = config
+        self.network = TransformerNetwork(config.network(spec))
+        self.tokenizer = Tokenizer(config.tokenizer, spec.observation_dim, spec.action_dim)
+        self.layout = StepLayout(spec.observation_dim, spec.action_dim, self.network.config.max_observation)
+        self.context_steps = context_steps(config.context, self.layout)
+        self._spec = replace(spec, history_steps=self.context_steps)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The environment as modelled, on the device where the weights are now."""
+        return replace(self._spec, device=self.network.head.weight.device)
+
+    def with_decoding(self, decoding: Decoding) -> TransformerWorldModel:
+        """The same weights, shared, with another way to read an imagined scalar."""
+        other = copy.copy(self)
+        other.config = replace(self.config, decoding=decoding)
+        return other
+
+    # -- learning -------------------------------------------------------------------------------------------
+
+    def loss(
+        self, batch: Batch, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Next-token loss of a batch of windows; see :func:`next_token_loss`.
+
+        Args:
+            batch: Windows of this model's environment, on its device.
+            generator: Source of the reward dropout; None drops no reward (held-out evaluation).
+        """
+        reward = batch.reward
+        if generator is not None:
+            reward = drop_rewards(reward, self.config.reward_dropout, generator)
+        return next_token_loss(
+            self.network,
+            self.tokenizer,
+            self.layout,
+            batch,
+            inputs=step_tokens(self.tokenizer, batch.observation, reward, batch.action),
+            context_steps=self.context_steps,
+            action_weight=self.config.action_weight,
+            terminates=self._spec.terminates,
+        )
+
+    # -- imagining ------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def start(self, history: History, *, horizon: int) -> TransformerState:
+        """Encode ``B`` histories in one forward; rows of different lengths are masked.
+
+        Args:
+            history: The last ``context_steps`` of it are read.
+            horizon: Steps that may be imagined from here.
+
+        Raises:
+            ValueError: If shapes do not fit the model, a value is NaN, or ``horizon < 1``.
+        """
+        self._check_history(history, horizon)
+        steps = min(history.observation.shape[1], self.context_steps)
+        observation = history.observation[:, -steps:].float()
+        action = history.action[:, history.action.shape[1] - (steps - 1) :]
+        action = torch.cat([action, action.new_zeros((history.batch, 1, self.layout.action_dim))], dim=1)
+        tokens = step_tokens(self.tokenizer, observation, history.reward[:, -steps:].float(), action)
+        length = (steps - 1) * self.layout.tokens + self.layout.observation_dim  # up to the present o_n
+        device = tokens.device
+
+        lengths = history.length.clamp(max=steps)
+        step_of = torch.arange(length, device=device) // self.layout.tokens  # [P]
+        mask = band_mask(self.layout, steps, self.context_steps, device)[:length, :length]
+        visible = None
+        if not bool((lengths == steps).all()):
+            visible = step_of[None] >= steps - lengths[:, None]  # [B, P]
+            # padding sees its own step, so that its softmax has something to read
+            own = step_of[:, None] == step_of
+            mask = (mask & (visible[:, None] | own))[:, None]  # [B, 1, P, P]
+
+        x = self.network.embed(
+            tokens.flatten(1)[:, :length], self.layout.positions(device).repeat(steps)[:length]
+        )
+        rotation = self.network.rotation(step_of - (steps - 1))
+        layers = []
+        for block in self.network.blocks:
+            assert isinstance(block, Block)
+            query, key, value = block.project(x, rotation)
+            layers.append((key.contiguous(), value.contiguous()))
+            x = block.finish(x, nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+        # the present reward is fed with the action, so the prefix ends with o_n and its output is not needed
+        return TransformerState(
+            prefix=Prefix(tuple(layers), visible),
+            grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
+            suffix=None,
+            capacity=min(horizon, 2 * self.context_steps) * self.layout.tokens,
+            rotation=self.network.rotation(torch.arange(horizon + 1, device=device)),
+            observation=observation[:, -1],
+            reward=self.tokenizer.encode_reward(history.reward[:, -1].float()),
+            history_steps=steps,
+            horizon=horizon,
+        )
+
+    def take(self, state: TransformerState, rows: Tensor) -> TransformerState:
+        """Copies of the given rows; the prefix stays shared. See :meth:`TransformerState.take`."""
+        return state.take(rows)
+
+    @torch.no_grad()
+    def step(
+        self, state: TransformerState, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[TransformerState, Step]:
+        """Imagine one transition: ``n + 1`` forwards. Consumes ``state``.
+
+        Args:
+            state: ``N`` rows.
+            action: ``[N, m]`` in [-1, 1].
+            generator: Source of randomness with ``decoding="sample"``.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed, or stands at its horizon.
+            ValueError: If ``action`` has another shape or a NaN.
+        """
+        if state.time >= state.horizon:
+            raise RuntimeError(
+                f"the state stands at its horizon of {state.horizon} steps; call start with a longer horizon"
+            )
+        self._check_action(action, state.rows)
+        state = state.consume()
+        layout, tokenizer = self.layout, self.tokenizer
+        uniform = self._uniform(state.rows, generator)  # [n + 2, N] or Nones
+
+        separator = torch.full_like(state.reward, tokenizer.separator)
+        known = torch.cat(
+            [torch.stack([state.reward, separator], dim=1), tokenizer.encode_action(action)], dim=1
+        )
+        hidden = self._extend(state, known, offset=layout.observation_dim)
+        state.time += 1
+        scalars = []
+        for i in range(layout.observation_dim):
+            previous = state.observation[:, i]
+            scalars.append(self._read_observation(hidden, previous, i, uniform[i]))
+            token = tokenizer.encode_observation_scalar(i, scalars[-1])
+            hidden = self._extend(state, token[:, None], offset=i)
+        state.observation = torch.stack(scalars, dim=1)
+        reward, state.reward = self._read_reward(hidden, uniform[-2])
+        return state, Step(state.observation, reward, self._read_alive(hidden, uniform[-1]))
+
+    def rollout(
+        self, state: TransformerState, actions: Tensor, *, generator: torch.Generator | None = None
+    ) -> Rollout:
+        """``H`` calls of :meth:`step` for ``actions[N, H, m]``. Consumes ``state``."""
+        return looped_rollout(self, state, actions, generator=generator)
+
+    @torch.no_grad()
+    def propose(
+        self,
+        state: TransformerState,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        deterministic: bool = False,
+    ) -> Proposal:
+        """Actions of the behaviour-cloning policy ``(h, o, r) -> a``; does not consume ``state``.
+
+        Args:
+            state: ``N`` rows.
+            count: Actions a row.
+            generator: Source of randomness.
+            deterministic: The most likely tokens instead of sampled ones.
+        """
+        rows = torch.arange(state.rows, device=state.reward.device).repeat_interleave(count)
+        fork = state.take(rows).consume()
+        layout = self.layout
+        separator = torch.full_like(fork.reward, self.tokenizer.separator)
+        hidden = self._extend(
+            fork, torch.stack([fork.reward, separator], dim=1), offset=layout.observation_dim
+        )
+        uniform = None
+        if not deterministic:
+            uniform = torch.rand((layout.action_dim, len(rows)), generator=generator, device=rows.device)
+        tokens, log_prob = [], torch.zeros(len(rows), device=rows.device)
+        for j in range(layout.action_dim):
+            logits = self.network.logits(hidden)
+            tokens.append(choose_bin(logits, None if uniform is None else uniform[j]))
+            log_prob += logits.log_softmax(dim=-1).gather(1, tokens[-1][:, None])[:, 0]
+            if j + 1 < layout.action_dim:
+                hidden = self._extend(fork, tokens[-1][:, None], offset=layout.observation_dim + 2 + j)
+        actions = self.tokenizer.decode_action(torch.stack(tokens, dim=1))
+        return Proposal(actions.view(state.rows, count, -1), log_prob.view(state.rows, count))
+
+    def _extend(self, state: TransformerState, tokens: Tensor, *, offset: int) -> Tensor:
+        """Feed ``tokens[N, c]`` of step ``state.time`` from ``offset`` on; the last one's hidden state.
+
+        Everything that decides which keys are read is a counter: no data, no synchronisation.
+        """
+        layout, time, chunk = self.layout, state.time, tokens.shape[1]
+        assert state.suffix is not None
+        # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
+        written = time * layout.tokens + offset + chunk - layout.observation_dim
+        inside = min(written, (self.context_steps - 1) * layout.tokens + offset + chunk)
+        state.suffix = suffix = state.suffix.room(chunk, keep=inside - chunk)
+        end = suffix.used + chunk
+        first = max(0, state.history_steps + time - self.context_steps) * layout.tokens
+        shared = first < state.prefix.tokens
+        visible = state.prefix.visible
+        if visible is not None:
+            visible = visible[:, first:]
+        device = tokens.device
+        causal = None
+        if chunk > 1:
+            causal = torch.full((chunk, inside), float("-inf"), device=device).triu(inside - chunk + 1)
+            causal = causal.to(self.network.head.weight.dtype)
+
+        start = layout.position(offset)
+        x = self.network.token(tokens) + self.network.position.weight[start : start + chunk]
+        rotation = (state.rotation[0][time : time + 1], state.rotation[1][time : time + 1])
+        for index, block in enumerate(self.network.blocks):
+            assert isinstance(block, Block)
+            query, key, value = block.project(x, rotation)
+            suffix.write(index, key, value)
+            buffer = suffix.buffer[index, :, :, :, end - inside : end]
+            prefix = state.prefix.layers[index]
+            attended = attend(
+                query,
+                (buffer[0], buffer[1]),
+                (prefix[0][:, :, first:], prefix[1][:, :, first:]) if shared else None,
+                state.grouping,
+                visible,
+                causal,
+            )
+            x = block.finish(x, attended)
+        state.suffix = replace(suffix, used=end)
+        hidden: Tensor = self.network.norm(x[:, -1])
+        return hidden
+
+    # -- reading outputs ------------------------------------------------------------------------------------
+
+    def _uniform(self, rows: int, generator: torch.Generator | None) -> list[Tensor | None]:
+        """The draws of a step for all its rows at once: observation scalars, reward, alive."""
+        count = self.layout.observation_dim + 2
+        if self.config.decoding != "sample":
+            return [None] * count
+        device = self.network.head.weight.device
+        return list(torch.rand((count, rows), generator=generator, device=device))
+
+    def _read_observation(self, hidden: Tensor, previous: Tensor, i: int, uniform: Tensor | None) -> Tensor:
+        logits, centres = self.network.logits(hidden), self.tokenizer.target_centres(i)
+        if self.config.decoding == "mean":
+            value = mean_near_mode(logits, centres, self.config.mean_window)
+        else:
+            value = centres[choose_bin(logits, uniform)]
+        return previous + value if self.tokenizer.change is not None else value
+
+    def _read_reward(self, hidden: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The reward ``[N]`` and its token ``[N]``."""
+        logits, centres = self.network.logits(hidden), self.tokenizer.reward_centres()
+        if self.config.decoding == "mean":
+            value = mean_near_mode(logits, centres, self.config.mean_window)
+            return value, self.tokenizer.encode_reward(value)
+        token = choose_bin(logits, uniform)
+        return centres[token], token
+
+    def _read_alive(self, hidden: Tensor, uniform: Tensor | None) -> Tensor:
+        if not self._spec.terminates:
+            return torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
+        probability = self.network.alive(hidden)[:, 0].float().sigmoid()
+        alive: Tensor = probability > (0.5 if uniform is None else uniform)
+        return alive
+
+    # -- refusing -------------------------------------------------------------------------------------------
+
+    def _check_history(self, history: History, horizon: int) -> None:
+        n, m = self.layout.observation_dim, self.layout.action_dim
+        batch, steps = history.observation.shape[:2]
+        expected = {
+            "observation": (history.observation, (batch, steps, n)),
+            "reward": (history.reward, (batch, steps)),
+            "action": (history.action, (batch, steps - 1, m)),
+            "length": (history.length, (batch,)),
+        }
+        for name, (tensor, shape) in expected.items():
+            if tuple(tensor.shape) != shape:
+                raise ValueError(f"history.{name} has shape {tuple(tensor.shape)}; expected {shape}")
+        if not bool(history.observation.isfinite().all() & history.action.isfinite().all()):
+            raise ValueError("the history holds NaN or inf in observations or actions")
+        if horizon < 1:
+            raise ValueError(f"horizon is {horizon}; expected at least 1")
+
+    def _check_action(self, action: Tensor, rows: int) -> None:
+        shape = (rows, self.layout.action_dim)
+        if tuple(action.shape) != shape:
+            raise ValueError(f"action has shape {tuple(action.shape)}; expected {shape}")
+
+    # -- keeping --------------------------------------------------------------------------------------------
+
+    def fit(self, trajectories: Trajectories) -> None:
+        """Set the token ranges from data; see :meth:`Tokenizer.fit`.
+
+        Raises:
+            ValueError: If the data are of another observation size, empty, or not finite.
+        """
+        episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
+        reward = np.concatenate([e.reward for e in episodes])
+        self.tokenizer.fit(
+            torch.from_numpy(np.concatenate([e.observation for e in episodes])),
+            torch.from_numpy(np.concatenate([np.diff(e.observation, axis=0) for e in episodes])),
+            torch.from_numpy(reward[~np.isnan(reward)]),
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""
+        folder = Path(folder)
+        sha256 = write_tensors(folder / "weights.safetensors", self.state_dict())
+        write_json(
+            folder / "model.json",
+            {
+                "schema": SCHEMA,
+                "type": "transformer",
+                "spec": spec_to_json(self._spec),
+                "config": asdict(self.config),
+                "sha256": sha256,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> TransformerWorldModel:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+        """
+        folder = Path(folder)
+        value = read_json(folder / "model.json", schema=SCHEMA)
+        if value.get("type") != "transformer":
+            raise CheckpointError(f"{folder} holds a {value.get('type')!r} model; expected 'transformer'")
+        try:
+            settings: dict[str, Any] = dict(value["config"])
+            tokenizer = TokenizerConfig(**settings.pop("tokenizer"))
+            config = TransformerConfig(tokenizer=tokenizer, **settings)
+            sha256 = str(value["sha256"])
+            model = cls(spec_from_json(value["spec"]), config)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder / 'model.json'} is not readable: {error}") from error
+        tensors = read_tensors(folder / "weights.safetensors", sha256=sha256)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(f"the weights in {folder} do not fit its model.json: {error}") from error
+        return model.to(device).eval()

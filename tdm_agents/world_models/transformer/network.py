@@ -1,0 +1,179 @@
+"""Gato's transformer over trajectory tokens: pre-norm blocks, GEGLU, rotary positions over steps.
+
+Sources: Gato (2205.06175, appendix C): decoder blocks with GEGLU; RoPE (2104.09864), here over decision
+steps, so that all tokens of a step share an angle and no index runs out; Fourier-feature initialisation of
+the token table, so that neighbouring bins start as neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine, ``[S, head_dim / 2]`` each."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Shape of the network.
+
+    Attributes:
+        layers: Blocks.
+        width: Model width ``d``.
+        heads: Attention heads; ``d / heads`` must be even.
+        feedforward: Hidden width of the GEGLU.
+        bins: Output bins.
+        max_observation: Largest observation that has positions.
+        max_action: Largest action that has positions.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    feedforward: int
+    bins: int
+    max_observation: int
+    max_action: int
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "feedforward", "bins", "max_observation", "max_action"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is not a multiple of twice the heads ({self.heads})")
+
+    @property
+    def head_dim(self) -> int:
+        """``d / heads``."""
+        return self.width // self.heads
+
+
+class Block(nn.Module):
+    """One pre-norm block, in two halves so that any attention can stand between them."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False)
+        self.feedforward_out = nn.Linear(config.feedforward, width, bias=False)
+
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B, S, d]`` to rotated queries and keys, and values: ``[B, heads, S, head_dim]`` each."""
+        batch, length, width = x.shape
+        qkv = self.qkv(self.attention_norm(x)).view(batch, length, 3 * self.heads, width // self.heads)
+        rotated = rotate(qkv[:, :, : 2 * self.heads], rotation)  # [B, S, 2 heads, head_dim]
+        query, key = rotated.transpose(1, 2).chunk(2, dim=1)
+        return query, key, qkv[:, :, 2 * self.heads :].transpose(1, 2)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The output, from the input ``[B, S, d]`` and what was attended ``[B, heads, S, head_dim]``."""
+        x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
+        gate, value = self.feedforward_in(self.feedforward_norm(x)).chunk(2, dim=-1)
+        return x + self.feedforward_out(F.gelu(gate) * value)  # type: ignore[no-any-return]
+
+
+class TransformerNetwork(nn.Module):
+    """Token table, positions inside the step, blocks, and the output heads."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token = nn.Embedding(config.bins + 2, config.width)  # values, NONE, SEP
+        self.position = nn.Embedding(config.max_observation + 2 + config.max_action, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, config.bins, bias=False)
+        self.alive = nn.Linear(config.width, 1)
+        if self.token.weight.device.type != "meta":
+            self._initialise()
+
+    def _initialise(self) -> None:
+        config = self.config
+        features = fourier_features(config.bins, config.width)
+        with torch.no_grad():
+            nn.init.normal_(self.token.weight, std=0.5)
+            self.token.weight[: config.bins] = features
+            self.head.weight.copy_(features * config.width**-0.5)
+            nn.init.normal_(self.position.weight, std=0.5)
+            nn.init.zeros_(self.alive.weight)
+            nn.init.zeros_(self.alive.bias)
+            residual = (2 * config.layers) ** -0.5
+            for module in self.blocks:
+                assert isinstance(module, Block)
+                for linear, gain in (
+                    (module.qkv, 1.0),
+                    (module.attention_out, residual),
+                    (module.feedforward_in, 1.0),
+                    (module.feedforward_out, residual),
+                ):
+                    nn.init.normal_(linear.weight, std=gain * linear.in_features**-0.5)
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Tokens ``[B, S]`` at positions ``[S]`` of their steps, to ``[B, S, d]``."""
+        x: Tensor = self.token(tokens) + self.position(positions)
+        return x
+
+    def rotation(self, steps: Tensor) -> Rotation:
+        """Cosines and sines of step numbers ``[S]`` (relative ones suffice), in the network's dtype."""
+        half = self.config.head_dim // 2
+        frequency = 10_000.0 ** (-torch.arange(half, device=steps.device, dtype=torch.float32) / half)
+        angle = steps.float()[:, None] * frequency  # [S, head_dim / 2]
+        dtype = self.token.weight.dtype
+        return angle.cos().to(dtype), angle.sin().to(dtype)
+
+    def forward(self, tokens: Tensor, positions: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states of a whole sequence, without a cache.
+
+        Args:
+            tokens: ``[B, S]`` int64.
+            positions: ``[S]`` inside the step.
+            steps: ``[S]`` decision steps.
+            mask: Bool, broadcastable to ``[B, heads, S, S]``; True where a query may see a key.
+
+        Returns:
+            ``[B, S, d]``, normalised; :meth:`logits` reads it.
+        """
+        x = self.embed(tokens, positions)
+        rotation = self.rotation(steps)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            query, key, value = block.project(x, rotation)
+            x = block.finish(x, F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+        normalised: Tensor = self.norm(x)
+        return normalised
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """``[..., d]`` to ``[..., bins]`` float32."""
+        scores: Tensor = self.head(hidden)
+        return scores.float()
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotary embedding of ``x[B, S, heads, head_dim]``."""
+    cosine, sine = rotation[0][:, None], rotation[1][:, None]  # [S, 1, head_dim / 2]
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+def fourier_features(bins: int, width: int) -> Tensor:
+    """Damped Fourier features of the bin index, ``[bins, width]``, rows of unit mean square.
+
+    Column pair ``k`` is ``cos, sin`` of ``pi k x`` for ``x`` in [0, 1], with amplitude ``1 / (1 + k / 8)``:
+    low frequencies dominate, so bins that are close start close, and are learnable from there.
+    """
+    x = (torch.arange(bins, dtype=torch.float32) + 0.5) / bins
+    k = torch.arange(1, math.ceil(width / 2) + 1, dtype=torch.float32)
+    phase = math.pi * x[:, None] * k  # [bins, width / 2]
+    features = torch.cat([phase.cos(), phase.sin()], dim=1)[:, :width]
+    features = features / (1.0 + torch.cat([k, k])[:width] / 8.0)
+    return features / features.square().mean(dim=1, keepdim=True).sqrt()

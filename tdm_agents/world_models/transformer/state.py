@@ -1,0 +1,98 @@
+"""What a transformer world model knows about its rows between two imagined steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tdm_agents.world_models.transformer.cache import Grouping, Prefix, Suffix
+from tdm_agents.world_models.transformer.network import Rotation
+
+
+@dataclass(slots=True)
+class TransformerState:
+    """``N`` rows that stand after the observation of decision step ``time``; 0 is the present.
+
+    The reward, separator and action of that step are not in the keys and values yet: they are known together
+    once an action is chosen, and take one forward.
+
+    Attributes:
+        prefix: Keys and values of the histories, shared by the rows.
+        grouping: Which row continues which history.
+        suffix: Keys and values of what each row imagined; None until the first ``take`` or ``step``.
+        capacity: Tokens that a suffix holds.
+        rotation: Rotary cosines and sines of steps ``0 .. horizon``.
+        observation: ``[N, n]`` in the environment's units.
+        reward: ``[N]`` int64, the token of the reward that came with it.
+        history_steps: Steps in the prefix, the present one included.
+        horizon: Steps that may be imagined.
+        time: Steps imagined so far.
+        consumed: Whether ``step`` or ``rollout`` took the buffers over.
+    """
+
+    prefix: Prefix
+    grouping: Grouping
+    suffix: Suffix | None
+    capacity: int
+    rotation: Rotation
+    observation: Tensor
+    reward: Tensor
+    history_steps: int
+    horizon: int
+    time: int = 0
+    consumed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """``N``."""
+        return self.observation.shape[0]
+
+    def check_usable(self) -> None:
+        """Refuse a consumed state.
+
+        Raises:
+            RuntimeError: If ``step`` or ``rollout`` consumed it.
+        """
+        if self.consumed:
+            raise RuntimeError(
+                "this state was consumed by step or rollout, which reuse its buffers; "
+                "call take(state, rows) first to keep a copy"
+            )
+
+    def consume(self) -> TransformerState:
+        """The same rows as a state with buffers to write to; this one becomes unusable."""
+        self.check_usable()
+        suffix = self.suffix or Suffix.allocate(self.prefix, self.rows, self.capacity)
+        owner = replace(self, suffix=suffix)
+        self.consumed = True
+        return owner
+
+    def take(self, rows: Tensor) -> TransformerState:
+        """Copies of the given rows; suffixes only, the prefix stays shared.
+
+        Raises:
+            IndexError: If a row does not exist.
+            ValueError: If ``rows`` is not a non-empty int64 vector.
+        """
+        self.check_usable()
+        if rows.ndim != 1 or rows.dtype != torch.int64 or len(rows) == 0:
+            raise ValueError(
+                f"rows has shape {tuple(rows.shape)} and dtype {rows.dtype}; expected [N] int64, N >= 1"
+            )
+        if int(rows.min()) < 0 or int(rows.max()) >= self.rows:
+            raise IndexError(
+                f"rows reach from {int(rows.min())} to {int(rows.max())}; expected 0 to {self.rows - 1}"
+            )
+        if self.suffix is None:
+            suffix = Suffix.allocate(self.prefix, len(rows), self.capacity)
+        else:
+            suffix = self.suffix.take(rows)
+        return replace(
+            self,
+            grouping=Grouping.of(self.grouping.prefix_of[rows], self.prefix.batch),
+            suffix=suffix,
+            observation=self.observation[rows],
+            reward=self.reward[rows],
+        )

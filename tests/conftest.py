@@ -1,0 +1,19 @@
+"""Settings of every test: one thread (the machine is shared), and marked tests only where they can run."""
+
+import os
+
+os.environ.setdefault("MUJOCO_GL", "disable")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = config.getoption("-m")
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if "slow" in item.keywords and "slow" not in wanted:
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with -m slow"))
