@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tdm_agents.data.batch import Batch
+from tdm_agents.data.moments import moments
 from tdm_agents.protocols import History, ModelSpec, Rollout, Step, looped_rollout
 from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
 from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+
+if TYPE_CHECKING:
+    from tdm_agents.data.trajectories import Trajectories
 
 SCHEMA = 1
 
@@ -70,25 +74,6 @@ class MLPState:
         return observation
 
 
-class Arrays(Protocol):
-    """The part of :class:`tdm_agents.data.trajectories.Trajectories` that the normaliser needs."""
-
-    @property
-    def observation(self) -> npt.NDArray[np.float32]:
-        """``[S, n]``."""
-        ...
-
-    @property
-    def reward(self) -> npt.NDArray[np.float32]:
-        """``[S]``, NaN where unknown."""
-        ...
-
-    @property
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """``[E + 1]``, where episodes begin; the last is ``S``."""
-        ...
-
-
 class MLPWorldModel(nn.Module):
     """A deterministic delta model behind the :class:`~tdm_agents.protocols.WorldModel` protocol.
 
@@ -122,35 +107,27 @@ class MLPWorldModel(nn.Module):
         """Spaces, sizes, time step, and the device of the weights."""
         return replace(self._spec, device=self.observation_mean.device)
 
-    def fit(self, trajectories: Arrays) -> None:
+    def fit(self, trajectories: Trajectories) -> None:
         """Set the normalisation of inputs and outputs from data.
 
         Raises:
             ValueError: If the data hold no transition, or observations of another size.
         """
-        observation = np.asarray(trajectories.observation, np.float64)  # [S, n]
-        if observation.ndim != 2 or observation.shape[1] != self._spec.observation_dim:
+        if trajectories.observation_dim != self._spec.observation_dim:
             raise ValueError(
-                f"observations have shape {observation.shape}; "
-                f"the model expects [S, {self._spec.observation_dim}]"
+                f"the data's observations have {trajectories.observation_dim} scalars; "
+                f"the model expects {self._spec.observation_dim}"
             )
-        follows = np.ones(len(observation), bool)  # whether a step is not the first of its episode
-        follows[np.asarray(trajectories.offsets[:-1])] = False
-        if not follows.any():
-            raise ValueError(
-                "the data hold no transition: every episode has one step; collect longer episodes"
-            )
-        now = np.flatnonzero(follows) - 1
-        change = observation[now + 1] - observation[now]
-        reward = np.asarray(trajectories.reward, np.float64)[now + 1]
-        reward = reward[np.isfinite(reward)]
-        self.observation_mean.copy_(torch.from_numpy(observation.mean(0)))
-        self.observation_scale.copy_(_scale(observation.std(0)))
-        self.output_mean[:-1].copy_(torch.from_numpy(change.mean(0)))
-        self.output_scale[:-1].copy_(_scale(change.std(0)))
-        if reward.size:
-            self.output_mean[-1] = float(reward.mean())
-            self.output_scale[-1] = _scale(reward.std(keepdims=True))[0]
+        episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
+        mean, std = moments(e.observation for e in episodes)  # [n]
+        self.observation_mean.copy_(torch.from_numpy(mean))
+        self.observation_scale.copy_(_scale(std))
+        mean, std = moments(np.diff(e.observation, axis=0) for e in episodes)  # [n]
+        self.output_mean[:-1].copy_(torch.from_numpy(mean))
+        self.output_scale[:-1].copy_(_scale(std))
+        mean, std = moments(e.reward[np.isfinite(e.reward)] for e in episodes)  # []
+        self.output_mean[-1] = float(mean)
+        self.output_scale[-1] = _scale(std)
 
     def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised prediction of what follows.

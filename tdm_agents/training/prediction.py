@@ -1,0 +1,80 @@
+"""How far a world model's imagination is from what happened, in units of the data's spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tdm_agents.data.moments import moments
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.data.windows import starts as draw_starts
+from tdm_agents.protocols import History, WorldModel, rollout
+
+
+def prediction_error(
+    model: WorldModel[Any],
+    trajectories: Trajectories,
+    *,
+    horizons: Sequence[int] = (1, 5, 10, 25),
+    starts: int = 64,
+    context_steps: int = 8,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Imagine recorded actions from recorded starting points; compare with what was recorded.
+
+    The error of one starting point at one horizon is the root mean square, over the observation scalars, of
+    (imagined - recorded) / standard deviation of that scalar in ``trajectories``. Scalars that never change
+    are left out. The starting points depend on the data and the settings, not on the model, so models can be
+    compared.
+
+    Args:
+        model: Any world model; it is imagined with once, in one batch.
+        trajectories: Recorded episodes.
+        horizons: Decisions ahead.
+        starts: Distinct starting points, all equally likely.
+        context_steps: Decisions of history up to and with each; a model that can use fewer gets fewer.
+        seed: Of the starting points and of the model's own sampling.
+
+    Returns:
+        For every horizon ``h``: ``rms@h`` (root mean square over starting points), ``median@h`` (median over
+        them) and ``reward_rms@h`` (of the reward at ``h``, in standard deviations of the reward; not there
+        where the reward never changes).
+
+    Raises:
+        ValueError: If the data hold fewer starting points.
+    """
+    furthest = max(horizons)
+    device, dtype = model.spec.device, model.spec.dtype
+    recorded = draw_starts(trajectories, count=starts, steps=context_steps + furthest, seed=seed).to(device)
+    now = context_steps - 1
+    past = slice(max(0, context_steps - model.spec.history_steps), context_steps)
+    history = History(
+        observation=recorded.observation[:, past].to(dtype),
+        reward=recorded.reward[:, past].to(dtype),
+        action=recorded.action[:, past][:, :-1],
+        length=torch.full((starts,), past.stop - past.start, dtype=torch.int64, device=device),
+    )
+    generator = torch.Generator(device=device).manual_seed(seed)
+    with torch.no_grad():
+        state = model.start(history, horizon=furthest)
+        actions = recorded.action[:, now : now + furthest]  # [R, H, m]
+        imagined = rollout(model, state, actions, generator=generator)
+    episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
+    _, spread = moments(e.observation for e in episodes)  # [n]
+    _, reward_spread = moments(e.reward[np.isfinite(e.reward)] for e in episodes)  # []
+    change = (
+        (imagined.observation - recorded.observation[:, context_steps:]).cpu().double().numpy()
+    )  # [R, H, n]
+    moves = spread > 1e-8
+    squared = np.square(change[..., moves] / spread[moves]).mean(-1)  # [R, H]
+    reward = (imagined.reward - recorded.reward[:, context_steps:]).cpu().double().numpy()  # [R, H]
+    result: dict[str, float] = {}
+    for h in horizons:
+        result[f"rms@{h}"] = float(np.sqrt(squared[:, h - 1].mean()))
+        result[f"median@{h}"] = float(np.median(np.sqrt(squared[:, h - 1])))
+        if reward_spread > 0:
+            result[f"reward_rms@{h}"] = float(np.sqrt(np.square(reward[:, h - 1]).mean()) / reward_spread)
+    return result

@@ -1,0 +1,73 @@
+"""What a person sees while a model trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+_SMOOTHING = 0.98
+_WAIT_SECONDS = 10.0
+
+
+class TrainingProgress:
+    """A bar with the smoothed loss and the time left; lines of text where the console is not a terminal.
+
+    Args:
+        console: Where to draw.
+        steps: Updates in all.
+        done: Updates made before.
+    """
+
+    def __init__(self, console: Console, steps: int, done: int) -> None:
+        self._console = console
+        self._steps = steps
+        self._first = done
+        self._began = time.monotonic()
+        self._printed = self._began
+        self._loss: float | None = None
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=done, loss="-", left="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, loss: float) -> None:
+        """One more update."""
+        self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
+        now = time.monotonic()
+        left = _duration((now - self._began) / (step - self._first) * (self._steps - step)) + " left"
+        self._bar.update(self._task, completed=step, loss=f"{self._loss:.4f}", left=left)
+        if not self._console.is_terminal and now - self._printed > _WAIT_SECONDS:
+            self._printed = now
+            self._console.print(f"step {step}/{self._steps}  loss {self._loss:.4f}  {left}")
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """An evaluation, on a line of its own."""
+        shown = [f"{name.partition('/')[2]} {value:.3f}" for name, value in metrics.items()]
+        self._console.print(f"step {step}  held out: " + "  ".join(shown), highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

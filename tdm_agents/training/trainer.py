@@ -1,0 +1,241 @@
+"""The training loop: a world model, a sampler of windows, AdamW.
+
+The whole state of a run is (weights, AdamW's moments, step). Which windows are read and which noise enters
+the loss are functions of (seed, step), so a run that was killed goes on, on a CPU with the same number of
+threads, to the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from tdm_agents.data.batch import Batch
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.storage import CheckpointError
+from tdm_agents.training import checkpoint
+from tdm_agents.training.config import OBSERVERS, TrainConfig, learning_rate, noise_seed
+from tdm_agents.training.held_out import Evaluator, Learner
+from tdm_agents.training.process import interrupts, threads
+from tdm_agents.training.progress import TrainingProgress
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, why, and from where it can."""
+
+
+class Sampler(Protocol):
+    """Batches as a pure function of their index."""
+
+    def batch(self, index: int) -> Batch:
+        """The batch of the update that follows ``index`` updates."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: Updates made in all.
+        interrupted: Whether Ctrl-C (or SIGTERM) ended it before its last step.
+        metrics: The last evaluation: ``held_out/<name>`` and ``prediction/<name>``; empty if there was none.
+        seconds: Wall-clock time of this process in the loop, evaluation included.
+    """
+
+    step: int
+    interrupted: bool
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+def train(
+    model: Learner,
+    train_sampler: Sampler,
+    held_out: Trajectories | None,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = True,
+    console: Console | None = None,
+) -> TrainResult:
+    """Train ``model`` in place; leave it, loadable, in ``folder``.
+
+    ``folder`` gets ``model.json`` and ``weights.safetensors`` at the end and when interrupted, checkpoints
+    to go on from, and TensorBoard's event files. The first checkpoint is that of the initial weights.
+
+    Args:
+        model: An ``nn.Module``, on the device to train on, its normaliser or tokenizer fitted.
+        train_sampler: Training batches; ``batch(step)`` is the data of the update after ``step`` updates.
+        held_out: Episodes for evaluation; None evaluates nothing.
+        config: Settings.
+        folder: Of the run.
+        resume: Go on where ``folder`` holds a run; otherwise a run there is an error.
+        console: Where to show progress; by default standard error.
+
+    Raises:
+        TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
+        ValueError: If the run in ``folder`` has other settings, or there is one and ``resume`` is False.
+        CheckpointError: If the checkpoint in ``folder`` was altered or is of another model.
+        RuntimeError: If another process trains in ``folder``.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
+    folder = Path(folder)
+    console = console if console is not None else Console(stderr=True)
+    with checkpoint.locked(folder), threads(config.threads), interrupts() as interrupted:
+        run = _Run(model, config, folder)
+        run.begin(resume=resume)
+        if run.step:
+            console.print(f"going on from step {run.step} of {config.steps} in {folder}")
+        return run.loop(train_sampler, held_out, console, interrupted)
+
+
+class _Run:
+    """The state of a run in memory, and its way to and from disk."""
+
+    def __init__(self, model: Any, config: TrainConfig, folder: Path) -> None:
+        self.model = model
+        self.config = config
+        self.folder = folder
+        self.step = 0
+        self.saved: int | None = None
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = parameters
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=True,  # one kernel for all weights: several times faster at small sizes
+        )
+
+    def begin(self, *, resume: bool) -> None:
+        """Take up the run in the folder, or make its first checkpoint."""
+        if not checkpoint.exists(self.folder):
+            self.save()
+            return
+        if not resume:
+            raise ValueError(f"{self.folder} holds a run already; resume it, or choose another folder")
+        found = checkpoint.load(self.folder)
+        self._check_settings(found.settings)
+        try:
+            self.model.load_state_dict(found.weights)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.folder} holds a run of another model: {error}; choose another folder"
+            ) from error
+        checkpoint.restore_optimizer(self.model, self.optimizer, found.moments)
+        self.step = self.saved = found.step
+
+    def save(self) -> None:
+        """Write a checkpoint, unless this step has one."""
+        if self.saved == self.step:
+            return
+        state = checkpoint.Checkpoint(
+            step=self.step,
+            weights=self.model.state_dict(),
+            moments=checkpoint.optimizer_tensors(self.model, self.optimizer),
+            settings=_settings(self.config),
+        )
+        checkpoint.save(self.folder, state)
+        self.saved = self.step
+
+    def update(self, sampler: Sampler) -> dict[str, float]:
+        """One step of AdamW; the loss, its parts and the norm of the gradient."""
+        config, device = self.config, self.model.spec.device
+        rate = learning_rate(config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = sampler.batch(self.step).to(device)
+        generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, self.step))
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
+            loss, metrics = self.model.loss(batch, generator=generator)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.grad_clip)
+        values = torch.stack([loss.detach().float(), norm.float(), *(m.float() for m in metrics.values())])
+        names = ["loss", "gradient_norm", *metrics]
+        numbers = dict(zip(names, values.tolist(), strict=True))  # one synchronisation with the device
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(numbers[name]):
+                raise TrainingError(
+                    f"{name.replace('_', ' ')} is {numbers[name]} at step {self.step}; the checkpoint of "
+                    f"step {self.saved} in {self.folder} is from before. Lower learning_rate, turn bf16 off, "
+                    "or look for broken data; then train into another folder"
+                )
+        self.optimizer.step()
+        self.step += 1
+        return numbers | {"learning_rate": rate}
+
+    def loop(
+        self, sampler: Sampler, held_out: Trajectories | None, console: Console, interrupted: threading.Event
+    ) -> TrainResult:
+        """Update until the last step or an interruption."""
+        config, began = self.config, time.monotonic()
+        evaluator = Evaluator(held_out, config) if held_out is not None else None
+        metrics: dict[str, float] = {}
+        self.model.train()
+        with (
+            SummaryWriter(str(self.folder), purge_step=self.step) as board,
+            TrainingProgress(console, config.steps, self.step) as progress,
+        ):
+            while self.step < config.steps and not interrupted.is_set():
+                numbers = self.update(sampler)
+                progress.update(self.step, numbers["loss"])
+                last = self.step == config.steps
+                if self.step % config.log_every == 0 or last:
+                    _write(board, {f"train/{name}": value for name, value in numbers.items()}, self.step)
+                if self.step % config.checkpoint_every == 0 or last:
+                    self.save()
+                if evaluator is not None and self.step % config.evaluate_every == 0 and not last:
+                    metrics = evaluator(self.model)
+                    _write(board, metrics, self.step)
+                    progress.evaluated(self.step, metrics)
+            if evaluator is not None and self.step == config.steps:  # also where only this was left to do
+                metrics = evaluator(self.model)
+                _write(board, metrics, self.step)
+                progress.evaluated(self.step, metrics)
+        self.save()
+        self.model.eval()
+        self.model.save(self.folder)
+        stopped = self.step < config.steps
+        if stopped:
+            console.print(
+                f"interrupted; step {self.step} of {config.steps} is saved in {self.folder}: "
+                "run the same command to go on"
+            )
+        return TrainResult(self.step, stopped, metrics, time.monotonic() - began)
+
+    def _check_settings(self, stored: Mapping[str, Any]) -> None:
+        mine = _settings(self.config)
+        for name, value in mine.items():
+            if name not in OBSERVERS and stored.get(name) != value:
+                raise ValueError(
+                    f"the run in {self.folder} has {name}={stored.get(name)!r}, now it is {value!r}: "
+                    "go on with its own settings, or train into another folder"
+                )
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    # through JSON and back: tuples become lists, as they do on disk
+    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return settings
+
+
+def _write(board: SummaryWriter, numbers: Mapping[str, float], step: int) -> None:
+    for name, value in numbers.items():
+        board.add_scalar(name, value, step)
