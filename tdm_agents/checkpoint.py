@@ -1,0 +1,238 @@
+"""Agent folders: a model's own files, and ``agent.json`` that says how to plan with it.
+
+``model.json`` and ``weights.safetensors`` belong to the world model, which writes and reads them; its
+``"type"`` is the model's name in the registry. ``agent.json`` holds the planner's name and settings, the
+reward function's name or null, and the environment's id. Nothing is a pickle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from tdm_agents import registry
+from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.storage import CheckpointError, read_json, write_json
+from tdm_agents.wrappers import RewardFunction
+
+SCHEMA = 1
+AGENT_FILE = "agent.json"
+MODEL_FILE = "model.json"
+
+
+@runtime_checkable
+class Saveable(Protocol):
+    """A world model that writes itself into a folder; its class reads it with ``load(folder, device=)``."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` (with ``"type"``, the registry's name) and whatever else it needs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What ``agent.json`` says.
+
+    Attributes:
+        planner: The planner's name in the registry.
+        planner_settings: Fields of its dataclass.
+        reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None for the model's own reward.
+        env_id: The environment that the agent is for, or None.
+    """
+
+    planner: str
+    planner_settings: Mapping[str, Any] = field(default_factory=dict)
+    reward_function: str | None = None
+    env_id: str | None = None
+
+
+def settings_of(planner: Planner, reward_function: str | None, env_id: str | None) -> AgentSettings:
+    """The settings with which an agent is built again.
+
+    Raises:
+        ValueError: If the planner's class has no name in the registry.
+    """
+    if not dataclasses.is_dataclass(planner) or isinstance(planner, type):
+        raise ValueError(f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved")
+    return AgentSettings(planner_name(planner), dataclasses.asdict(planner), reward_function, env_id)
+
+
+def planner_name(planner: Planner) -> str:
+    """The registry's name of a planner's class.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    known = registry.names(registry.PLANNERS)
+    for name in known:
+        try:
+            factory = registry.load(registry.PLANNERS, name)
+        except (ImportError, ValueError):
+            continue  # somebody's broken package is no reason to refuse another planner
+        if factory is type(planner):
+            return name
+    raise ValueError(
+        f"{type(planner).__name__} has no name among the installed planners ({', '.join(known)}); give it an "
+        "entry point, or call tdm_agents.registry.register(PLANNERS, name, class) first"
+    )
+
+
+def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None:
+    """Write a model and how to plan with it; ``agent.json`` comes last, so a folder that has it is whole.
+
+    Raises:
+        ValueError: If the model cannot be saved.
+    """
+    if not isinstance(model, Saveable):
+        raise ValueError(
+            f"{type(model).__name__} has no save(): only models with weights can be saved; a wrapped "
+            "model is saved by giving its wrapper by name, TDMAgent(model, planner, reward_function=...)"
+        )
+    model.save(folder)
+    write_settings(folder, settings)
+
+
+def write_settings(folder: Path, settings: AgentSettings) -> None:
+    """Write ``agent.json`` beside a model's files.
+
+    Raises:
+        ValueError: If a planner setting is not a JSON value.
+    """
+    value = {
+        "schema": SCHEMA,
+        "planner": {"name": settings.planner, "settings": dict(settings.planner_settings)},
+        "reward_function": settings.reward_function,
+        "env_id": settings.env_id,
+    }
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"settings of planner {settings.planner!r} are not JSON ({error}): expected numbers, strings, "
+            "booleans, None and lists or tuples of them"
+        ) from error
+    write_json(folder / AGENT_FILE, value)
+
+
+def read_settings(folder: Path) -> AgentSettings:
+    """Read ``agent.json``.
+
+    Raises:
+        CheckpointError: If it is missing, not JSON, of another schema, or lacks something.
+    """
+    path = folder / AGENT_FILE
+    value = read_json(path, schema=SCHEMA)
+    planner = value.get("planner")
+    texts = (value.get("reward_function"), value.get("env_id"))
+    if (
+        not isinstance(planner, dict)
+        or not isinstance(planner.get("name"), str)
+        or not isinstance(planner.get("settings"), dict)
+        or not all(text is None or isinstance(text, str) for text in texts)
+    ):
+        raise CheckpointError(
+            f'{path} is not an agent\'s: expected "planner": {{"name", "settings"}}, and '
+            '"reward_function" and "env_id" that are strings or null; restore it from where it came'
+        )
+    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts)
+
+
+def choose_planner(
+    saved: AgentSettings, planner: str | Planner | None, overrides: Mapping[str, Any]
+) -> Planner:
+    """The planner to use: the saved one, another by name (which keeps the saved horizon), or one given.
+
+    Raises:
+        TypeError: If a setting does not exist, or settings come beside a planner that is already built.
+        LookupError: If the name is unknown.
+    """
+    if planner is None or planner == saved.planner:
+        return registry.make_planner(saved.planner, **{**saved.planner_settings, **overrides})
+    if isinstance(planner, str):
+        horizon = {k: v for k, v in saved.planner_settings.items() if k == "horizon"}
+        return registry.make_planner(planner, **{**horizon, **overrides})
+    if overrides:
+        raise TypeError(
+            f"settings {sorted(overrides)} beside a planner that is already built; "
+            "give the planner's name instead, or set them when building it"
+        )
+    return planner
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> WorldModel[Any]:
+    """Read a model with the class that ``model.json`` names.
+
+    Raises:
+        CheckpointError: If a file is missing, truncated or altered.
+        UnknownNameError: If no installed package provides the class.
+    """
+    path = folder / MODEL_FILE
+    try:
+        kind = json.loads(path.read_text())["type"]  # its schema is the class's own business
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: is {folder} a checkpoint folder?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f'{path} is not a JSON object with a "type"; copy or train it again') from error
+    loader: Any = registry.load(registry.WORLD_MODELS, str(kind))
+    model: WorldModel[Any] = loader.load(folder, device=device)
+    return model
+
+
+def with_reward(model: WorldModel[Any], name: str) -> WorldModel[Any]:
+    """The model with its reward replaced by the function of :mod:`tdm_envs.rewards` of that name.
+
+    Raises:
+        LookupError: If there is no such function.
+    """
+    from tdm_envs.rewards import reward_function  # environments are optional to the agent: only where named
+
+    wrapped: WorldModel[Any] = RewardFunction(model, reward_function(name))
+    return wrapped
+
+
+def bundled() -> dict[str, Path]:
+    """Checkpoints that come with the package, by name."""
+    root = Path(str(resources.files("tdm_agents"))) / "checkpoints"
+    return {p.parent.name: p.parent for p in sorted(root.glob(f"*/{AGENT_FILE}"))}
+
+
+def resolve(name_or_folder: str | Path) -> Path:
+    """The folder of a bundled checkpoint's name, or the folder itself.
+
+    A ``Path``, or text with a separator or a leading dot, is a folder; a bare word is a bundled name first.
+
+    Raises:
+        UnknownNameError: If it is neither; the message names the nearest and lists the bundled ones.
+    """
+    if isinstance(name_or_folder, Path):
+        return name_or_folder
+    separators = [s for s in (os.sep, os.altsep) if s]
+    if name_or_folder.startswith((".", "~")) or any(s in name_or_folder for s in separators):
+        return Path(name_or_folder).expanduser()
+    known = bundled()
+    if name_or_folder in known:
+        return known[name_or_folder]
+    if Path(name_or_folder).is_dir():
+        return Path(name_or_folder)
+    near = difflib.get_close_matches(name_or_folder, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise registry.UnknownNameError(
+        f"no checkpoint named {name_or_folder!r} and no folder of that name; {hint}"
+        f"Bundled: {', '.join(known) or 'none'}"
+    )
+
+
+def _tuples(value: Any) -> Any:
+    """JSON lists as tuples: planners are frozen dataclasses, whose settings must be immutable."""
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -1,0 +1,235 @@
+"""Episodes on fixed seeds, all of them at once.
+
+The environments run in lock-step and the agent plans for every running episode in one call, so an evaluation
+of ten episodes costs about as many model calls as one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from tdm_agents.agent import TDMAgent
+from tdm_agents.evaluation.environments import Env, MakeEnv, episode_limit, make_env, name_of
+from tdm_agents.evaluation.players import AgentFactory, Move, Player, Policy, player_of
+from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
+
+
+@dataclass(slots=True)
+class _Running:
+    """An episode under way."""
+
+    seed: int
+    observation: Any
+    reward: float = math.nan
+    score: float = 0.0
+    length: int = 0
+    decisions: int = 0
+    transitions: float = 0.0
+    milliseconds: float = 0.0
+    end: End | None = None
+    observations: list[FloatArray] = field(default_factory=list)
+    actions: list[FloatArray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    decided_at: list[int] = field(default_factory=list)
+    imagined: list[FloatArray] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+def evaluate(
+    contestant: TDMAgent | AgentFactory | Policy,
+    env: str | MakeEnv,
+    seeds: Sequence[int],
+    *,
+    seed: int | None = 0,
+    batch: int | None = None,
+    max_steps: int | None = None,
+    record_horizon: int | None = None,
+    on_step: Callable[[Tick], None] | None = None,
+) -> Evaluation:
+    """Play one episode a seed, ``batch`` of them at once.
+
+    A planner's draws depend on the number of environments that it plans for, so an episode of a sampling
+    planner is reproduced by the same ``seeds``, ``seed`` and ``batch`` together.
+
+    Args:
+        contestant: A :class:`TDMAgent`; an :class:`AgentFactory` for a model that reads the live
+            environments; or a function from an observation to an action.
+        env: An id, or a function that makes the environment; called once an episode.
+        seeds: One ``env.reset(seed=...)`` each.
+        seed: Seeds the agent's generator; a later batch of episodes adds the index of its first episode, so
+            that its draws are others. None lets the generator go on.
+        batch: Episodes side by side; None = all.
+        max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
+        record_horizon: Imagined steps a decision to keep in :class:`Recording`; None = record nothing, 0 =
+            what happened without what was imagined.
+        on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress`.
+
+    Raises:
+        ValueError: If there are no seeds, the environment's spaces are not the agent's, or an observation is
+            not finite; the message names the episode.
+    """
+    if not seeds:
+        raise ValueError("seeds is empty; expected at least one seed, one an episode")
+    size = len(seeds) if batch is None else batch
+    if size < 1 or (max_steps is not None and max_steps < 1):
+        raise ValueError(f"batch {batch}, max_steps {max_steps}; expected None or at least 1")
+    loop = _Loop(seeds, size, max_steps, record_horizon, on_step)
+    for first in range(0, len(seeds), size):
+        with ExitStack() as stack:
+            envs: list[Env] = []
+            for _ in seeds[first : first + size]:
+                envs.append(make_env(env))
+                stack.callback(envs[-1].close)
+            started = [
+                _Running(s, e.reset(seed=s)[0])
+                for s, e in zip(seeds[first : first + size], envs, strict=True)
+            ]
+            player = player_of(
+                contestant,
+                envs,
+                seed=seed if seed is None else seed + first,
+                record_horizon=record_horizon or 0,
+            )
+            loop.play(player, envs, started)
+            name = name_of(env, envs[0])
+    return loop.evaluation(name)
+
+
+class _Loop:
+    """The lock-step loop and its running totals over batches of episodes."""
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        size: int,
+        max_steps: int | None,
+        record_horizon: int | None,
+        on_step: Callable[[Tick], None] | None,
+    ) -> None:
+        self.batches = math.ceil(len(seeds) / size)
+        self.max_steps = max_steps
+        self.record_horizon = record_horizon
+        self.on_step = on_step
+        self.episodes: list[_Running] = []
+        self.steps = 0
+        self.batches_done = 0
+        self.plan_calls = 0
+        self.non_finite = 0.0
+        self._spaces: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
+
+    def play(self, player: Player, envs: list[Env], batch: list[_Running]) -> None:
+        self.episodes += batch
+        self._spaces = (envs[0].observation_space, envs[0].action_space)
+        limit = self.max_steps or episode_limit(envs[0])
+        begun = self.steps
+        while any(e.end is None for e in batch):
+            move = self._move(player, batch)
+            self._account(move, batch)
+            for env, episode, action in zip(envs, batch, move.actions, strict=True):
+                if episode.end is None:
+                    self._step(env, episode, action)
+            self.steps += 1
+            if self.on_step is not None:
+                rest = None if limit is None else (self.batches - self.batches_done) * limit
+                self.on_step(self._tick(None if rest is None else begun + rest))
+        self.batches_done += 1
+
+    def _move(self, player: Player, batch: list[_Running]) -> Move:
+        active = [e.end is None for e in batch]
+        try:
+            return player.move([e.observation for e in batch], [e.reward for e in batch], active)
+        except ValueError as error:
+            running = [e for e in batch if e.end is None]
+            raise ValueError(
+                f"at environment step {running[0].length} of the episodes with seeds "
+                f"{[e.seed for e in running]}: {error}"
+            ) from error
+
+    def _account(self, move: Move, batch: list[_Running]) -> None:
+        if not move.rows:
+            return
+        self.plan_calls += 1
+        self.non_finite += move.non_finite
+        for i, row in enumerate(move.rows):
+            episode = batch[row]
+            episode.decisions += 1
+            # candidates are the same number for every environment of a plan, and so is the time
+            episode.transitions += move.transitions / len(move.rows)
+            episode.milliseconds += move.milliseconds / len(move.rows)
+            if self.record_horizon is not None:
+                episode.decided_at.append(episode.length)
+                episode.values.append(math.nan if move.value is None else float(move.value[i]))
+                if move.imagined is not None:
+                    episode.imagined.append(move.imagined[i])
+
+    def _step(self, env: Env, episode: _Running, action: Any) -> None:
+        if self.record_horizon is not None:
+            episode.observations.append(self._flat(0, episode.observation))
+            episode.actions.append(self._flat(1, action))
+        episode.observation, reward, terminated, truncated, _ = env.step(action)
+        episode.reward = float(reward)
+        episode.score += episode.reward
+        episode.length += 1
+        episode.rewards.append(episode.reward)
+        if terminated or truncated:
+            episode.end = "terminated" if terminated else "truncated"
+        elif episode.length == self.max_steps:
+            episode.end = "cut"
+        if episode.end is not None and self.record_horizon is not None:
+            episode.observations.append(self._flat(0, episode.observation))
+
+    def _flat(self, which: int, value: Any) -> FloatArray:
+        assert self._spaces is not None
+        return np.asarray(spaces.flatten(self._spaces[which], value), np.float32)
+
+    def _tick(self, total: int | None) -> Tick:
+        decisions = sum(e.decisions for e in self.episodes)
+        return Tick(
+            steps=self.steps,
+            total=total,
+            running=sum(e.end is None for e in self.episodes),
+            finished=sum(e.end is not None for e in self.episodes),
+            mean_return=sum(e.score for e in self.episodes) / len(self.episodes),
+            milliseconds_per_decision=sum(e.milliseconds for e in self.episodes) / max(decisions, 1),
+        )
+
+    def evaluation(self, env_id: str) -> Evaluation:
+        return Evaluation(
+            env_id=env_id,
+            episodes=tuple(self._episode(e) for e in self.episodes),
+            plan_calls=self.plan_calls,
+            non_finite=int(self.non_finite),
+        )
+
+    def _episode(self, e: _Running) -> Episode:
+        assert e.end is not None
+        return Episode(
+            seed=e.seed,
+            score=e.score,
+            length=e.length,
+            decisions=e.decisions,
+            transitions=e.transitions,
+            milliseconds=e.milliseconds,
+            end=e.end,
+            recording=None if self.record_horizon is None else _recording(e),
+        )
+
+
+def _recording(e: _Running) -> Recording:
+    observation = np.stack(e.observations)
+    nothing = np.zeros((len(e.decided_at), 0, observation.shape[1]), np.float32)
+    return Recording(
+        observation=observation,
+        action=np.stack(e.actions),
+        reward=np.asarray(e.rewards, np.float32),
+        decided_at=np.asarray(e.decided_at, np.int64),
+        imagined=np.stack(e.imagined) if e.imagined else nothing,
+        value=np.asarray(e.values, np.float32),
+    )

@@ -1,0 +1,53 @@
+"""A live line for the terminal: step, return so far, milliseconds a decision, time left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tdm_agents.evaluation.records import Tick
+
+
+class ProgressBar:
+    """Shows the :class:`Tick` of an evaluation; a context manager to pass as ``on_step``.
+
+    Args:
+        label: What is playing.
+        console: Where to show it; None = stderr, so that what is printed can still be piped.
+    """
+
+    def __init__(self, label: str, console: Console | None = None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console or Console(stderr=True),
+        )
+        self._task = self._progress.add_task(label, total=None, status="starting")
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, tick: Tick) -> None:
+        """Show the tick."""
+        of = "" if tick.total is None else f"/{tick.total}"
+        self._progress.update(
+            self._task,
+            completed=tick.steps,
+            total=tick.total,
+            status=(
+                f"step {tick.steps}{of} | mean return so far {tick.mean_return:.1f} | "
+                f"{tick.milliseconds_per_decision:.1f} ms a decision"
+            ),
+        )

@@ -1,0 +1,117 @@
+"""What an evaluation found: episodes, what they cost, and what happened in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+End = Literal["terminated", "truncated", "cut"]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What happened in an episode of ``L`` environment steps and ``D`` decisions, for plots.
+
+    Attributes:
+        observation: ``[L + 1, n]``, flat.
+        action: ``[L, m]``, flat, in the environment's units.
+        reward: ``[L]``.
+        decided_at: ``[D]`` int64, the environment step of each decision.
+        imagined: ``[D, h, n]``, observations that each plan expected after 1 to ``h`` decisions; ``h`` is 0
+            for a policy that imagines nothing.
+        value: ``[D]``, what the planner believed its plan is worth; NaN for a policy.
+    """
+
+    observation: FloatArray
+    action: FloatArray
+    reward: FloatArray
+    decided_at: npt.NDArray[np.int64]
+    imagined: FloatArray
+    value: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One episode and what it cost.
+
+    Attributes:
+        seed: Given to ``env.reset``.
+        score: The return: the undiscounted sum of the environment's rewards.
+        length: Environment steps.
+        decisions: Calls of the planner (or policy) for this environment.
+        transitions: Imagined transitions: its share of each batched plan.
+        milliseconds: Planning time: its share of each batched plan.
+        end: ``"terminated"`` or ``"truncated"`` by the environment, or ``"cut"`` at ``max_steps``.
+        recording: None where not asked for.
+    """
+
+    seed: int
+    score: float
+    length: int
+    decisions: int
+    transitions: float
+    milliseconds: float
+    end: End
+    recording: Recording | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Episodes of one contestant in one environment.
+
+    Attributes:
+        env_id: The environment.
+        episodes: In the order of the seeds.
+        plan_calls: Batched calls of the planner.
+        non_finite: Candidates refused over all episodes because their value was NaN or inf.
+    """
+
+    env_id: str
+    episodes: tuple[Episode, ...]
+    plan_calls: int
+    non_finite: int
+
+    @property
+    def scores(self) -> list[float]:
+        """Returns, in the order of the seeds."""
+        return [e.score for e in self.episodes]
+
+    @property
+    def decisions(self) -> int:
+        """Decisions of all episodes."""
+        return sum(e.decisions for e in self.episodes)
+
+    @property
+    def milliseconds_per_decision(self) -> float:
+        """Planning time a decision, shared by the episodes that were planned for in the same call."""
+        return sum(e.milliseconds for e in self.episodes) / max(self.decisions, 1)
+
+    @property
+    def transitions_per_decision(self) -> float:
+        """Imagined transitions a decision."""
+        return sum(e.transitions for e in self.episodes) / max(self.decisions, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How far an evaluation is, after every environment step.
+
+    Attributes:
+        steps: Environment steps done, over all batches of episodes; episodes run side by side count once.
+        total: Steps expected, or None where the environment does not say when its episodes end.
+        running: Episodes that are running.
+        finished: Episodes that are over.
+        mean_return: Mean return so far of the episodes that have begun.
+        milliseconds_per_decision: So far.
+    """
+
+    steps: int
+    total: int | None
+    running: int
+    finished: int
+    mean_return: float
+    milliseconds_per_decision: float

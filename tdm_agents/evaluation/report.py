@@ -1,0 +1,198 @@
+"""Evaluations as JSON that says how to repeat them, and as a table.
+
+Layout of a report (schema 1)::
+
+    {"schema": 1, "kind": "evaluation", "contestant", "env_id", "seeds": [...], "settings": {...},
+     "summary": {"episodes", "mean", "mean_low", ..., "milliseconds_per_decision", ...},
+     "episodes": [{"seed", "return", "length", "decisions", ...}],
+     "provenance": {"machine", "versions", "weights_sha256", "git_commit", "command", "created"}}
+
+What is unknown is null, never NaN.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from tdm_agents.evaluation.records import Episode, Evaluation
+from tdm_agents.evaluation.statistics import interval, iqm, mean
+from tdm_agents.storage import write_json
+
+SCHEMA = 1
+PACKAGES = ("tdm-agents", "torch", "mujoco", "gymnasium", "dm-control", "numpy")
+
+
+def make_report(
+    contestant: str,
+    evaluation: Evaluation,
+    *,
+    settings: Mapping[str, Any],
+    weights: Path | None = None,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """An evaluation as a JSON value.
+
+    Args:
+        contestant: What was evaluated, in words.
+        evaluation: What came out.
+        settings: Everything that was chosen: planner, its settings, seeds of the agent, batch.
+        weights: The file of weights, of which the sha256 is kept.
+        level: Confidence level of the intervals.
+    """
+    return {
+        "schema": SCHEMA,
+        "kind": "evaluation",
+        "contestant": contestant,
+        "env_id": evaluation.env_id,
+        "seeds": [e.seed for e in evaluation.episodes],
+        "settings": _plain(settings),
+        "summary": _plain(summary(evaluation, level=level)),
+        "episodes": [_plain(_row(e)) for e in evaluation.episodes],
+        "provenance": provenance(weights),
+    }
+
+
+def summary(evaluation: Evaluation, *, level: float = 0.95) -> dict[str, float]:
+    """Mean and IQM of the returns with bootstrap intervals, and what a decision cost."""
+    averaged, middle = (interval(evaluation.scores, s, level=level) for s in (mean, iqm))
+    return {
+        "episodes": len(evaluation.episodes),
+        "mean": averaged.value,
+        "mean_low": averaged.low,
+        "mean_high": averaged.high,
+        "iqm": middle.value,
+        "iqm_low": middle.low,
+        "iqm_high": middle.high,
+        "level": level,
+        "decisions": evaluation.decisions,
+        "plan_calls": evaluation.plan_calls,
+        "milliseconds_per_decision": evaluation.milliseconds_per_decision,
+        "transitions_per_decision": evaluation.transitions_per_decision,
+        "non_finite": evaluation.non_finite,
+    }
+
+
+def provenance(weights: Path | None = None) -> dict[str, Any]:
+    """Where and with what: machine, versions, weights, commit and command line; no host or user name."""
+    return {
+        "machine": {
+            "platform": platform.platform(),
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "weights_sha256": None if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "git_commit": git_commit(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report atomically.
+
+    Raises:
+        ValueError: If it is not JSON (NaN included).
+    """
+    json.dumps(report, allow_nan=False)
+    write_json(path, report)
+
+
+def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
+    """One line a report: return with its interval, and cost."""
+    shown = Table(title=title)
+    shown.add_column("contestant")
+    level = f"{100 * reports[0]['summary']['level']:g} %" if reports else ""
+    for column in ("episodes", "IQM return", level, "mean", "ms a decision", "imagined a decision"):
+        shown.add_column(column, justify="right")
+    for report in reports:
+        s = report["summary"]
+        shown.add_row(
+            str(report["contestant"]),
+            str(s["episodes"]),
+            f"{s['iqm']:.1f}",
+            f"{s['iqm_low']:.1f} to {s['iqm_high']:.1f}",
+            f"{s['mean']:.1f}",
+            f"{s['milliseconds_per_decision']:.1f}",
+            f"{s['transitions_per_decision']:.0f}",
+        )
+    return shown
+
+
+def git_commit() -> str | None:
+    """The commit of this package's source, with ``+changes`` where files differ; None outside a clone."""
+    here = Path(__file__).resolve()
+    try:
+        # an installed copy may lie inside somebody else's repository: only one that tracks this file counts
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        changed = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+        return _git(here.parent, "rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _row(episode: Episode) -> dict[str, Any]:
+    return {
+        "seed": episode.seed,
+        "return": episode.score,
+        "length": episode.length,
+        "decisions": episode.decisions,
+        "transitions": episode.transitions,
+        "milliseconds": episode.milliseconds,
+        "end": episode.end,
+    }
+
+
+def _cpu() -> str | None:
+    """The processor's name; ``platform`` does not know it on Linux."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
+        if names:
+            return names[0]
+    return platform.processor() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """Settings and numbers as JSON values: dataclasses as objects, NaN and inf as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
