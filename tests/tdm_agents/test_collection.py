@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tdm_agents.cli.collect import Progress
+from tdm_agents.data import seeds
+from tdm_agents.data.collection import collect
+from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes
+from tdm_agents.data.play import make_env, play
+from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.data.workers import EpisodeDone
+
+PENDULUM = "Pendulum-v1"
+# real workers need a real main module; the delay makes sure that the parent can be killed half-way
+SCRIPT = """
+    import os, sys, time
+    from dataclasses import dataclass
+    from tdm_agents.data.collection import collect
+    from tdm_agents.data.policies import RandomPolicy
+
+    @dataclass(frozen=True)
+    class Slow(RandomPolicy):
+        def start(self, *args, **kwargs):
+            time.sleep(float(os.environ["DELAY"]))
+            return RandomPolicy.start(self, *args, **kwargs)
+
+    if __name__ == "__main__":
+        mix = [(Slow(), 4), (Slow(name="bold", min_scale=2.0), 2)]
+        collect("Pendulum-v1", mix, sys.argv[1], action_repeat=4, seed=7, workers=2, max_steps=50,
+                watch=lambda done: print(done.policy, done.index, done.played, os.getpid(), flush=True))
+"""
+
+
+def start(script: Path, out: Path, *, delay: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(script), str(out)],
+        env={**os.environ, "DELAY": str(delay)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def digests(episodes: list[FlatEpisode]) -> list[str]:
+    return [
+        hashlib.sha256(e.observation.tobytes() + e.action.tobytes() + e.reward.tobytes()).hexdigest()
+        for e in episodes
+    ]
+
+
+def alone(policy: RandomPolicy, index: int, **settings: int) -> FlatEpisode:
+    env = make_env(PENDULUM)
+    return play(env, policy, index, env_id=PENDULUM, action_repeat=4, **settings)
+
+
+def test_killed_and_resumed_equals_undisturbed(tmp_path):
+    script, out = tmp_path / "script.py", tmp_path / "pendulum"
+    script.write_text(textwrap.dedent(SCRIPT))
+
+    first = start(script, out, delay=1.0)
+    assert first.stdout is not None
+    first.stdout.readline()  # one episode is done; the others wait
+    first.send_signal(signal.SIGKILL)
+    first.stdout.read()  # ends when the workers, who hold it too, have ended
+    first.wait()
+    kept = list((out / ".episodes").glob("*.safetensors"))
+    assert 1 <= len(kept) < 6 and not (out / "data").exists()
+    with pytest.raises(DataError, match="interrupted"):
+        Trajectories.from_minari(out)
+
+    second = start(script, out, delay=0.0)
+    told, _ = second.communicate()
+    assert second.returncode == 0
+    assert told.count("False") == len(kept) and told.count("True") == 6 - len(kept)
+    assert not (out / ".episodes").exists()
+
+    undisturbed = [alone(RandomPolicy(), i, seed=7, max_steps=50) for i in range(4)]
+    undisturbed += [alone(RandomPolicy("bold", min_scale=2.0), i, seed=7, max_steps=50) for i in range(2)]
+    assert digests(list(read_episodes(describe(out / "data")))) == digests(undisturbed)
+    assert len(set(digests(undisturbed))) == 6
+
+    got = Trajectories.from_minari(out, action_repeat=4)
+    assert got.info.env_id == PENDULUM
+    assert got.num_decisions == 6 * 12  # 50 // 4
+
+
+def test_a_finished_or_other_collection_is_recognised(tmp_path):
+    mix = [(RandomPolicy(), 2)]
+    told: list[EpisodeDone] = []
+    out = collect(PENDULUM, mix, tmp_path / "p", max_steps=8, watch=told.append)
+    assert [done.env_steps for done in told] == [8, 8]
+    before = (out / "main_data.hdf5").stat().st_mtime_ns
+    assert collect(PENDULUM, mix, tmp_path / "p", max_steps=8) == out
+    assert (out / "main_data.hdf5").stat().st_mtime_ns == before
+    with pytest.raises(DataError, match="was collected with seed 0, now 1"):
+        collect(PENDULUM, mix, tmp_path / "p", max_steps=8, seed=1)
+    with pytest.raises(DataError, match="episodes"):
+        collect(PENDULUM, [(RandomPolicy(), 3)], tmp_path / "p", max_steps=8)
+    with pytest.raises(ValueError, match="different names"):
+        collect(PENDULUM, [*mix, *mix], tmp_path / "q")
+
+
+def test_episodes_differ_by_key_and_avoid_evaluation_seeds():
+    policy = RandomPolicy()
+    base = alone(policy, 0, seed=0)
+    assert len(base.reward) == 200 and not base.terminated
+    assert digests([base]) == digests([alone(policy, 0, seed=0)])
+    others = [alone(policy, 1, seed=0), alone(policy, 0, seed=1), alone(replace(policy, name="x"), 0, seed=0)]
+    assert len(set(digests([base, *others]))) == 4
+    for episode in (base, *others):
+        assert episode.seed is not None
+        assert seeds.COLLECTION_FIRST <= episode.seed <= seeds.COLLECTION_LAST
+    assert seeds.EVALUATION_LAST < seeds.TUNING_FIRST <= seeds.TUNING_LAST < seeds.COLLECTION_FIRST
+
+
+def test_recorded_actions_are_those_executed_and_held():
+    episode = alone(RandomPolicy(), 3, seed=0)
+    assert episode.action.shape == (200, 1) and np.abs(episode.action).max() <= 2.0
+    np.testing.assert_array_equal(episode.action[::4], episode.action[3::4])
+
+    env = make_env(PENDULUM)
+    observation, _ = env.reset(seed=episode.seed)
+    np.testing.assert_array_equal(observation, episode.observation[0])
+    for step, action in enumerate(episode.action):
+        observation, reward, *_ = env.step(action)
+        np.testing.assert_array_equal(observation, episode.observation[step + 1])
+        assert np.float32(reward) == episode.reward[step]
+
+
+def test_random_policy_ranges_from_gentle_to_bang_bang_and_is_correlated():
+    env = make_env(PENDULUM)
+    sizes, steps = [], []
+    for index in range(60):
+        actor = RandomPolicy().start(env, np.random.default_rng(index), env_id=PENDULUM, action_repeat=4)
+        actions = np.stack([actor.act(np.zeros(3, np.float32)) for _ in range(200)])[:, 0]
+        assert actions.dtype == np.float32 and np.abs(actions).max() <= 1
+        sizes.append((np.abs(actions) == 1).mean())
+        steps.append((actor.drawn["correlation"], np.corrcoef(actions[1:], actions[:-1])[0, 1]))
+    assert min(sizes) == 0 and max(sizes) > 0.6
+    drawn, measured = np.transpose(steps)
+    assert np.corrcoef(drawn, measured)[0, 1] > 0.9
+    with pytest.raises(ValueError, match="max_correlation"):
+        RandomPolicy(max_correlation=1.0)
+
+
+def test_planner_policy_plays_and_repeats_itself():
+    env_id = "dm_control/cartpole-swingup-v0"
+    settings = {"horizon": 5, "num_samples": 4, "iterations": 1}
+    policy = PlannerPolicy("mppi", settings, noise_sds=(0.3,), burst_episodes=1.0, burst_rate=0.2)
+    env = make_env(env_id)
+    played = [play(env, policy, 0, env_id=env_id, action_repeat=4, seed=0, max_steps=80) for _ in range(2)]
+    assert digests(played[:1]) == digests(played[1:])
+    assert played[0].metadata["noise_sd"] == 0.3 and played[0].metadata["burst_rate"] == 0.2
+    assert np.abs(played[0].action).max() <= 1
+    with pytest.raises(TypeError, match="no setting"):
+        PlannerPolicy("mppi", {"samples": 4})
+
+
+def test_a_stopped_episode_is_not_kept():
+    with pytest.raises(InterruptedError, match="stopped"):
+        play(
+            make_env(PENDULUM),
+            RandomPolicy(),
+            0,
+            env_id=PENDULUM,
+            action_repeat=1,
+            seed=0,
+            stop=lambda: True,
+        )
+
+
+def test_progress_shows_rate_time_left_and_returns():
+    times = iter([0.0, 30.0])
+    progress = Progress({"random": 4, "planner": 2}, clock=lambda: next(times))
+    progress.add(EpisodeDone("random", 0, 10, 5.0, played=False))
+    progress.add(EpisodeDone("planner", 0, 10, 600.0, played=True))
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(progress.table())
+    assert "2 of 6 episodes, 2.0 a minute, 120 s left" in screen.getvalue()
+    assert "600.0" in screen.getvalue() and "1/4" in screen.getvalue()
