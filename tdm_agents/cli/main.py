@@ -72,14 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_mistake(error: Exception) -> bool:
-    """Whether the libraries raise this for a user's mistake; anything else is a bug and keeps its traceback."""
-    from gymnasium.error import Error
-
-    from tdm_agents.storage import CheckpointError
-
-    return isinstance(
-        error, ValueError | LookupError | TypeError | OSError | ImportError | CheckpointError | Error
-    )
+    """Whether this is how libraries refuse what a user asked for; a bug keeps its traceback."""
+    ours = type(error).__module__.partition(".")[0] in ("tdm_agents", "tdm_planners", "tdm_envs", "gymnasium")
+    return ours or isinstance(error, ValueError | LookupError | TypeError | OSError | ImportError)
 
 
 def _one_line(error: Exception) -> str:

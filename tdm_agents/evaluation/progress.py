@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tdm_agents.evaluation.records import Tick
 
@@ -21,11 +21,10 @@ class ProgressBar:
     def __init__(self, label: str, console: Console | None = None) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
             console=console or Console(stderr=True),
         )
         self._task = self._progress.add_task(label, total=None, status="starting")
@@ -47,7 +46,7 @@ class ProgressBar:
             completed=tick.steps,
             total=tick.total,
             status=(
-                f"step {tick.steps}{of} | mean return so far {tick.mean_return:.1f} | "
+                f"step {tick.steps}{of}, return {tick.mean_return:.1f}, "
                 f"{tick.milliseconds_per_decision:.1f} ms a decision"
             ),
         )

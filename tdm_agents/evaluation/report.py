@@ -118,11 +118,11 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
 
 def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
     """One line a report: return with its interval, and cost."""
-    shown = Table(title=title)
-    shown.add_column("contestant")
     level = f"{100 * reports[0]['summary']['level']:g} %" if reports else ""
-    for column in ("episodes", "IQM return", level, "mean", "ms a decision", "imagined a decision"):
-        shown.add_column(column, justify="right")
+    shown = Table(title=title)
+    shown.add_column("contestant", overflow="fold")
+    for column in ("runs", "IQM\nreturn", level, "mean\nreturn", "ms a\ndecision", "imagined\na decision"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for report in reports:
         s = report["summary"]
         shown.add_row(
