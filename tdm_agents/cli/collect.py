@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from tdm_agents.cli.evaluate import parse_settings
 from tdm_agents.data.collection import collect
 from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.data.workers import EpisodeDone
@@ -35,10 +36,8 @@ class Collect:
     """Episodes of the planner on the true dynamics, with noise and bursts of random actions."""
     planner: str = "mppi"
     """The planner's name."""
-    planner_settings: dict[str, Any] = field(
-        default_factory=lambda: {"horizon": 25, "num_samples": 32, "iterations": 2}
-    )
-    """The planner's settings, as pairs of name and value."""
+    planner_settings: dict[str, str] = field(default_factory=dict)
+    """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     action_repeat: int = 4
     """Environment steps that each action is held."""
     max_steps: int | None = None
@@ -62,10 +61,12 @@ def run(args: Collect) -> None:
     if args.random_episodes:
         mix.append((RandomPolicy(), args.random_episodes))
     if args.planner_episodes:
-        mix.append((PlannerPolicy(args.planner, args.planner_settings), args.planner_episodes))
+        mix.append(
+            (PlannerPolicy(args.planner, parse_settings(args.planner_settings)), args.planner_episodes)
+        )
     progress = Progress({policy.name: count for policy, count in mix}, clock=time.monotonic)
     try:
-        with Live(get_renderable=progress.table, console=console, refresh_per_second=2):
+        with _live(progress, console):
             data = collect(
                 args.env_id,
                 mix,
@@ -76,8 +77,6 @@ def run(args: Collect) -> None:
                 max_steps=args.max_steps,
                 watch=progress.add,
             )
-        if not console.is_terminal:
-            console.line()  # Live ends its last table without one
     except KeyboardInterrupt:
         console.print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
@@ -85,6 +84,16 @@ def run(args: Collect) -> None:
         )
         raise SystemExit(130) from None
     console.print(f"Wrote {data}" if progress.done else f"{data} is complete already; nothing to do.")
+
+
+@contextmanager
+def _live(progress: Progress, console: Console) -> Iterator[None]:
+    try:
+        with Live(get_renderable=progress.table, console=console, refresh_per_second=2):
+            yield
+    finally:
+        if not console.is_terminal:
+            console.line()  # there, Live does not end its last line
 
 
 class Progress:

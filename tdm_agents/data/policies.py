@@ -7,7 +7,7 @@ mistakes do; half of each, both disturbed, trained the best models (design notes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -101,7 +101,7 @@ class PlannerPolicy:
 
     Attributes:
         planner: Name in the registry.
-        settings: Of the planner.
+        settings: Of the planner; completed with its defaults.
         noise_sds: Standard deviation of Gaussian noise on every action, drawn for each episode from these.
         burst_episodes: Fraction of the episodes that have bursts of uniformly random actions.
         burst_rate: Probability a decision that a burst begins.
@@ -120,7 +120,10 @@ class PlannerPolicy:
     def __post_init__(self) -> None:
         if not self.noise_sds or min(self.noise_sds) < 0 or self.burst_max < 1:
             raise ValueError(f"{self}: expected noise_sds of at least 0 and burst_max of at least 1")
-        make_planner(self.planner, **self.settings)  # an unknown name or setting fails here, not in a worker
+        # an unknown name or setting fails here, not in a worker; and the record of a collection holds every
+        # setting, so that it does not depend on the defaults of a version
+        planner: Any = make_planner(self.planner, **self.settings)
+        object.__setattr__(self, "settings", asdict(planner))
 
     def start(
         self, env: gym.Env[Any, Any], rng: np.random.Generator, *, env_id: str, action_repeat: int

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from tdm_agents.cli.collect import Progress
+from tdm_agents.cli.main import main
 from tdm_agents.data import seeds
 from tdm_agents.data.collection import collect
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes
@@ -96,14 +97,20 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
     assert got.num_decisions == 6 * 12  # 50 // 4
 
 
-def test_a_finished_or_other_collection_is_recognised(tmp_path):
+def test_a_finished_or_other_collection_is_recognised(tmp_path, capsys):
     mix = [(RandomPolicy(), 2)]
     told: list[EpisodeDone] = []
     out = collect(PENDULUM, mix, tmp_path / "p", max_steps=8, watch=told.append)
     assert [done.env_steps for done in told] == [8, 8]
     before = (out / "main_data.hdf5").stat().st_mtime_ns
     assert collect(PENDULUM, mix, tmp_path / "p", max_steps=8) == out
+    command = ["collect", "--env-id", PENDULUM, "--random-episodes", "2", "--planner-episodes", "0"]
+    command += ["--action-repeat", "1"]
+    assert main([*command, "--max-steps", "8", "--out", str(tmp_path / "p")]) == 0
+    assert "complete already" in " ".join(capsys.readouterr().out.split())
     assert (out / "main_data.hdf5").stat().st_mtime_ns == before
+    assert main([*command, "--max-steps", "9", "--out", str(tmp_path / "p")]) == 2
+    assert "max_steps 8, now 9" in capsys.readouterr().err
     with pytest.raises(DataError, match="was collected with seed 0, now 1"):
         collect(PENDULUM, mix, tmp_path / "p", max_steps=8, seed=1)
     with pytest.raises(DataError, match="episodes"):
@@ -164,6 +171,7 @@ def test_planner_policy_plays_and_repeats_itself():
     assert digests(played[:1]) == digests(played[1:])
     assert played[0].metadata["noise_sd"] == 0.3 and played[0].metadata["burst_rate"] == 0.2
     assert np.abs(played[0].action).max() <= 1
+    assert policy.settings["num_samples"] == 4 and "temperature" in policy.settings
     with pytest.raises(TypeError, match="no setting"):
         PlannerPolicy("mppi", {"samples": 4})
 

@@ -69,6 +69,15 @@ def test_round_trip_through_minari(tmp_path):
         assert got.terminated == expected.terminated
 
 
+def test_what_a_killed_writer_left_is_replaced(tmp_path):
+    left = tmp_path / "shell" / ".data.partial"
+    left.mkdir(parents=True)
+    (left / "main_data.hdf5").write_bytes(b"half")
+    folder = write(tmp_path / "shell", episode(0, 7))
+    assert not left.exists()
+    assert Trajectories.from_minari(folder).num_decisions == 7
+
+
 def test_decisions_of_env_steps_without_repeat(tmp_path):
     written = [episode(0, 7), episode(1, 5, terminated=True)]
     got = Trajectories.from_minari(write(tmp_path / "shell", *written))
