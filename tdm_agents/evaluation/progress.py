@@ -20,16 +20,17 @@ class ProgressBar:
 
     def __init__(self, label: str, console: Console | None = None) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
             BarColumn(bar_width=12),
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console or Console(stderr=True),
         )
+        self._label = label
         self._task = self._progress.add_task(label, total=None, status="starting")
 
     def __enter__(self) -> ProgressBar:
+        self._progress.console.print(self._label)  # on a line of its own: both do not fit 80 columns
         self._progress.start()
         return self
 

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tdm_agents.evaluation.statistics import interval, iqm, mean
+
+SCORES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
+
+
+def test_iqm_drops_a_quarter_at_either_end():
+    assert iqm([100, 1, 2, 3, 4, 5, 6, -100]) == pytest.approx(3.5)
+    assert iqm([0.0, 3.0, 6.0]) == 3.0
+    np.testing.assert_allclose(iqm(np.array([[0, 1, 2, 9], [4, 4, 4, 4]])), [1.5, 4.0])
+
+
+@settings(deadline=None)  # the first call imports scipy
+@given(SCORES)
+def test_iqm_is_scipys_trimmed_mean(scores):
+    stats = pytest.importorskip("scipy.stats")
+    assert iqm(scores) == pytest.approx(stats.trim_mean(scores, 0.25), abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SCORES, st.sampled_from([mean, iqm]))
+def test_an_interval_lies_within_the_scores_and_repeats(scores, statistic):
+    found = interval(scores, statistic, resamples=200, seed=3)
+    slack = 1e-9 * max(1.0, *np.abs(scores))
+    assert min(scores) - slack <= found.low <= found.high <= max(scores) + slack
+    assert found == interval(scores, statistic, resamples=200, seed=3)
+
+
+def test_an_interval_of_the_mean_agrees_with_theory():
+    scores = np.random.default_rng(0).normal(5.0, 2.0, size=400)
+    found = interval(scores.tolist(), mean)
+    error = scores.std() / np.sqrt(scores.size)
+    assert found.value == pytest.approx(scores.mean())
+    assert found.low == pytest.approx(scores.mean() - 1.96 * error, abs=0.03)
+    assert found.high == pytest.approx(scores.mean() + 1.96 * error, abs=0.03)
+
+
+def test_tasks_are_resampled_within_themselves():
+    # between the tasks lies all the spread, within them none: nothing is uncertain
+    found = interval([[0.0] * 5, [100.0] * 5], mean, resamples=500)
+    assert (found.value, found.low, found.high) == (50.0, 50.0, 50.0)
+    pooled = interval([0.0] * 5 + [100.0] * 5, mean, resamples=500)
+    assert pooled.low < 50.0 < pooled.high
+
+
+def test_a_higher_level_is_wider():
+    scores = list(np.random.default_rng(1).normal(size=20))
+    narrow, wide = (interval(scores, level=level) for level in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+@pytest.mark.parametrize("scores", [[], [[]], [[1.0], []]])
+def test_no_scores_are_refused(scores):
+    with pytest.raises(ValueError, match="no scores"):
+        interval(scores)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_refused(bad):
+    with pytest.raises(ValueError, match="expected finite returns"):
+        interval([1.0, bad])
+
+
+def test_a_level_that_is_no_probability_is_refused():
+    with pytest.raises(ValueError, match=r"level 95"):
+        interval([1.0], level=95)
