@@ -117,7 +117,7 @@ def build_model(args: Train, trajectories: Trajectories) -> MLPWorldModel | Tran
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.training.seed)
         transformer = TransformerWorldModel(spec, PRESETS[args.preset])
-    transformer.fit_tokenizer(trajectories)
+    transformer.fit(trajectories)
     return transformer
 
 
