@@ -113,9 +113,10 @@ class ActionCodec:
         scaled = np.clip(self._middle + self._half * array, self.low, self.high)
         if np.issubdtype(self.space.dtype, np.integer):
             scaled = np.rint(scaled)
-        cast = scaled.reshape(array.shape[:-1] + self.space.shape).astype(self.space.dtype)
-        # float32 rounding of a float64 bound may step outside it; the space's own bounds win
-        return np.asarray(np.clip(cast, self.space.low, self.space.high))
+        # rounding to the space's dtype is monotone and its bounds are of that dtype, so it stays inside them
+        shaped = scaled.reshape(array.shape[:-1] + self.space.shape)
+        decoded: npt.NDArray[Any] = shaped.astype(self.space.dtype)
+        return decoded
 
     def encode(self, action: npt.NDArray[Any]) -> FloatArray:
         """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1].

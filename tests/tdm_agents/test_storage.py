@@ -1,9 +1,12 @@
 import contextlib
 import json
 import math
-import multiprocessing
+import os
 import random
 import resource
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,35 +72,50 @@ def test_settings_that_are_not_json_leave_the_old_file(tmp_path: Path):
     assert read_json(path, schema=1) == {"schema": 1}
 
 
-def write_for_ever(path: Path, ready: "multiprocessing.synchronize.Event") -> None:
-    """Write files of changing length and content, each of one byte value, until killed."""
-    value = 0
-    while True:
+# Imports once, then for each line of input starts a writer, says its id and waits for its end. A writer
+# writes files of changing length and content, each of one byte value, until it is killed.
+WRITERS = """
+import os, sys
+from pathlib import Path
+from tdm_agents.storage import write_bytes
+
+for _ in sys.stdin:
+    writer = os.fork()
+    value, said = 0, False
+    while not writer:
         value = value % 255 + 1
-        write_bytes(path, bytes([value]) * (200_000 + 10_000 * value))
-        ready.set()
+        write_bytes(Path(sys.argv[1]), bytes([value]) * (200_000 + 10_000 * value))
+        if not said:
+            print(os.getpid(), flush=True)
+            said = True
+    os.waitpid(writer, 0)
+    print("ended", flush=True)
+"""
 
 
 def test_a_process_killed_while_it_writes_leaves_a_whole_file(tmp_path: Path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tdm_agents.storage"])  # children need not import torch again
     path = tmp_path / "weights"
     half_written = 0
     delays = random.Random(0)
-    for _ in range(12):
-        ready = context.Event()
-        process = context.Process(target=write_for_ever, args=(path, ready))
-        process.start()
-        assert ready.wait(timeout=60)
-        time.sleep(delays.uniform(0, 0.02))
-        process.kill()
-        process.join()
-        data = path.read_bytes()
-        assert data == bytes([data[0]]) * (200_000 + 10_000 * data[0])
-        half_written += len(list(tmp_path.iterdir())) - 1
-        for rest in tmp_path.glob("*.partial"):
-            rest.unlink()
-    assert half_written  # some were killed inside a write, or this test has shown nothing
+    command = [sys.executable, "-c", WRITERS, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writers:
+        assert writers.stdin is not None
+        assert writers.stdout is not None
+        for _ in range(100):
+            print(file=writers.stdin, flush=True)
+            writer = int(writers.stdout.readline())
+            time.sleep(delays.uniform(0, 0.02))
+            os.kill(writer, signal.SIGKILL)
+            assert writers.stdout.readline() == "ended\n"
+            data = path.read_bytes()
+            assert data == bytes([data[0]]) * (200_000 + 10_000 * data[0])
+            rest = list(tmp_path.glob(".*.partial"))
+            half_written += len(rest)
+            for partial in rest:
+                partial.unlink()
+            if half_written == 4:
+                break
+    assert half_written == 4, "too few of 100 kills fell inside a write to show anything"
 
 
 # -- weights ----------------------------------------------------------------------------------------------
