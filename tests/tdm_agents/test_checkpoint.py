@@ -3,14 +3,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
-from tdm_agents import TDMAgent, checkpoint, make_planner
+from tdm_agents import TDMAgent, TransformerWorldModel, checkpoint, make_planner
 from tdm_agents.checkpoint import AgentSettings
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import LinearQuadraticModel
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
+from tdm_agents.world_models.transformer.config import TransformerConfig
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
 SPEC = ModelSpec(
@@ -22,8 +24,16 @@ SPEC = ModelSpec(
 )
 
 
-def an_agent(**more):
-    model = MLPWorldModel(SPEC, MLPConfig(hidden=8, layers=1), seed=4)
+def a_transformer():
+    torch.manual_seed(4)  # its weights are drawn from torch's global generator
+    model = TransformerWorldModel(SPEC, TransformerConfig(layers=1, width=16, heads=2, feedforward=16))
+    data = torch.randn(64, 5)
+    model.tokenizer.fit(data, 0.1 * data, data[:, 0])
+    return model.eval()
+
+
+def an_agent(model=None, **more):
+    model = model or MLPWorldModel(SPEC, MLPConfig(hidden=8, layers=1), seed=4)
     planner = make_planner("cem", horizon=4, num_samples=8, num_elites=3, iterations=2)
     return TDMAgent(model, planner, seed=1, **more)
 
@@ -39,9 +49,10 @@ def folder(tmp_path):
     return tmp_path / "saved"
 
 
+@pytest.mark.parametrize("make_model", [lambda: None, a_transformer])
 @pytest.mark.parametrize("reward", [None, CARTPOLE])
-def test_a_loaded_agent_acts_as_the_saved_one(tmp_path, reward):
-    agent = an_agent(env_id=CARTPOLE, reward_function=reward)
+def test_a_loaded_agent_acts_as_the_saved_one(tmp_path, reward, make_model):
+    agent = an_agent(make_model(), env_id=CARTPOLE, reward_function=reward)
     agent.save(tmp_path)
     loaded = TDMAgent.load(tmp_path, seed=1)
     np.testing.assert_array_equal(play(agent), play(loaded))
