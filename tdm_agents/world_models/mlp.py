@@ -255,8 +255,8 @@ class MLPWorldModel(nn.Module):
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    # made on the meta device, the layer does not draw from the global random state
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    with torch.random.fork_rng(devices=[]):  # Linear draws from the global state, for nothing
+        layer = nn.Linear(inputs, outputs)
     bound = inputs**-0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
