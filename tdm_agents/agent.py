@@ -8,10 +8,9 @@ are a thin shell around it for one environment; batched evaluation calls ``decid
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -20,94 +19,9 @@ import torch
 from torch import Tensor
 
 from tdm_agents import checkpoint
-from tdm_agents.protocols import History, ModelSpec, Plan, Planner, WorldModel
-from tdm_agents.spaces import ActionCodec, ObservationCodec
-from tdm_agents.wrappers import HasOnly
-
-V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class AgentMemory:
-    """What an agent knows of ``B`` environments between two of their steps. ``T = spec.history_steps``.
-
-    One entry a decision, padded on the left, so that the last index is the most recent decision.
-
-    Attributes:
-        observation: ``[B, T, n]``, at decisions.
-        reward: ``[B, T]``, summed over the environment steps that led to each observation; NaN where the
-            caller did not give all of them, and at an episode's first decision.
-        action: ``[B, T, m]``, decided at each observation; ``action[:, -1]`` is being held.
-        length: ``[B]`` int64, entries that are real; 0 where the episode has not begun.
-        pending: ``[B]``, reward since the last decision; NaN where part of it is unknown.
-        countdown: ``[B]`` int64, environment steps for which the action is still held; 0 = decide now.
-        carry: The planner's own memory.
-    """
-
-    observation: Tensor
-    reward: Tensor
-    action: Tensor
-    length: Tensor
-    pending: Tensor
-    countdown: Tensor
-    carry: Any
-
-    @staticmethod
-    def empty(spec: ModelSpec, batch: int, carry: Any) -> AgentMemory:
-        """Memory of ``batch`` environments whose episodes have not begun."""
-        device, steps = spec.device, spec.history_steps
-        discrete = spec.action_kind == "discrete"
-        actions = torch.int64 if discrete else spec.dtype
-        return AgentMemory(
-            observation=torch.zeros(batch, steps, spec.observation_dim, dtype=spec.dtype, device=device),
-            reward=torch.full((batch, steps), float("nan"), dtype=spec.dtype, device=device),
-            action=torch.zeros(batch, steps, spec.action_dim, dtype=actions, device=device),
-            length=torch.zeros(batch, dtype=torch.int64, device=device),
-            pending=torch.full((batch,), float("nan"), dtype=spec.dtype, device=device),
-            countdown=torch.zeros(batch, dtype=torch.int64, device=device),
-            carry=carry,
-        )
-
-    @property
-    def batch(self) -> int:
-        """Number of environments ``B``."""
-        return self.length.shape[0]
-
-    def forget(self, rows: Tensor) -> AgentMemory:
-        """The memory with an empty history where ``rows`` (bool ``[B]``) is True.
-
-        The carry stays: a planner forgets by itself where it is told that ``elapsed`` is 0.
-        """
-        return replace(
-            self,
-            observation=self.observation.masked_fill(rows[:, None, None], 0),
-            reward=self.reward.masked_fill(rows[:, None], float("nan")),
-            action=self.action.masked_fill(rows[:, None, None], 0),
-            length=self.length.masked_fill(rows, 0),
-            pending=self.pending.masked_fill(rows, float("nan")),
-            countdown=self.countdown.masked_fill(rows, 0),
-        )
-
-    def append(self, observation: Tensor) -> AgentMemory:
-        """The memory with one more entry a row, its action still 0. ``observation`` is ``[B, n]``."""
-        return replace(
-            self,
-            observation=torch.cat([self.observation[:, 1:], observation[:, None]], dim=1),
-            reward=torch.cat([self.reward[:, 1:], self.pending[:, None]], dim=1),
-            action=torch.cat([self.action[:, 1:], torch.zeros_like(self.action[:, :1])], dim=1),
-            length=(self.length + 1).clamp(max=self.observation.shape[1]),
-            pending=torch.zeros_like(self.pending),
-        )
-
-    def history(self) -> History:
-        """What a world model reads, without the columns that are padding in every row."""
-        steps = int(self.length.max())
-        return History(
-            observation=self.observation[:, -steps:],
-            reward=self.reward[:, -steps:],
-            action=self.action[:, -steps:-1],
-            length=self.length,
-        )
+from tdm_agents.memory import AgentMemory, gather, scatter
+from tdm_agents.protocols import HasOnly, History, Plan, Planner, WorldModel
+from tdm_agents.spaces import ActionCodec, ObservationCodec, difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +200,8 @@ class TDMAgent:
         if rows.numel() == memory.batch:
             memory = self._plan(memory, observation, rows)
         elif rows.numel():
-            part = self._plan(_gather(memory, rows), observation[rows], rows)
-            memory = _scatter(memory, rows, part)
+            part = self._plan(gather(memory, rows), observation[rows], rows)
+            memory = scatter(memory, rows, part)
         countdown = torch.where(active, memory.countdown - 1, memory.countdown)
         return replace(memory, countdown=countdown), memory.action[:, -1]
 
@@ -349,7 +263,7 @@ class TDMAgent:
             ("observation_space", spec.observation_space, env.observation_space),
             ("action_space", spec.action_space, env.action_space),
         ):
-            if found := _difference(ours, theirs, name):
+            if found := difference(ours, theirs, name):
                 trained = f" ({self.env_id})" if self.env_id else ""
                 raise ValueError(
                     f"{found}; pass the environment that the model was made for{trained}, "
@@ -403,60 +317,3 @@ class TDMAgent:
             env_id=saved.env_id,
             reward_function=saved.reward_function,
         )
-
-
-def _gather(value: V, rows: Tensor) -> V:
-    """Rows of a memory: a tensor, None, or a dataclass of such."""
-    if isinstance(value, Tensor):
-        return value[rows]  # type: ignore[return-value]
-    if value is None:
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _gather(getattr(value, f.name), rows) for f in fields(value)})
-    raise TypeError(_not_memory(value))
-
-
-def _scatter(whole: V, rows: Tensor, part: V) -> V:
-    """``whole`` with ``rows`` replaced by ``part``; neither is changed."""
-    if isinstance(whole, Tensor) and isinstance(part, Tensor):
-        return whole.index_copy(0, rows, part)  # type: ignore[return-value]
-    if whole is None and part is None:
-        return whole
-    if is_dataclass(whole) and type(whole) is type(part) and not isinstance(whole, type):
-        merged: Mapping[str, Any] = {
-            f.name: _scatter(getattr(whole, f.name), rows, getattr(part, f.name)) for f in fields(whole)
-        }
-        return replace(whole, **merged)
-    raise TypeError(_not_memory(part))
-
-
-def _not_memory(value: object) -> str:
-    return (
-        f"planner memory holds a {type(value).__name__}; expected a dataclass of tensors with one row an "
-        "environment: change what the planner's init() and plan() return as carry"
-    )
-
-
-def _difference(ours: gym.Space[Any], theirs: gym.Space[Any], where: str) -> str | None:
-    """What makes ``theirs`` unfit for a model of ``ours``; None where nothing does.
-
-    The dtype of observations does not count: models read float32.
-    """
-    if isinstance(ours, gym.spaces.Dict) and isinstance(theirs, gym.spaces.Dict):
-        if list(ours.spaces) != list(theirs.spaces):
-            return f"{where} of the environment has the keys {list(theirs)}; the model's has {list(ours)}"
-        pairs = [(f"{where}[{key!r}]", ours[key], theirs[key]) for key in ours.spaces]
-    elif isinstance(ours, gym.spaces.Tuple) and isinstance(theirs, gym.spaces.Tuple):
-        if len(ours.spaces) != len(theirs.spaces):
-            return f"{where} of the environment has {len(theirs)} parts; the model's has {len(ours)}"
-        pairs = [(f"{where}[{i}]", ours[i], theirs[i]) for i in range(len(ours))]
-    elif isinstance(ours, gym.spaces.Box) and isinstance(theirs, gym.spaces.Box):
-        same = (
-            ours.shape == theirs.shape
-            and np.allclose(ours.low, theirs.low)
-            and np.allclose(ours.high, theirs.high)
-        )
-        return None if same else f"{where} of the environment is {theirs}; the model's is {ours}"
-    else:
-        return None if ours == theirs else f"{where} of the environment is {theirs}; the model's is {ours}"
-    return next((d for name, a, b in pairs if (d := _difference(a, b, name))), None)

@@ -11,7 +11,7 @@ the environment's own units, summed over the model's ``action_repeat`` environme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -220,6 +220,15 @@ class HasValue(Protocol[S_contra]):
 
     def value(self, state: S_contra) -> Tensor:
         """``[N]``; does not consume ``state``."""
+        ...
+
+
+@runtime_checkable
+class HasOnly(Protocol):
+    """A model bound to live environments that can be narrowed to some of them (the simulator)."""
+
+    def only(self, rows: Sequence[int]) -> WorldModel[Any]:
+        """The same model over environments ``rows``."""
         ...
 
 

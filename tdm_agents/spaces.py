@@ -174,3 +174,28 @@ def _leaves(space: spaces.Space[Any], value: Any, where: str) -> list[npt.NDArra
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def difference(ours: spaces.Space[Any], theirs: spaces.Space[Any], where: str) -> str | None:
+    """What makes ``theirs`` unfit for a model of ``ours``; None where nothing does.
+
+    The dtype of observations does not count: models read float32.
+    """
+    if isinstance(ours, spaces.Dict) and isinstance(theirs, spaces.Dict):
+        if list(ours.spaces) != list(theirs.spaces):
+            return f"{where} of the environment has the keys {list(theirs)}; the model's has {list(ours)}"
+        pairs = [(f"{where}[{key!r}]", ours[key], theirs[key]) for key in ours.spaces]
+    elif isinstance(ours, spaces.Tuple) and isinstance(theirs, spaces.Tuple):
+        if len(ours.spaces) != len(theirs.spaces):
+            return f"{where} of the environment has {len(theirs)} parts; the model's has {len(ours)}"
+        pairs = [(f"{where}[{i}]", ours[i], theirs[i]) for i in range(len(ours))]
+    elif isinstance(ours, spaces.Box) and isinstance(theirs, spaces.Box):
+        same = (
+            ours.shape == theirs.shape
+            and np.allclose(ours.low, theirs.low)
+            and np.allclose(ours.high, theirs.high)
+        )
+        return None if same else f"{where} of the environment is {theirs}; the model's is {ours}"
+    else:
+        return None if ours == theirs else f"{where} of the environment is {theirs}; the model's is {ours}"
+    return next((d for name, a, b in pairs if (d := difference(a, b, name))), None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from tdm_agents.protocols import (
+    HasOnly,
     HasProposal,
     HasRollout,
     HasValue,
@@ -25,15 +26,6 @@ from tdm_agents.protocols import (
 from tdm_agents.spaces import ActionCodec
 
 S = TypeVar("S")
-
-
-@runtime_checkable
-class HasOnly(Protocol):
-    """A model bound to live environments that can be narrowed to some of them (the simulator)."""
-
-    def only(self, rows: Sequence[int]) -> WorldModel[Any]:
-        """The same model over environments ``rows``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

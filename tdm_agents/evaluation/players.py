@@ -14,8 +14,7 @@ import torch
 
 from tdm_agents.agent import TDMAgent
 from tdm_agents.evaluation.environments import Env
-from tdm_agents.protocols import Planner, WorldModel, rollout
-from tdm_agents.wrappers import HasOnly
+from tdm_agents.protocols import HasOnly, Planner, WorldModel, rollout
 
 Policy = Callable[[Any], Any]
 """An observation of the environment's space to an action of its space."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import tdm_envs  # noqa: F401  (registers dm_control)
 from tdm_agents.protocols import (
+    HasOnly,
     HasProposal,
     HasRollout,
     HasValue,
@@ -31,7 +32,7 @@ from tdm_agents.protocols import (
     looped_rollout,
 )
 from tdm_agents.world_models.simulator import SimulatorModel
-from tdm_agents.wrappers import HasOnly, RewardFunction
+from tdm_agents.wrappers import RewardFunction
 from tdm_envs.rewards import reward_function
 
 N_OBS, N_ACT = 2, 2

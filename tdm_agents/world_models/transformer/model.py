@@ -141,6 +141,12 @@ class TransformerWorldModel(nn.Module):
             suffix=None,
             capacity=min(horizon, 2 * self.context_steps) * self.layout.tokens,
             rotation=self.network.rotation(torch.arange(horizon + 1, device=device)),
+            centres=torch.stack(
+                [
+                    *map(self.tokenizer.target_centres, range(self.layout.observation_dim)),
+                    self.tokenizer.reward_centres(),
+                ]
+            ),
             observation=observation[:, -1],
             reward=self.tokenizer.encode_reward(history.reward[:, -1].float()),
             history_steps=steps,
@@ -181,14 +187,17 @@ class TransformerWorldModel(nn.Module):
         )
         hidden = self._extend(state, known, offset=layout.observation_dim)
         state.time += 1
+        changes = tokenizer.change is not None
         scalars = []
         for i in range(layout.observation_dim):
             previous = state.observation[:, i]
-            scalars.append(self._read_observation(hidden, previous, i, uniform[i]))
+            value = self._read(hidden, state.centres[i], uniform[i])
+            scalars.append(previous + value if changes else value)
             token = tokenizer.encode_observation_scalar(i, scalars[-1])
             hidden = self._extend(state, token[:, None], offset=i)
         state.observation = torch.stack(scalars, dim=1)
-        reward, state.reward = self._read_reward(hidden, uniform[-2])
+        reward = self._read(hidden, state.centres[-1], uniform[-2])
+        state.reward = tokenizer.encode_reward(reward)
         return state, Step(state.observation, reward, self._read_alive(hidden, uniform[-1]))
 
     def rollout(
@@ -289,22 +298,12 @@ class TransformerWorldModel(nn.Module):
         device = self.network.head.weight.device
         return list(torch.rand((count, rows), generator=generator, device=device))
 
-    def _read_observation(self, hidden: Tensor, previous: Tensor, i: int, uniform: Tensor | None) -> Tensor:
-        logits, centres = self.network.logits(hidden), self.tokenizer.target_centres(i)
+    def _read(self, hidden: Tensor, centres: Tensor, uniform: Tensor | None) -> Tensor:
+        """A value ``[N]`` from hidden states ``[N, d]`` and what the bins stand for ``[bins]``."""
+        logits = self.network.logits(hidden)
         if self.config.decoding == "mean":
-            value = mean_near_mode(logits, centres, self.config.mean_window)
-        else:
-            value = centres[choose_bin(logits, uniform)]
-        return previous + value if self.tokenizer.change is not None else value
-
-    def _read_reward(self, hidden: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The reward ``[N]`` and its token ``[N]``."""
-        logits, centres = self.network.logits(hidden), self.tokenizer.reward_centres()
-        if self.config.decoding == "mean":
-            value = mean_near_mode(logits, centres, self.config.mean_window)
-            return value, self.tokenizer.encode_reward(value)
-        token = choose_bin(logits, uniform)
-        return centres[token], token
+            return mean_near_mode(logits, centres, self.config.mean_window)
+        return centres[choose_bin(logits, uniform)]
 
     def _read_alive(self, hidden: Tensor, uniform: Tensor | None) -> Tensor:
         if not self._spec.terminates:

@@ -24,6 +24,7 @@ class TransformerState:
         suffix: Keys and values of what each row imagined; None until the first ``take`` or ``step``.
         capacity: Tokens that a suffix holds.
         rotation: Rotary cosines and sines of steps ``0 .. horizon``.
+        centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
         observation: ``[N, n]`` in the environment's units.
         reward: ``[N]`` int64, the token of the reward that came with it.
         history_steps: Steps in the prefix, the present one included.
@@ -37,6 +38,7 @@ class TransformerState:
     suffix: Suffix | None
     capacity: int
     rotation: Rotation
+    centres: Tensor
     observation: Tensor
     reward: Tensor
     history_steps: int

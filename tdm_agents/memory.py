@@ -1,0 +1,129 @@
+"""What an agent remembers: a value with one row an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import History, ModelSpec
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentMemory:
+    """What an agent knows of ``B`` environments between two of their steps. ``T = spec.history_steps``.
+
+    One entry a decision, padded on the left, so that the last index is the most recent decision.
+
+    Attributes:
+        observation: ``[B, T, n]``, at decisions.
+        reward: ``[B, T]``, summed over the environment steps that led to each observation; NaN where the
+            caller did not give all of them, and at an episode's first decision.
+        action: ``[B, T, m]``, decided at each observation; ``action[:, -1]`` is being held.
+        length: ``[B]`` int64, entries that are real; 0 where the episode has not begun.
+        pending: ``[B]``, reward since the last decision; NaN where part of it is unknown.
+        countdown: ``[B]`` int64, environment steps for which the action is still held; 0 = decide now.
+        carry: The planner's own memory.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    action: Tensor
+    length: Tensor
+    pending: Tensor
+    countdown: Tensor
+    carry: Any
+
+    @staticmethod
+    def empty(spec: ModelSpec, batch: int, carry: Any) -> AgentMemory:
+        """Memory of ``batch`` environments whose episodes have not begun."""
+        device, steps = spec.device, spec.history_steps
+        discrete = spec.action_kind == "discrete"
+        actions = torch.int64 if discrete else spec.dtype
+        return AgentMemory(
+            observation=torch.zeros(batch, steps, spec.observation_dim, dtype=spec.dtype, device=device),
+            reward=torch.full((batch, steps), float("nan"), dtype=spec.dtype, device=device),
+            action=torch.zeros(batch, steps, spec.action_dim, dtype=actions, device=device),
+            length=torch.zeros(batch, dtype=torch.int64, device=device),
+            pending=torch.full((batch,), float("nan"), dtype=spec.dtype, device=device),
+            countdown=torch.zeros(batch, dtype=torch.int64, device=device),
+            carry=carry,
+        )
+
+    @property
+    def batch(self) -> int:
+        """Number of environments ``B``."""
+        return self.length.shape[0]
+
+    def forget(self, rows: Tensor) -> AgentMemory:
+        """The memory with an empty history where ``rows`` (bool ``[B]``) is True.
+
+        The carry stays: a planner forgets by itself where it is told that ``elapsed`` is 0.
+        """
+        return replace(
+            self,
+            observation=self.observation.masked_fill(rows[:, None, None], 0),
+            reward=self.reward.masked_fill(rows[:, None], float("nan")),
+            action=self.action.masked_fill(rows[:, None, None], 0),
+            length=self.length.masked_fill(rows, 0),
+            pending=self.pending.masked_fill(rows, float("nan")),
+            countdown=self.countdown.masked_fill(rows, 0),
+        )
+
+    def append(self, observation: Tensor) -> AgentMemory:
+        """The memory with one more entry a row, its action still 0. ``observation`` is ``[B, n]``."""
+        return replace(
+            self,
+            observation=torch.cat([self.observation[:, 1:], observation[:, None]], dim=1),
+            reward=torch.cat([self.reward[:, 1:], self.pending[:, None]], dim=1),
+            action=torch.cat([self.action[:, 1:], torch.zeros_like(self.action[:, :1])], dim=1),
+            length=(self.length + 1).clamp(max=self.observation.shape[1]),
+            pending=torch.zeros_like(self.pending),
+        )
+
+    def history(self) -> History:
+        """What a world model reads, without the columns that are padding in every row."""
+        steps = int(self.length.max())
+        return History(
+            observation=self.observation[:, -steps:],
+            reward=self.reward[:, -steps:],
+            action=self.action[:, -steps:-1],
+            length=self.length,
+        )
+
+
+def gather(value: V, rows: Tensor) -> V:
+    """Rows of a memory: a tensor, None, or a dataclass of such."""
+    if isinstance(value, Tensor):
+        return value[rows]  # type: ignore[return-value]
+    if value is None:
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: gather(getattr(value, f.name), rows) for f in fields(value)})
+    raise TypeError(_not_memory(value))
+
+
+def scatter(whole: V, rows: Tensor, part: V) -> V:
+    """``whole`` with ``rows`` replaced by ``part``; neither is changed."""
+    if isinstance(whole, Tensor) and isinstance(part, Tensor):
+        return whole.index_copy(0, rows, part)  # type: ignore[return-value]
+    if whole is None and part is None:
+        return whole
+    if is_dataclass(whole) and type(whole) is type(part) and not isinstance(whole, type):
+        merged: Mapping[str, Any] = {
+            f.name: scatter(getattr(whole, f.name), rows, getattr(part, f.name)) for f in fields(whole)
+        }
+        return replace(whole, **merged)
+    raise TypeError(_not_memory(part))
+
+
+def _not_memory(value: object) -> str:
+    return (
+        f"planner memory holds a {type(value).__name__}; expected a dataclass of tensors with one row an "
+        "environment: change what the planner's init() and plan() return as carry"
+    )
