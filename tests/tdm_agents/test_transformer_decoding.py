@@ -10,7 +10,7 @@ from gymnasium import spaces
 from tdm_agents.protocols import History, ModelSpec, looped_rollout
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.loss import band_mask, step_tokens
+from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -77,13 +77,7 @@ def uncached_logits(model, history, actions, rollout):
     past = history.action[:, history.action.shape[1] - keep + 1 :]
     action = torch.cat([past, actions, torch.zeros_like(actions[:, :1])], dim=1)
     tokens = step_tokens(model.tokenizer, observation, reward, action)
-    total, length = tokens.shape[1:]
-    hidden = model.network(
-        tokens.flatten(1),
-        model.layout.positions().repeat(total),
-        torch.arange(total).repeat_interleave(length),
-        band_mask(model.layout, total, model.context_steps, tokens.device),
-    ).view(total, length, -1)
+    hidden = model.network(tokens, model.layout, model.context_steps)[0]  # [T, n + m + 2, d]
     n = model.spec.observation_dim
     read = torch.cat([hidden[keep - 1 : -1, -1:], hidden[keep:, :n]], dim=1)  # [H, n + 1, d]
     return model.network.logits(read)

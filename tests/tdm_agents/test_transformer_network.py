@@ -11,8 +11,9 @@ from gymnasium import spaces
 from tdm_agents.data.batch import Batch
 from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.storage import CheckpointError
+from tdm_agents.world_models.transformer.attention import band_mask, banded_attention
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.loss import band_mask, drop_rewards, step_tokens
+from tdm_agents.world_models.transformer.loss import drop_rewards, step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork, fourier_features, rotate
 from tdm_agents.world_models.transformer.presets import PRESETS
@@ -99,16 +100,26 @@ def test_no_token_sees_the_future_or_beyond_the_band(changed):
     tokens = torch.randint(0, 1024, (1, steps * length), generator=torch.Generator().manual_seed(0))
     other = tokens.clone()
     other[0, changed] = (other[0, changed] + 100) % 1024
-    arguments = (
-        model.layout.positions().repeat(steps),
-        torch.arange(steps).repeat_interleave(length),
-        band_mask(model.layout, steps, model.context_steps, tokens.device),
-    )
     with torch.no_grad():
-        differs = (model.network(tokens, *arguments) - model.network(other, *arguments)).abs().amax(-1)[0] > 0
+        one, two = (
+            model.network(x.view(1, steps, length), model.layout, model.context_steps).flatten(0, 2)
+            for x in (tokens, other)
+        )
+    differs = (one - two).abs().amax(-1) > 0
     index = torch.arange(steps * length)
     sees = (index >= changed) & (index // length - changed // length < model.context_steps)
     assert torch.equal(differs, sees)
+
+
+@pytest.mark.parametrize(("steps", "context_steps"), [(5, 1), (9, 2), (12, 3), (13, 3), (6, 3), (4, 9)])
+def test_blocks_equal_the_whole_band(steps, context_steps):
+    query, key, value = torch.randn(
+        (3, 2, 2, 4 * steps, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    found = banded_attention(query, key, value, step_tokens=4, context_steps=context_steps)
+    mask = band_mask(steps, 4, context_steps, query.device)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_loss_is_the_likelihood_of_the_recorded_tokens():
@@ -119,12 +130,7 @@ def test_loss_is_the_likelihood_of_the_recorded_tokens():
     n = model.spec.observation_dim
     tokens = step_tokens(model.tokenizer, batch.observation, batch.reward, batch.action)
     with torch.no_grad():
-        hidden = model.network(
-            tokens.flatten(1),
-            model.layout.positions().repeat(3),
-            torch.arange(3).repeat_interleave(model.layout.tokens),
-            band_mask(model.layout, 3, model.context_steps, tokens.device),
-        )[0]
+        hidden = model.network(tokens, model.layout, model.context_steps).flatten(0, 2)
         log_prob = model.network.logits(hidden).log_softmax(-1)  # [24, bins]
     targets = model.tokenizer.encode_target(batch.observation[0, :-1], batch.observation[0, 1:])
     observation = [

@@ -38,13 +38,6 @@ def step_tokens(tokenizer: Tokenizer, observation: Tensor, reward: Tensor, actio
     )
 
 
-def band_mask(layout: StepLayout, steps: int, context_steps: int, device: torch.device) -> Tensor:
-    """Causal band over ``steps`` whole steps, ``[S, S]`` bool, ``S = steps * layout.tokens``."""
-    index = torch.arange(steps * layout.tokens, device=device)
-    step = index // layout.tokens
-    return (index[:, None] >= index) & (step[:, None] - step < context_steps)
-
-
 def drop_rewards(reward: Tensor, most: float, generator: torch.Generator | None) -> Tensor:
     """Replace rewards ``[B, T]`` by NaN (NONE) at a rate a window of ``most * U(0, 1)``."""
     if most == 0.0:
@@ -84,16 +77,8 @@ def next_token_loss(
     Returns:
         The loss, and detached ``nll_observation``, ``nll_reward``, ``nll_action`` (and ``nll_alive``).
     """
-    size, steps, length = inputs.shape
-    n, device = layout.observation_dim, inputs.device
-    numbers = torch.arange(steps, device=device).repeat_interleave(length)
-    hidden = network(
-        inputs.flatten(1),
-        layout.positions(device).repeat(steps),
-        numbers,
-        band_mask(layout, steps, context_steps, device),
-    ).view(size, steps, length, -1)
-
+    n = layout.observation_dim
+    hidden = network(inputs, layout, context_steps)  # [B, T, n + m + 2, d]
     moved = batch.valid[:, 1:] & batch.acted[:, :-1]  # [B, T - 1]
     change = tokenizer.encode_target(batch.observation[:, :-1], batch.observation[:, 1:])
     known = batch.valid & ~batch.reward.isnan()

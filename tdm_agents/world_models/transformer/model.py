@@ -22,11 +22,12 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, looped_rollout
 from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
 from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix, attend
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
-from tdm_agents.world_models.transformer.loss import band_mask, drop_rewards, next_token_loss, step_tokens
+from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 from tdm_agents.world_models.transformer.state import TransformerState
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer, TokenizerConfig
@@ -116,7 +117,7 @@ class TransformerWorldModel(nn.Module):
 
         lengths = history.length.clamp(max=steps)
         step_of = torch.arange(length, device=device) // self.layout.tokens  # [P]
-        mask = band_mask(self.layout, steps, self.context_steps, device)[:length, :length]
+        mask = band_mask(steps, self.layout.tokens, self.context_steps, device)[:length, :length]
         visible = None
         if not bool((lengths == steps).all()):
             visible = step_of[None] >= steps - lengths[:, None]  # [B, P]

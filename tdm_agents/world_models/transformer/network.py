@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tdm_agents.world_models.transformer.attention import banded_attention
+from tdm_agents.world_models.transformer.layout import StepLayout
+
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine, ``[S, head_dim / 2]`` each."""
 
@@ -131,26 +134,30 @@ class TransformerNetwork(nn.Module):
         dtype = self.token.weight.dtype
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
-    def forward(self, tokens: Tensor, positions: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states of a whole sequence, without a cache.
+    def forward(self, tokens: Tensor, layout: StepLayout, context_steps: int) -> Tensor:
+        """Hidden states of whole decision steps, without a cache.
 
         Args:
-            tokens: ``[B, S]`` int64.
-            positions: ``[S]`` inside the step.
-            steps: ``[S]`` decision steps.
-            mask: Bool, broadcastable to ``[B, heads, S, S]``; True where a query may see a key.
+            tokens: ``[B, T, n + m + 2]`` int64.
+            layout: Of their environment.
+            context_steps: Attention band.
 
         Returns:
-            ``[B, S, d]``, normalised; :meth:`logits` reads it.
+            ``[B, T, n + m + 2, d]``, normalised; :meth:`logits` reads it.
         """
-        x = self.embed(tokens, positions)
-        rotation = self.rotation(steps)
+        steps = tokens.shape[1]
+        device = tokens.device
+        x = self.embed(tokens.flatten(1), layout.positions(device).repeat(steps))
+        rotation = self.rotation(torch.arange(steps, device=device).repeat_interleave(layout.tokens))
         for block in self.blocks:
             assert isinstance(block, Block)
             query, key, value = block.project(x, rotation)
-            x = block.finish(x, F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
-        normalised: Tensor = self.norm(x)
-        return normalised
+            attended = banded_attention(
+                query, key, value, step_tokens=layout.tokens, context_steps=context_steps
+            )
+            x = block.finish(x, attended)
+        hidden: Tensor = self.norm(x)
+        return hidden.view(*tokens.shape, -1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``[..., d]`` to ``[..., bins]`` float32."""
