@@ -1,0 +1,169 @@
+"""An episode as a picture: what the model imagined beside what happened, and return over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tdm_agents.evaluation.records import FloatArray, Recording
+
+REAL = "#3a3f47"
+IMAGINED = "#e4572e"
+PLANNED = "#2e86ab"
+PLAYERS = ("#e4572e", "#3a3f47", "#a0a7b4", "#2e86ab", "#76b041")
+STYLE: dict[str, Any] = {"fontsize": 9, "color": REAL}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was imagined at one decision, and can be held against a :class:`Recording`.
+
+    Attributes:
+        step: Environment step of the decision.
+        planned: ``[h, n]``, observations expected after 1 to ``h`` decisions of the plan that was made there.
+        predicted: ``[h', n]``, the same for the actions that were really taken from there on, which later
+            plans changed: what differs from reality is the model's error alone.
+    """
+
+    step: int
+    planned: FloatArray
+    predicted: FloatArray
+
+
+def plot_episode(
+    path: Path,
+    recording: Recording,
+    moments: Sequence[Moment],
+    rewards: Mapping[str, npt.NDArray[np.floating[Any]]],
+    *,
+    scalars: Mapping[str, int],
+    seconds_per_step: float,
+    action_repeat: int,
+    title: str = "",
+) -> None:
+    """Write a PNG (or whatever the path's suffix says).
+
+    Above, the first of ``scalars`` over the episode with the moments shaded, and the returns so far of every
+    player. Below, a column a moment and a row a scalar: reality, the prediction and the plan.
+
+    Args:
+        path: Where to write.
+        recording: The episode of ``L`` environment steps in which the moments were.
+        moments: At least one.
+        rewards: ``[L]`` of each environment step, by player; the first is drawn in the agent's colour.
+        scalars: Index of an observation scalar by what to call it, with its unit; at least one.
+        seconds_per_step: Control step of the environment.
+        action_repeat: Environment steps a decision.
+        title: Above everything.
+
+    Raises:
+        ValueError: If there is no moment or no scalar, or a scalar does not exist.
+    """
+    if not moments or not scalars:
+        raise ValueError(f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each")
+    n = recording.observation.shape[1]
+    for name, index in scalars.items():
+        if not 0 <= index < n:
+            raise ValueError(f"scalar {name!r} is {index}; expected an index into the {n} of the observation")
+    figure = Figure(figsize=(10.0, 3.0 + 1.7 * len(scalars)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11, color=REAL, fontweight="bold")
+    halves = figure.subfigures(2, 1, height_ratios=(2.3, 0.7 + 1.7 * len(scalars)), squeeze=False)
+    above, below = halves[0, 0], halves[1, 0]
+    left, right = above.subplots(1, 2, width_ratios=(3, 2))
+    name, index = next(iter(scalars.items()))
+    _whole(left, recording, moments, name, index, seconds_per_step, action_repeat)
+    _returns(right, rewards, seconds_per_step)
+    below.suptitle(
+        f"Imagined at {_and([f'{m.step * seconds_per_step:.1f}' for m in moments])} s, and what happened",
+        **STYLE,
+    )
+    axes = below.subplots(len(scalars), len(moments), squeeze=False, sharex="col", sharey="row")
+    for row, (name, index) in zip(axes, scalars.items(), strict=True):
+        for column, (axis, moment) in enumerate(zip(row, moments, strict=True)):
+            _moment(axis, recording, moment, index, seconds_per_step, action_repeat)
+            axis.set_ylabel(name if column == 0 else "", **STYLE)
+    for axis in axes[-1]:
+        axis.set_xlabel("time, s", **STYLE)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    below.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=144)
+
+
+def _whole(
+    axis: Axes,
+    recording: Recording,
+    moments: Sequence[Moment],
+    name: str,
+    index: int,
+    seconds: float,
+    repeat: int,
+) -> None:
+    time = np.arange(len(recording.observation)) * seconds
+    axis.plot(time, recording.observation[:, index], color=REAL, linewidth=1.4)
+    for moment in moments:
+        end = moment.step + repeat * len(moment.predicted)
+        axis.axvspan(moment.step * seconds, end * seconds, color=IMAGINED, alpha=0.12, linewidth=0)
+        axis.axvline(moment.step * seconds, color=IMAGINED, alpha=0.5, linewidth=0.8)
+    axis.set_title("The episode; shaded: the moments below", loc="left", **STYLE)
+    axis.set_xlabel("time, s", **STYLE)
+    axis.set_ylabel(name, **STYLE)
+    axis.set_xlim(0, float(time[-1]))
+    _clean(axis)
+
+
+def _returns(axis: Axes, rewards: Mapping[str, npt.NDArray[np.floating[Any]]], seconds: float) -> None:
+    for i, (player, earned) in enumerate(rewards.items()):
+        time = np.arange(len(earned) + 1) * seconds
+        total = np.concatenate([[0.0], np.cumsum(earned, dtype=np.float64)])
+        axis.plot(
+            time,
+            total,
+            color=PLAYERS[i % len(PLAYERS)],
+            linewidth=2.0 if i == 0 else 1.4,
+            zorder=3 - 0.1 * i,
+            label=f"{player}: {total[-1]:.0f}",
+        )
+    axis.set_title("Return so far", loc="left", **STYLE)
+    axis.set_xlabel("time, s", **STYLE)
+    axis.set_xlim(left=0)
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    _clean(axis)
+
+
+def _moment(
+    axis: Axes, recording: Recording, moment: Moment, index: int, seconds: float, repeat: int
+) -> None:
+    last = min(moment.step + repeat * len(moment.planned), len(recording.observation) - 1)
+    steps = np.arange(moment.step, last + 1)
+    now = recording.observation[moment.step, index]
+    axis.plot(steps * seconds, recording.observation[steps, index], color=REAL, linewidth=3.5, alpha=0.35,
+              solid_capstyle="round", label="what happened")  # fmt: skip
+    for imagined, colour, line, label in (
+        (moment.planned, PLANNED, ":", "imagined: the plan as made there"),
+        (moment.predicted, IMAGINED, "-", "imagined: the actions then taken"),
+    ):
+        time = (moment.step + repeat * np.arange(len(imagined) + 1)) * seconds
+        axis.plot(time, np.concatenate([[now], imagined[:, index]]), line, color=colour, linewidth=1.5,
+                  label=label)  # fmt: skip
+    axis.plot(moment.step * seconds, now, "o", color=REAL, markersize=4)
+    _clean(axis)
+
+
+def _clean(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8, colors=REAL)
+    axis.grid(alpha=0.2, linewidth=0.6)
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
