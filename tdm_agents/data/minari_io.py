@@ -162,6 +162,7 @@ def write_dataset(
     Raises:
         DataError: If ``folder/data`` exists.
     """
+    folder = folder.resolve()  # Minari joins a relative file name to its own relative folder
     target = folder / "data"
     if target.exists():
         raise DataError(f"{target} exists; choose another folder or remove it")

@@ -198,3 +198,10 @@ def test_progress_shows_rate_time_left_and_returns():
     Console(file=screen, width=80).print(progress.table())
     assert "2 of 6 episodes, 2.0 a minute, 120 s left" in screen.getvalue()
     assert "600.0" in screen.getvalue() and "1/4" in screen.getvalue()
+
+
+def test_the_folder_may_be_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = collect(PENDULUM, [(RandomPolicy(), 1)], Path("a/b"), max_steps=4)
+    assert Trajectories.from_minari("a/b").num_decisions == 4
+    assert out.exists()

@@ -1,0 +1,128 @@
+"""Returns on cartpole-swingup: the shipped TDM, an MLP, and the true simulator, with the same planners.
+
+Ten episodes on evaluation seeds, which neither collection nor tuning has seen; the settings were frozen
+before. Each contestant's report is kept as soon as it is done, so an interrupted run goes on, and several
+processes may share the work (``--only``).
+
+    tdm train --data runs/make_checkpoint/data --model mlp --out runs/mlp --steps 60000
+    python benchmarks/cartpole_returns.py --mlp runs/mlp
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+
+from tdm_agents import SimulatorModel, TDMAgent, make_planner
+from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.evaluation.environments import make_env
+from tdm_agents.evaluation.episodes import evaluate
+from tdm_agents.evaluation.players import AgentFactory, RandomPolicy
+from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.report import make_report, table, write_report
+from tdm_agents.protocols import Planner
+from tdm_agents.world_models.mlp import MLPWorldModel
+from tdm_envs.suite import batched_task
+
+ENV_ID = "dm_control/cartpole-swingup-v0"
+ACTION_REPEAT = 4
+# the same K and H for every model; tuned on the simulator and on tuning seeds only
+PLANNERS: dict[str, Planner] = {
+    "mppi": make_planner("mppi", horizon=25, num_samples=32, iterations=2),
+    "cem": make_planner("cem", horizon=25, num_samples=32, iterations=2),
+    "random_shooting": make_planner("random_shooting", horizon=25, num_samples=128),
+}
+# what the simulator's planner reaches where candidates cost little
+BEST: Planner = make_planner("mppi", horizon=25, num_samples=128, iterations=3)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to play."""
+
+    mlp: Path | None = None
+    """Folder of the MLP baseline, trained on the same data for the same time; None leaves it out."""
+    checkpoint: str = "cartpole-swingup"
+    """The TDM."""
+    episodes: int = 10
+    """Episodes each."""
+    only: tuple[str, ...] = ()
+    """Contestants to play, such as ``tdm-mppi``; all if empty."""
+    threads: int = 1
+    """Threads of PyTorch and of the simulator."""
+    parts: Path = Path("benchmarks/results/cartpole_returns")
+    """One report a contestant."""
+    out: Path = Path("benchmarks/results/cartpole_returns.json")
+    """All summaries, once every contestant has played."""
+
+
+def contestants(settings: Settings) -> dict[str, tuple[str, Any, Planner | None, Path | None]]:
+    """Name to (label, who plays, planner, weights)."""
+    fast = batched_task(ENV_ID)
+
+    def simulator(planner: Planner) -> AgentFactory:
+        return AgentFactory(
+            lambda envs: SimulatorModel(envs, ACTION_REPEAT, threads=settings.threads, fast=fast),
+            planner,
+            ENV_ID,
+        )
+
+    env = make_env(ENV_ID)
+    found: dict[str, tuple[str, Any, Planner | None, Path | None]] = {
+        "random": ("random actions", RandomPolicy(env.action_space, 0), None, None)
+    }
+    env.close()
+    for name, planner in PLANNERS.items():
+        agent = TDMAgent.load(settings.checkpoint, planner)
+        from tdm_agents.checkpoint import resolve
+
+        weights = resolve(settings.checkpoint) / "weights.safetensors"
+        found[f"tdm-{name}"] = (f"TDM, {name}", agent, planner, weights)
+        found[f"simulator-{name}"] = (f"true simulator, {name}", simulator(planner), planner, None)
+        if settings.mlp is not None:
+            mlp = TDMAgent(MLPWorldModel.load(settings.mlp), planner, reward_function=ENV_ID)
+            found[f"mlp-{name}"] = (f"MLP, {name}", mlp, planner, settings.mlp / "weights.safetensors")
+    found["simulator-best"] = ("true simulator, mppi at its best", simulator(BEST), BEST, None)
+    return found
+
+
+def main(settings: Settings) -> None:
+    """Play what has not been played, print the table, keep it."""
+    torch.set_num_threads(settings.threads)
+    everyone = contestants(settings)
+    if unknown := sorted(set(settings.only) - set(everyone)):
+        raise SystemExit(f"no contestant {unknown[0]!r}; there are {', '.join(everyone)}")
+    seeds = range(EVALUATION_FIRST, EVALUATION_FIRST + settings.episodes)
+    for name in settings.only or everyone:
+        label, player, planner, weights = everyone[name]
+        part = settings.parts / f"{name}.json"
+        if part.exists():
+            continue
+        with ProgressBar(label) as progress:
+            evaluation = evaluate(player, ENV_ID, seeds, seed=0, on_step=progress)
+        chosen = {
+            "planner": None if planner is None else type(planner).__name__,
+            "planner_settings": planner,
+            "action_repeat": ACTION_REPEAT,
+            "reward_function": ENV_ID,
+            "threads": settings.threads,
+            "seed": 0,
+        }
+        write_report(part, make_report(label, evaluation, settings=chosen, weights=weights))
+    reports = [json.loads(p.read_text()) for n in everyone if (p := settings.parts / f"{n}.json").exists()]
+    Console().print(table(reports, title=f"{ENV_ID}, {settings.episodes} episodes"))
+    if len(reports) == len(everyone):
+        summaries = {r["contestant"]: r["summary"] for r in reports}
+        stated = asdict(settings) | {n: str(getattr(settings, n)) for n in ("mlp", "parts", "out")}
+        write_report(settings.out, {"schema": 1, "settings": stated, "summaries": summaries})
+        print(f"kept in {settings.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))

@@ -1,0 +1,127 @@
+"""The shipped checkpoint, from nothing: collect, train, write it into the package.
+
+Every setting is frozen here. Interrupted, the same command goes on. Evaluation is timed apart
+(``benchmarks/cartpole_returns.py``).
+
+    python benchmarks/make_checkpoint.py
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from tdm_agents.checkpoint import AgentSettings, write
+from tdm_agents.cli.train import Train
+from tdm_agents.cli.train import run as run_training
+from tdm_agents.data.collection import collect
+from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.storage import write_json
+from tdm_agents.training.config import TrainConfig
+from tdm_agents.world_models.transformer.model import TransformerWorldModel
+
+ENV_ID = "dm_control/cartpole-swingup-v0"
+ACTION_REPEAT = 4
+RANDOM_EPISODES = 500
+PLANNER_EPISODES = 300
+COLLECTOR = PlannerPolicy("mppi", {"horizon": 25, "num_samples": 32, "iterations": 1})
+TRAINING = TrainConfig(steps=6000, batch_size=8, window_steps=32, learning_rate=3e-3, bf16=True, threads=2)
+AGENT = AgentSettings(
+    planner="mppi",
+    planner_settings={"horizon": 25, "num_samples": 32, "iterations": 2},
+    reward_function=ENV_ID,
+    env_id=ENV_ID,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things go."""
+
+    work: Path = Path("runs/make_checkpoint")
+    """Data, training run and stage times; an interrupted run goes on from there."""
+    checkpoint: Path = Path("tdm_agents/checkpoints/cartpole-swingup")
+    """The folder that is shipped."""
+    out: Path = Path("benchmarks/results/make_checkpoint.json")
+    """Times, sizes and hashes."""
+    workers: int = 2
+    """Processes of the collection."""
+
+
+def timed(path: Path, stage: str, seconds: float) -> dict[str, float]:
+    """Add the seconds of a stage to the file of stage times, which survives interruptions."""
+    times = json.loads(path.read_text()) if path.exists() else {}
+    times[stage] = times.get(stage, 0.0) + seconds
+    write_json(path, times)
+    return times
+
+
+def main(settings: Settings) -> None:
+    """Collect, train, write."""
+    console = Console(stderr=True)
+    times_file = settings.work / "seconds.json"
+    data = settings.work / "data"
+    began = time.monotonic()
+    try:
+        collect(
+            ENV_ID,
+            [(RandomPolicy(), RANDOM_EPISODES), (COLLECTOR, PLANNER_EPISODES)],
+            data,
+            action_repeat=ACTION_REPEAT,
+            seed=0,
+            workers=settings.workers,
+            watch=lambda done: console.print(f"{done.policy} {done.episode_return:.0f}", end="  "),
+        )
+    finally:
+        timed(times_file, "collect", time.monotonic() - began)
+    run = Train(
+        data=(data,),
+        out=settings.work / "train",
+        preset="small",
+        action_repeat=ACTION_REPEAT,
+        training=TRAINING,
+    )
+    began = time.monotonic()
+    try:
+        result = run_training(run, console=console)
+    finally:
+        times = timed(times_file, "train", time.monotonic() - began)
+    model = TransformerWorldModel.load(run.out)
+    write(settings.checkpoint, model, AGENT)
+    weights = settings.checkpoint / "weights.safetensors"
+    trajectories = Trajectories.from_minari(data, action_repeat=ACTION_REPEAT)
+    value: dict[str, Any] = {
+        "schema": 1,
+        "settings": {
+            "env_id": ENV_ID,
+            "action_repeat": ACTION_REPEAT,
+            "random_episodes": RANDOM_EPISODES,
+            "planner_episodes": PLANNER_EPISODES,
+            "collector": asdict(COLLECTOR),
+            "training": asdict(TRAINING),
+            "model": asdict(model.config),
+            "agent": asdict(AGENT),
+            "workers": settings.workers,
+        },
+        "seconds": times,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "bytes": sum(f.stat().st_size for f in settings.checkpoint.iterdir()),
+        "decisions": trajectories.num_decisions,
+        "data_sha256": list(trajectories.info.source),
+        "metrics": dict(result.metrics),
+        "provenance": provenance(weights),
+    }
+    write_json(settings.out, value)
+    console.print(f"{settings.checkpoint}: {value['bytes']:,} bytes; {times}; kept in {settings.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
