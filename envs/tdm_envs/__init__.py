@@ -1,13 +1,25 @@
 """Environments and their reward functions; importing this package registers what it can with Gymnasium.
 
-``import tdm_envs`` makes dm_control's suite known as ``gym.make("dm_control/cartpole-swingup-v0")``; where
-nothing imports it, ``gym.make("tdm_envs:dm_control/cartpole-swingup-v0")`` does.
+``import tdm_envs`` makes known, and where nothing imports it ``gym.make("tdm_envs:ID")`` does:
+
+- the procedural walkers, ``tdm/WalkerLine-v0``, ``tdm/WalkerChain-v0``, ``tdm/WalkerBush-v0`` and
+  ``tdm/WalkerTree-v0``, with ``dof=`` and ``body=``;
+- dm_control's suite, ``dm_control/cartpole-swingup-v0`` and so on, where Shimmy is installed.
 """
 
 from importlib.util import find_spec
 
+import gymnasium
+
+for _family in ("line", "chain", "bush", "tree"):
+    gymnasium.register(
+        id=f"tdm/Walker{_family.capitalize()}-v0",
+        entry_point="tdm_envs.walkers.env:WalkerEnv",
+        max_episode_steps=1000,
+        kwargs={"family": _family},
+    )
+
 if find_spec("shimmy") is not None:
-    import gymnasium
     import shimmy
 
     gymnasium.register_envs(shimmy)

@@ -1,0 +1,171 @@
+"""A walker's body as a value: a tree of limbs (capsules) that are joined by links (hinges).
+
+At rest every limb is parallel to an axis of the world, and all frames are aligned with the world's. A body
+with ``dof`` links has ``dof + 1`` limbs; its first limb, the root, is free and points along +x, where the
+task is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Axis = Literal["x", "y", "z"]
+Direction = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
+Vector = npt.NDArray[np.float64]
+
+AXES: tuple[Axis, ...] = get_args(Axis)
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+ROOT_DIRECTION: Direction = "+x"
+
+_OPPOSITE: dict[Direction, Direction] = {
+    "+x": "-x",
+    "-x": "+x",
+    "+y": "-y",
+    "-y": "+y",
+    "+z": "-z",
+    "-z": "+z",
+}
+# a quarter turn about +x
+_TURN_DIRECTION: dict[Direction, Direction] = {"+y": "+z", "+z": "-y", "-y": "-z", "-z": "+y"}
+_TURN_AXIS: dict[Axis, Axis] = {"y": "z", "z": "y"}
+
+
+@dataclass(frozen=True, slots=True)
+class BodyKey:
+    """What a body is generated from, and what ``gym.make`` takes.
+
+    Attributes:
+        family: ``"line"``, ``"chain"``, ``"bush"`` or ``"tree"``.
+        dof: Hinges, 4 to 20.
+        body: The seed.
+    """
+
+    family: str
+    dof: int
+    body: int
+
+    @property
+    def env_id(self) -> str:
+        """For ``gym.make(key.env_id, dof=key.dof, body=key.body)``."""
+        return f"tdm/Walker{self.family.capitalize()}-v0"
+
+    def __str__(self) -> str:
+        return f"{self.family} walker with {self.dof} degrees of freedom, body {self.body}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A hinge that carries a limb.
+
+    Attributes:
+        direction: Where the carried limb points at rest.
+        axis: What the hinge turns about, at rest.
+        limb: The carried limb.
+    """
+
+    direction: Direction
+    axis: Axis
+    limb: Limb
+
+
+@dataclass(frozen=True, slots=True)
+class Limb:
+    """A capsule and what it carries.
+
+    Attributes:
+        length: Between the centres of its caps, metres.
+        radius: Metres.
+        links: The hinges on it, at most one a direction.
+    """
+
+    length: float
+    radius: float
+    links: tuple[Link, ...] = ()
+
+    def mount(self, own: Direction, link: Link) -> Vector:
+        """Where ``link`` sits, relative to where this limb starts ``[3]``, metres.
+
+        A link straight ahead sits at the tip, all others in the middle.
+
+        Args:
+            own: Where this limb points.
+            link: One of :attr:`links`.
+        """
+        return vector(own) * (self.length if link.direction == own else 0.5 * self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A walker, complete: nothing else enters its physics but the constants of :mod:`tdm_envs.walkers.spec`.
+
+    Attributes:
+        key: What it was generated from.
+        strength: Torque limit of the hinges, in units of (weight x mean limb length).
+        root: The tree.
+    """
+
+    key: BodyKey
+    strength: float
+    root: Limb
+
+    def limbs(self) -> Iterator[Limb]:
+        """All limbs, depth first, which is the order of MuJoCo's bodies, hinges and actuators."""
+        return _limbs(self.root)
+
+    def structure(self) -> str:
+        """The kinematic tree as text, the same for every order in which the links were attached.
+
+        Sizes are left out. ``+x[+xz[+yx[]]]`` is a root that carries a limb straight ahead on a z-hinge,
+        which carries one to the left on an x-hinge.
+        """
+        return ROOT_DIRECTION + _links_text(self.root, turns=0)
+
+    def structure_hash(self) -> str:
+        """Name of the tree: SHA-256 of :meth:`structure`, 16 hexadecimal digits."""
+        return _short_hash(self.structure())
+
+    def orbit_hash(self) -> str:
+        """Name of the tree up to quarter turns about the root: a body laid on its side is no other body."""
+        return _short_hash(min(ROOT_DIRECTION + _links_text(self.root, turns) for turns in range(4)))
+
+    def fingerprint(self) -> str:
+        """Name of the body with all its sizes: equal only where it was rebuilt to the last digit."""
+        return _short_hash(repr(asdict(self)))
+
+
+def vector(direction: Direction) -> Vector:
+    """Unit vector ``[3]``."""
+    unit = np.zeros(3)
+    unit["xyz".index(direction[1])] = 1.0 if direction[0] == "+" else -1.0
+    return unit
+
+
+def opposite(direction: Direction) -> Direction:
+    """The direction that points back."""
+    return _OPPOSITE[direction]
+
+
+def _limbs(limb: Limb) -> Iterator[Limb]:
+    yield limb
+    for link in limb.links:
+        yield from _limbs(link.limb)
+
+
+def _links_text(limb: Limb, turns: int) -> str:
+    links = []
+    for link in limb.links:
+        direction, axis = link.direction, link.axis
+        for _ in range(turns):
+            direction, axis = _TURN_DIRECTION.get(direction, direction), _TURN_AXIS.get(axis, axis)
+        links.append(direction + axis + _links_text(link.limb, turns))
+    return f"[{''.join(sorted(links))}]"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

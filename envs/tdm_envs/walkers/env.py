@@ -1,0 +1,235 @@
+"""A procedural walker as a Gymnasium environment.
+
+``gym.make("tdm_envs:tdm/WalkerTree-v0", dof=12, body=3)``
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from tdm_envs.walkers.families import build_body
+from tdm_envs.walkers.observation import Array, observation_scalars, observe
+from tdm_envs.walkers.rendering import FrameRenderer, Window
+from tdm_envs.walkers.spec import FRAME_SKIP, JOINT_RANGE, TIMESTEP, build_spec
+
+TARGET_SPEED = 1.0
+"""m/s along world +x."""
+RESET_ANGLE = 0.1 * JOINT_RANGE
+"""Hinges start within this angle of rest, radians, uniform."""
+RESET_VELOCITY = 0.1
+"""Hinges start within this velocity, rad/s, uniform."""
+RESET_CLEARANCE = 0.01
+"""Height of the lowest point above the floor at the start, metres."""
+
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
+_FATAL = (
+    mujoco.mjtWarning.mjWARN_BADQPOS.value,
+    mujoco.mjtWarning.mjWARN_BADQVEL.value,
+    mujoco.mjtWarning.mjWARN_BADQACC.value,
+)
+
+
+class PhysicsDivergedError(RuntimeError):
+    """MuJoCo gave up on the state; the episode is lost and the environment has to be reset."""
+
+
+class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
+    """A body from a seed that shall move along world +x at 1 m/s; never terminates.
+
+    Reward of a step, dm_control's ``RunThroughCorridor`` at a speed of 1 m/s::
+
+        tolerance(v, (1, 1), margin=1, sigmoid="linear", value_at_margin=0) = max(0, 1 - |v - 1|)
+
+    with ``v`` the velocity along +x of the whole body's centre of mass after the step. ``v`` is not among the
+    observation scalars but follows from them by kinematics: :class:`tdm_envs.walkers.task.WalkerTask`.
+
+    Observation: float32 ``[13 + 2 dof]``, see :func:`~tdm_envs.walkers.observation.observation_scalars`.
+    Action: float32 ``[dof]`` in [-1, 1], the angle that each hinge's servo aims for, in units of its range.
+    An episode starts near rest just above the floor, heading +x.
+
+    Args:
+        family: ``"line"``, ``"chain"``, ``"bush"`` or ``"tree"``; the Gymnasium id says it already.
+        dof: Hinges, 4 to 20.
+        body: Seed of the body; not the seed of the episode, which is ``reset(seed=)``.
+        render_mode: None, ``"rgb_array"`` or ``"human"``.
+        width: Pixels of a frame.
+        height: Pixels of a frame.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If ``dof`` or ``body`` is no integer.
+
+    Attributes:
+        body: The :class:`~tdm_envs.walkers.body.Body`.
+        model: ``mujoco.MjModel``.
+        data: ``mujoco.MjData``; its Cartesian quantities are of the present state, its contacts and forces
+            of the physics step before.
+        frame_skip: Physics steps of an environment step.
+        observation_names: Names of the observation scalars, in order.
+    """
+
+    metadata = {  # noqa: RUF012 (Gymnasium declares it without ClassVar)
+        "render_modes": ["human", "rgb_array"],
+        "render_fps": round(1.0 / (TIMESTEP * FRAME_SKIP)),
+    }
+
+    def __init__(
+        self,
+        family: str,
+        dof: int = 8,
+        body: int = 0,
+        render_mode: str | None = None,
+        width: int = 320,
+        height: int = 240,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode is {render_mode!r}; expected None, 'human' or 'rgb_array'")
+        self.body = build_body(family, dof, body)
+        self.model: Any = build_spec(self.body).compile()
+        self.data: Any = mujoco.MjData(self.model)
+        self.frame_skip = FRAME_SKIP
+        self.render_mode = render_mode
+        self.width = width
+        self.height = height
+
+        dof = self.body.key.dof
+        self.observation_names = tuple(scalar.name for scalar in observation_scalars(dof))
+        shape = (len(self.observation_names),)
+        self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (dof,), np.float32)
+        # views into the data, which indexing by name would look up at every step
+        self._velocity = self.data.subtree_linvel[1]  # body 0 is the world, 1 the root with all it carries
+        self._warnings = self.data.warning.number
+        self._screen: FrameRenderer | Window | None = None
+
+    @property
+    def dt(self) -> float:
+        """Seconds of an environment step."""
+        return float(self.model.opt.timestep * self.frame_skip)
+
+    def observe(self, qpos: Array, qvel: Array) -> Array:
+        """Observations of any number of states, see :func:`tdm_envs.walkers.observation.observe`."""
+        return observe(qpos, qvel)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; ``info`` names the body."""
+        super().reset(seed=seed)
+        model, data = self.model, self.data
+        mujoco.mj_resetData(model, data)
+        dof = self.body.key.dof
+        data.qpos[7:] = self.np_random.uniform(-RESET_ANGLE, RESET_ANGLE, dof)
+        data.qvel[6:] = self.np_random.uniform(-RESET_VELOCITY, RESET_VELOCITY, dof)
+        mujoco.mj_kinematics(model, data)
+        data.qpos[2] += RESET_CLEARANCE - self._lowest_point()
+        self._update_velocity()
+        if self.render_mode == "human":
+            self.render()
+        key = self.body.key
+        body = {"family": key.family, "dof": key.dof, "body": key.body}
+        return self._observation(), {**body, "structure": self.body.structure_hash()}
+
+    def step(
+        self, action: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Advance by :attr:`dt`; ``info["velocity"]`` is ``v`` in m/s.
+
+        Raises:
+            ValueError: If the action has another shape or is not finite.
+            PhysicsDivergedError: If the state is not finite any more.
+        """
+        if np.shape(action) != self.action_space.shape:
+            raise ValueError(f"action has shape {np.shape(action)}; expected {self.action_space.shape}")
+        if not np.isfinite(action).all():
+            raise ValueError(f"action is {action}; expected finite numbers")
+        data = self.data
+        data.ctrl[:] = action
+        mujoco.mj_step(self.model, data, self.frame_skip)
+        if self._warnings.any():
+            self._refuse_divergence()
+        self._update_velocity()
+        velocity = float(self._velocity[0])
+        reward = max(0.0, 1.0 - abs(velocity - TARGET_SPEED))
+        if self.render_mode == "human":
+            self.render()
+        return self._observation(), reward, False, False, {"velocity": velocity}
+
+    def state(self) -> Array:
+        """Everything that the future depends on; :meth:`restore` continues from it to the last bit."""
+        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
+        mujoco.mj_getState(self.model, self.data, state, _STATE)
+        return state
+
+    def restore(self, state: Array) -> npt.NDArray[np.float32]:
+        """Go back to a :meth:`state` of the same body; the observation there.
+
+        The episode's time limit, which Gymnasium's wrapper counts, is not part of it.
+
+        Raises:
+            ValueError: If it is the state of a body with other hinges.
+        """
+        size = mujoco.mj_stateSize(self.model, _STATE)
+        if np.shape(state) != (size,):
+            raise ValueError(
+                f"state has shape {np.shape(state)}; the {self.body.key} has states of shape {(size,)}"
+            )
+        mujoco.mj_setState(self.model, self.data, state, _STATE)
+        self._warnings[:] = 0
+        self._update_velocity()
+        return self._observation()
+
+    def render(self) -> npt.NDArray[np.uint8] | None:
+        """A frame ``[height, width, 3]`` for ``"rgb_array"``; for ``"human"`` the window shows it."""
+        if self.render_mode is None:
+            gym.logger.warn("render() does nothing without a render_mode; pass one to gym.make")
+            return None
+        if self._screen is None:
+            fps = self.metadata["render_fps"]
+            if self.render_mode == "human":
+                self._screen = Window(self.model, self.data, "track", fps)
+            else:
+                self._screen = FrameRenderer(self.model, "track", self.width, self.height)
+        if isinstance(self._screen, Window):
+            self._screen.show()
+            return None
+        return self._screen.frame(self.data)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._screen is not None:
+            self._screen.close()
+            self._screen = None
+
+    def _observation(self) -> npt.NDArray[np.float32]:
+        return observe(self.data.qpos, self.data.qvel).astype(np.float32)
+
+    def _update_velocity(self) -> None:
+        """Cartesian quantities and the centre of mass' velocity at the present state.
+
+        Not ``mj_forward``: it would overwrite the solver's warm start, which breaks exact replay.
+        """
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_comVel(self.model, self.data)
+        mujoco.mj_subtreeVel(self.model, self.data)
+
+    def _lowest_point(self) -> float:
+        """Height of the lowest point of any limb, metres; kinematics must be of the present state."""
+        size = self.model.geom_size[1:]  # geom 0 is the floor; radius, half length
+        upright = np.abs(self.data.geom_xmat[1:, 8])  # a capsule's own z is its long axis
+        return float((self.data.geom_xpos[1:, 2] - upright * size[:, 1] - size[:, 0]).min())
+
+    def _refuse_divergence(self) -> None:
+        fatal = [mujoco.mjtWarning(kind).name for kind in _FATAL if self._warnings[kind]]
+        if fatal:
+            raise PhysicsDivergedError(
+                f"the physics of the {self.body.key} diverged ({', '.join(fatal)}); reset the environment, "
+                "and please report the body and the actions"
+            )

@@ -1,0 +1,156 @@
+"""The four families of section 4.3.2 and how a body of each is grown.
+
+All randomness is one ``numpy.random.Generator`` seeded by (family, dof, body); the tree is drawn before the
+sizes. Directions are those of the world at rest, six of them; no link points back into the limb that carries
+it, and no two links of a limb point the same way, so a limb has room for five.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tdm_envs.walkers.body import (
+    AXES,
+    DIRECTIONS,
+    ROOT_DIRECTION,
+    Axis,
+    Body,
+    BodyKey,
+    Direction,
+    Limb,
+    Link,
+    opposite,
+)
+
+T = TypeVar("T")
+
+MIN_DOF = 4
+MAX_DOF = 20
+
+LENGTH = (0.2, 0.4)
+"""Limb length, metres, uniform."""
+RADIUS = (0.04, 0.06)
+"""Limb radius, metres, uniform."""
+STRENGTH = (0.6, 0.9)
+"""Torque limit in units of weight x mean limb length, uniform."""
+
+
+class Sketch:
+    """A tree while it grows: limbs by number, 0 is the root, without sizes."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.directions: list[Direction] = [ROOT_DIRECTION]
+        self.links: list[list[tuple[Direction, Axis, int]]] = [[]]
+
+    @property
+    def dof(self) -> int:
+        """Links so far."""
+        return len(self.directions) - 1
+
+    def free(self, limb: int) -> list[Direction]:
+        """Directions in which ``limb`` can still carry a link."""
+        taken = {opposite(self.directions[limb]), *(direction for direction, _, _ in self.links[limb])}
+        return [direction for direction in DIRECTIONS if direction not in taken]
+
+    def attach(self, limb: int, direction: Direction) -> None:
+        """Add a link and its limb, the next number; the hinge's axis is uniform over x, y and z."""
+        axis = AXES[self.rng.integers(len(AXES))]
+        self.links[limb].append((direction, axis, len(self.directions)))
+        self.directions.append(direction)
+        self.links.append([])
+
+    def limb(self, number: int = 0) -> Limb:
+        """The limb with everything that it carries, with sizes drawn depth first."""
+        # rounded to what MuJoCo's XML keeps, so that a saved file is the same body
+        length = round(float(self.rng.uniform(*LENGTH)), 4)
+        radius = round(float(self.rng.uniform(*RADIUS)), 4)
+        links = sorted(self.links[number])
+        return Limb(length, radius, tuple(Link(way, axis, self.limb(next_)) for way, axis, next_ in links))
+
+
+def _line(sketch: Sketch, dof: int) -> None:
+    """Each link at the end of the limb before: a straight snake that differs in its axes alone."""
+    for limb in range(dof):
+        sketch.attach(limb, sketch.directions[limb])
+
+
+def _chain(sketch: Sketch, dof: int) -> None:
+    """A path as well, but each limb in any of the five directions.
+
+    Its inner limbs carry two links, one towards each end; its first and last carry one.
+    """
+    for limb in range(dof):
+        sketch.attach(limb, _pick(sketch, sketch.free(limb)))
+
+
+def _bush(sketch: Sketch, dof: int) -> None:
+    """Each limb carries several, here two to five; a limb is filled before the limbs that it carries."""
+    limb = 0
+    while sketch.dof < dof:
+        for _ in range(min(int(sketch.rng.integers(2, 6)), dof - sketch.dof)):
+            sketch.attach(limb, _pick(sketch, sketch.free(limb)))
+        limb += 1
+
+
+def _tree(sketch: Sketch, dof: int) -> None:
+    """Each link on any limb that has room, in any direction that is free there, both uniform."""
+    while sketch.dof < dof:
+        limb = _pick(sketch, [limb for limb in range(sketch.dof + 1) if len(sketch.links[limb]) < 5])
+        sketch.attach(limb, _pick(sketch, sketch.free(limb)))
+
+
+# the order is part of the seed
+FAMILIES: dict[str, Callable[[Sketch, int], None]] = {
+    "line": _line,
+    "chain": _chain,
+    "bush": _bush,
+    "tree": _tree,
+}
+
+
+def build_body(family: str, dof: int, body: int) -> Body:
+    """Grow a body; the same one for the same arguments, everywhere.
+
+    Args:
+        family: One of :data:`FAMILIES`.
+        dof: Hinges, :data:`MIN_DOF` to :data:`MAX_DOF`.
+        body: The seed, not negative.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If ``dof`` or ``body`` is no integer.
+    """
+    key = checked_key(family, dof, body)
+    rng = np.random.default_rng([list(FAMILIES).index(key.family), key.dof, key.body])
+    sketch = Sketch(rng)
+    FAMILIES[key.family](sketch, key.dof)
+    root = sketch.limb()
+    return Body(key, strength=round(float(rng.uniform(*STRENGTH)), 4), root=root)
+
+
+def checked_key(family: str, dof: int, body: int) -> BodyKey:
+    """A key of plain values, or an error that says what was expected; see :func:`build_body`."""
+    if family not in FAMILIES:
+        raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
+    return BodyKey(family, checked_int("dof", dof, MIN_DOF, MAX_DOF), checked_int("body", body, 0))
+
+
+def checked_int(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """``value`` as a plain integer from ``low`` to ``high``, or an error that calls it ``name``."""
+    wanted = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} is {value!r}; expected {wanted}") from error
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{name} is {number}; expected {wanted}")
+    return number
+
+
+def _pick(sketch: Sketch, options: list[T]) -> T:
+    return options[int(sketch.rng.integers(len(options)))]

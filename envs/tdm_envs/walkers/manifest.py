@@ -1,0 +1,109 @@
+"""A set of bodies in a file that rebuilds the same set anywhere, or says why it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tdm_envs.walkers.body import BodyKey
+from tdm_envs.walkers.families import build_body
+from tdm_envs.walkers.universe import split_of
+
+SCHEMA = 1
+
+
+class ManifestError(ValueError):
+    """A manifest that is no manifest, was edited, or does not rebuild."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A set of bodies.
+
+    Attributes:
+        bodies: In the order in which they were chosen.
+        splits: ``"train"`` or ``"test"`` for each.
+    """
+
+    bodies: tuple[BodyKey, ...]
+    splits: tuple[str, ...]
+
+
+def write_manifest(path: Path, bodies: Iterable[BodyKey]) -> Manifest:
+    """Write bodies as JSON: what rebuilds them, and what tells whether it did. Whole, or not at all.
+
+    Raises:
+        ValueError: If there is none, or one is listed twice.
+        OSError: If the file cannot be written; what was there before then still is.
+    """
+    keys = tuple(bodies)
+    if not keys:
+        raise ValueError("no bodies to write; expected at least one")
+    if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"listed twice: {repeated[0]}")
+    entries = [_entry(key) for key in keys]
+    text = json.dumps({"schema": SCHEMA, "sha256": _digest(entries), "bodies": entries}, indent=1) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Manifest(keys, tuple(entry["split"] for entry in entries))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest, rebuild every body and compare it with what was written.
+
+    Raises:
+        ManifestError: If the file is missing, not a manifest, was edited, or a body comes out differently.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path} does not exist; expected a manifest of bodies") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} is not JSON ({error}); write it again with write_manifest") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        got = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise ManifestError(f"{path} has schema {got!r}; this version reads {SCHEMA}")
+    entries = content.get("bodies")
+    if not isinstance(entries, list) or content.get("sha256") != _digest(entries):
+        raise ManifestError(
+            f"{path} was changed after it was written: its list of bodies is not that of its sha256. "
+            "Write a new one with write_manifest instead of editing"
+        )
+    keys = []
+    for entry in entries:
+        key = BodyKey(entry["family"], entry["dof"], entry["body"])
+        if (rebuilt := _entry(key)) != entry:
+            wrong = next(name for name in rebuilt if rebuilt[name] != entry.get(name))
+            raise ManifestError(
+                f"the {key} comes out differently here: {wrong} is {rebuilt[wrong]!r}, {path} says "
+                f"{entry.get(wrong)!r}. Use the version of tdm-agents (and numpy) that wrote it"
+            )
+        keys.append(key)
+    return Manifest(tuple(keys), tuple(entry["split"] for entry in entries))
+
+
+def _entry(key: BodyKey) -> dict[str, Any]:
+    body = build_body(key.family, key.dof, key.body)
+    return {
+        **asdict(key),
+        "split": split_of(body),
+        "structure": body.structure_hash(),
+        "fingerprint": body.fingerprint(),
+    }
+
+
+def _digest(entries: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

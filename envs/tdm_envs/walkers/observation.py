@@ -1,0 +1,78 @@
+"""What a walker observes: ``13 + 2 dof`` scalars that are a pure function of position and velocity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+ROOT_SCALARS = 13
+"""Scalars before those of the hinges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One observation scalar.
+
+    Attributes:
+        name: Unique.
+        unit: SI; ``"1"`` for entries of a rotation matrix.
+        frame: Whose axes or which hinge it is measured along.
+    """
+
+    name: str
+    unit: str
+    frame: str
+
+
+def observation_scalars(dof: int) -> tuple[Scalar, ...]:
+    """Every scalar of the observation, in order.
+
+    Args:
+        dof: Hinges, numbered from 1, depth first.
+    """
+    rotation = "root axis in world coordinates"
+    return (
+        Scalar("root_height", "m", "world z of the root limb's start"),
+        *(Scalar(f"root_{axis}_axis_x", "1", rotation) for axis in "xyz"),  # row 0: heading along the task
+        *(Scalar(f"root_{axis}_axis_z", "1", rotation) for axis in "xyz"),  # row 2: which way is up
+        *(Scalar(f"root_velocity_{axis}", "m/s", "root") for axis in "xyz"),
+        *(Scalar(f"root_angular_velocity_{axis}", "rad/s", "root") for axis in "xyz"),
+        *(Scalar(f"hinge{i}_angle", "rad", f"hinge {i}") for i in range(1, dof + 1)),
+        *(Scalar(f"hinge{i}_velocity", "rad/s", f"hinge {i}") for i in range(1, dof + 1)),
+    )
+
+
+def observe(qpos: Array, qvel: Array) -> Array:
+    """Positions and velocities of MuJoCo to observations, for any number of states at once.
+
+    Element by element, so that a state's observation is the same to the last bit alone and in a batch.
+
+    Args:
+        qpos: ``[..., 7 + dof]``; position and unit quaternion (w, x, y, z) of the root, hinge angles.
+        qvel: ``[..., 6 + dof]``; the root's linear velocity in the world's frame, its angular velocity in
+            its own, hinge velocities.
+
+    Returns:
+        ``[..., 13 + 2 dof]`` float64, see :func:`observation_scalars`.
+    """
+    dof = qpos.shape[-1] - 7
+    w, x, y, z = (qpos[..., i] for i in range(3, 7))
+    vx, vy, vz = (qvel[..., i] for i in range(3))
+    r00, r01, r02 = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    r10, r11, r12 = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    r20, r21, r22 = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    seen = np.empty((*qpos.shape[:-1], ROOT_SCALARS + 2 * dof))
+    seen[..., 0] = qpos[..., 2]
+    seen[..., 1], seen[..., 2], seen[..., 3] = r00, r01, r02
+    seen[..., 4], seen[..., 5], seen[..., 6] = r20, r21, r22
+    seen[..., 7] = r00 * vx + r10 * vy + r20 * vz  # R^T v
+    seen[..., 8] = r01 * vx + r11 * vy + r21 * vz
+    seen[..., 9] = r02 * vx + r12 * vy + r22 * vz
+    seen[..., 10:13] = qvel[..., 3:6]
+    seen[..., 13 : 13 + dof] = qpos[..., 7:]
+    seen[..., 13 + dof :] = qvel[..., 6:]
+    return seen
