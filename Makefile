@@ -2,7 +2,6 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-MUJOCO_GL ?=
 
 .PHONY: demo test install clean
 install: $(VENV)/.installed

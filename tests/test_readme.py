@@ -1,0 +1,101 @@
+"""What the README tells a reader to type works as it stands there."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import tyro
+
+from tdm_agents import registry
+from tdm_agents.cli.main import COMMANDS
+from tdm_agents.testing import check_planner
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+STEPS = 8  # an episode's length here: two decisions instead of 250
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(name):
+    lines = "".join(blocks("bash")).splitlines()
+    found = [shlex.split(line, comments=True) for line in lines]
+    return [words for words in found if words and words[0] == name]
+
+
+def mentioned(name):
+    """Commands in running text, such as `tdm planners`; a name in capitals stands for something else."""
+    return [shlex.split(text) for text in re.findall(rf"`({name} [a-z][^`]*)`", README)]
+
+
+@pytest.fixture
+def short_episodes(monkeypatch):
+    make = gym.make
+    monkeypatch.setattr(gym, "make", lambda env, **settings: make(env, max_episode_steps=STEPS, **settings))
+
+
+def run_block(source):
+    names = {"__name__": "readme"}
+    exec(compile(source, "a python block of README.md", "exec"), names)
+    return names
+
+
+def test_gym_loop_plays_an_episode_to_its_end(short_episodes):
+    names = run_block(blocks("python")[0])
+    assert names["done"] and names["truncated"]
+    assert names["agent"].last_plan is not None
+
+
+@pytest.mark.parametrize("index", range(1, len(blocks("python"))))
+def test_python_block_runs_as_it_stands(index, short_episodes):
+    run_block(blocks("python")[index])
+
+
+def test_planner_plug_in_keeps_the_contract_and_is_the_entry_point_that_is_shown(monkeypatch):
+    source = next(s for s in blocks("python") if "class Halving" in s)
+    found = run_block(source)
+    check_planner(found["Halving"], noise="initial_std", search={"num_samples": 128, "iterations": 5})
+    (toml,) = blocks("toml")
+    entry = tomllib.loads(toml)["project"]["entry-points"][registry.PLANNERS]
+    assert list(entry) == ["halving"]
+    assert entry["halving"].endswith(":Halving")
+    monkeypatch.setattr(registry, "_registered", {(registry.PLANNERS, "halving"): found["Halving"]})
+    assert registry.make_planner("halving", num_samples=8).num_samples == 8
+
+
+@pytest.mark.parametrize("words", [*commands("tdm"), *mentioned("tdm")], ids=shlex.join)
+def test_tdm_command_parses(words):
+    _, command, *options = words
+    kind = getattr(import_module(f"tdm_agents.cli.{command}"), COMMANDS[command][0])
+    assert isinstance(tyro.cli(kind, args=options), kind)
+
+
+def test_three_commands_hand_their_output_on():
+    collect, train, evaluate = (dict(zip(w[2::2], w[3::2], strict=False)) for w in commands("tdm"))
+    assert train["--data"] == f"{collect['--out']}/data"
+    assert evaluate["--checkpoint"] == train["--out"]
+
+
+@pytest.mark.parametrize("words", commands("make"), ids=shlex.join)
+def test_make_target_exists(words):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_file_and_module_that_is_named_exists():
+    paths = re.findall(r"\]\((?!https?:)([^)]+)\)|`((?:benchmarks|tdm_agents)/[\w./]+)`", README)
+    missing = [path for pair in paths for path in pair if path and not (ROOT / path).exists()]
+    assert not missing
+    for module, name in re.findall(r"`(tdm_agents(?:\.\w+)+)\.(\w+)\b", README):
+        if f"{module}.{name}" not in (registry.PLANNERS, registry.WORLD_MODELS):
+            assert hasattr(import_module(module), name), f"{module}.{name}"
