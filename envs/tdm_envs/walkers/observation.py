@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+
+T = TypeVar("T", float, Array)
 
 ROOT_SCALARS = 13
 """Scalars before those of the hinges."""
@@ -60,19 +63,25 @@ def observe(qpos: Array, qvel: Array) -> Array:
         ``[..., 13 + 2 dof]`` float64, see :func:`observation_scalars`.
     """
     dof = qpos.shape[-1] - 7
-    w, x, y, z = (qpos[..., i] for i in range(3, 7))
-    vx, vy, vz = (qvel[..., i] for i in range(3))
-    r00, r01, r02 = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
-    r10, r11, r12 = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
-    r20, r21, r22 = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
     seen = np.empty((*qpos.shape[:-1], ROOT_SCALARS + 2 * dof))
-    seen[..., 0] = qpos[..., 2]
-    seen[..., 1], seen[..., 2], seen[..., 3] = r00, r01, r02
-    seen[..., 4], seen[..., 5], seen[..., 6] = r20, r21, r22
-    seen[..., 7] = r00 * vx + r10 * vy + r20 * vz  # R^T v
-    seen[..., 8] = r01 * vx + r11 * vy + r21 * vz
-    seen[..., 9] = r02 * vx + r12 * vy + r22 * vz
+    if qpos.ndim == 1:  # the live environment: Python's floats are the same numbers, three times faster
+        seen[:10] = _root(*qpos[2:7].tolist(), *qvel[:3].tolist())
+    else:
+        root = _root(*(qpos[..., i] for i in range(2, 7)), *(qvel[..., i] for i in range(3)))
+        for i, scalar in enumerate(root):
+            seen[..., i] = scalar
     seen[..., 10:13] = qvel[..., 3:6]
     seen[..., 13 : 13 + dof] = qpos[..., 7:]
     seen[..., 13 + dof :] = qvel[..., 6:]
     return seen
+
+
+def _root(height: T, w: T, x: T, y: T, z: T, vx: T, vy: T, vz: T) -> tuple[T, ...]:
+    """The first ten scalars, from height, unit quaternion and linear velocity in the world's frame."""
+    r00, r01, r02 = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    r10, r11, r12 = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    r20, r21, r22 = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    forward = r00 * vx + r10 * vy + r20 * vz  # R^T v
+    left = r01 * vx + r11 * vy + r21 * vz
+    up = r02 * vx + r12 * vy + r22 * vz
+    return height, r00, r01, r02, r20, r21, r22, forward, left, up

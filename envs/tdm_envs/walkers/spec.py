@@ -8,6 +8,7 @@ to the torque limit: with fixed ones, up to half of the LINE bodies explode.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import mujoco
@@ -64,7 +65,7 @@ def build_spec(body: Body) -> Any:
     root = spec.worldbody.add_body(name="limb0")
     root.add_freejoint(name="root")
     _grow(spec, body, root, body.root, ROOT_DIRECTION, torque_limit(body))
-    _add_camera(root, _reach(body.root, ROOT_DIRECTION))
+    _add_view(root, body)
     return spec
 
 
@@ -135,25 +136,33 @@ def _add_scene(spec: Any) -> None:
         conaffinity=0,
         material="grid",
     )
-    spec.worldbody.add_light(
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=[0.0, 0.0, 4.0], dir=[0.3, 0.4, -1.0]
-    )
     spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
+    spec.visual.map.shadowclip = 4.0  # the edge of the shadow map is out of sight
 
 
-def _add_camera(root: Any, reach: float) -> None:
-    """A camera that follows the centre of mass from the walker's right, so that +x is to the right."""
-    distance = 1.0 + 1.6 * reach
+def _add_view(root: Any, body: Body) -> None:
+    """A light, and a camera that sees the body from its right, so that +x is to the right; both follow it."""
+    limbs = list(_at_rest(body.root, ROOT_DIRECTION, np.zeros(3)))
+    masses = np.array([capsule_mass(limb) for limb, _, _ in limbs])
+    centre = masses @ np.array([(start + tip) / 2 for _, start, tip in limbs]) / masses.sum()
+    reach = max(float(np.linalg.norm(end - centre)) for _, start, tip in limbs for end in (start, tip))
+    root.add_light(
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
+        pos=centre + np.array([-0.5, -1.0, 3.0]) * reach,
+        dir=[0.5, 1.0, -3.0],
+    )
     camera = root.add_camera(
-        name="track", mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, pos=[0.0, -distance, 0.5 * distance]
+        name="track",
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
+        pos=centre + np.array([0.0, -2.0, 1.0]) * (0.3 + reach),
     )
     camera.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
     camera.alt.xyaxes = [1.0, 0.0, 0.0, 0.0, 1.0, 2.0]  # looks along (0, 2, -1)
 
 
-def _reach(limb: Limb, own: Direction, start: Vector | None = None) -> float:
-    """Distance of the farthest tip from the root's start at rest, metres."""
-    here = np.zeros(3) if start is None else start
-    tips = [float(np.linalg.norm(here + vector(own) * limb.length))]
-    tips += [_reach(link.limb, link.direction, here + limb.mount(own, link)) for link in limb.links]
-    return max(tips)
+def _at_rest(limb: Limb, own: Direction, start: Vector) -> Iterator[tuple[Limb, Vector, Vector]]:
+    """Every limb with where it starts and ends at rest, metres from the root's start."""
+    yield limb, start, start + vector(own) * limb.length
+    for link in limb.links:
+        yield from _at_rest(link.limb, link.direction, start + limb.mount(own, link))

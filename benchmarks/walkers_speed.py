@@ -1,0 +1,105 @@
+"""How many environment steps a second does a walker make, and how long does a body take to build?
+
+One process, one core, random actions, beside Gymnasium's Ant-v5 and dm_control's walker and quadruped in the
+same run. CPU time, so that other processes on the machine count less; medians over strictly alternating
+repetitions.
+
+    python benchmarks/walkers_speed.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tyro
+
+import tdm_envs  # noqa: F401  (registers the environments)
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.storage import write_json
+from tdm_envs.walkers import FAMILIES, build_body, build_spec
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is timed."""
+
+    out: Path = Path("benchmarks/results/walkers_speed.json")
+    """Where to write the result."""
+    dofs: tuple[int, ...] = (4, 8, 12, 16, 20)
+    """Sizes."""
+    bodies: int = 3
+    """Bodies of each family and size."""
+    steps: int = 1000
+    """Environment steps of a repetition."""
+    repeats: int = 3
+    """Repetitions."""
+    others: tuple[str, ...] = ("Ant-v5", "dm_control/walker-walk-v0", "dm_control/quadruped-walk-v0")
+    """What stands beside the walkers."""
+
+
+def steps_per_second(env: gym.Env[Any, Any], steps: int) -> float:
+    """Environment steps a CPU second; an episode that ends begins again, resets included."""
+    space = env.action_space
+    assert isinstance(space, gym.spaces.Box)
+    actions = (
+        np.random.default_rng(0).uniform(space.low, space.high, (steps, *space.shape)).astype(space.dtype)
+    )
+    env.reset(seed=0)
+    began = time.process_time()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    return steps / (time.process_time() - began)
+
+
+def build_milliseconds(dof: int, bodies: int) -> list[float]:
+    """CPU time to grow and compile each body."""
+    taken = []
+    for family in FAMILIES:
+        for body in range(bodies):
+            began = time.process_time()
+            build_spec(build_body(family, dof, body)).compile()
+            taken.append(1e3 * (time.process_time() - began))
+    return taken
+
+
+def main(settings: Settings) -> None:
+    """Measure, print, and keep."""
+    envs: dict[str, list[gym.Env[Any, Any]]] = {name: [gym.make(name)] for name in settings.others}
+    for dof in settings.dofs:
+        envs[f"walkers, {dof} DoF"] = [
+            gym.make(f"tdm/Walker{family.capitalize()}-v0", dof=dof, body=body)
+            for family in FAMILIES
+            for body in range(settings.bodies)
+        ]
+    speeds: dict[str, list[float]] = {name: [] for name in envs}
+    for _ in range(settings.repeats):
+        for name, group in envs.items():
+            speeds[name] += [steps_per_second(env, settings.steps) for env in group]
+    rows = []
+    for name, found in speeds.items():
+        rows.append({"env": name, "median": statistics.median(found), "low": min(found), "high": max(found)})
+        print(f"{name:32} {rows[-1]['median']:8,.0f} steps/s ({min(found):,.0f} to {max(found):,.0f})")
+    build = {dof: statistics.median(build_milliseconds(dof, settings.bodies)) for dof in settings.dofs}
+    for dof, taken in build.items():
+        print(f"a body of {dof} DoF is built in {taken:.1f} ms")
+    value = {
+        "schema": 1,
+        "settings": asdict(settings) | {"out": str(settings.out)},
+        "steps_per_cpu_second": rows,
+        "build_milliseconds": {str(dof): taken for dof, taken in build.items()},
+        "provenance": provenance(),
+    }
+    write_json(settings.out, value)
+    print(f"kept in {settings.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
