@@ -189,3 +189,27 @@ def test_walkers_run_where_dm_control_shimmy_and_torch_are_not_installed():
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60
     )
     assert done.stdout == "walked\n", done.stderr
+
+
+def test_the_body_is_in_the_middle_of_the_first_frame_and_of_a_later_one():
+    script = (
+        "import gymnasium as gym, numpy as np\n"
+        "size = {'render_mode': 'rgb_array', 'width': 160, 'height': 120}\n"
+        "env = gym.make('tdm_envs:tdm/WalkerTree-v0', dof=8, **size)\n"
+        "env.reset(seed=0)\n"
+        "for _ in range(2):\n"
+        "    frame = env.render().astype(int)\n"
+        "    blue = frame[..., 2] - frame[..., 0] > 60\n"
+        "    rows, columns = np.nonzero(blue)\n"
+        "    print(frame.shape, blue.mean() > 0.01, *np.abs([rows.mean() - 60, columns.mean() - 80]) < 25)\n"
+        "    for _ in range(100):\n"
+        "        env.step(env.action_space.high)\n"
+        "env.close()\n"
+    )
+    environment = {**os.environ, "MUJOCO_GL": "egl"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120
+    )
+    if "OpenGL" in done.stderr or "GLContext" in done.stderr:
+        pytest.skip("no EGL on this machine")
+    assert done.stdout.splitlines() == ["(120, 160, 3) True True True"] * 2, done.stderr

@@ -190,6 +190,7 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         if self.render_mode is None:
             gym.logger.warn("render() does nothing without a render_mode; pass one to gym.make")
             return None
+        mujoco.mj_camlight(self.model, self.data)  # the camera and the light follow the present state
         if self._screen is None:
             fps = self.metadata["render_fps"]
             if self.render_mode == "human":

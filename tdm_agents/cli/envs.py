@@ -1,0 +1,230 @@
+"""``tdm envs``: which environments there are, what walkers look like, and sets of them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from tdm_envs.walkers import BodyKey
+
+NAMESPACES = ("tdm/", "dm_control/")
+
+
+@dataclass(frozen=True)
+class List:
+    """List the environments: the walkers with their arguments, and dm_control's suite."""
+
+    match: str = ""
+    """Only ids that contain this."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Draw a family of walkers at the start of an episode: a row a size, a column a body."""
+
+    family: Literal["line", "chain", "bush", "tree"] = "tree"
+    """Which family."""
+    dofs: tuple[int, ...] = (4, 8, 12, 20)
+    """Hinges, a row each."""
+    bodies: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds of bodies, a column each."""
+    out: Path = Path("runs/gallery.png")
+    """Where to write the picture."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Choose walkers with distinct trees on one side of the split, and write them as a manifest."""
+
+    out: Path
+    """Where to write the manifest (JSON)."""
+    count: int
+    """How many of each family."""
+    families: tuple[str, ...] = ("line", "chain", "bush", "tree")
+    """Which families."""
+    split: Literal["train", "test", "all"] = "train"
+    """Which side: a tenth of all trees is test, for everyone, for ever."""
+    dof: tuple[int, int] = (4, 20)
+    """Fewest and most hinges."""
+    seed: int = 0
+    """Of the choice."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Rebuild every walker of a manifest and compare it with what was written."""
+
+    manifest: tyro.conf.Positional[Path]
+    """The manifest."""
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Gallery, tyro.conf.subcommand("gallery")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
+)
+
+
+@dataclass(frozen=True)
+class Envs:
+    """Environments: list them, draw walkers, choose sets of walkers and check such sets."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[Command]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One registered environment.
+
+    Attributes:
+        env_id: What ``gym.make`` takes after ``import tdm_envs``.
+        arguments: Of ``gym.make``.
+        max_episode_steps: Time limit, or None.
+        about: In a sentence.
+    """
+
+    env_id: str
+    arguments: str
+    max_episode_steps: int | None
+    about: str
+
+
+def run(arguments: Envs) -> None:
+    """Do what was asked for."""
+    command = arguments.command
+    environ = dict(os.environ)
+    os.environ.setdefault(
+        "MUJOCO_GL", "disable"
+    )  # this process draws nothing; MuJoCo then looks for no screen
+    if isinstance(command, List):
+        _list(command)
+    elif isinstance(command, Gallery):
+        _gallery(command, environ)
+    elif isinstance(command, Sample):
+        _sample(command)
+    else:
+        _check(command)
+
+
+def known(match: str = "") -> list[Known]:
+    """The environments that ``import tdm_envs`` registers and whose id contains ``match``."""
+    import gymnasium as gym
+
+    import tdm_envs  # noqa: F401  (registers them)
+    from tdm_envs.walkers import FAMILIES, MAX_DOF, MIN_DOF
+
+    found = []
+    for env_id in sorted(gym.registry):
+        if not env_id.startswith(NAMESPACES) or match not in env_id:
+            continue
+        spec = gym.spec(env_id)
+        family = spec.kwargs.get("family")
+        takes = f"dof={MIN_DOF}..{MAX_DOF}, body=0, 1, ..." if family else ""
+        about = (
+            (FAMILIES[family].__doc__ or "").splitlines()[0] if family else "dm_control's suite, by Shimmy"
+        )
+        found.append(Known(env_id, takes, spec.max_episode_steps, about))
+    return found
+
+
+def _list(command: List) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    found = known(command.match)
+    if command.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    table = Table("environment", "arguments", "steps", "about")
+    for one in found:
+        table.add_row(one.env_id, one.arguments, str(one.max_episode_steps or "no limit"), one.about)
+    Console().print(table)
+
+
+def _gallery(command: Gallery, environ: Mapping[str, str]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from tdm_agents.evaluation.video import find_renderer
+    from tdm_envs.walkers.families import checked_key
+
+    keys = [checked_key(command.family, dof, body) for dof in command.dofs for body in command.bodies]
+    if not keys:
+        raise ValueError("nothing to draw: expected at least one of --dofs and one of --bodies")
+    frames = _frames(keys, find_renderer(f"tdm_envs:{keys[0].env_id}", environ))
+    rows, columns = len(command.dofs), len(command.bodies)
+    figure = Figure(figsize=(2.0 * columns, 1.6 * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{command.family} walkers: degrees of freedom by body", fontsize=10)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, key, frame in zip(axes.flat, keys, frames, strict=True):
+        axis.imshow(frame)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        if key.dof == command.dofs[0]:
+            axis.set_title(f"body {key.body}", fontsize=8)
+        if key.body == command.bodies[0]:
+            axis.set_ylabel(f"{key.dof} DoF", fontsize=8)
+    command.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(command.out, dpi=144)
+    print(f"{len(keys)} walkers in {command.out}")
+
+
+def _frames(keys: list[BodyKey], backend: str) -> list[npt.NDArray[np.uint8]]:
+    """Render in a process of its own, because MuJoCo chooses its OpenGL once, when it is imported."""
+    before = os.environ["MUJOCO_GL"]
+    os.environ["MUJOCO_GL"] = backend
+    try:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.map(_frame, keys)
+    finally:
+        os.environ["MUJOCO_GL"] = before
+
+
+def _frame(key: BodyKey) -> npt.NDArray[np.uint8]:
+    from tdm_envs.walkers import WalkerEnv
+
+    env = WalkerEnv(key.family, key.dof, key.body, render_mode="rgb_array", width=320, height=240)
+    env.reset(seed=0)
+    frame = env.render()
+    env.close()
+    assert frame is not None
+    return frame
+
+
+def _sample(command: Sample) -> None:
+    from tdm_envs.walkers import sample_bodies, write_manifest
+
+    bodies = [
+        key
+        for family in command.families
+        for key in sample_bodies(family, command.count, command.split, command.seed, dof=command.dof)
+    ]
+    write_manifest(command.out, bodies)
+    print(f"{len(bodies)} bodies ({command.split}) in {command.out}")
+
+
+def _check(command: Check) -> None:
+    from tdm_envs.walkers import read_manifest
+
+    manifest = read_manifest(command.manifest)
+    kinds = zip(manifest.bodies, manifest.splits, strict=True)
+    counts = Counter(f"{key.family}, {split}" for key, split in kinds)
+    print(f"{command.manifest}: all {len(manifest.bodies)} bodies rebuild as they were written")
+    for what, count in sorted(counts.items()):
+        print(f"  {what}: {count}")
