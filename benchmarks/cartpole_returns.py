@@ -11,7 +11,9 @@ processes may share the work (``--only``).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import tyro
 from rich.console import Console
 
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
+from tdm_agents.checkpoint import load_model, resolve
 from tdm_agents.data.seeds import EVALUATION_FIRST
 from tdm_agents.evaluation.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
@@ -27,19 +30,19 @@ from tdm_agents.evaluation.players import AgentFactory, RandomPolicy
 from tdm_agents.evaluation.progress import ProgressBar
 from tdm_agents.evaluation.report import make_report, table, write_report
 from tdm_agents.protocols import Planner
-from tdm_agents.world_models.mlp import MLPWorldModel
 from tdm_envs.suite import batched_task
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
 ACTION_REPEAT = 4
-# the same K and H for every model; tuned on the simulator and on tuning seeds only
+# the same K and H for every model; tuned on the simulator, on other seeds
+GAUSSIAN = {"horizon": 25, "num_samples": 32, "iterations": 2, "noise_beta": 2.0, "initial_std": 0.5}
 PLANNERS: dict[str, Planner] = {
-    "mppi": make_planner("mppi", horizon=25, num_samples=32, iterations=2),
-    "cem": make_planner("cem", horizon=25, num_samples=32, iterations=2),
+    "mppi": make_planner("mppi", **GAUSSIAN),
+    "cem": make_planner("cem", **GAUSSIAN),
     "random_shooting": make_planner("random_shooting", horizon=25, num_samples=128),
 }
 # what the simulator's planner reaches where candidates cost little
-BEST: Planner = make_planner("mppi", horizon=25, num_samples=128, iterations=3)
+BEST: Planner = make_planner("mppi", **GAUSSIAN | {"num_samples": 64, "iterations": 3})
 
 
 @dataclass(frozen=True)
@@ -62,34 +65,59 @@ class Settings:
     """All summaries, once every contestant has played."""
 
 
-def contestants(settings: Settings) -> dict[str, tuple[str, Any, Planner | None, Path | None]]:
-    """Name to (label, who plays, planner, weights)."""
-    fast = batched_task(ENV_ID)
+@dataclass(frozen=True)
+class Contestant:
+    """Who plays, built when it is its turn."""
 
-    def simulator(planner: Planner) -> AgentFactory:
-        return AgentFactory(
-            lambda envs: SimulatorModel(envs, ACTION_REPEAT, threads=settings.threads, fast=fast),
-            planner,
-            ENV_ID,
-        )
+    label: str
+    build: Callable[[], Any]
+    planner: Planner | None = None
+    weights: Path | None = None
 
-    env = make_env(ENV_ID)
-    found: dict[str, tuple[str, Any, Planner | None, Path | None]] = {
-        "random": ("random actions", RandomPolicy(env.action_space, 0), None, None)
-    }
-    env.close()
+
+def contestants(settings: Settings) -> dict[str, Contestant]:
+    """Everyone, by name."""
+    found = {"random": Contestant("random actions", random_policy)}
+    folders = {"tdm": resolve(settings.checkpoint)}
+    if settings.mlp is not None:
+        folders["mlp"] = settings.mlp
     for name, planner in PLANNERS.items():
-        agent = TDMAgent.load(settings.checkpoint, planner)
-        from tdm_agents.checkpoint import resolve
-
-        weights = resolve(settings.checkpoint) / "weights.safetensors"
-        found[f"tdm-{name}"] = (f"TDM, {name}", agent, planner, weights)
-        found[f"simulator-{name}"] = (f"true simulator, {name}", simulator(planner), planner, None)
-        if settings.mlp is not None:
-            mlp = TDMAgent(MLPWorldModel.load(settings.mlp), planner, reward_function=ENV_ID)
-            found[f"mlp-{name}"] = (f"MLP, {name}", mlp, planner, settings.mlp / "weights.safetensors")
-    found["simulator-best"] = ("true simulator, mppi at its best", simulator(BEST), BEST, None)
+        for model, folder in folders.items():
+            found[f"{model}-{name}"] = Contestant(
+                f"{model.upper()}, {name}",
+                partial(learned, folder, planner),
+                planner,
+                folder / "weights.safetensors",
+            )
+        found[f"simulator-{name}"] = Contestant(
+            f"true simulator, {name}", partial(simulator, settings, planner), planner
+        )
+    found["simulator-best"] = Contestant(
+        "true simulator, mppi at its best", partial(simulator, settings, BEST), BEST
+    )
     return found
+
+
+def random_policy() -> RandomPolicy:
+    """Uniform actions."""
+    env = make_env(ENV_ID)
+    space = env.action_space
+    env.close()
+    return RandomPolicy(space, 0)
+
+
+def learned(folder: Path, planner: Planner) -> TDMAgent:
+    """A trained model, whatever its kind, scored by the task's own reward function."""
+    return TDMAgent(load_model(folder, "cpu"), planner, env_id=ENV_ID, reward_function=ENV_ID)
+
+
+def simulator(settings: Settings, planner: Planner) -> AgentFactory:
+    """The true dynamics, scored by the same reward function."""
+    return AgentFactory(
+        lambda envs: SimulatorModel(envs, ACTION_REPEAT, threads=settings.threads, fast=batched_task(ENV_ID)),
+        planner,
+        ENV_ID,
+    )
 
 
 def main(settings: Settings) -> None:
@@ -100,12 +128,13 @@ def main(settings: Settings) -> None:
         raise SystemExit(f"no contestant {unknown[0]!r}; there are {', '.join(everyone)}")
     seeds = range(EVALUATION_FIRST, EVALUATION_FIRST + settings.episodes)
     for name in settings.only or everyone:
-        label, player, planner, weights = everyone[name]
+        contestant = everyone[name]
+        planner = contestant.planner
         part = settings.parts / f"{name}.json"
         if part.exists():
             continue
-        with ProgressBar(label) as progress:
-            evaluation = evaluate(player, ENV_ID, seeds, seed=0, on_step=progress)
+        with ProgressBar(contestant.label) as progress:
+            evaluation = evaluate(contestant.build(), ENV_ID, seeds, seed=0, on_step=progress)
         chosen = {
             "planner": None if planner is None else type(planner).__name__,
             "planner_settings": planner,
@@ -114,7 +143,9 @@ def main(settings: Settings) -> None:
             "threads": settings.threads,
             "seed": 0,
         }
-        write_report(part, make_report(label, evaluation, settings=chosen, weights=weights))
+        write_report(
+            part, make_report(contestant.label, evaluation, settings=chosen, weights=contestant.weights)
+        )
     reports = [json.loads(p.read_text()) for n in everyone if (p := settings.parts / f"{n}.json").exists()]
     Console().print(table(reports, title=f"{ENV_ID}, {settings.episodes} episodes"))
     if len(reports) == len(everyone):

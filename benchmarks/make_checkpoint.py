@@ -17,13 +17,14 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from tdm_agents.checkpoint import AgentSettings, write
+from tdm_agents.checkpoint import settings_of, write
 from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
 from tdm_agents.data.collection import collect
 from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.evaluation.report import provenance
+from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
@@ -33,13 +34,11 @@ ACTION_REPEAT = 4
 RANDOM_EPISODES = 500
 PLANNER_EPISODES = 300
 COLLECTOR = PlannerPolicy("mppi", {"horizon": 25, "num_samples": 32, "iterations": 1})
-TRAINING = TrainConfig(steps=6000, batch_size=8, window_steps=32, learning_rate=3e-3, bf16=True, threads=2)
-AGENT = AgentSettings(
-    planner="mppi",
-    planner_settings={"horizon": 25, "num_samples": 32, "iterations": 2},
-    reward_function=ENV_ID,
-    env_id=ENV_ID,
+TRAINING = TrainConfig(
+    steps=5000, batch_size=24, window_steps=12, learning_rate=3e-3, bf16=True, evaluate_every=1000
 )
+PLANNER = make_planner("mppi", horizon=25, num_samples=32, iterations=2, noise_beta=2.0, initial_std=0.5)
+AGENT = settings_of(PLANNER, reward_function=ENV_ID, env_id=ENV_ID)
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,11 @@ def humanoid_stand(observation: Tensor, action: Tensor, next_observation: Tensor
     return small_control * standing * upright * dont_move
 
 
+def known_rewards() -> tuple[str, ...]:
+    """Gymnasium ids that :func:`reward_function` knows."""
+    return tuple(sorted(_REWARDS))
+
+
 def reward_function(env_id: str) -> Reward:
     """The reward function of a Gymnasium id, for example ``"dm_control/walker-stand-v0"``.
 
@@ -129,7 +134,7 @@ def reward_function(env_id: str) -> Reward:
     if env_id not in _REWARDS:
         near = difflib.get_close_matches(env_id, _REWARDS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise LookupError(f"no reward function for {env_id!r}; {hint}known: {', '.join(sorted(_REWARDS))}")
+        raise LookupError(f"no reward function for {env_id!r}; {hint}known: {', '.join(known_rewards())}")
     return _REWARDS[env_id]
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "collect": ("Collect", "play episodes of an environment into a Minari data set"),
     "train": ("Train", "train a world model on a data set"),
     "evaluate": ("Evaluate", "play episodes on fixed seeds and report return and cost"),
+    "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
     "demo": ("Demo", "play one episode with the shipped checkpoint, with a plot and a video"),
     "planners": ("Planners", "list the installed planners and their settings"),
 }

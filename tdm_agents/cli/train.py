@@ -11,9 +11,11 @@ import torch
 import tyro
 from rich.console import Console
 
+from tdm_agents.checkpoint import AgentSettings, settings_of, write_settings
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import ModelSpec
+from tdm_agents.registry import make_planner
 from tdm_agents.storage import CheckpointError, read_json, write_json
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.held_out import Learner
@@ -22,6 +24,7 @@ from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.spec_json import spec_to_json
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_envs.rewards import known_rewards
 
 SCHEMA = 1
 RUN_FILE = "run.json"
@@ -42,6 +45,9 @@ class Train:
         held_out_fraction: Episodes kept for evaluation.
         data_seed: Of the held-out choice and of the order of the training windows.
         device: Where to train, for example ``cpu`` or ``cuda``.
+        planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once.
+        known_reward: Whether ``agent.json`` names the task's own reward function, where ``tdm_envs`` has it;
+            otherwise the agent maximises the predicted reward.
         training: Updates, learning rate, evaluation.
     """
 
@@ -55,6 +61,8 @@ class Train:
     held_out_fraction: float = 0.05
     data_seed: int = 0
     device: str = "cpu"
+    planner: str = "mppi"
+    known_reward: bool = True
     training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -69,6 +77,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     console = console if console is not None else Console(stderr=True)
+    make_planner(args.planner)  # an unknown name fails now, not after the training
     trajectories = Trajectories.from_minari(list(args.data), action_repeat=args.action_repeat)
     training, held_out = trajectories.split(args.held_out_fraction, args.data_seed)
     model = build_model(args, training)
@@ -89,8 +98,23 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     result = train(learner, sampler, held_out, args.training, args.out, console=console)
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
-    console.print(f"the model is in {args.out}; curves: tensorboard --logdir {args.out}")
+    write_settings(args.out, agent_settings(args, trajectories.info.env_id))
+    console.print(
+        f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
+        f"tdm evaluate --checkpoint {args.out}; curves: tensorboard --logdir {args.out}"
+    )
     return result
+
+
+def agent_settings(args: Train, env_id: str) -> AgentSettings:
+    """How to plan with what was trained.
+
+    Raises:
+        LookupError: If there is no such planner.
+    """
+    planner = make_planner(args.planner)
+    known = args.known_reward and env_id in known_rewards()
+    return settings_of(planner, env_id if known else None, env_id or None)
 
 
 def spec_of(trajectories: Trajectories) -> ModelSpec:

@@ -35,8 +35,8 @@ class TrainConfig:
     """
 
     steps: int = 3000
-    batch_size: int = 8
-    window_steps: int = 32
+    batch_size: int = 24
+    window_steps: int = 12
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     final_learning_rate_fraction: float = 0.05

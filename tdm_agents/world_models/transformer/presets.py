@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 _PAPER_TOKENS = TokenizerConfig(observation="mu_law", target="absolute")
 
+_SMALL = TransformerConfig(layers=3, width=96, heads=4, feedforward=192, context=24, action_weight=0.1)
+
 PRESETS: dict[str, TransformerConfig] = {
-    # for two cores and one environment; what the bundled checkpoints use
-    "small": TransformerConfig(layers=4, width=128, heads=4, feedforward=256, context=24, action_weight=0.1),
-    "small-paper-tokens": TransformerConfig(
-        layers=4, width=128, heads=4, feedforward=256, context=24, action_weight=0.1,
-        tokenizer=_PAPER_TOKENS, decoding="sample",
-    ),
+    # for two cores and one environment; what the bundled checkpoint uses
+    "small": _SMALL,
+    # the same network with the papers' scheme, for comparison
+    "small-paper-tokens": replace(_SMALL, tokenizer=_PAPER_TOKENS, decoding="sample"),
     # 2305.10912, section 4.1: 77M parameters
     "gato-79m": TransformerConfig(
         layers=8, width=768, heads=24, feedforward=3072, context=1023,
