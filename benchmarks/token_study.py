@@ -3,7 +3,7 @@
 Trains one transformer for each of {mu-law, quantile} bins x {absolute, change} targets, reports N-step
 prediction errors on held-out episodes for each decoding, then plays the best decoding of each.
 
-    python benchmarks/token_study.py --data data/cartpole --work runs/token_study
+    python benchmarks/token_study.py --data runs/make_checkpoint/data --work runs/token_study
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Settings:
     """Where to write the result."""
     preset: str = "small"
     """Network that all variants share."""
-    steps: int = 2500
+    steps: int = 2000
     """Updates each."""
     starts: int = 512
     """Held-out starting points of the prediction error."""
-    episodes: int = 4
+    episodes: int = 3
     """Episodes each, on tuning seeds; 0 = predictions only."""
     horizon: int = 25
     """Of the planner (MPPI)."""
@@ -62,7 +62,7 @@ class Settings:
     """Candidates an iteration."""
     iterations: int = 2
     """Iterations."""
-    threads: int = 2
+    threads: int = 1
     """PyTorch's threads."""
 
 
@@ -114,6 +114,8 @@ def main(settings: Settings) -> None:
                     horizon=settings.horizon,
                     num_samples=settings.num_samples,
                     iterations=settings.iterations,
+                    noise_beta=2.0,
+                    initial_std=0.5,
                 )
                 agent = TDMAgent(model.with_decoding(best), planner, reward_function=ENV_ID)
                 seeds = range(TUNING_FIRST, TUNING_FIRST + settings.episodes)

@@ -24,6 +24,9 @@ COMMANDS = {
     "planners": ("Planners", "list the installed planners and their settings"),
 }
 
+WITHOUT_SCREEN = frozenset({"collect", "train", "evaluate"})
+"""Commands that never render; without this dm_control looks for a display and warns where there is none."""
+
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(
     f"  {name:<10} {what}\n" for name, (_, what) in COMMANDS.items()
 )
@@ -53,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--traceback" in rest:
         traceback = True
         rest = [r for r in rest if r != "--traceback"]
+    if command in WITHOUT_SCREEN:
+        os.environ.setdefault("MUJOCO_GL", "disable")
     try:
         module = import_module(f"tdm_agents.cli.{command}")
         kind: type[Any] = getattr(module, COMMANDS[command][0])
