@@ -1,8 +1,9 @@
 """Gymnasium spaces and the flat vectors that models see.
 
 Observations become one float32 vector: leaves in the order in which Gymnasium's own ``flatten`` visits them
-(``Dict`` by its key order, ``Tuple`` by index, arrays in C order). Continuous actions are scaled from the
-``Box`` bounds to [-1, 1].
+(``Dict`` by its key order, ``Tuple`` by index, arrays in C order; categories one-hot, see
+:mod:`tdm_agents.leaves`). Continuous actions are scaled from the ``Box`` bounds to [-1, 1]; those of a
+``Discrete`` or ``MultiDiscrete`` are int64 components counted from 0.
 """
 
 from __future__ import annotations
@@ -13,19 +14,35 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from tdm_agents.actions import ActionCodec, DiscreteActionCodec, action_codec
+from tdm_agents.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
+
 FloatArray = npt.NDArray[np.float32]
+
+__all__ = [
+    "ActionCodec",
+    "DiscreteActionCodec",
+    "FloatArray",
+    "ObservationCodec",
+    "action_codec",
+    "difference",
+]
+
+_NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, or reset it"
 
 
 class ObservationCodec:
     """Observations of a space to and from flat float32 vectors.
 
     Args:
-        space: A ``Box``, or a ``Dict`` or ``Tuple`` of such, nested as deep as you like.
+        space: A ``Box``, ``Discrete``, ``MultiDiscrete`` or ``MultiBinary``, or a ``Dict`` or ``Tuple`` of
+            such, nested as deep as you like.
 
     Raises:
         ValueError: For a space that cannot be planned over, with the reason and the remedy.
 
     Attributes:
+        space: The space.
         dim: ``n``, scalars of the flat vector.
     """
 
@@ -40,99 +57,64 @@ class ObservationCodec:
         """One observation to ``[n]`` float32.
 
         Raises:
-            ValueError: If its structure, shape or a value (NaN, inf) is not of the space.
+            ValueError: If its structure, shape or a value (NaN, inf, a category) is not of the space.
         """
-        try:
-            leaves = _leaves(self.space, observation, "observation")
-        except (TypeError, KeyError, IndexError) as error:
-            raise ValueError(f"observation {_short(observation)} is not of the space {self.space}") from error
-        flat: FloatArray = np.concatenate(leaves, dtype=np.float32, casting="same_kind")
+        flat = self._flatten(observation, ())
         if not np.isfinite(flat).all():
             bad = int(np.flatnonzero(~np.isfinite(flat))[0])
+            raise ValueError(f"observation scalar {bad} is {flat[bad]}; {_NOT_FINITE}")
+        return flat
+
+    def flatten_batch(
+        self, observations: Any, batch: int, read: npt.NDArray[np.bool_] | None = None
+    ) -> FloatArray:
+        """Observations of ``batch`` environments, stacked as vector environments stack them, to ``[B, n]``.
+
+        Args:
+            observations: The structure of the space with ``[B, *shape]`` arrays as leaves.
+            batch: ``B``.
+            read: ``[B]``; False for rows that nobody reads, which become 0 whatever they hold.
+
+        Raises:
+            ValueError: If their structure or shape, or a value of a row that is read, is not of the space.
+        """
+        flat = self._flatten(observations, (batch,), read)
+        if not np.isfinite(flat).all():
+            row, bad = np.argwhere(~np.isfinite(flat))[0]
             raise ValueError(
-                f"observation scalar {bad} is {flat[bad]}; a model cannot read NaN or inf: "
-                "check the environment's physics, or reset it"
+                f"observation scalar {bad} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
             )
         return flat
 
+    def batch_of(self, observation: Any) -> int | None:
+        """The number of environments that an observation is of; None for a single, unbatched observation.
+
+        Told by the first leaf: it is a batch where it has one axis more than the space says.
+        """
+        space = self.space
+        try:
+            while isinstance(space, spaces.Dict | spaces.Tuple):
+                key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
+                space, observation = space.spaces[key], observation[key]
+            shape = np.shape(observation)
+        except (TypeError, KeyError, IndexError, ValueError):
+            return None  # not of the space at all, which flatten says better
+        return int(shape[0]) if len(shape) == len(shape_of(space)) + 1 else None
+
     def unflatten(self, flat: FloatArray) -> Any:
-        """``[n]`` back to an observation of the space."""
-        return spaces.unflatten(self.space, flat)
+        """``[..., n]`` back to the structure of the space, leading axes kept; a category is the likeliest."""
+        structure, _ = _unflatten(self.space, flat, 0)
+        return structure
 
-
-class ActionCodec:
-    """Actions of a ``Box`` to and from [-1, 1].
-
-    Args:
-        space: A ``Box`` of any shape with finite bounds.
-
-    Raises:
-        ValueError: For a space that cannot be planned over, with the reason and the remedy.
-
-    Attributes:
-        dim: ``m``, scalars of an action.
-        low: ``[m]`` float64, the space's bounds.
-        high: ``[m]`` float64.
-    """
-
-    def __init__(self, space: spaces.Space[Any]) -> None:
-        if not isinstance(space, spaces.Box):
-            raise ValueError(
-                f"action_space {space} cannot be planned over yet: expected a Box with finite bounds; "
-                "wrap the environment so that its actions are a Box"
-            )
-        self.low = space.low.astype(np.float64).ravel()
-        self.high = space.high.astype(np.float64).ravel()
-        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
-            raise ValueError(
-                f"action_space {space} has infinite bounds, so there is nothing to sample from; "
-                "bound it with gymnasium.wrappers.RescaleAction or ClipAction"
-            )
-        if not self.low.size or not (self.low < self.high).all():
-            raise ValueError(
-                f"action_space {space} has nothing to choose, or a component whose low is not below its "
-                "high; leave constant components out with gymnasium.wrappers.TransformAction"
-            )
-        self.space = space
-        self.dim = int(self.low.size)
-        # middle + half * a, not low + half * (a + 1): exact where the bounds are [-1, 1]
-        self._middle = 0.5 * self.high + 0.5 * self.low
-        self._half = 0.5 * self.high - 0.5 * self.low  # of the difference it could overflow
-
-    def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``[..., m]`` in [-1, 1] to the space's units, shape and dtype, always inside the bounds.
-
-        Integer spaces get the nearest integer.
-
-        Raises:
-            ValueError: If the last axis is not ``m``.
-        """
-        array = np.asarray(action, np.float64)
-        if array.shape[-1:] != (self.dim,):
-            raise ValueError(f"action has shape {array.shape}; expected [..., {self.dim}]")
-        scaled = np.clip(self._middle + self._half * array, self.low, self.high)
-        if np.issubdtype(self.space.dtype, np.integer):
-            scaled = np.rint(scaled)
-        # rounding to the space's dtype is monotone and its bounds are of that dtype, so it stays inside them
-        shaped = scaled.reshape(array.shape[:-1] + self.space.shape)
-        decoded: npt.NDArray[Any] = shaped.astype(self.space.dtype)
-        return decoded
-
-    def encode(self, action: npt.NDArray[Any]) -> FloatArray:
-        """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1].
-
-        Raises:
-            ValueError: If the last axes are not the space's shape.
-        """
-        array = np.asarray(action, np.float64)
-        lead = array.ndim - len(self.space.shape)
-        if lead < 0 or array.shape[lead:] != self.space.shape:
-            expected = ", ".join(["...", *map(str, self.space.shape)])
-            raise ValueError(f"action has shape {array.shape}; expected [{expected}]")
-        flat = array.reshape((*array.shape[:lead], self.dim))
-        scaled = (flat - self._middle) / self._half
-        encoded: FloatArray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
-        return encoded
+    def _flatten(
+        self, observation: Any, lead: tuple[int, ...], read: npt.NDArray[np.bool_] | None = None
+    ) -> FloatArray:
+        try:
+            leaves = _leaves(self.space, observation, "observation", lead, read)
+        except (TypeError, KeyError, IndexError) as error:
+            raise ValueError(f"observation {_short(observation)} is not of the space {self.space}") from error
+        flat: FloatArray = np.concatenate(leaves, axis=-1, dtype=np.float32, casting="same_kind")
+        return flat
 
 
 def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
@@ -142,33 +124,68 @@ def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
     elif isinstance(space, spaces.Tuple):
         for index, child in enumerate(space.spaces):
             _refuse_unplannable(child, f"{where}[{index}]")
-    elif not isinstance(space, spaces.Box):
-        raise ValueError(f"{where} {space} cannot be planned over yet: expected Box, or Dict or Tuple of Box")
-    elif space.dtype == np.uint8 and len(space.shape) >= 2:
+    elif not is_leaf(space):
+        raise ValueError(
+            f"{where} {space} cannot be planned over: it has no fixed number of scalars; expected Box, "
+            "Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of them: wrap the environment with "
+            "gymnasium.wrappers.TransformObservation"
+        )
+    elif isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) >= 2:
         raise ValueError(
             f"{where} {space} looks like images, which scalar tokens cannot model; "
             "give the agent the environment's state instead"
         )
 
 
-def _leaves(space: spaces.Space[Any], value: Any, where: str) -> list[npt.NDArray[np.float64]]:
+def _leaves(
+    space: spaces.Space[Any],
+    value: Any,
+    where: str,
+    lead: tuple[int, ...],
+    read: npt.NDArray[np.bool_] | None,
+) -> list[npt.NDArray[np.float64]]:
     if isinstance(space, spaces.Dict):
         missing = [k for k in space.spaces if k not in value]
         if missing:
             raise ValueError(f"{where} lacks the key {missing[0]!r}; expected {list(space.spaces)}")
-        return [leaf for k, s in space.spaces.items() for leaf in _leaves(s, value[k], f"{where}[{k!r}]")]
+        named = ((f"{where}[{k!r}]", s, value[k]) for k, s in space.spaces.items())
+        return [leaf for name, s, v in named for leaf in _leaves(s, v, name, lead, read)]
     if isinstance(space, spaces.Tuple):
         if len(value) != len(space.spaces):
             raise ValueError(f"{where} has {len(value)} parts; expected {len(space.spaces)}")
         pairs = enumerate(zip(space.spaces, value, strict=True))
-        return [leaf for i, (s, v) in pairs for leaf in _leaves(s, v, f"{where}[{i}]")]
+        return [leaf for i, (s, v) in pairs for leaf in _leaves(s, v, f"{where}[{i}]", lead, read)]
+    assert is_leaf(space)
+    shape = shape_of(space)
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} is {_short(value)}; expected numbers of shape {space.shape}") from error
-    if array.shape != space.shape:
-        raise ValueError(f"{where} has shape {array.shape}; the space says {space.shape}")
-    return [array.ravel()]
+        raise ValueError(f"{where} is {_short(value)}; expected numbers of shape {shape}") from error
+    if array.shape != lead + shape:
+        of = f"; {lead[0]} environments of the space {space} have {lead + shape}" if lead else ""
+        raise ValueError(f"{where} has shape {array.shape}{of or f'; the space says {shape}'}")
+    if read is None:
+        return [encode_leaf(space, array, where)]
+    leaf = np.zeros((*lead, int(spaces.flatdim(space))))
+    leaf[read] = encode_leaf(space, array[read], where)
+    return [leaf]
+
+
+def _unflatten(space: spaces.Space[Any], flat: FloatArray, start: int) -> tuple[Any, int]:
+    if isinstance(space, spaces.Dict):
+        named = {}
+        for key, child in space.spaces.items():
+            named[key], start = _unflatten(child, flat, start)
+        return named, start
+    if isinstance(space, spaces.Tuple):
+        parts = []
+        for child in space.spaces:
+            part, start = _unflatten(child, flat, start)
+            parts.append(part)
+        return tuple(parts), start
+    assert is_leaf(space)
+    stop = start + int(spaces.flatdim(space))
+    return decode_leaf(space, flat[..., start:stop]), stop
 
 
 def _short(value: Any) -> str:

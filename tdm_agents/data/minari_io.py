@@ -27,6 +27,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.serialization import deserialize_space
 
+from tdm_agents.leaves import encode_leaf, is_leaf
 from tdm_agents.spaces import FloatArray, ObservationCodec
 
 
@@ -218,10 +219,8 @@ def flatten_steps(space: spaces.Space[Any], observations: Any) -> FloatArray:
 
 
 def unflatten_steps(space: spaces.Space[Any], flat: FloatArray) -> Any:
-    """``[T, n]`` back to the structure of ``space``, every leaf ``[T, *shape]`` float32."""
-    structure, used = _unflatten(space, flat, 0)
-    assert used == flat.shape[1]
-    return structure
+    """``[T, n]`` back to the structure of ``space``, every leaf ``[T, *shape]``, those of a Box float32."""
+    return ObservationCodec(space).unflatten(flat)
 
 
 def content_hash(path: Path) -> str:
@@ -242,25 +241,8 @@ def _leaves(space: spaces.Space[Any], value: Any) -> Iterator[npt.NDArray[Any]]:
         for child, part in zip(space.spaces, value, strict=True):
             yield from _leaves(child, part)
     else:
-        array = np.asarray(value)
-        yield array.reshape(len(array), -1)
-
-
-def _unflatten(space: spaces.Space[Any], flat: FloatArray, start: int) -> tuple[Any, int]:
-    if isinstance(space, spaces.Dict):
-        named = {}
-        for key, child in space.spaces.items():
-            named[key], start = _unflatten(child, flat, start)
-        return named, start
-    if isinstance(space, spaces.Tuple):
-        parts = []
-        for child in space.spaces:
-            part, start = _unflatten(child, flat, start)
-            parts.append(part)
-        return tuple(parts), start
-    assert space.shape is not None
-    stop = start + int(np.prod(space.shape, dtype=int))
-    return flat[:, start:stop].reshape(len(flat), *space.shape), stop
+        assert is_leaf(space)
+        yield encode_leaf(space, np.asarray(value))
 
 
 def _in_stored_order(space: spaces.Space[Any], stored: Mapping[str, Any]) -> spaces.Space[Any]:

@@ -6,11 +6,13 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import given, settings
+from gymnasium.vector.utils import concatenate, create_empty_array
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tdm_agents.spaces import ActionCodec, ObservationCodec
+from tdm_agents.data.minari_io import flatten_steps, unflatten_steps
+from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec, action_codec
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, max_side=3)
 
@@ -34,7 +36,18 @@ def nested(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-SPACES = st.recursive(boxes(), nested, max_leaves=6)
+@st.composite
+def categories(draw: st.DrawFn) -> spaces.Discrete | spaces.MultiDiscrete:
+    count, start = st.integers(1, 4), st.integers(-3, 3)
+    if draw(st.booleans()):
+        return spaces.Discrete(draw(count), start=draw(start))
+    shape = draw(hnp.array_shapes(max_dims=2, max_side=3))
+    nvec, starts = (draw(hnp.arrays(np.int64, shape, elements=e)) for e in (count, start))
+    return spaces.MultiDiscrete(nvec, start=starts)
+
+
+BITS = hnp.array_shapes(max_dims=2, max_side=3).map(spaces.MultiBinary)
+SPACES = st.recursive(st.one_of(boxes(), categories(), BITS), nested, max_leaves=6)
 
 
 def sample(space: spaces.Space[Any], seed: int) -> Any:
@@ -92,6 +105,60 @@ def test_one_scalar_that_is_not_finite_is_named(space, seed, data):
         codec.flatten((sample(space, seed), vector))
 
 
+@settings(deadline=None, max_examples=50)
+@given(space=SPACES, seed=st.integers(0, 1000), batch=st.integers(1, 3), data=st.data())
+def test_a_batch_as_vector_environments_stack_it_is_flattened_row_by_row(space, seed, batch, data):
+    codec = ObservationCodec(space)
+    space.seed(seed)
+    rows = [space.sample() for _ in range(batch)]
+    stacked = concatenate(space, rows, create_empty_array(space, batch))
+    assert codec.batch_of(stacked) == batch
+    assert codec.batch_of(rows[0]) is None
+    flat = codec.flatten_batch(stacked, batch)
+    np.testing.assert_array_equal(flat, np.stack([codec.flatten(row) for row in rows]))
+    for row, restored in zip(rows, flat, strict=True):
+        assert_same(codec.unflatten(restored), row)
+    read = np.array(data.draw(st.lists(st.booleans(), min_size=batch, max_size=batch)))
+    np.testing.assert_array_equal(
+        codec.flatten_batch(stacked, batch, read), np.where(read[:, None], flat, 0.0)
+    )
+
+
+def test_recorded_steps_are_flattened_as_the_live_ones_and_come_back():
+    space = spaces.Dict({"gear": spaces.Discrete(3, start=-1), "pose": spaces.Box(-1, 1, (2,))})
+    steps = {"gear": np.array([1, -1]), "pose": np.float32([[0.5, -0.5], [0.25, 1.0]])}
+    flat = flatten_steps(space, steps)
+    np.testing.assert_array_equal(flat, ObservationCodec(space).flatten_batch(steps, 2))
+    assert_same(unflatten_steps(space, flat), steps)
+
+
+def test_rows_that_nobody_reads_may_hold_anything_and_others_are_named():
+    codec = ObservationCodec(spaces.Tuple([spaces.Discrete(3), spaces.Box(-1, 1, (2,))]))
+    stacked = (np.array([9, 2]), np.array([[np.nan, 0.0], [0.25, 0.5]]))
+    flat = codec.flatten_batch(stacked, 2, np.array([False, True]))
+    np.testing.assert_array_equal(flat, [[0] * 5, [0, 0, 1, 0.25, 0.5]])
+    with pytest.raises(ValueError, match=r"observation\[0\] holds the category 9.*integers 0 to 2"):
+        codec.flatten_batch(stacked, 2)
+    with pytest.raises(ValueError, match="observation scalar 3 of environment 0 is nan"):
+        codec.flatten_batch((np.array([0, 2]), stacked[1]), 2)
+    with pytest.raises(ValueError, match=r"has shape \(2,\); 3 environments of the space.*\(3,\)"):
+        codec.flatten_batch(stacked, 3)
+
+
+@pytest.mark.parametrize("value", [-1, 0, 4, 1.5, math.nan])
+def test_a_category_that_does_not_exist_is_refused(value):
+    with pytest.raises(ValueError, match=r"holds the category .* integers 1 to 3"):
+        ObservationCodec(spaces.Discrete(3, start=1)).flatten(value)
+
+
+def test_the_likeliest_category_of_an_imagined_vector_is_read():
+    space = spaces.Dict({"gear": spaces.Discrete(3, start=-1), "lamps": spaces.MultiBinary(2)})
+    imagined = np.float32([[0.1, 0.2, 0.6, 0.4, 0.9], [1.2, 0.8, -0.1, 0.5, -3.0]])
+    read = ObservationCodec(space).unflatten(imagined)
+    assert read["gear"].tolist() == [1, -1]
+    assert read["lamps"].tolist() == [[0, 1], [1, 0]]
+
+
 def test_the_order_does_not_depend_on_the_order_of_the_observations_keys():
     space = spaces.Dict({"b": spaces.Box(-9, 9, (2,)), "a": spaces.Box(-9, 9, ())})
     codec = ObservationCodec(space)
@@ -127,7 +194,10 @@ def test_an_observation_of_another_structure_is_refused_by_name(observation, mes
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Discrete(3), "Discrete.*expected Box, or Dict or Tuple of Box"),
+        (
+            spaces.Sequence(spaces.Discrete(3)),
+            "no fixed number.*expected Box, Discrete.*TransformObservation",
+        ),
         (spaces.Dict({"a": spaces.Tuple([spaces.Text(3)])}), r"observation_space\['a'\]\[0\].*Text"),
         (
             spaces.Box(0, 255, (64, 64, 3), np.uint8),
@@ -233,13 +303,22 @@ def test_the_widest_finite_bounds_do_not_overflow():
             "not below its high.*TransformAction",
         ),
         (spaces.Box(-1, 1, (0,)), "nothing to choose"),
-        (spaces.Discrete(2), "cannot be planned over yet: expected a Box"),
-        (spaces.Dict({"a": spaces.Box(-1, 1)}), "cannot be planned over yet"),
+        (spaces.Dict({"a": spaces.Box(-1, 1)}), "Dict.*merge the parts into one Box or one MultiDiscrete"),
+        (spaces.Tuple([spaces.Discrete(2)]), "Tuple.*merge the parts"),
+        (spaces.MultiBinary(3), r"MultiDiscrete\(\[2\] \* n\)"),
+        (spaces.Text(3), "expected a Box with finite bounds, Discrete or MultiDiscrete; wrap"),
+        (spaces.Discrete(1), "nothing to choose"),
+        (spaces.MultiDiscrete([1, 1]), "nothing to choose"),
     ],
 )
 def test_an_action_space_that_cannot_be_planned_over_is_refused_with_the_remedy(space, message):
     with pytest.raises(ValueError, match=message):
-        ActionCodec(space)
+        action_codec(space)
+
+
+def test_code_that_scales_actions_refuses_discrete_ones():
+    with pytest.raises(ValueError, match=r"Discrete\(2\) is not continuous: expected a Box"):
+        ActionCodec(spaces.Discrete(2))
 
 
 def test_actions_of_another_shape_are_refused_not_broadcast():
@@ -250,3 +329,44 @@ def test_actions_of_another_shape_are_refused_not_broadcast():
     for wrong in (np.zeros(6), np.zeros((3, 2)), np.zeros(())):
         with pytest.raises(ValueError, match=r"expected \[\.\.\., 2, 3\]"):
             codec.encode(wrong)
+
+
+# -- discrete actions -------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(space=categories(), seed=st.integers(0, 1000), lead=st.sampled_from([(), (2,)]))
+def test_discrete_actions_are_components_from_zero_and_come_back(space, seed, lead):
+    assume(np.max(space.n if isinstance(space, spaces.Discrete) else space.nvec) > 1)
+    codec = action_codec(space)
+    assert isinstance(codec, DiscreteActionCodec)
+    action = np.broadcast_to(sample(space, seed), (*lead, *space.shape))
+    encoded = codec.encode(action)
+    assert encoded.dtype == np.int64 and encoded.shape == (*lead, codec.dim)
+    assert (encoded >= 0).all() and (encoded < codec.choices).all()
+    decoded = codec.decode(encoded)
+    np.testing.assert_array_equal(decoded, action)
+    assert decoded.dtype == space.dtype
+    one = decoded[0] if lead else decoded
+    assert space.contains(one)
+
+
+def test_choice_zero_is_where_the_space_starts():
+    assert action_codec(spaces.Discrete(3, start=5)).decode(np.array([0])) == 5
+    codec = action_codec(spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [-2, 3]]))
+    assert codec.choices == (2, 3, 4, 5)
+    assert codec.decode(np.array([1, 2, 0, 4])).tolist() == [[1, 3], [-2, 7]]
+
+
+@pytest.mark.parametrize("wrong", [[3], [-1], [0.0], [0, 0]])
+def test_an_action_that_is_no_choice_is_refused(wrong):
+    with pytest.raises(ValueError, match="action"):
+        action_codec(spaces.Discrete(3)).decode(np.array(wrong))
+
+
+@pytest.mark.parametrize("wrong", [[5, 0], [8, 1], [5.5, 0], [[5], [0]], 5])
+def test_an_environments_action_that_is_not_of_its_space_is_refused(wrong):
+    codec = action_codec(spaces.MultiDiscrete([3, 2], start=[5, 1]))
+    assert codec.encode(np.array([6, 2])).tolist() == [1, 1]
+    with pytest.raises(ValueError, match="action"):
+        codec.encode(np.array(wrong))

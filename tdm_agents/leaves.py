@@ -1,0 +1,85 @@
+"""Leaves of an observation space, the spaces that hold no others, to and from flat scalars.
+
+The order is that of Gymnasium's own ``flatten``: arrays in C order; a ``Discrete`` of ``n`` values is ``n``
+scalars of which one is 1 (one-hot, counted from its ``start``), a ``MultiDiscrete`` is the one-hots of its
+components one after the other, and a ``MultiBinary`` is its bits. One-hot because numbers of categories have
+no distance that a model could use.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+Leaf = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+
+
+def is_leaf(space: spaces.Space[Any]) -> TypeGuard[Leaf]:
+    """Whether a space is one that this module flattens."""
+    return isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+
+
+def shape_of(space: spaces.Space[Any]) -> tuple[int, ...]:
+    """The shape of one value; ``()`` where Gymnasium has None."""
+    return tuple(space.shape or ())
+
+
+def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation") -> npt.NDArray[np.float64]:
+    """``[..., *space.shape]`` to ``[..., k]`` float64, ``k`` scalars an observation.
+
+    Args:
+        space: What ``array`` holds one or more observations of.
+        array: Numbers; leading axes are kept.
+        where: What an error calls it.
+
+    Raises:
+        ValueError: If the last axes are not the space's, or a category does not exist.
+    """
+    shape = shape_of(space)
+    lead = array.ndim - len(shape)
+    if lead < 0 or array.shape[lead:] != shape:
+        raise ValueError(f"{where} has shape {array.shape}; the space says {shape}")
+    flat = array.reshape(*array.shape[:lead], int(np.prod(shape, dtype=int)))
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        return flat.astype(np.float64)
+    start, counts = _categories(space)
+    index = flat - start
+    bad = (index < 0) | (index >= counts) | (index != np.rint(index))  # NaN is none of them, so it is 'bad'
+    bad |= ~np.isfinite(flat.astype(np.float64))
+    if bad.any():
+        first = tuple(np.argwhere(bad)[0])
+        low, count = start[first[-1]], counts[first[-1]]
+        raise ValueError(
+            f"{where} holds the category {flat[first]}; {space} has the integers {low} to {low + count - 1}"
+        )
+    parts = [np.eye(count)[index[..., i].astype(np.int64)] for i, count in enumerate(counts)]
+    return np.concatenate(parts, axis=-1)
+
+
+def decode_leaf(space: Leaf, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``[..., k]`` back to ``[..., *space.shape]``: categories and bits in the space's dtype.
+
+    A category is its largest scalar and a bit is 1 from 0.5 on, so that imagined vectors have them too;
+    ``Box`` leaves keep the dtype of ``flat``, so that nothing imagined is rounded.
+    """
+    whole = (*flat.shape[:-1], *shape_of(space))
+    if isinstance(space, spaces.Box):
+        return flat.reshape(whole)
+    if isinstance(space, spaces.MultiBinary):
+        return (flat >= 0.5).astype(space.dtype).reshape(whole)
+    start, counts = _categories(space)
+    parts = np.split(flat, np.cumsum(counts)[:-1], axis=-1)
+    index = np.stack([part.argmax(axis=-1) for part in parts], axis=-1) + start
+    decoded: npt.NDArray[Any] = index.astype(space.dtype).reshape(whole)
+    return decoded
+
+
+def _categories(
+    space: spaces.Discrete | spaces.MultiDiscrete,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First category and number of categories of each component, in C order."""
+    count = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    return np.asarray(space.start, np.int64).reshape(-1), np.asarray(count, np.int64).reshape(-1)
