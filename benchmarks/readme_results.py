@@ -1,0 +1,78 @@
+"""Writes the README's table of results from the JSON that the benchmarks kept.
+
+python benchmarks/readme_results.py
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+MODELS = {"tdm": "TDM, the shipped checkpoint", "mlp": "MLP, same data and training time"}
+MODELS["simulator"] = "the true simulator"
+PLANNERS = {"mppi": "2 x 32", "cem": "2 x 32", "random_shooting": "1 x 128"}
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result."""
+    value: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return value
+
+
+def returns() -> list[str]:
+    """IQM with its interval, and milliseconds a decision, of every planner on every model."""
+    lines = [
+        "| planner (iterations x candidates) | " + " | ".join(MODELS.values()) + " |",
+        "|---|" + "---|" * len(MODELS),
+    ]
+    for planner, size in PLANNERS.items():
+        cells = []
+        for model in MODELS:
+            s = read(f"cartpole_returns/{model}-{planner}.json")["summary"]
+            cells.append(f"**{s['iqm']:.0f}** ({s['iqm_low']:.0f} to {s['iqm_high']:.0f})")
+        lines.append(f"| `{planner}` ({size}) | " + " | ".join(cells) + " |")
+    return lines
+
+
+def text() -> str:
+    """What stands between the markers."""
+    best = read("cartpole_returns/simulator-best.json")["summary"]
+    random = read("cartpole_returns/random.json")["summary"]
+    made = read("make_checkpoint.json")
+    prefix = {row["history_steps"]: row for row in read("shared_prefix.json")["rows"]}
+    short, long = prefix[10], prefix[max(prefix)]
+    minutes = {stage: seconds / 60 for stage, seconds in made["seconds"].items()}
+    paragraphs = [
+        "Return on `dm_control/cartpole-swingup-v0` (at most 1000): the interquartile mean of 10 episodes, its "
+        "95 % bootstrap interval, evaluation seeds that neither collection nor tuning saw, a horizon of 25 "
+        "decisions (1 s), the task's own reward function.",
+        "\n".join(returns()),
+        f"Random actions reach {random['iqm']:.0f}; the simulator's planner at its best settings (3 x 64) "
+        f"reaches {best['iqm']:.0f}. The checkpoint ({made['parameters']:,} parameters, "
+        f"{made['bytes'] / 1e6:.1f} MB) was made from nothing on two shared cores: "
+        f"{minutes['collect']:.0f} minutes of collection and {minutes['train']:.0f} of training. "
+        "Imagining with a shared history instead of one copied for every candidate is "
+        f"{short['times_faster']:.1f} times as fast after 10 steps of history and "
+        f"{long['times_faster']:.0f} times after {long['history_steps']}. "
+        "Commands, seeds, machine and hashes: [benchmarks](benchmarks/README.md).",
+    ]
+    return "\n\n".join(
+        p if p.startswith("|") else textwrap.fill(p, 110, break_on_hyphens=False) for p in paragraphs
+    )
+
+
+def main() -> None:
+    """Replace what stands between the markers."""
+    path = ROOT / "README.md"
+    before, _, rest = path.read_text().partition(BEGIN)
+    after = rest.partition(END)[2] if END in rest else rest
+    path.write_text(f"{before}{BEGIN}\n{text()}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
