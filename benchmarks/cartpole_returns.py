@@ -59,6 +59,8 @@ class Settings:
     """Contestants to play, such as ``tdm-mppi``; all if empty."""
     threads: int = 1
     """Threads of PyTorch and of the simulator."""
+    batch: int | None = None
+    """Episodes side by side; all if not given. Fewer where memory bandwidth is short."""
     parts: Path = Path("benchmarks/results/cartpole_returns")
     """One report a contestant."""
     out: Path = Path("benchmarks/results/cartpole_returns.json")
@@ -134,13 +136,16 @@ def main(settings: Settings) -> None:
         if part.exists():
             continue
         with ProgressBar(contestant.label) as progress:
-            evaluation = evaluate(contestant.build(), ENV_ID, seeds, seed=0, on_step=progress)
+            evaluation = evaluate(
+                contestant.build(), ENV_ID, seeds, seed=0, batch=settings.batch, on_step=progress
+            )
         chosen = {
             "planner": None if planner is None else type(planner).__name__,
             "planner_settings": planner,
             "action_repeat": ACTION_REPEAT,
             "reward_function": ENV_ID,
             "threads": settings.threads,
+            "batch": settings.batch,
             "seed": 0,
         }
         write_report(

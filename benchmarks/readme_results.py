@@ -48,9 +48,9 @@ def text() -> str:
     short, long = prefix[10], prefix[max(prefix)]
     minutes = {stage: seconds / 60 for stage, seconds in made["seconds"].items()}
     paragraphs = [
-        "Return on `dm_control/cartpole-swingup-v0` (at most 1000): the interquartile mean of 10 episodes, its "
-        "95 % bootstrap interval, evaluation seeds that neither collection nor tuning saw, a horizon of 25 "
-        "decisions (1 s), the task's own reward function.",
+        "Return on `dm_control/cartpole-swingup-v0` (at most 1000): the interquartile mean of 10 episodes, "
+        "its 95 % bootstrap interval, evaluation seeds that neither collection nor tuning saw, a horizon "
+        "of 25 decisions (1 s), the task's own reward function.",
         "\n".join(returns()),
         f"Random actions reach {random['iqm']:.0f}; the simulator's planner at its best settings (3 x 64) "
         f"reaches {best['iqm']:.0f}. The checkpoint ({made['parameters']:,} parameters, "

@@ -1,5 +1,6 @@
 """What the README tells a reader to type works as it stands there."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -99,3 +100,12 @@ def test_every_file_and_module_that_is_named_exists():
     for module, name in re.findall(r"`(tdm_agents(?:\.\w+)+)\.(\w+)\b", README):
         if f"{module}.{name}" not in (registry.PLANNERS, registry.WORLD_MODELS):
             assert hasattr(import_module(module), name), f"{module}.{name}"
+
+
+def test_every_number_of_the_results_is_a_measured_one():
+    """The section is what ``benchmarks/readme_results.py`` writes from the JSON of the benchmarks."""
+    path = ROOT / "benchmarks" / "readme_results.py"
+    spec = importlib.util.spec_from_file_location("readme_results", path)
+    results = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(results)
+    assert f"{results.BEGIN}\n{results.text()}\n{results.END}" in README
