@@ -1,11 +1,11 @@
-"""World-model wrappers: what is maximised is chosen at test time, as Gymnasium wraps environments."""
+"""What wrappers share: the present observation beside the wrapped state, and what the wrapped model can."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,12 +18,10 @@ from tdm_agents.protocols import (
     History,
     ModelSpec,
     Proposal,
-    RewardFn,
     Rollout,
     Step,
     WorldModel,
 )
-from tdm_agents.spaces import ActionCodec
 
 S = TypeVar("S")
 
@@ -41,42 +39,38 @@ class Observed(Generic[S]):
     observation: Tensor
 
 
-class RewardFunction(Generic[S]):
-    """A world model whose predicted reward is replaced by a known function of what it predicts.
+class Wrapper(Generic[S]):
+    """A world model around another one, which does what the other does until a subclass says otherwise.
 
-    The reward of a decision is ``fn(observation, action, next_observation) * action_repeat``: exact for
-    ``action_repeat = 1``, otherwise as if every environment step in the decision earned what its last one
-    does. A row that predicts NaN earns NaN whatever ``fn`` makes of it, so that planners refuse it.
-
-    The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue`` or ``HasOnly`` exactly where ``model`` is
-    one.
+    An instance is a ``HasRollout``, ``HasProposal``, ``HasValue`` or ``HasOnly`` where the wrapped model is
+    one, or where the subclass has the method itself.
 
     Args:
         model: Any world model.
-        fn: Reward of one environment step: ``[N, n]``, ``[N, m]`` in the environment's physical units,
-            ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
+        *settings: What the subclass was built with besides, in the order of its arguments: copies in other
+            processes and of fewer environments are built from it.
 
     Attributes:
         model: The wrapped model.
-        fn: The reward function.
     """
 
     model: WorldModel[S]
-    fn: RewardFn
+    _kind: type[Wrapper[Any]]
 
-    def __new__(cls, model: WorldModel[S], fn: RewardFn) -> RewardFunction[S]:  # noqa: D102
+    def __new__(cls, model: WorldModel[S], *_: Any, **__: Any) -> Self:  # noqa: D102
         # isinstance against a runtime protocol looks at the class (statically from Python 3.12 on), so that
         # capabilities are chosen as base classes; __getattr__ would not be seen
         kind: Any = cls
         able = tuple(mixin for capability, mixin in _CAPABILITIES if isinstance(model, capability))
-        return object.__new__(_with_capabilities(kind, able))
+        instance: Self = object.__new__(_with_capabilities(kind, able))
+        return instance
 
-    def __init__(self, model: WorldModel[S], fn: RewardFn) -> None:
+    def __init__(self, model: WorldModel[S], *settings: Any) -> None:
         self.model = model
-        self.fn = fn
+        self._settings = settings
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return RewardFunction, (self.model, self.fn)  # the chosen class has no importable name
+        return self._kind, (self.model, *self._settings)  # the chosen class has no importable name
 
     @property
     def spec(self) -> ModelSpec:
@@ -91,9 +85,9 @@ class RewardFunction(Generic[S]):
     def step(
         self, state: Observed[S], action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Observed[S], Step]:
-        """One transition with the known reward; consumes ``state``."""
+        """One transition of the wrapped model; consumes ``state``."""
         inner, step = self.model.step(state.inner, action, generator=generator)
-        reward = self._reward(state.observation, action, step.observation)
+        reward = self._reward(state.observation, action, step.observation, step.reward)
         return Observed(inner, step.observation), Step(step.observation, reward, step.alive)
 
     def take(self, state: Observed[S], rows: Tensor) -> Observed[S]:
@@ -102,19 +96,14 @@ class RewardFunction(Generic[S]):
             self.model.take(state.inner, rows), state.observation[rows.to(state.observation.device)]
         )
 
-    def _reward(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
-        """``[N, n], [N, m], [N, n]`` to ``[N]``."""
-        reward = self.fn(observation, _physical(self.spec, action), next_observation)
-        if reward.shape != observation.shape[:1]:
-            raise ValueError(
-                f"the reward function returned shape {tuple(reward.shape)} for {len(observation)} rows; "
-                f"expected [{len(observation)}], one reward a row"
-            )
-        reward = reward.to(observation.dtype) * self.spec.action_repeat
-        return torch.where(next_observation.isnan().any(-1), torch.nan, reward)
+    def _reward(
+        self, observation: Tensor, action: Tensor, next_observation: Tensor, predicted: Tensor
+    ) -> Tensor:
+        """Reward ``[N]`` of ``[N, n], [N, m], [N, n]``, given what the wrapped model predicts, ``[N]``."""
+        return predicted
 
 
-class _Rollout(RewardFunction[S]):
+class _Rollout(Wrapper[S]):
     def rollout(
         self, state: Observed[S], actions: Tensor, *, generator: torch.Generator | None = None
     ) -> Rollout:
@@ -123,7 +112,9 @@ class _Rollout(RewardFunction[S]):
         imagined = self.model.rollout(state.inner, actions, generator=generator)
         after = imagined.observation  # [N, H, n]
         before = torch.cat([state.observation[:, None], after[:, :-1]], dim=1)
-        reward = self._reward(before.flatten(0, 1), actions.flatten(0, 1), after.flatten(0, 1))
+        reward = self._reward(
+            before.flatten(0, 1), actions.flatten(0, 1), after.flatten(0, 1), imagined.reward.flatten()
+        )
         return Rollout(
             observation=after,
             reward=reward.reshape(after.shape[:2]),
@@ -132,7 +123,7 @@ class _Rollout(RewardFunction[S]):
         )
 
 
-class _Proposal(RewardFunction[S]):
+class _Proposal(Wrapper[S]):
     def propose(
         self,
         state: Observed[S],
@@ -146,21 +137,21 @@ class _Proposal(RewardFunction[S]):
         return self.model.propose(state.inner, count, generator=generator, deterministic=deterministic)
 
 
-class _Value(RewardFunction[S]):
+class _Value(Wrapper[S]):
     def value(self, state: Observed[S]) -> Tensor:
-        """The wrapped model's value: of *its* reward, not of ``fn``."""
+        """The wrapped model's value: of *its* reward, whatever this wrapper makes of the reward."""
         assert isinstance(self.model, HasValue)
         return self.model.value(state.inner)
 
 
-class _Only(RewardFunction[S]):
-    def only(self, rows: Sequence[int]) -> RewardFunction[Any]:
-        """The same reward function over some of the environments."""
+class _Only(Wrapper[S]):
+    def only(self, rows: Sequence[int]) -> Wrapper[Any]:
+        """The same wrapper over some of the environments."""
         assert isinstance(self.model, HasOnly)
-        return RewardFunction(self.model.only(rows), self.fn)
+        return self._kind(self.model.only(rows), *self._settings)
 
 
-_CAPABILITIES: tuple[tuple[Any, type[RewardFunction[Any]]], ...] = (
+_CAPABILITIES: tuple[tuple[Any, type[Wrapper[Any]]], ...] = (
     (HasRollout, _Rollout),
     (HasProposal, _Proposal),
     (HasValue, _Value),
@@ -169,14 +160,7 @@ _CAPABILITIES: tuple[tuple[Any, type[RewardFunction[Any]]], ...] = (
 
 
 @cache
-def _with_capabilities(cls: Any, able: tuple[Any, ...]) -> Any:
-    return type(cls.__name__, (*able, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
-
-
-def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
-    """Actions ``[N, m]`` of a model in the environment's units; discrete actions are theirs already."""
-    if spec.action_kind == "discrete":
-        return action
-    codec = ActionCodec(spec.action_space)
-    low, high = (torch.as_tensor(bound).to(action) for bound in (codec.low, codec.high))
-    return torch.clamp((high + low) / 2 + (high - low) / 2 * action, low, high)
+def _with_capabilities(kind: Any, able: tuple[Any, ...]) -> Any:
+    # the wrapper's own methods come before the wrapped model's
+    members = {"__module__": kind.__module__, "__doc__": kind.__doc__, "_kind": kind}
+    return type(kind.__name__, (kind, *able), members)

@@ -1,0 +1,62 @@
+"""Maximise a known function instead of the predicted reward."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import ModelSpec, RewardFn, WorldModel
+from tdm_agents.spaces import ActionCodec
+from tdm_agents.wrappers.base import Wrapper
+
+S = TypeVar("S")
+
+
+class RewardFunction(Wrapper[S]):
+    """A world model whose predicted reward is replaced by a known function of what it predicts.
+
+    The reward of a decision is ``fn(observation, action, next_observation) * action_repeat``: exact for
+    ``action_repeat = 1``, otherwise as if every environment step in the decision earned what its last one
+    does. A row that predicts NaN earns NaN whatever ``fn`` makes of it, so that planners refuse it.
+
+    The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue`` or ``HasOnly`` exactly where ``model`` is
+    one.
+
+    Args:
+        model: Any world model.
+        fn: Reward of one environment step: ``[N, n]``, ``[N, m]`` in the environment's physical units,
+            ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
+
+    Attributes:
+        model: The wrapped model.
+        fn: The reward function.
+    """
+
+    fn: RewardFn
+
+    def __init__(self, model: WorldModel[S], fn: RewardFn) -> None:
+        super().__init__(model, fn)
+        self.fn = fn
+
+    def _reward(
+        self, observation: Tensor, action: Tensor, next_observation: Tensor, predicted: Tensor
+    ) -> Tensor:
+        reward = self.fn(observation, _physical(self.spec, action), next_observation)
+        if reward.shape != observation.shape[:1]:
+            raise ValueError(
+                f"the reward function returned shape {tuple(reward.shape)} for {len(observation)} rows; "
+                f"expected [{len(observation)}], one reward a row"
+            )
+        reward = reward.to(observation.dtype) * self.spec.action_repeat
+        return torch.where(next_observation.isnan().any(-1), torch.nan, reward)
+
+
+def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
+    """Actions ``[N, m]`` of a model in the environment's units; discrete actions are theirs already."""
+    if spec.action_kind == "discrete":
+        return action
+    codec = ActionCodec(spec.action_space)
+    low, high = (torch.as_tensor(bound).to(action) for bound in (codec.low, codec.high))
+    return torch.clamp((high + low) / 2 + (high - low) / 2 * action, low, high)

@@ -1,0 +1,148 @@
+"""Stable-Baselines3 policies and critics asked about imagined observations.
+
+By their shape alone: nothing here imports Stable-Baselines3, so that policies of other packages that answer
+as its do (``sb3-contrib``, one's own) are asked the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+from torch import Tensor
+
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces import ActionCodec
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """What ``evaluate_policy`` asks: a Stable-Baselines3 algorithm or policy."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Actions of a batch of observations, and the policy's own state."""
+        ...
+
+
+def predicted_actions(
+    policy: Predicts,
+    spec: ModelSpec,
+    observation: Tensor,
+    *,
+    deterministic: bool,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """What a policy does, as a world model's actions.
+
+    Args:
+        policy: Asked without a state of its own: a recurrent one sees every observation as a first one.
+        spec: The model's.
+        observation: ``[N, n]``.
+        deterministic: Mean or most likely actions instead of sampled ones.
+        generator: Where sampled actions come from; None leaves it to the policy.
+
+    Returns:
+        ``[N, m]``: in [-1, 1], or int64 where actions are discrete.
+
+    Raises:
+        ValueError: If the policy does not answer with one action of the environment's space a row.
+    """
+    asked = _policy_of(policy)
+    with _draws_from(generator):
+        answer, _ = asked.predict(
+            batched_observation(spec.observation_space, observation), None, None, deterministic
+        )
+    actions = np.asarray(answer)
+    shape = (observation.shape[0], *(spec.action_space.shape or ()))
+    if actions.shape != shape:
+        raise ValueError(
+            f"{type(policy).__name__}.predict returned shape {actions.shape} for {shape[0]} observations; "
+            f"expected {shape}: was it trained on the environment that the model is of?"
+        )
+    if spec.action_kind == "discrete":
+        first = np.asarray(getattr(spec.action_space, "start", 0))  # models count choices from 0
+        flat = (actions - first).reshape(shape[0], spec.action_dim)
+        return torch.as_tensor(flat, dtype=torch.int64, device=spec.device)
+    encoded = ActionCodec(spec.action_space).encode(actions)
+    return torch.as_tensor(encoded, dtype=spec.dtype, device=spec.device)
+
+
+def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
+    """What a policy's critic says, as a function ``observation[N, n] -> value[N]``.
+
+    Raises:
+        TypeError: If the policy has none of the critics known here.
+    """
+    inner: Any = _policy_of(policy)
+    ask: Callable[[Any], Tensor]
+    if hasattr(inner, "predict_values"):  # PPO, A2C
+        ask = inner.predict_values
+    elif hasattr(inner, "q_net"):  # DQN
+
+        def ask(observation: Any) -> Tensor:
+            best: Tensor = inner.q_net(observation).amax(dim=1)
+            return best
+    elif hasattr(inner, "actor") and hasattr(inner, "critic"):  # SAC, TD3, DDPG
+
+        def ask(observation: Any) -> Tensor:
+            # actor and critics speak of actions in [-1, 1]; _predict is the actor's mean
+            action = inner._predict(observation, deterministic=True)
+            least: Tensor = torch.cat(inner.critic(observation, action), dim=1).amin(dim=1)
+            return least
+    else:
+        raise TypeError(
+            f"{type(policy).__name__} has no critic that is known here (that of PPO, A2C, SAC, TD3, DDPG or "
+            "DQN); pass a function from observations [N, n] to values [N]"
+        )
+
+    def value(observation: Tensor) -> Tensor:
+        inner.set_training_mode(False)
+        tensors, _ = inner.obs_to_tensor(batched_observation(spec.observation_space, observation))
+        return ask(tensors).reshape(-1)
+
+    return value
+
+
+def batched_observation(space: spaces.Space[Any], flat: Tensor) -> Any:
+    """``[N, n]`` as a batch of observations of ``space``, in NumPy: what vector environments return.
+
+    The inverse of :meth:`tdm_agents.spaces.ObservationCodec.flatten`, for all rows at once.
+    """
+    return _batched(space, flat.detach().cpu().numpy())
+
+
+def _batched(space: spaces.Space[Any], rows: np.ndarray[Any, Any]) -> Any:
+    if isinstance(space, spaces.Box):
+        return rows.reshape(len(rows), *space.shape).astype(space.dtype)
+    if isinstance(space, spaces.Dict):
+        sizes = [spaces.flatdim(child) for child in space.spaces.values()]
+        parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
+        return {k: _batched(child, part) for (k, child), part in zip(space.items(), parts, strict=True)}
+    items = [spaces.unflatten(space, row) for row in rows]
+    out: Any = create_empty_array(space, len(items))
+    return concatenate(space, items, out)
+
+
+def _policy_of(policy: Predicts) -> Predicts:
+    """The policy inside an algorithm: DQN's own ``predict`` would explore with NumPy's global randomness."""
+    inner = getattr(policy, "policy", None)
+    return inner if isinstance(inner, Predicts) else policy
+
+
+@contextmanager
+def _draws_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Have torch's global randomness, which is all that SB3 draws from, follow ``generator`` inside."""
+    if generator is None:
+        yield
+        return
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,104 @@
+"""Give a world model somebody's policy to propose with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import Proposal, WorldModel
+from tdm_agents.wrappers.base import Observed, Wrapper
+from tdm_agents.wrappers.sb3 import Predicts, predicted_actions
+
+S = TypeVar("S")
+
+ActionFn = Callable[[Tensor], Tensor]
+"""``fn(observation[N, n]) -> action[N, m]``: float in [-1, 1], or int64 where actions are discrete."""
+
+
+class WithProposal(Wrapper[S]):
+    """A world model that proposes the actions of a given policy on what it imagines.
+
+    The policy sees one observation and no history. It replaces a proposal that ``model`` has; everything
+    else stays ``model``'s.
+
+    Args:
+        model: Any world model.
+        policy: A Stable-Baselines3 algorithm or policy (anything with its ``predict``), which gets
+            observations of the environment's own space and answers in the environment's units; or any
+            function ``observation[N, n] -> action[N, m]`` of flat observations, in [-1, 1] (int64 where
+            actions are discrete). An algorithm trained under ``VecNormalize`` saw other observations: pass a
+            function that normalises first.
+        std: Standard deviation of Gaussian noise, in units of [-1, 1], around the actions that are proposed
+            where ``deterministic`` is False. A function is asked once an observation, so that without noise
+            all its proposals are equal. Continuous actions only.
+
+    Raises:
+        TypeError: If ``policy`` is neither.
+        ValueError: If ``std`` is negative, or positive where actions are discrete.
+    """
+
+    policy: ActionFn | Predicts
+    std: float
+
+    def __init__(self, model: WorldModel[S], policy: ActionFn | Predicts, std: float = 0.0) -> None:
+        super().__init__(model, policy, std)
+        if not (isinstance(policy, Predicts) or callable(policy)):
+            raise TypeError(
+                f"policy is a {type(policy).__name__}; expected something with Stable-Baselines3's "
+                "predict(), or a function from observations [N, n] to actions [N, m]"
+            )
+        if not (math.isfinite(std) and std >= 0.0):
+            raise ValueError(f"std is {std}; expected a finite number of at least 0")
+        if std > 0.0 and self.spec.action_kind == "discrete":
+            raise ValueError(f"std is {std}, but actions are discrete; expected 0, or a policy that samples")
+        self.policy = policy
+        self.std = std
+
+    @torch.no_grad()
+    def propose(
+        self,
+        state: Observed[S],
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        deterministic: bool = False,
+    ) -> Proposal:
+        """``count`` actions of the policy a row, ``[N, count, m]``, without their probabilities.
+
+        A Stable-Baselines3 policy draws each of them anew, from ``generator``.
+
+        Raises:
+            ValueError: If the policy returns another shape.
+        """
+        observation, spec = state.observation, self.spec
+        shape = (observation.shape[0], count, spec.action_dim)
+        if isinstance(self.policy, Predicts) and not deterministic:
+            # a policy that samples: every candidate is a draw of its own
+            asked = observation.repeat_interleave(count, dim=0)
+            actions = predicted_actions(self.policy, spec, asked, deterministic=False, generator=generator)
+            actions = actions.view(shape)
+        else:
+            if isinstance(self.policy, Predicts):
+                actions = predicted_actions(self.policy, spec, observation, deterministic=True)
+            else:
+                actions = self._asked(self.policy, observation)
+            actions = actions[:, None].expand(shape)
+        if self.std > 0.0 and not deterministic:
+            noise = torch.randn(shape, generator=generator, device=actions.device, dtype=actions.dtype)
+            actions = (actions + self.std * noise).clamp(-1.0, 1.0)
+        return Proposal(actions.contiguous())
+
+    def _asked(self, policy: ActionFn, observation: Tensor) -> Tensor:
+        spec = self.spec
+        actions = policy(observation)
+        expected = (observation.shape[0], spec.action_dim)
+        if tuple(actions.shape) != expected:
+            raise ValueError(
+                f"the proposal policy returned shape {tuple(actions.shape)} for {expected[0]} observations; "
+                f"expected {expected}, one action [m] a row"
+            )
+        return actions.to(spec.device, torch.int64 if spec.action_kind == "discrete" else spec.dtype)

@@ -1,0 +1,66 @@
+"""Give a world model somebody's critic to look beyond the horizon with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import WorldModel
+from tdm_agents.wrappers.base import Observed, Wrapper
+from tdm_agents.wrappers.sb3 import Predicts, critic_of
+
+S = TypeVar("S")
+
+ValueFn = Callable[[Tensor], Tensor]
+"""``fn(observation[N, n]) -> value[N]``, in the units of the rewards that are planned for."""
+
+
+class WithValue(Wrapper[S]):
+    """A world model that knows what a state is worth beyond the horizon: what a given critic says.
+
+    The critic sees one observation and no history. It replaces a value that ``model`` has; everything else
+    stays ``model``'s. Planners add it to the rewards that they imagined, so it has to be in the same units:
+    a critic of scaled rewards, or of another reward than the one planned for, misleads. A critic is
+    discounted once an environment step; set the planner's ``discount`` to its ``gamma ** action_repeat``.
+
+    Args:
+        model: Any world model.
+        critic: A Stable-Baselines3 algorithm or policy (PPO and A2C: the value function; SAC, TD3 and DDPG:
+            the least of the critics at the actor's own action; DQN: the greatest Q), or any function
+            ``observation[N, n] -> value[N]`` of flat observations.
+
+    Raises:
+        TypeError: If ``critic`` is neither, or a Stable-Baselines3 policy without a critic.
+    """
+
+    critic: ValueFn | Predicts
+
+    def __init__(self, model: WorldModel[S], critic: ValueFn | Predicts) -> None:
+        super().__init__(model, critic)
+        self.critic = critic
+        fn: Any = critic_of(critic, model.spec) if isinstance(critic, Predicts) else critic
+        if not callable(fn):
+            raise TypeError(
+                f"critic is a {type(critic).__name__}; expected a Stable-Baselines3 policy or algorithm, "
+                "or a function from observations [N, n] to values [N]"
+            )
+        self._value: ValueFn = fn
+
+    @torch.no_grad()
+    def value(self, state: Observed[S]) -> Tensor:
+        """The critic's value of the present observation, ``[N]``.
+
+        Raises:
+            ValueError: If the critic returns another shape.
+        """
+        observation = state.observation
+        value = self._value(observation)
+        if value.shape != observation.shape[:1]:
+            raise ValueError(
+                f"the critic returned shape {tuple(value.shape)} for {len(observation)} observations; "
+                f"expected [{len(observation)}], one value a row"
+            )
+        return value.to(observation)
