@@ -9,8 +9,8 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor
 
-from tdm_planners.noise import ar1_noise, coloured_noise
-from tdm_planners.shooting import Returns, Search, ShootingCarry, ShootingPlanner, check_at_least
+from tdm_planners.noise import check_noise, correlated_noise
+from tdm_planners.shooting import Returns, Search, ShootingCarry, ShootingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +52,7 @@ class GaussianPlanner(ShootingPlanner):
             )
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum is {self.momentum}; expected 0 (none) <= momentum < 1")
-        if not 0.0 <= self.noise_alpha < 1.0:
-            raise ValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")
-        if self.noise_beta is not None:
-            check_at_least("noise_beta", self.noise_beta, 0.0)
+        check_noise(self.noise_alpha, self.noise_beta)
         if self.returns not in get_args(Returns):
             raise ValueError(f"returns is {self.returns!r}; expected one of {', '.join(get_args(Returns))}")
 
@@ -67,10 +64,9 @@ class GaussianPlanner(ShootingPlanner):
         """Draws around the mean, ``[B, count, H, m]``."""
         mean, std = search.memory.mean[:, None], search.std[:, None]
         shape = (mean.shape[0], count, *mean.shape[2:])
-        if self.noise_beta is None:
-            noise = ar1_noise(shape, alpha=self.noise_alpha, generator=generator, dtype=mean.dtype)
-        else:
-            noise = coloured_noise(shape, beta=self.noise_beta, generator=generator, dtype=mean.dtype)
+        noise = correlated_noise(
+            shape, alpha=self.noise_alpha, beta=self.noise_beta, generator=generator, dtype=mean.dtype
+        )
         return mean + std * noise
 
     def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:

@@ -1,8 +1,9 @@
-"""Noise for action sequences: correlated over time, independent over candidates and action scalars.
+"""Draws for action sequences: noise that is correlated over time, and uniform actions.
 
-Every function returns ``[..., H, m]`` of zero mean, drawn from one explicit generator on the generator's
-device. White, coloured and AR(1) noise have unit variance at every step, so that a planner's standard
-deviation means the same with each of them; a Brownian walk does not, its variance grows with time.
+Noise is independent over candidates and action scalars. Every noise function returns ``[..., H, m]`` of zero
+mean, drawn from one explicit generator on the generator's device. White, coloured and AR(1) noise have unit
+variance at every step, so that a planner's standard deviation means the same with each of them; a Brownian
+walk does not, its variance grows with time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from tdm_agents.protocols import ModelSpec
 
 
 def white_noise(
@@ -103,3 +106,39 @@ def coloured_noise(
     spectrum = torch.complex(real, imaginary) * scale[:, None]
     noise: Tensor = torch.fft.irfft(spectrum, n=horizon, dim=-2)
     return noise
+
+
+def correlated_noise(
+    shape: Sequence[int],
+    *,
+    alpha: float,
+    beta: float | None,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Noise of unit variance as planners' settings name it: coloured where ``beta`` is given, else AR(1)."""
+    if beta is None:
+        return ar1_noise(shape, alpha=alpha, generator=generator, dtype=dtype)
+    return coloured_noise(shape, beta=beta, generator=generator, dtype=dtype)
+
+
+def uniform_actions(shape: Sequence[int], spec: ModelSpec, *, generator: torch.Generator) -> Tensor:
+    """Uniform actions ``[..., m]`` of ``shape``: in [-1, 1], or int64 among each component's choices."""
+    draws = torch.rand(tuple(shape), generator=generator, device=generator.device, dtype=spec.dtype)
+    if spec.action_kind == "discrete":
+        choices = torch.tensor(spec.action_choices, device=draws.device)
+        # the product may round up to the number of choices
+        return torch.minimum((draws * choices).long(), choices - 1)
+    return 2.0 * draws - 1.0
+
+
+def check_noise(alpha: float, beta: float | None) -> None:
+    """Refuse settings of :func:`correlated_noise` that make no sense.
+
+    Raises:
+        ValueError: If ``alpha`` is outside [0, 1), or ``beta`` is negative or not a number.
+    """
+    if not 0.0 <= alpha < 1.0:
+        raise ValueError(f"noise_alpha is {alpha}; expected 0 (white) <= noise_alpha < 1")
+    if beta is not None and not beta >= 0.0:
+        raise ValueError(f"noise_beta is {beta}; expected at least 0")

@@ -87,8 +87,7 @@ class ShootingPlanner(ABC):
                 f"num_samples is {self.num_samples}; expected more than the {kept} kept rows, or there is "
                 "nothing left to sample: raise num_samples or lower num_kept"
             )
-        if not 0.0 < self.discount <= 1.0:
-            raise ValueError(f"discount is {self.discount}; expected 0 < discount <= 1 (1: none)")
+        check_discount(self.discount)
 
     @abstractmethod
     def sample(self, search: Search, count: int, generator: torch.Generator) -> Tensor:
@@ -272,6 +271,12 @@ def check_at_least(name: str, value: float, least: float) -> None:
     """Raise a ``ValueError`` that names the setting unless ``value >= least``."""
     if not value >= least:
         raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
+def check_discount(discount: float) -> None:
+    """Raise a ``ValueError`` unless ``0 < discount <= 1``."""
+    if not 0.0 < discount <= 1.0:
+        raise ValueError(f"discount is {discount}; expected 0 < discount <= 1 (1: none)")
 
 
 def _pick(candidates: Tensor, index: Tensor) -> Tensor:

@@ -10,8 +10,8 @@
 Each failure is an ``AssertionError`` whose sentence says which contract is broken.
 """
 
-from tdm_agents.testing.linear_quadratic import LinearQuadraticModel
+from tdm_agents.testing.linear_quadratic import LinearQuadraticExpert, LinearQuadraticModel
 from tdm_agents.testing.planners import check_planner
 from tdm_agents.testing.world_models import check_world_model
 
-__all__ = ["LinearQuadraticModel", "check_planner", "check_world_model"]
+__all__ = ["LinearQuadraticExpert", "LinearQuadraticModel", "check_planner", "check_world_model"]

@@ -7,13 +7,14 @@ Also the shortest example of a world model that keeps the whole contract of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from tdm_agents.protocols import History, ModelSpec, Step
+from tdm_agents.protocols import History, ModelSpec, Proposal, Step
 
 
 @dataclass(slots=True)
@@ -53,15 +54,24 @@ class LinearQuadraticModel:
         action_dim: ``m``.
         dt: Time step in seconds.
         effort: Weight of the squared action.
+        choices: If given, actions are discrete: that many levels, at least 2, evenly spaced from -1 to 1.
     """
 
-    def __init__(self, action_dim: int = 1, *, dt: float = 0.5, effort: float = 0.3) -> None:
+    def __init__(
+        self, action_dim: int = 1, *, dt: float = 0.5, effort: float = 0.3, choices: int | None = None
+    ) -> None:
         n = 2 * action_dim
+        self.levels = None if choices is None else torch.linspace(-1.0, 1.0, choices)
+        action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
+        if choices is not None:
+            action_space = spaces.MultiDiscrete([choices] * action_dim)
         self._spec = ModelSpec(
             observation_space=spaces.Box(-np.inf, np.inf, (n,), np.float32),
-            action_space=spaces.Box(-1.0, 1.0, (action_dim,), np.float32),
+            action_space=action_space,
             observation_dim=n,
             action_dim=action_dim,
+            action_kind="continuous" if choices is None else "discrete",
+            action_choices=() if choices is None else (choices,) * action_dim,
         )
         eye = torch.eye(action_dim)
         self.transition = torch.cat(
@@ -84,8 +94,9 @@ class LinearQuadraticModel:
         self, state: LinearQuadraticState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[LinearQuadraticState, Step]:
         """One transition of every row; deterministic, so ``generator`` is not used."""
-        after = state.consume() @ self.transition.T + action @ self.control.T  # [N, n]
-        reward = -(after.square() @ self.cost) - self.effort * action.square().sum(dim=1)
+        push = self.push(action)
+        after = state.consume() @ self.transition.T + push @ self.control.T  # [N, n]
+        reward = -(after.square() @ self.cost) - self.effort * push.square().sum(dim=1)
         alive = torch.ones(after.shape[0], dtype=torch.bool, device=after.device)
         return LinearQuadraticState(after), Step(observation=after.clone(), reward=reward, alive=alive)
 
@@ -93,19 +104,43 @@ class LinearQuadraticModel:
         """A copy of the given rows."""
         return LinearQuadraticState(state.read()[rows])
 
-    def optimum(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-        """The best sequence and its value if actions had no bounds: least squares over the whole horizon.
+    def push(self, action: Tensor) -> Tensor:
+        """Actions ``[..., m]`` as pushes in [-1, 1], which continuous ones are already."""
+        return action if self.levels is None else self.levels[action]
 
-        States are affine in the stacked actions, ``X = F x_0 + G U``, so the cost is
-        ``|sqrt(Q) (F x_0 + G U)|^2 + effort |U|^2`` and its minimum solves one linear system. It is the
-        optimum of the bounded problem where no action leaves [-1, 1].
+    def optimum(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+        """The best sequence and its value.
 
         Args:
             observation: ``[B, n]``.
             horizon: ``H``.
 
         Returns:
-            Actions ``[B, H, m]`` and their value ``[B]``, computed in float64.
+            Actions ``[B, H, m]`` and their value ``[B]``.
+        """
+        if self.levels is None:
+            return self._least_squares(observation, horizon)
+        return self._best_of_all(observation, horizon)
+
+    def _best_of_all(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+        """Tries every sequence of discrete actions."""
+        every = [torch.arange(c) for c in self.spec.action_choices * horizon]
+        sequences = torch.cartesian_prod(*every).view(-1, horizon, self.spec.action_dim)
+        batch, count = observation.shape[0], sequences.shape[0]
+        state = LinearQuadraticState(observation.repeat_interleave(count, dim=0))
+        value = torch.zeros(batch * count)
+        for t in range(horizon):
+            state, step = self.step(state, sequences[:, t].repeat(batch, 1))
+            value += step.reward
+        best = value.view(batch, count).max(dim=1)
+        return sequences[best.indices], best.values
+
+    def _least_squares(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+        """The best sequence and its value if actions had no bounds: least squares over the whole horizon.
+
+        States are affine in the stacked actions, ``X = F x_0 + G U``, so the cost is
+        ``|sqrt(Q) (F x_0 + G U)|^2 + effort |U|^2`` and its minimum solves one linear system. It is the
+        optimum of the bounded problem where no action leaves [-1, 1]. Computed in float64.
         """
         a, b = self.transition.double(), self.control.double()
         n, m = b.shape
@@ -124,3 +159,39 @@ class LinearQuadraticModel:
         states = drift + forced @ actions
         value = -(weight * states.square()).sum(dim=0) - self.effort * actions.square().sum(dim=0)
         return actions.T.reshape(-1, horizon, m).float(), value.float()
+
+
+class LinearQuadraticExpert(LinearQuadraticModel):
+    """The linear-quadratic model, with a policy that knows it: a proposal, for planners that need one.
+
+    It proposes the first action of the unbounded optimum over a long horizon, which is linear in the
+    observation, and samples around it.
+
+    Args:
+        action_dim: ``m``.
+        std: Standard deviation of what it samples.
+        choices: As in :class:`LinearQuadraticModel`; the nearest level is proposed.
+    """
+
+    def __init__(self, action_dim: int = 1, *, std: float = 0.5, choices: int | None = None) -> None:
+        super().__init__(action_dim, choices=choices)
+        sequence, _ = self._least_squares(torch.eye(2 * action_dim), 30)
+        self.gain = sequence[:, 0]  # [n, m]
+        self.std = std
+
+    def propose(
+        self,
+        state: LinearQuadraticState,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        deterministic: bool = False,
+    ) -> Proposal:
+        """``count`` actions a row; does not consume ``state``."""
+        push = (state.read() @ self.gain)[:, None].repeat(1, count, 1)  # [N, count, m]
+        if not deterministic:
+            push = push + self.std * torch.randn(push.shape, generator=generator)
+        push = push.clamp(-1.0, 1.0)
+        if self.levels is None:
+            return Proposal(push)
+        return Proposal((push[..., None] - self.levels).abs().argmin(dim=-1))

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import History, Plan, Planner, Rollout, looped_rollout
-from tdm_agents.testing.linear_quadratic import LinearQuadraticModel, LinearQuadraticState
+from tdm_agents.protocols import (
+    HasProposal,
+    History,
+    Plan,
+    Planner,
+    Proposal,
+    Rollout,
+    Step,
+    looped_rollout,
+)
+from tdm_agents.testing.linear_quadratic import LinearQuadraticModel
 
 PlannerFactory = Callable[..., Planner]
 
@@ -26,15 +35,19 @@ def check_planner(
     quiet_and_noisy: tuple[float, float] = (0.1, 1.0),
     search: Mapping[str, Any] | None = None,
     fraction: float = 0.9,
+    model: LinearQuadraticModel | None = None,
+    draws: bool = True,
+    compares: bool = True,
 ) -> None:
-    """Assert that a planner of continuous actions keeps the contract.
+    """Assert that a planner keeps the contract.
 
-    Checked: it is a frozen dataclass; shapes, bounds and a first action that is the sequence's first; the
-    same seed gives the same plan, and another seed another; the state it is given stays usable; a setting of
-    noise widens what it imagines; ``iterations`` (where it has that setting) is the number of rollouts; a row
-    of NaN value is never chosen, and an environment of which all rows are NaN raises an error that names it;
-    its memory is a dataclass of tensors with a leading ``B``; only environments with ``elapsed`` 0 forget,
-    and one that does leaves the others as they were; the optimum of the linear-quadratic model is found.
+    Checked: it is a frozen dataclass; shapes, dtypes, bounds and a first action that is the sequence's first;
+    the same seed gives the same plan, and another seed another; the state it is given stays usable; a setting
+    of noise widens what it imagines; ``iterations`` (where it has that setting) is the number of rollouts; a
+    row of NaN value is never chosen, and an environment of which all rows are NaN raises an error that names
+    it; its memory is None or a dataclass of tensors with a leading ``B``; only environments with ``elapsed``
+    0 forget, and one that does leaves the others as they were; the optimum of the linear-quadratic model is
+    found.
 
     Args:
         make: The planner's class, called with ``horizon`` and other settings by keyword.
@@ -43,48 +56,133 @@ def check_planner(
         quiet_and_noisy: Two values of it, the first to explore less.
         search: Settings for the known optimum alone, for example more candidates.
         fraction: Least share of the way from doing nothing (0) to the optimum (1) that the plan must cover.
+        model: What it plans with: by default a :class:`LinearQuadraticModel` of one continuous action.
+            ``LinearQuadraticModel(choices=3)`` checks discrete actions, a :class:`LinearQuadraticExpert` a
+            planner that needs a proposal.
+        draws: False for a planner that draws nothing, so that all seeds are alike.
+        compares: False for a planner that compares no candidates, so that it has none to refuse.
 
     Raises:
         AssertionError: With a sentence that says which contract is broken.
     """
+    world = LinearQuadraticModel() if model is None else model
 
     def build(**more: Any) -> Planner:
         return make(**{"horizon": _HORIZON, **(settings or {}), **more})
 
-    _check_form(build())
-    _check_seeds(build())
-    _check_bounds(build(**({noise: quiet_and_noisy[1]} if noise else {})))
+    noisy = build(**({noise: quiet_and_noisy[1]} if noise else {}))
+    _check_form(build(), world)
+    _check_seeds(build(), world, draws)
+    _check_bounds(noisy, world)
     if noise is not None:
-        _check_noise(build, noise, *quiet_and_noisy)
+        _check_noise(build, world, noise, *quiet_and_noisy)
     if hasattr(build(), "iterations"):
-        _check_rollouts(build)
-    _check_non_finite(build())
-    _check_memory(build())
-    _check_optimum(build(**(search or {})), fraction)
+        _check_rollouts(build, world)
+    if compares:
+        _check_non_finite(noisy, world)
+    _check_memory(build(), world)
+    _check_optimum(build(**(search or {})), world, fraction)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """``N`` rows of the recorder's state.
+
+    Attributes:
+        inner: State of the model.
+        environment: ``[N]`` int64, of which environment each row is.
+        past: ``[N, t, m]``, actions since the start.
+    """
+
+    inner: Any
+    environment: Tensor
+    past: Tensor
+
+
 class _Recorder:
-    """The linear-quadratic model, with a note of what was imagined and, on demand, rows of NaN."""
+    """A model, with a note of what was imagined and, on demand, rows of NaN.
 
-    inner: LinearQuadraticModel = field(default_factory=LinearQuadraticModel)
-    poison: Callable[[Tensor], Tensor] | None = None  # actions [N, H, m] -> [N], rows of reward ``bad``
-    bad: float = float("nan")
-    imagined: list[Tensor] = field(default_factory=list)
+    Args:
+        inner: The model.
+        poison: Which rows earn ``bad``, from their environments ``[N]`` and all their actions ``[N, t, m]``.
+        bad: The reward of such rows.
 
-    def __post_init__(self) -> None:
-        self.spec = self.inner.spec
-        self.start, self.step, self.take = self.inner.start, self.inner.step, self.inner.take
+    Attributes:
+        imagined: Actions of each rollout ``[N, H, m]`` or step ``[N, 1, m]``.
+        rollouts: Calls of ``rollout``.
+        refused: Rows that were poisoned, counted at their first step.
+    """
 
-    def rollout(
-        self, state: LinearQuadraticState, actions: Tensor, *, generator: torch.Generator | None = None
-    ) -> Rollout:
+    def __init__(
+        self,
+        inner: LinearQuadraticModel,
+        poison: Callable[[Tensor, Tensor], Tensor] | None = None,
+        bad: float = float("nan"),
+    ) -> None:
+        self.inner, self.poison, self.bad = inner, poison, bad
+        self.spec = inner.spec
+        self.imagined: list[Tensor] = []
+        self.rollouts = self.refused = 0
+        if isinstance(inner, HasProposal):
+            self.propose = self._propose  # not in the class: a model that cannot must not look as if it could
+
+    def start(self, history: History, *, horizon: int) -> _Row:
+        batch = history.batch
+        past = torch.zeros(batch, 0, self.spec.action_dim)
+        return _Row(self.inner.start(history, horizon=horizon), torch.arange(batch), past)
+
+    def take(self, state: _Row, rows: Tensor) -> _Row:
+        return _Row(self.inner.take(state.inner, rows), state.environment[rows], state.past[rows])
+
+    def step(
+        self, state: _Row, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[_Row, Step]:
+        self.imagined.append(action[:, None].clone())
+        return self._step(state, action, generator)
+
+    def rollout(self, state: _Row, actions: Tensor, *, generator: torch.Generator | None = None) -> Rollout:
+        self.rollouts += 1
         self.imagined.append(actions.clone())
-        result = looped_rollout(self.inner, state, actions, generator=generator)
-        if self.poison is None:
-            return result
-        reward = result.reward.masked_fill(self.poison(actions)[:, None], self.bad)
-        return replace(result, reward=reward)
+        return looped_rollout(_Quiet(self), state, actions, generator=generator)
+
+    def _step(self, state: _Row, action: Tensor, generator: torch.Generator | None) -> tuple[_Row, Step]:
+        inner, step = self.inner.step(state.inner, action, generator=generator)
+        past = torch.cat([state.past, self.inner.push(action)[:, None]], dim=1)
+        if self.poison is not None:
+            lost = self.poison(state.environment, past)
+            self.refused += int(lost.sum()) if past.shape[1] == 1 else 0
+            step = replace(step, reward=step.reward.masked_fill(lost, self.bad))
+        return _Row(inner, state.environment, past), step
+
+    def _propose(
+        self,
+        state: _Row,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        deterministic: bool = False,
+    ) -> Proposal:
+        assert isinstance(self.inner, HasProposal)
+        return self.inner.propose(state.inner, count, generator=generator, deterministic=deterministic)
+
+
+class _Quiet:
+    """The recorder without its notes, for the steps inside a rollout."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        self.spec, self.start, self.take = recorder.spec, recorder.start, recorder.take
+        self._recorder = recorder
+
+    def step(
+        self, state: _Row, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[_Row, Step]:
+        return self._recorder._step(state, action, generator)
+
+
+def _begin(model: _Recorder, planner: Planner, starts: Tensor = _STARTS) -> _Row:
+    discrete = model.spec.action_kind == "discrete"
+    history = History.of_observation(starts, action_dim=model.spec.action_dim, discrete=discrete)
+    return model.start(history, horizon=planner.horizon)
 
 
 def _plan(
@@ -99,14 +197,14 @@ def _plan(
     batch = starts.shape[0]
     return planner.plan(
         model,
-        model.start(History.of_observation(starts, action_dim=1), horizon=planner.horizon),
+        _begin(model, planner, starts),
         planner.init(model.spec, batch) if carry is None else carry,
         elapsed=torch.zeros(batch, dtype=torch.int64) if elapsed is None else elapsed,
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _check_form(planner: Planner) -> None:
+def _check_form(planner: Planner, world: LinearQuadraticModel) -> None:
     name = type(planner).__name__
     assert is_dataclass(planner), (
         f"{name} is not a dataclass: a planner is a frozen dataclass of its settings"
@@ -114,8 +212,8 @@ def _check_form(planner: Planner) -> None:
     frozen = planner.__dataclass_params__.frozen
     assert frozen, f"{name} is not frozen: what it learns belongs in its carry, not in itself"
     assert planner.horizon == _HORIZON, f"{name}.horizon is {planner.horizon} after horizon={_HORIZON}"
-    model = _Recorder()
-    state = model.start(History.of_observation(_STARTS, action_dim=1), horizon=_HORIZON)
+    model = _Recorder(world)
+    state = _begin(model, planner)
     plan = planner.plan(
         model,
         state,
@@ -126,67 +224,79 @@ def _check_form(planner: Planner) -> None:
     shapes = tuple(plan.action.shape), tuple(plan.sequence.shape), tuple(plan.value.shape)
     expected = (3, 1), (3, _HORIZON, 1), (3,)
     assert shapes == expected, f"plan: action, sequence and value have shapes {shapes}; expected {expected}"
+    kind = model.spec.action_kind
+    wanted = torch.int64 if kind == "discrete" else model.spec.dtype
+    assert plan.action.dtype == wanted, f"plan: {kind} actions are {plan.action.dtype}; expected {wanted}"
     assert torch.equal(plan.action, plan.sequence[:, 0]), "plan: action is not the first of sequence"
     try:
         kept = model.take(state, torch.arange(3))
     except RuntimeError as error:
         raise AssertionError("plan consumed the state it was given; take() its rows first") from error
-    assert torch.equal(kept.read(), _STARTS), "plan changed the state it was given"
+    assert torch.equal(kept.inner.read(), _STARTS), "plan changed the state it was given"
 
 
-def _check_seeds(planner: Planner) -> None:
-    first, again, other = (_Recorder() for _ in range(3))
+def _check_seeds(planner: Planner, world: LinearQuadraticModel, draws: bool) -> None:
+    first, again, other = (_Recorder(world) for _ in range(3))
     a, b = _plan(planner, first, seed=1), _plan(planner, again, seed=1)
     same = torch.equal(a.sequence, b.sequence) and torch.equal(a.value, b.value)
     assert same, "the same seed gave another plan: draw from the generator alone, and keep no state"
     _plan(planner, other, seed=2)
-    if len(first.imagined) and len(other.imagined):
-        differs = not torch.equal(first.imagined[0], other.imagined[0])
+    if draws and len(first.imagined) and len(other.imagined):
+        pairs = zip(first.imagined, other.imagined, strict=False)
+        differs = not all(torch.equal(one, two) for one, two in pairs)
         assert differs, "another seed imagined the same candidates: the generator is not used"
 
 
-def _check_bounds(planner: Planner) -> None:
-    model = _Recorder()
+def _check_bounds(planner: Planner, world: LinearQuadraticModel) -> None:
+    model = _Recorder(world)
     plan = _plan(planner, model, starts=50.0 * _STARTS)  # far away: the optimum is outside the bounds
     for what, actions in [("plan", plan.sequence), *(("a candidate", x) for x in model.imagined)]:
-        widest = actions.abs().max().item()
-        assert widest <= 1.0, f"{what} holds the action {widest}: actions must be clipped to [-1, 1]"
+        if model.spec.action_kind == "discrete":
+            least, most = actions.min().item(), actions.max().item()
+            fewest = min(model.spec.action_choices)
+            inside = least >= 0 and most < fewest
+            assert inside, f"{what} holds the choices {least} to {most}; expected 0 to {fewest - 1}"
+        else:
+            widest = actions.abs().max().item()
+            assert widest <= 1.0, f"{what} holds the action {widest}: actions must be clipped to [-1, 1]"
 
 
-def _check_noise(build: PlannerFactory, name: str, quiet: float, noisy: float) -> None:
+def _check_noise(
+    build: PlannerFactory, world: LinearQuadraticModel, name: str, quiet: float, noisy: float
+) -> None:
     spread = []
     for value in (quiet, noisy):
-        model = _Recorder()
+        model = _Recorder(world)
         _plan(build(**{name: value}), model)
-        spread.append(model.imagined[0].std().item())
+        spread.append(model.imagined[0].float().std().item())
     assert spread[1] > spread[0], (
         f"{name} has no effect: the candidates' standard deviation is {spread[0]:.4g} at {quiet} and "
         f"{spread[1]:.4g} at {noisy}"
     )
 
 
-def _check_rollouts(build: PlannerFactory) -> None:
+def _check_rollouts(build: PlannerFactory, world: LinearQuadraticModel) -> None:
     for iterations in (1, 3):
-        model = _Recorder()
+        model = _Recorder(world)
         _plan(build(iterations=iterations), model)
-        count = len(model.imagined)
+        count = model.rollouts
         assert count == iterations, f"iterations={iterations} made {count} rollouts: one an iteration"
 
 
-def _check_non_finite(planner: Planner) -> None:
+def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
     # NaN wherever the first action is positive; rewards are negative, so a NaN taken for 0 would win
     for bad in (float("nan"), float("inf"), -float("inf")):
-        model = _Recorder(poison=lambda actions: actions[:, 0, 0] > 0.0, bad=bad)
+        model = _Recorder(world, poison=lambda environment, past: past[:, 0, 0] > 0.0, bad=bad)
         plan = _plan(planner, model, starts=-_STARTS.abs())  # the true optimum pushes into the NaN
-        refused = sum(int((x[:, 0, 0] > 0.0).sum()) for x in model.imagined)
-        chosen = (plan.action > 0.0).any() or not plan.value.isfinite().all()
+        chosen = (world.push(plan.action) > 0.0).any() or not plan.value.isfinite().all()
         assert not chosen, (
             f"a candidate whose value is {bad} was chosen: such values count as -inf, never as 0"
         )
         counted = plan.stats.get("non_finite")
-        assert counted == refused, f"stats['non_finite'] is {counted}; {refused} candidates were {bad}"
-    # rows are grouped by environment: the middle third of them is environment 1
-    lost = _Recorder(poison=lambda a: torch.arange(len(a)) // max(1, len(a) // 3) == 1)
+        assert counted == model.refused, (
+            f"stats['non_finite'] is {counted}; {model.refused} candidates were {bad}"
+        )
+    lost = _Recorder(world, poison=lambda environment, past: environment == 1)
     try:
         _plan(planner, lost)
     except ValueError as error:
@@ -195,9 +305,11 @@ def _check_non_finite(planner: Planner) -> None:
         raise AssertionError("environment 1 has no finite candidate, and plan did not raise ValueError")
 
 
-def _check_memory(planner: Planner) -> None:
-    model, late = _Recorder(), torch.full((3,), 1)
+def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
+    model, late = _Recorder(world), torch.full((3,), 1)
     carry = _plan(planner, model, seed=3).carry
+    if carry is None:
+        return  # it remembers nothing
     _check_rows(carry, 3)
     before = _clone(carry)
     warm = _plan(planner, model, carry=carry, elapsed=late, seed=4)
@@ -217,20 +329,19 @@ def _check_memory(planner: Planner) -> None:
 
 
 def _check_rows(carry: Any, batch: int) -> None:
-    assert is_dataclass(carry), f"carry is a {type(carry).__name__}; expected a dataclass of tensors"
+    assert is_dataclass(carry), f"carry is a {type(carry).__name__}; expected None or a dataclass of tensors"
     for f in fields(carry):
         value = getattr(carry, f.name)
         good = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == batch
         assert good, f"carry.{f.name} is not a tensor with a leading B: the agent could not gather its rows"
 
 
-def _check_optimum(planner: Planner, fraction: float) -> None:
-    model = _Recorder()
-    best_actions, best = model.inner.optimum(_STARTS, _HORIZON)
-    assert best_actions.abs().max() <= 1.0, "the test's own optimum is out of bounds"
-    idle = _true_value(model, torch.zeros_like(best_actions))
-    plan = _plan(planner, model, seed=5)
-    reached = _true_value(model, plan.sequence)
+def _check_optimum(planner: Planner, world: LinearQuadraticModel, fraction: float) -> None:
+    best_actions, best = world.optimum(_STARTS, _HORIZON)
+    assert world.push(best_actions).abs().max() <= 1.0, "the test's own optimum is out of bounds"
+    idle = _value_of_idling(world)
+    plan = _plan(planner, _Recorder(world), seed=5)
+    reached = _true_value(world, plan.sequence)
     share = ((reached - idle) / (best - idle)).min().item()
     assert share >= fraction, (
         f"the optimum of the linear-quadratic model is missed: the plan covers {share:.3f} of the way from "
@@ -238,9 +349,13 @@ def _check_optimum(planner: Planner, fraction: float) -> None:
     )
 
 
-def _true_value(model: _Recorder, sequence: Tensor) -> Tensor:
-    state = model.start(History.of_observation(_STARTS, action_dim=1), horizon=_HORIZON)
-    return looped_rollout(model.inner, state, sequence).reward.sum(dim=1)
+def _true_value(world: LinearQuadraticModel, sequence: Tensor) -> Tensor:
+    state = world.start(History.of_observation(_STARTS, action_dim=1), horizon=_HORIZON)
+    return looped_rollout(world, state, sequence).reward.sum(dim=1)
+
+
+def _value_of_idling(world: LinearQuadraticModel) -> Tensor:
+    return _true_value(LinearQuadraticModel(), torch.zeros(len(_STARTS), _HORIZON, world.spec.action_dim))
 
 
 def _clone(carry: Any) -> Any:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tdm_agents.protocols import History, Rollout
 from tdm_agents.registry import PLANNERS, make_planner, names
-from tdm_agents.testing import LinearQuadraticModel, check_planner
+from tdm_agents.testing import LinearQuadraticExpert, LinearQuadraticModel, check_planner
 from tdm_planners.cem import CEM
 from tdm_planners.mppi import MPPI
 from tdm_planners.random_shooting import RandomShooting
@@ -26,6 +26,9 @@ CONTRACTS = {
         "noise": "noise_scale",
         "search": {"noise_scale": 0.2, "num_samples": 512, "iterations": 4},
     },
+    "proposal_shooting": {"noise": "noise_scale", "model": LinearQuadraticExpert()},
+    "beam_search": {"model": LinearQuadraticExpert()},
+    "policy": {"model": LinearQuadraticExpert(), "draws": False, "compares": False},
 }
 
 
@@ -80,7 +83,7 @@ def test_planning_again_from_a_warm_start_comes_closer_to_the_optimum(planner):
 
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_the_value_is_that_of_the_sequence(name):
-    found = plan(make_planner(name, horizon=HORIZON))
+    found = plan(make_planner(name, horizon=HORIZON), CONTRACTS[name].get("model"))
     torch.testing.assert_close(found.value, value_of(found.sequence))
 
 

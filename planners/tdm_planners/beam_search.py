@@ -1,0 +1,194 @@
+"""Beam search: grow many sequences an action at a time, and keep the best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldModel
+from tdm_planners.noise import uniform_actions
+from tdm_planners.proposals import require_proposal, within_bounds
+from tdm_planners.shooting import check_at_least, check_discount, finite_std, refuse_non_finite
+
+Expand = Literal["auto", "proposal", "uniform", "every"]
+"""Where the actions that a beam is grown by come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beams:
+    """``W`` sequences of each of ``B`` environments, ``t`` actions long, best first.
+
+    Attributes:
+        state: The model's, of ``B * W`` rows.
+        sequence: ``[B, W, t, m]``.
+        earned: ``[B, W]``, discounted rewards while alive.
+        score: ``[B, W]``, with the value of where they are; -inf where refused.
+        alive: ``[B, W]`` bool.
+    """
+
+    state: Any
+    sequence: Tensor
+    earned: Tensor
+    score: Tensor
+    alive: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamSearch:
+    """Beam search over actions, as the Trajectory Transformer plans (Janner et al. 2021, arXiv:2106.02039).
+
+    At each depth every sequence that was kept is expanded by several actions, the model steps, and the
+    ``beam_width`` best by return so far, plus the model's value of where they are if it has one (section 3.2
+    there), are kept. Actions are expanded whole, a proposal of all components at once; the paper's search
+    inside an action, token by token, is not done. Without a value the search is greedy in the rewards so far.
+    No memory between decisions.
+
+    Attributes:
+        horizon: ``H``, depth in decisions.
+        beam_width: Sequences kept at each depth.
+        num_expand: Actions that each sequence is expanded by; at the first depth ``beam_width * num_expand``
+            are drawn. Of equal ones the first counts.
+        expand: ``"proposal"`` samples them from the model's proposal, ``"uniform"`` uniformly, ``"every"``
+            takes every discrete action. ``"auto"``: the proposal where the model has one, else every action
+            where there are at most ``num_expand``, else uniform.
+        discount: Factor a decision on later rewards, in (0, 1].
+    """
+
+    horizon: int = 15
+    beam_width: int = 32
+    num_expand: int = 4
+    expand: Expand = "auto"
+    discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least("horizon", self.horizon, 1)
+        check_at_least("beam_width", self.beam_width, 1)
+        check_at_least("num_expand", self.num_expand, 1)
+        if self.expand not in get_args(Expand):
+            raise ValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
+        check_discount(self.discount)
+
+    def init(self, spec: ModelSpec, batch: int) -> None:
+        """Nothing is remembered.
+
+        Raises:
+            ValueError: If every action is to be tried, and actions are not discrete.
+        """
+        if self.expand == "every" and spec.action_kind != "discrete":
+            raise ValueError(
+                f"expand is 'every', but the action_space {spec.action_space} is not discrete; "
+                "expected 'proposal' or 'uniform'"
+            )
+
+    @torch.no_grad()
+    def plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        carry: None,
+        *,
+        elapsed: Tensor,
+        generator: torch.Generator,
+    ) -> Plan:
+        """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
+
+        ``stats``: ``non_finite`` (sequences refused), ``transitions`` (imagined), ``value_best`` (mean over
+        environments) and ``value_spread`` (standard deviation over the last beams).
+
+        Raises:
+            TypeError: If ``expand="proposal"`` and the model has none.
+            ValueError: If no sequence of an environment has a finite value.
+        """
+        spec, batch = model.spec, elapsed.shape[0]
+        none = torch.zeros(batch, 1, device=spec.device, dtype=spec.dtype)
+        empty = torch.zeros(batch, 1, 0, spec.action_dim, device=spec.device)
+        beams = _Beams(state, empty, none, none, torch.ones_like(none, dtype=torch.bool))
+        non_finite = transitions = 0
+        for t in range(self.horizon):
+            actions = self._expansions(model, beams, first=t == 0, generator=generator)
+            beams, refused = self._grown(model, beams, actions, generator=generator)
+            non_finite += refused
+            transitions += actions.shape[0] * actions.shape[1]
+        sequence, value = beams.sequence[:, 0], beams.score[:, 0]
+        stats = {
+            "non_finite": float(non_finite),
+            "transitions": float(transitions),
+            "value_best": value.mean().item(),
+            "value_spread": finite_std(beams.score).mean().item(),
+        }
+        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+
+    def _expansions(
+        self, model: WorldModel[Any], beams: _Beams, *, first: bool, generator: torch.Generator
+    ) -> Tensor:
+        """Actions ``[B * W, E, m]`` to expand the rows of ``beams`` by."""
+        spec, rows = model.spec, beams.score.numel()
+        combinations = math.prod(spec.action_choices)
+        discrete = spec.action_kind == "discrete"
+        few = discrete and combinations <= self.num_expand
+        # the one sequence of the first depth stands for beam_width of them
+        count = self.num_expand * (self.beam_width if first else 1)
+        if self.expand == "proposal" or (self.expand == "auto" and isinstance(model, HasProposal)):
+            proposal = require_proposal(model, self).propose(beams.state, count, generator=generator)
+            return within_bounds(proposal.actions, spec)
+        if self.expand == "every" or (self.expand == "auto" and few):
+            choices = [torch.arange(c, device=spec.device) for c in spec.action_choices]
+            every = torch.cartesian_prod(*choices).view(combinations, spec.action_dim)
+            return every.expand(rows, -1, -1)
+        return uniform_actions((rows, count, spec.action_dim), spec, generator=generator)
+
+    def _grown(
+        self, model: WorldModel[Any], beams: _Beams, actions: Tensor, *, generator: torch.Generator
+    ) -> tuple[_Beams, int]:
+        """The best ``beam_width`` of all expansions, and how many of those were refused."""
+        batch, width = beams.score.shape
+        _, count, dim = actions.shape
+        parents = torch.arange(batch * width, device=actions.device).repeat_interleave(count)
+        state, step = model.step(
+            model.take(beams.state, parents), actions.reshape(-1, dim), generator=generator
+        )
+        depth = beams.sequence.shape[2]
+        before = beams.alive.flatten()[parents]
+        # where, not a product: what a sequence earns after its end may be NaN, and NaN * 0 is NaN
+        earned = beams.earned.flatten()[parents]
+        earned = earned + self.discount**depth * torch.where(before, step.reward, 0.0)
+        alive = before & step.alive
+        score = earned.clone()
+        if isinstance(model, HasValue):
+            score = score + self.discount ** (depth + 1) * torch.where(alive, model.value(state), 0.0)
+        score = score.view(batch, width * count)
+        # refused before, or beyond the end of a sequence, where all expansions are alike: one is kept
+        child = torch.arange(batch * width * count, device=actions.device) % count
+        gone = (beams.score.flatten()[parents] == -math.inf) | (~before & (child > 0))
+        score.masked_fill_(gone.view_as(score), -math.inf)
+        refused = refuse_non_finite(score) - int(gone.sum())
+        # copies would crowd other sequences out of the beam
+        again = _drawn_before(actions, score.isfinite().view(-1, count))
+        score.masked_fill_(again.view_as(score), -math.inf)
+
+        kept = score.topk(min(self.beam_width, width * count), dim=1)  # best first
+        rows = kept.indices + width * count * torch.arange(batch, device=actions.device)[:, None]  # [B, W']
+        grown = torch.cat(
+            [beams.sequence.flatten(0, 1)[parents].to(actions.dtype), actions.reshape(-1, 1, dim)], dim=1
+        )
+        chosen = _Beams(
+            state=model.take(state, rows.flatten()),
+            sequence=grown[rows],
+            earned=earned[rows],
+            score=kept.values,
+            alive=alive[rows],
+        )
+        return chosen, refused
+
+
+def _drawn_before(actions: Tensor, counts: Tensor) -> Tensor:
+    """Which of the actions ``[rows, E, m]`` equal an earlier one of their row that counts, ``[rows, E]``."""
+    rows, count, dim = actions.shape
+    same = counts[:, None, :].expand(rows, count, count)  # [rows, later, earlier]
+    for component in range(dim):  # not all at once, which would take m times the memory
+        same = same & (actions[:, :, None, component] == actions[:, None, :, component])
+    return same.tril(diagonal=-1).any(dim=-1)

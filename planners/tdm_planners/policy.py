@@ -1,0 +1,78 @@
+"""No search at all: execute what the model proposes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import ModelSpec, Plan, WorldModel
+from tdm_planners.proposals import follow, require_proposal, within_bounds
+from tdm_planners.shooting import check_at_least, check_discount, evaluate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Executes the proposal alone: with a transformer, the behaviour-cloning agent of the TDM paper.
+
+    The baseline that says what searching adds (arXiv:2305.10912, section 4). Nothing is compared, so that no
+    value, finite or not, changes what is executed. No memory between decisions.
+
+    Attributes:
+        horizon: 1 imagines nothing: the fastest, and the value of the plan is NaN. With more, what the
+            policy will do is imagined for so many decisions, for the plan's value and for plots.
+        stochastic: Sample the actions instead of taking the mean (or most likely) ones.
+        discount: Factor a decision on later rewards in the plan's value, in (0, 1].
+    """
+
+    horizon: int = 1
+    stochastic: bool = False
+    discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least("horizon", self.horizon, 1)
+        check_discount(self.discount)
+
+    def init(self, spec: ModelSpec, batch: int) -> None:
+        """Nothing is remembered."""
+
+    @torch.no_grad()
+    def plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        carry: None,
+        *,
+        elapsed: Tensor,
+        generator: torch.Generator,
+    ) -> Plan:
+        """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
+
+        ``stats``: ``non_finite`` (environments whose imagined value is NaN or inf) and ``transitions``.
+
+        Raises:
+            TypeError: If the model has no proposal.
+        """
+        proposer = require_proposal(model, self)
+        batch, spec = elapsed.shape[0], model.spec
+
+        def act(rows: Any, t: int) -> Tensor:
+            proposal = proposer.propose(rows, 1, generator=generator, deterministic=not self.stochastic)
+            return within_bounds(proposal.actions[:, 0], spec)
+
+        if self.horizon == 1:
+            action = act(state, 0)
+            unknown = torch.full((batch,), math.nan, dtype=spec.dtype, device=spec.device)
+            none = {"non_finite": 0.0, "transitions": 0.0}
+            return Plan(action=action, sequence=action[:, None], value=unknown, carry=None, stats=none)
+        rows = torch.arange(batch, device=spec.device)
+        sequence, imagined = follow(model, model.take(state, rows), act, self.horizon, generator=generator)
+        value = evaluate(model, imagined, discount=self.discount)
+        stats = {
+            "non_finite": float((~value.isfinite()).sum()),
+            "transitions": float(batch * self.horizon),
+        }
+        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)

@@ -1,0 +1,142 @@
+"""Shooting around a policy: follow a proposal with noise, execute the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import ModelSpec, Plan, WorldModel
+from tdm_planners.noise import check_noise, correlated_noise, uniform_actions
+from tdm_planners.proposals import follow, require_proposal, within_bounds
+from tdm_planners.shooting import check_at_least, check_discount, evaluate, finite_std, refuse_non_finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalShooting:
+    """The TDM paper's planner with a proposal (arXiv:2305.10912, section 4.1 and figure 5).
+
+    A candidate is imagined in closed loop: at every step the model proposes an action for what *this*
+    candidate has come to see, correlated noise is added, and the model steps. The proposal is the model's
+    own (the transformer as a behaviour-cloning policy) or a given policy
+    (:class:`tdm_agents.wrappers.WithProposal`). No memory between decisions.
+
+    Attributes:
+        horizon: ``H``, decisions imagined ahead.
+        num_samples: ``K``, candidates an environment.
+        num_policy: How many of the candidates follow the proposal without noise.
+        stochastic: Follow actions that are sampled from the proposal instead of its mean (or most likely)
+            ones, as the paper does.
+        noise_scale: Standard deviation of the noise, in units of [-1, 1]. Continuous actions only.
+        noise_alpha: Correlation of neighbouring steps of the noise (AR(1)), in [0, 1); 0 is white.
+        noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta`` instead of AR(1).
+        random_share: Probability that a component is drawn uniformly instead. Discrete actions only.
+        discount: Factor a decision on later rewards, in (0, 1].
+    """
+
+    horizon: int = 25
+    num_samples: int = 64
+    num_policy: int = 1
+    stochastic: bool = False
+    noise_scale: float = 0.3
+    noise_alpha: float = 0.7
+    noise_beta: float | None = None
+    random_share: float = 0.2
+    discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least("horizon", self.horizon, 1)
+        check_at_least("num_samples", self.num_samples, 1)
+        if not 0 <= self.num_policy <= self.num_samples:
+            raise ValueError(
+                f"num_policy is {self.num_policy}; expected at least 0 and at most num_samples, "
+                f"which is {self.num_samples}"
+            )
+        check_at_least("noise_scale", self.noise_scale, 0.0)
+        check_noise(self.noise_alpha, self.noise_beta)
+        if not 0.0 <= self.random_share <= 1.0:
+            raise ValueError(f"random_share is {self.random_share}; expected a probability in [0, 1]")
+        check_discount(self.discount)
+
+    def init(self, spec: ModelSpec, batch: int) -> None:
+        """Nothing is remembered."""
+
+    @torch.no_grad()
+    def plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        carry: None,
+        *,
+        elapsed: Tensor,
+        generator: torch.Generator,
+    ) -> Plan:
+        """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
+
+        ``stats``: ``non_finite``, ``transitions``, ``value_best`` and ``value_spread`` as in
+        :meth:`tdm_planners.shooting.ShootingPlanner.plan`, and ``value_policy``: the best value of the rows
+        without noise, mean over environments (absent if ``num_policy`` is 0).
+
+        Raises:
+            TypeError: If the model has no proposal.
+            ValueError: If no candidate of an environment has a finite value.
+        """
+        proposer = require_proposal(model, self)
+        batch, samples, spec = elapsed.shape[0], self.num_samples, model.spec
+        disturb = self._disturbance(spec, batch, generator)
+
+        def act(rows: Any, t: int) -> Tensor:
+            proposal = proposer.propose(rows, 1, generator=generator, deterministic=not self.stochastic)
+            return within_bounds(disturb(proposal.actions[:, 0], t), spec)
+
+        every = torch.arange(batch, device=spec.device).repeat_interleave(samples)
+        actions, imagined = follow(model, model.take(state, every), act, self.horizon, generator=generator)
+        values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
+        non_finite = refuse_non_finite(values)
+        best = values.argmax(dim=1)  # [B]
+        sequence = actions.view(batch, samples, *actions.shape[1:])[torch.arange(batch), best]
+        value = values.amax(dim=1)
+        stats = {
+            "non_finite": float(non_finite),
+            "transitions": float(batch * samples * self.horizon),
+            "value_best": value.mean().item(),
+            "value_spread": finite_std(values).mean().item(),
+        }
+        if self.num_policy:
+            stats["value_policy"] = values[:, : self.num_policy].amax(dim=1).mean().item()
+        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+
+    def _disturbance(self, spec: ModelSpec, batch: int, generator: torch.Generator) -> _Disturbance:
+        """The noise of a whole decision, drawn at once."""
+        shape = (batch, self.num_samples, self.horizon, spec.action_dim)
+        noisy = (torch.arange(self.num_samples, device=spec.device) >= self.num_policy)[:, None, None]
+        if spec.action_kind == "discrete":
+            draws = torch.rand(shape, generator=generator, device=spec.device)
+            chosen = (draws < self.random_share) & noisy
+            return _Disturbance(
+                uniform_actions(shape, spec, generator=generator).flatten(0, 1), chosen.flatten(0, 1)
+            )
+        noise = correlated_noise(
+            shape, alpha=self.noise_alpha, beta=self.noise_beta, generator=generator, dtype=spec.dtype
+        )
+        return _Disturbance((self.noise_scale * noise * noisy).flatten(0, 1), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Disturbance:
+    """What is added to proposed actions, or put in their place.
+
+    Attributes:
+        draws: ``[N, H, m]``.
+        instead: ``[N, H, m]`` bool, where the draws replace the action; None = they are added to it.
+    """
+
+    draws: Tensor
+    instead: Tensor | None
+
+    def __call__(self, action: Tensor, t: int) -> Tensor:
+        if self.instead is None:
+            return action + self.draws[:, t]
+        return torch.where(self.instead[:, t], self.draws[:, t], action)

@@ -1,0 +1,68 @@
+"""What planners do with a world model's proposal: ask for it, and follow it in imagination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import HasProposal, ModelSpec, Rollout, Step, WorldModel
+
+
+def require_proposal(model: WorldModel[Any], planner: object) -> HasProposal[Any]:
+    """The model, which can propose.
+
+    Raises:
+        TypeError: If it cannot; the message names the remedy.
+    """
+    if not isinstance(model, HasProposal):
+        raise TypeError(
+            f"{type(planner).__name__} follows a proposal, and {type(model).__name__} has no propose(): wrap "
+            "it as tdm_agents.wrappers.WithProposal(model, policy), or use a model that proposes (the "
+            "transformer does)"
+        )
+    return model
+
+
+def follow(
+    model: WorldModel[Any],
+    state: Any,
+    act: Callable[[Any, int], Tensor],
+    horizon: int,
+    *,
+    generator: torch.Generator,
+) -> tuple[Tensor, Rollout]:
+    """Imagine in closed loop: each action is chosen in the state that the actions before led to.
+
+    Args:
+        model: The world model.
+        state: ``N`` rows; consumed.
+        act: Actions ``[N, m]`` from a state, which it leaves usable, and the number of the step.
+        horizon: ``H``.
+        generator: Of the model's draws.
+
+    Returns:
+        The actions ``[N, H, m]``, and what they led to.
+    """
+    actions: list[Tensor] = []
+    steps: list[Step] = []
+    alive: list[Tensor] = []
+    for t in range(horizon):
+        actions.append(act(state, t))
+        state, step = model.step(state, actions[-1], generator=generator)
+        steps.append(step)
+        alive.append(step.alive if not alive else alive[-1] & step.alive)
+    imagined = Rollout(
+        observation=torch.stack([s.observation for s in steps], dim=1),
+        reward=torch.stack([s.reward for s in steps], dim=1),
+        alive=torch.stack(alive, dim=1),
+        state=state,
+    )
+    return torch.stack(actions, dim=1), imagined
+
+
+def within_bounds(action: Tensor, spec: ModelSpec) -> Tensor:
+    """Continuous actions clipped to [-1, 1]; discrete ones as they are."""
+    return action if spec.action_kind == "discrete" else action.clamp(-1.0, 1.0)
