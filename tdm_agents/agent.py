@@ -1,48 +1,37 @@
 """The agent: what it remembers, when it decides, and the way to and from the environment's own spaces.
 
 Everything that an episode leaves behind is an :class:`AgentMemory`, a value with one row an environment;
-:meth:`TDMAgent.decide` maps a memory and what arrived to the next memory and an action. ``act`` and ``reset``
-are a thin shell around it for one environment; batched evaluation calls ``decide`` itself.
+:meth:`TDMAgent.decide` maps a memory and what arrived to the next memory and an action. ``act``, ``reset``
+and ``predict`` are thin shells around it; batched evaluation calls ``decide`` itself.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import gymnasium as gym
-import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from tdm_agents import checkpoint
-from tdm_agents.memory import AgentMemory, gather, scatter
-from tdm_agents.protocols import HasOnly, History, Plan, Planner, WorldModel
-from tdm_agents.spaces import ActionCodec, ObservationCodec, difference
-
-
-@dataclass(frozen=True, slots=True)
-class PlanView:
-    """The last plan, for progress bars and plots.
-
-    Attributes:
-        rows: ``[B']`` int64, the environments that decided.
-        history: What was known of them.
-        plan: What the planner decided; ``plan.value`` is the imagined value, ``plan.sequence`` the actions.
-        milliseconds: Wall-clock time of ``start`` and ``plan`` together, for all rows.
-    """
-
-    rows: Tensor
-    history: History
-    plan: Plan
-    milliseconds: float
+from tdm_agents import batching, checkpoint
+from tdm_agents.arrival import Arrival, Flags, flags
+from tdm_agents.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
+from tdm_agents.deciding import PlanView, decide
+from tdm_agents.memory import AgentMemory
+from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
 
 
 class TDMAgent:
-    """Acts in a Gymnasium environment by planning with a world model.
+    """Acts in Gymnasium environments by planning with a world model.
+
+    One agent acts in one environment or, batched, in the ``B`` environments of one vector environment: pass
+    :meth:`act` what the environment returned. Who tells it where episodes begin is your choice: you
+    (:meth:`reset`, ``episode_start=``), or the environment that :meth:`attach` returns. :meth:`predict` is
+    for Stable-Baselines3's loops and remembers nothing in the agent.
 
     Args:
         model: The dynamics to imagine with.
@@ -80,67 +69,161 @@ class TDMAgent:
         self.reward_function = reward_function
         spec = model.spec
         self.observation_codec = ObservationCodec(spec.observation_space)
-        self.action_codec = ActionCodec(spec.action_space)
-        for what, codec, stated in (
+        self.action_codec = codec = action_codec(spec.action_space)
+        kind, choices = "continuous", tuple[int, ...]()
+        if isinstance(codec, DiscreteActionCodec):
+            kind, choices = "discrete", codec.choices
+        for what, of_space, stated in (
             ("observation_dim", self.observation_codec.dim, spec.observation_dim),
-            ("action_dim", self.action_codec.dim, spec.action_dim),
+            ("action_dim", codec.dim, spec.action_dim),
+            ("action_kind", kind, spec.action_kind),
+            ("action_choices", choices, spec.action_choices),
         ):
-            if codec != stated:
+            if of_space != stated:
                 raise ValueError(
-                    f"{type(model).__name__}.spec.{what} is {stated}, but its space has {codec} scalars; "
+                    f"{type(model).__name__}.spec.{what} is {stated!r}, but its space has {of_space!r}; "
                     "build the model for the space that its spec names"
                 )
         self.generator = torch.Generator(device=spec.device).manual_seed(seed)
         self.last_plan: PlanView | None = None
         self._memory: AgentMemory | None = None
+        self._begins = False  # whether the next observations begin episodes, of however many environments
+        self._link: Link | None = None
 
-    # ------------------------------------------------------------------ one environment
+    # ------------------------------------------------------------------ acting
 
-    def reset(self, seed: int | None = None) -> None:
-        """Begin a new episode: forget the history and the planner's memory.
+    def reset(self, seed: int | None = None, *, mask: npt.ArrayLike | None = None) -> None:
+        """Begin new episodes: forget history and planner memory of all environments, or of some.
 
         Args:
             seed: Seeds the agent's randomness anew; None lets it go on.
+            mask: ``[B]`` bool, the environments that were reset; the others go on. None = all, of however
+                many environments the next observation is.
+
+        Raises:
+            ValueError: If ``mask`` is of another number of environments than the agent acts in.
+            RuntimeError: If ``mask`` is given before any episode began.
         """
+        if mask is not None and self._memory is None and not self._begins:
+            raise RuntimeError("reset(mask=...) before an episode began: call reset() without it first")
         if seed is not None:
             self.generator.manual_seed(seed)
-        self._memory = self.initial_memory(1)
-        self.last_plan = None
+        if mask is None:
+            self._memory, self._begins, self.last_plan = None, True, None
+        elif self._memory is not None:
+            rows = flags("mask", mask, self._memory.batch, default=False)
+            self._memory = self._memory.forget(torch.from_numpy(rows).to(self.model.spec.device))
 
     def act(
-        self, obs: Any, *, reward: float | None = None, episode_start: bool | None = None
-    ) -> npt.NDArray[Any]:
+        self,
+        obs: Any,
+        *,
+        reward: npt.ArrayLike | None = None,
+        episode_start: npt.ArrayLike | None = None,
+        active: npt.ArrayLike | None = None,
+    ) -> Any:
         """The action for the next environment step. Plans every ``spec.action_repeat`` steps, holds between.
 
         Args:
-            obs: An observation of the environment's own space.
-            reward: The reward that arrived with it; None where unknown.
-            episode_start: Whether ``obs`` is the first of an episode; True does what :meth:`reset` does.
+            obs: An observation of the environment's own space, or those of ``B`` environments stacked as a
+                vector environment returns them.
+            reward: The reward that arrived with it, ``[B]`` if batched; None (NaN in an array) where unknown.
+            episode_start: Whether ``obs`` is the first of an episode, ``[B]`` if batched; True does what
+                :meth:`reset` does, for those environments.
+            active: ``[B]``, False for environments that will not execute the action: with autoreset
+                ``NEXT_STEP`` those that have just ended, with ``DISABLED`` those that wait for their reset.
+                Nothing is planned for them, their observation is not read, and the action returned for them
+                is any of the space. None = all are active.
 
         Returns:
-            An action of the environment's own space: its shape, dtype and bounds.
+            An action of the environment's own space, in its shape, dtype and bounds; batched if ``obs`` is. A
+            single ``Discrete`` action is a NumPy integer.
 
         Raises:
-            RuntimeError: If no episode has begun.
-            ValueError: If the observation is not of the space or holds NaN or inf, or the reward is infinite;
-                or if no candidate of the planner has a finite score.
+            RuntimeError: If no episode has begun, or the attached environment has not moved.
+            ValueError: If the observation is not of the space or holds NaN or inf, is of another number of
+                environments than the episodes under way, or the reward is infinite; if arguments say again
+                what an attached environment tells; or if no candidate of the planner has a finite score.
         """
-        if self._memory is None and not episode_start:
+        device = self.model.spec.device
+        batch = self.observation_codec.batch_of(obs)
+        # everything is validated before the memory, so that what is refused leaves the episode as it was
+        arrival = self._arrival(1 if batch is None else batch, reward, episode_start, active)
+        memory = self._memory_of(arrival)
+        observation = self.observations(obs, arrival.active)  # [B, n]
+        memory, action = self.decide(
+            memory,
+            observation,
+            reward=torch.from_numpy(arrival.reward).to(device, memory.pending.dtype),
+            episode_start=torch.from_numpy(arrival.start).to(device),
+            active=torch.from_numpy(arrival.active).to(device),
+        )
+        self._memory, self._begins = memory, False
+        if self._link is not None:
+            self._link.read()
+        if batch is not None:
+            return self.environment_action(action)
+        single = self.environment_action(action[0])
+        # environments look discrete actions up in dicts and lists, where an array of no axes will not do
+        return single[()] if self.model.spec.action_kind == "discrete" else single
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: npt.ArrayLike | None = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], Any]:
+        """Actions as Stable-Baselines3's policies give them, for ``evaluate_policy`` and ``VecEnv`` loops.
+
+        All memory is in ``state``: the agent's own episode (:meth:`act`) and other states go on undisturbed.
+        The first state takes its random numbers from where :attr:`generator` stands, so that a call with
+        ``state=None`` does what :meth:`reset` and :meth:`act` would do, and an evaluation repeats until the
+        agent is seeded anew. Without its state (``predict(obs)[0]``) the agent plans every call from scratch,
+        with the same random numbers. Rewards, which no argument brings, are unknown to the model.
+
+        Args:
+            observation: As for :meth:`act`, single or batched; a ``Dict`` is a dict of arrays.
+            state: What the last call returned; None at the first.
+            episode_start: ``[B]`` bool, environments whose observation is the first of an episode. Copied.
+            deterministic: True executes the planner's best (or mean) sequence, False one sampled among its
+                last candidates, where the planner has the setting ``returns`` (CEM, MPPI); see
+                :func:`tdm_agents.batching.for_determinism`. :meth:`act` does what the planner is set to.
+
+        Returns:
+            Actions as an array of the space's dtype, inside its bounds, batched if the observation is; and
+            the next state, opaque.
+
+        Raises:
+            TypeError: If ``state`` is something else.
+            ValueError: If the observation is not of the space or holds NaN or inf, or ``state`` or
+                ``episode_start`` is of another number of environments.
+        """
+        return batching.predict(self, observation, state, episode_start, deterministic)
+
+    def _arrival(self, batch: int, reward: Any, episode_start: Any, active: Any) -> Arrival:
+        if self._link is None:
+            return Arrival.told(batch, reward, episode_start, active)
+        for name, value in (("reward", reward), ("episode_start", episode_start), ("active", active)):
+            if value is not None:
+                raise ValueError(f"{name}= is given, but the attached environment tells it: leave it out")
+        return self._link.arrival(batch)
+
+    def _memory_of(self, arrival: Arrival) -> AgentMemory:
+        batch = len(arrival.start)
+        if self._memory is not None and self._memory.batch == batch:
+            return self._memory
+        if self._begins or arrival.start.all():
+            return self.initial_memory(batch)
+        if self._memory is None:
             raise RuntimeError(
                 "act() before an episode began: call agent.reset() after env.reset(), "
                 "or pass episode_start=True with its first observation"
             )
-        if reward is not None and np.isinf(reward):
-            raise ValueError(f"reward is {reward}; expected a finite number, or None where unknown")
-        spec = self.model.spec
-        # validate before touching the memory, so that a refused observation leaves the episode as it was
-        observation = self.observation(obs)[None]  # [1, n]
-        if episode_start or self._memory is None:
-            self.reset()
-        memory = self._memory if self._memory is not None else self.initial_memory(1)
-        rewards = None if reward is None else torch.tensor([reward], dtype=spec.dtype, device=spec.device)
-        self._memory, action = self.decide(memory, observation, reward=rewards)
-        return self.environment_action(action[0])
+        raise ValueError(
+            f"the observation is of {batch} environments, the episodes under way of {self._memory.batch}; "
+            "call agent.reset() to begin in another number of environments"
+        )
 
     # ------------------------------------------------------------------ any number of environments
 
@@ -158,11 +241,23 @@ class TDMAgent:
         flat = self.observation_codec.flatten(obs)
         return torch.from_numpy(flat).to(self.model.spec.device, self.model.spec.dtype)
 
+    def observations(self, obs: Any, active: Flags | None = None) -> Tensor:
+        """One observation as ``[1, n]``, or those of a vector environment as ``[B, n]``, on the device.
+
+        Args:
+            obs: As for :meth:`act`.
+            active: ``[B]``; other rows are not read and become 0.
+
+        Raises:
+            ValueError: If one that is read is not of the space, or holds NaN or inf.
+        """
+        flat = self.observation_codec.flatten_rows(obs, active)
+        return torch.from_numpy(flat).to(self.model.spec.device, self.model.spec.dtype)
+
     def environment_action(self, action: Tensor) -> npt.NDArray[Any]:
-        """``[..., m]`` in [-1, 1] in the environment's units, shape and dtype."""
+        """``[..., m]`` as planners see actions, in the environment's units, shape and dtype."""
         return self.action_codec.decode(action.detach().cpu().numpy())
 
-    @torch.no_grad()
     def decide(
         self,
         memory: AgentMemory,
@@ -171,6 +266,8 @@ class TDMAgent:
         reward: Tensor | None = None,
         episode_start: Tensor | None = None,
         active: Tensor | None = None,
+        planner: Planner | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[AgentMemory, Tensor]:
         """One environment step of ``B`` environments; only those whose held action has run out plan.
 
@@ -183,6 +280,8 @@ class TDMAgent:
             episode_start: ``[B]`` bool, rows to forget first.
             active: ``[B]`` bool; other rows (finished episodes) are left alone, and what is returned for
                 them is meaningless.
+            planner: One with the same memory as the agent's, to plan with instead of it.
+            generator: Instead of the agent's.
 
         Returns:
             The next memory and the action ``[B, m]`` of this environment step.
@@ -190,85 +289,67 @@ class TDMAgent:
         Raises:
             ValueError: If the planner finds no finite candidate or returns an action that is not finite.
         """
-        if episode_start is not None:
-            memory = memory.forget(episode_start)
-        if active is None:
-            active = torch.ones_like(memory.countdown, dtype=torch.bool)
-        arrived = torch.full_like(memory.pending, float("nan")) if reward is None else reward
-        memory = replace(memory, pending=torch.where(active, memory.pending + arrived, memory.pending))
-        rows = (active & (memory.countdown == 0)).nonzero().squeeze(1)
-        if rows.numel() == memory.batch:
-            memory = self._plan(memory, observation, rows)
-        elif rows.numel():
-            part = self._plan(gather(memory, rows), observation[rows], rows)
-            memory = scatter(memory, rows, part)
-        countdown = torch.where(active, memory.countdown - 1, memory.countdown)
-        return replace(memory, countdown=countdown), memory.action[:, -1]
-
-    def _plan(self, memory: AgentMemory, observation: Tensor, rows: Tensor) -> AgentMemory:
-        """Decide for every row of ``memory``, which are the environments ``rows`` of the caller."""
-        model = self.model
-        if isinstance(model, HasOnly):
-            model = model.only(rows.tolist())
-        elapsed = (memory.length > 0).to(torch.int64)  # every env plans at each decision: 1, or 0 if new
-        memory = memory.append(observation)
-        history = memory.history()
-        began = time.perf_counter()
-        state = model.start(history, horizon=self.planner.horizon)
-        plan = self.planner.plan(model, state, memory.carry, elapsed=elapsed, generator=self.generator)
-        if plan.action.is_cuda:
-            torch.cuda.synchronize(plan.action.device)  # otherwise the clock would stop before the plan does
-        milliseconds = 1e3 * (time.perf_counter() - began)
-        self._check_action(plan.action, memory)
-        self.last_plan = PlanView(rows=rows, history=history, plan=plan, milliseconds=milliseconds)
-        action = plan.action
-        if not self._discrete:
-            action = action.clamp(-1.0, 1.0)  # what the environment executes is what the model must read
-        return replace(
+        decision = decide(
+            self.model,
+            planner or self.planner,
             memory,
-            action=torch.cat([memory.action[:, :-1], action[:, None]], dim=1),
-            countdown=torch.full_like(memory.countdown, self.model.spec.action_repeat),
-            carry=plan.carry,
+            observation,
+            reward=reward,
+            episode_start=episode_start,
+            active=active,
+            generator=generator or self.generator,
         )
-
-    @property
-    def _discrete(self) -> bool:
-        return self.model.spec.action_kind == "discrete"
-
-    def _check_action(self, action: Tensor, memory: AgentMemory) -> None:
-        planner = type(self.planner).__name__
-        expected = (memory.batch, self.model.spec.action_dim)
-        if action.shape != expected or action.dtype != memory.action.dtype:
-            raise ValueError(
-                f"{planner}.plan returned an action {tuple(action.shape)} {action.dtype}; "
-                f"expected {expected} {memory.action.dtype}: check the planner with "
-                "tdm_agents.testing.check_planner"
-            )
-        if not bool(torch.isfinite(action).all()):
-            raise ValueError(
-                f"{planner}.plan returned an action that is not finite: {action.tolist()}; "
-                "check the planner with tdm_agents.testing.check_planner"
-            )
+        if decision.view is not None:
+            self.last_plan = decision.view
+        return decision.memory, decision.action
 
     # ------------------------------------------------------------------ environments and files
 
-    def check_env(self, env: gym.Env[Any, Any]) -> None:
-        """Refuse an environment whose spaces are not the model's.
+    @overload
+    def attach(self, env: VectorEnv[Any, Any, Any]) -> AttachedVectorEnv: ...
+
+    @overload
+    def attach(self, env: gym.Env[Any, Any]) -> AttachedEnv: ...
+
+    def attach(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> AttachedEnv | AttachedVectorEnv:
+        """The environment, made to tell this agent its resets, rewards and ends.
+
+        Use what is returned in place of ``env``, and call ``agent.act(obs)`` once before each of its steps:
+        no ``agent.reset()``, ``reward=`` or ``episode_start=``, whatever the environment does at the end of
+        an episode (see :mod:`tdm_agents.attach`). After a step that the agent did not decide it begins anew,
+        because its memory no longer leads to the present. Closing the environment, or attaching to another,
+        ends it.
+
+        Args:
+            env: A ``gymnasium.Env`` or ``gymnasium.vector.VectorEnv``, with its other wrappers on.
+
+        Raises:
+            TypeError: If it is neither.
+            ValueError: If its spaces are not the model's, or a vector environment has no
+                ``metadata["autoreset_mode"]``.
+        """
+        link = link_to(env)
+        self.check_env(env)
+        if self._link is not None:
+            self.detach(self._link)
+        self._link, self._memory, self._begins = link, None, False
+        if isinstance(env, VectorEnv):
+            return AttachedVectorEnv(env, self, link)
+        return AttachedEnv(env, self, link)
+
+    def detach(self, link: Link) -> None:
+        """Stop listening to an attached environment; its ``close()`` does this."""
+        link.cut = True
+        if self._link is link:
+            self._link, self._memory, self._begins = None, None, False
+
+    def check_env(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
+        """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
         Raises:
             ValueError: Naming the first difference and the remedy.
         """
-        spec = self.model.spec
-        for name, ours, theirs in (
-            ("observation_space", spec.observation_space, env.observation_space),
-            ("action_space", spec.action_space, env.action_space),
-        ):
-            if found := difference(ours, theirs, name):
-                trained = f" ({self.env_id})" if self.env_id else ""
-                raise ValueError(
-                    f"{found}; pass the environment that the model was made for{trained}, "
-                    "without wrappers that change its spaces, or train a model for this one"
-                )
+        check_spaces(self.model.spec, env, self.env_id)
 
     def save(self, folder: str | Path) -> None:
         """Write the model's files and ``agent.json`` to ``folder``; :meth:`load` reads them.

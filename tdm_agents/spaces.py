@@ -86,6 +86,23 @@ class ObservationCodec:
             )
         return flat
 
+    def flatten_rows(self, observation: Any, read: npt.NDArray[np.bool_] | None = None) -> FloatArray:
+        """One observation as ``[1, n]``, or stacked ones as ``[B, n]``; :meth:`batch_of` tells which it is.
+
+        Args:
+            observation: One observation, or those of ``B`` environments.
+            read: ``[B]``; see :meth:`flatten_batch`.
+
+        Raises:
+            ValueError: If a row that is read is not of the space.
+        """
+        batch = self.batch_of(observation)
+        if batch is not None:
+            return self.flatten_batch(observation, batch, read)
+        if read is not None and not read.all():
+            return np.zeros((1, self.dim), np.float32)
+        return self.flatten(observation)[None]
+
     def batch_of(self, observation: Any) -> int | None:
         """The number of environments that an observation is of; None for a single, unbatched observation.
 

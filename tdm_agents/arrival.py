@@ -1,0 +1,73 @@
+"""What comes with the observations of ``B`` environments, whoever tells it: the caller or an attached one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """News of ``B`` environments, one row an environment.
+
+    Attributes:
+        reward: ``[B]`` float64 that arrived with the observation, NaN where unknown.
+        start: ``[B]``, whether the observation is the first of an episode.
+        active: ``[B]``, whether the environment will execute what is decided; where not, nothing is decided
+            and the observation is not read.
+    """
+
+    reward: npt.NDArray[np.float64]
+    start: Flags
+    active: Flags
+
+    @staticmethod
+    def told(batch: int, reward: Any = None, episode_start: Any = None, active: Any = None) -> Arrival:
+        """What a caller says, checked and copied: nothing that the caller changes later is seen.
+
+        Args:
+            batch: ``B``.
+            reward: ``[B]``, or a number where ``B`` is 1; None = unknown.
+            episode_start: ``[B]`` bool, or a bool where ``B`` is 1; None = no row.
+            active: As ``episode_start``; None = every row.
+
+        Raises:
+            ValueError: If a shape is another, or a reward is infinite.
+        """
+        rewards = np.full(batch, np.nan) if reward is None else _rows("reward", reward, batch, np.float64)
+        if np.isinf(rewards).any():
+            row = int(np.flatnonzero(np.isinf(rewards))[0])
+            where = f" in environment {row}" if batch > 1 else ""
+            raise ValueError(
+                f"reward is {rewards[row]}{where}; expected a finite number, or None (NaN in an array) where "
+                "unknown"
+            )
+        return Arrival(
+            reward=rewards,
+            start=flags("episode_start", episode_start, batch, default=False),
+            active=flags("active", active, batch, default=True),
+        )
+
+
+def flags(name: str, value: Any, batch: int, *, default: bool) -> Flags:
+    """A copy of ``value`` as ``[B]`` bool, ``default`` everywhere where it is None.
+
+    Raises:
+        ValueError: If its shape is another; the message calls it ``name``.
+    """
+    return np.full(batch, default) if value is None else _rows(name, value, batch, np.bool_)
+
+
+def _rows(name: str, value: Any, batch: int, dtype: Any) -> npt.NDArray[Any]:
+    array = np.array(value, dtype)  # a copy: Stable-Baselines3 changes episode_start in place
+    if array.shape != (batch,) and not (batch == 1 and array.shape == ()):
+        raise ValueError(
+            f"{name} has shape {array.shape} beside observations of {batch} environments; expected "
+            f"({batch},), one entry an environment"
+        )
+    return array.reshape(batch)

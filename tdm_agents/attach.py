@@ -1,0 +1,245 @@
+"""Environments that tell the agent what happens in them: resets, rewards and ends.
+
+A :class:`Link` is what an attached environment has told and the agent has not read yet. The wrappers below
+write it, :meth:`tdm_agents.TDMAgent.act` reads it. What a vector environment does at the end of an episode is
+its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
+
+- ``NEXT_STEP``: the last observation arrives with the end; the next step ignores the action, earns 0 and
+  returns the first observation of the next episode. Nothing is planned for an ignored action.
+- ``SAME_STEP``: the first observation of the next episode arrives with the end of the last one.
+- ``DISABLED``: the caller resets ended rows with ``reset(options={"reset_mask": mask})``; nothing is planned
+  for them until then. A plain ``gymnasium.Env`` is such a row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+
+from tdm_agents.arrival import Arrival, Flags
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces import difference
+
+if TYPE_CHECKING:
+    from tdm_agents.agent import TDMAgent
+
+
+class Link:
+    """News of ``B`` environments between two of the agent's decisions.
+
+    Args:
+        batch: ``B``.
+        mode: What the environments do at the end of an episode.
+
+    Attributes:
+        batch: ``B``.
+        mode: The mode.
+        cut: Whether the agent listens to another environment, or to none, by now.
+    """
+
+    def __init__(self, batch: int, mode: AutoresetMode) -> None:
+        self.batch = batch
+        self.mode = mode
+        self.cut = False
+        self._unread = False
+        self._over = np.ones(batch, np.bool_)  # no episode has begun
+        self._start = np.zeros(batch, np.bool_)
+        self._reward = np.full(batch, np.nan)
+
+    def reset(self, mask: Flags | None = None) -> None:
+        """Episodes began in the rows of ``mask`` ``[B]``, or in all."""
+        self._check()
+        rows = np.ones(self.batch, np.bool_) if mask is None else np.asarray(mask, np.bool_)
+        self._start |= rows
+        self._over &= ~rows
+        self._unread = True
+
+    def step(self, reward: Any, over: Any) -> None:
+        """A step was made that earned ``reward`` ``[B]`` and ended the episodes ``over`` ``[B]``."""
+        self._check()
+        over = np.array(over, np.bool_).reshape(self.batch)
+        if self._unread:  # not the agent's action: what it remembers does not lead here
+            self._start[:] = True
+        if self.mode is AutoresetMode.NEXT_STEP:
+            self._start |= self._over
+            self._over = over
+        elif self.mode is AutoresetMode.SAME_STEP:
+            self._start |= over
+            self._over = np.zeros_like(over)
+        else:
+            self._over = self._over | over
+        self._reward = np.array(reward, np.float64).reshape(self.batch)
+        self._unread = True
+
+    def arrival(self, batch: int) -> Arrival:
+        """What the agent is to know when it acts; :meth:`read` says that it does.
+
+        Raises:
+            RuntimeError: If nothing happened since it was read, or every episode is over.
+            ValueError: If the observations are of another number of environments.
+        """
+        if not self._unread:
+            raise RuntimeError(
+                "act() before the attached environment moved: call reset() or step() of the environment that "
+                "attach() returned, once before each act(); to act elsewhere, close() it first"
+            )
+        if batch != self.batch:
+            raise ValueError(
+                f"observations are of {batch} environments, the attached one has {self.batch}; pass act() "
+                "what its reset() or step() returned"
+            )
+        if self.mode is AutoresetMode.DISABLED and self._over.all():
+            raise RuntimeError(
+                "act() after the end of the episode: call reset() of the attached environment first"
+            )
+        # a reward beside a first observation belongs to the episode before
+        reward = np.where(self._start, np.nan, self._reward)
+        return Arrival.told(self.batch, reward, self._start, ~self._over)
+
+    def read(self) -> None:
+        """The agent has acted on :meth:`arrival`."""
+        self._start[:] = False
+        self._unread = False
+
+    def _check(self) -> None:
+        if self.cut:
+            raise RuntimeError(
+                "the agent was attached to another environment since; attach it to this one again to go on "
+                "here, or make one agent an environment"
+            )
+
+
+class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment that tells an agent what happens; otherwise the environment itself.
+
+    Args:
+        env: The environment.
+        agent: Listens until the environment is closed, or the agent is attached to another.
+        link: What the two share.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], agent: TDMAgent, link: Link) -> None:
+        super().__init__(env)
+        self._agent, self._link = agent, link
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment, and tell the agent."""
+        result = self.env.reset(seed=seed, options=options)
+        self._link.reset()
+        return result
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the environment, and tell the agent."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self._link.step(reward, terminated or truncated)
+        return obs, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """Close the environment; the agent no longer listens."""
+        self._agent.detach(self._link)
+        super().close()
+
+
+class AttachedVectorEnv(VectorWrapper):
+    """A vector environment that tells an agent what happens; otherwise the environment itself.
+
+    Args:
+        env: The vector environment.
+        agent: Listens until the environment is closed, or the agent is attached to another.
+        link: What the two share.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], agent: TDMAgent, link: Link) -> None:
+        super().__init__(env)
+        self._agent, self._link = agent, link
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environments, or those of ``options["reset_mask"]``, and tell the agent.
+
+        ``options`` stays as it was: Gymnasium takes the mask out of the dict that it is given, so that a
+        caller who passes the same one again would reset every environment.
+        """
+        mask = None if options is None else options.get("reset_mask")
+        # VectorEnv's own signature says int only, its environments take lists as well
+        seeds: Any = seed
+        result = self.env.reset(seed=seeds, options=None if options is None else dict(options))
+        self._link.reset(mask)
+        return result
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step the environments, and tell the agent."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        self._link.step(reward, np.logical_or(terminated, truncated))
+        return obs, reward, terminated, truncated, info
+
+    def close(self, **kwargs: Any) -> None:
+        """Close the environments; the agent no longer listens."""
+        self._agent.detach(self._link)
+        super().close(**kwargs)
+
+
+def link_to(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Link:
+    """A link of the environment's size and mode.
+
+    Raises:
+        TypeError: If it is neither a ``gymnasium.Env`` nor a ``VectorEnv``; the message names the remedy.
+        ValueError: If a vector environment does not say what it does at the end of an episode.
+    """
+    if isinstance(env, VectorEnv):
+        mode = env.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            raise ValueError(
+                f'{env} has metadata["autoreset_mode"] {mode!r}; expected a gymnasium.vector.AutoresetMode: '
+                "set the one that it does, or do without attach() and pass act() reward= and episode_start="
+            )
+        return Link(env.num_envs, mode)
+    if isinstance(env, gym.Env):
+        return Link(1, AutoresetMode.NEXT_STEP if _resets_itself(env) else AutoresetMode.DISABLED)
+    raise TypeError(
+        f"{type(env).__name__} cannot be attached to: expected a gymnasium.Env or "
+        "gymnasium.vector.VectorEnv; in a loop over Stable-Baselines3's VecEnv, call "
+        "agent.predict(obs, state, episode_start)"
+    )
+
+
+def check_spaces(
+    spec: ModelSpec, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], env_id: str | None
+) -> None:
+    """Refuse an environment, or a vector environment, whose spaces are not the model's.
+
+    Args:
+        spec: The model's.
+        env: The environment.
+        env_id: What the model was made for, to name in the error.
+
+    Raises:
+        ValueError: Naming the first difference and the remedy.
+    """
+    observation, action = env.observation_space, env.action_space
+    if isinstance(env, VectorEnv):
+        observation, action = env.single_observation_space, env.single_action_space
+    for name, ours, theirs in (
+        ("observation_space", spec.observation_space, observation),
+        ("action_space", spec.action_space, action),
+    ):
+        if found := difference(ours, theirs, name):
+            made_for = f" ({env_id})" if env_id else ""
+            raise ValueError(
+                f"{found}; pass the environment that the model was made for{made_for}, "
+                "without wrappers that change its spaces, or train a model for this one"
+            )
+
+
+def _resets_itself(env: gym.Env[Any, Any]) -> bool:
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.Autoreset):
+            return True
+        env = env.env
+    return False
