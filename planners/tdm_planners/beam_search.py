@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldModel
 from tdm_planners.noise import uniform_actions
-from tdm_planners.proposals import require_proposal, within_bounds
-from tdm_planners.shooting import check_at_least, check_discount, finite_std, refuse_non_finite
+from tdm_planners.proposals import require_proposal
+from tdm_planners.shooting import check_at_least, check_discount, finite_std, refuse_non_finite, within_bounds
 
 Expand = Literal["auto", "proposal", "uniform", "every"]
 """Where the actions that a beam is grown by come from."""
@@ -134,7 +134,7 @@ class BeamSearch:
         count = self.num_expand * (self.beam_width if first else 1)
         if self.expand == "proposal" or (self.expand == "auto" and isinstance(model, HasProposal)):
             proposal = require_proposal(model, self).propose(beams.state, count, generator=generator)
-            return within_bounds(proposal.actions, spec)
+            return within_bounds(proposal.actions)
         if self.expand == "every" or (self.expand == "auto" and few):
             choices = [torch.arange(c, device=spec.device) for c in spec.action_choices]
             every = torch.cartesian_prod(*choices).view(combinations, spec.action_dim)

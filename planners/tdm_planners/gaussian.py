@@ -1,4 +1,4 @@
-"""What CEM and MPPI share: a Gaussian over action sequences, refitted to weighted candidates."""
+"""What CEM and MPPI share: a distribution over action sequences, refitted to weighted candidates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor
 
+from tdm_agents.protocols import ModelSpec
+from tdm_planners.distributions import Categorical, Distribution, Gaussian
 from tdm_planners.noise import check_noise, correlated_noise
 from tdm_planners.shooting import Returns, Search, ShootingCarry, ShootingPlanner
 
@@ -17,13 +19,18 @@ from tdm_planners.shooting import Returns, Search, ShootingCarry, ShootingPlanne
 class GaussianPlanner(ShootingPlanner):
     """Samples around a mean, weighs the candidates, refits mean and standard deviation to them.
 
-    The mean and the best so far are candidates of every iteration after an environment's first.
+    Discrete actions are drawn from a categorical distribution of each step and component instead, refitted
+    to weighted frequencies; its likeliest choices take the place of the mean. The mean and the best so far
+    are candidates of every iteration after an environment's first.
 
     Attributes:
         initial_std: Standard deviation of the first iteration's samples, each decision (actions are in
             [-1, 1]).
         std_floor: Least standard deviation of later iterations.
-        momentum: Share of the old mean and standard deviation in the new ones, in [0, 1).
+        uniform_start: Discrete actions: share of uniform draws around a remembered plan in a decision's first
+            iteration, in [0, 1].
+        uniform_floor: Discrete actions: share of uniform draws in later iterations, at most that.
+        momentum: Share of the old mean and standard deviation (or probabilities) in the new ones, in [0, 1).
         noise_alpha: Correlation of neighbouring steps of the noise (AR(1)), in [0, 1); 0 is white.
         noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta`` instead of AR(1).
         returns: ``"best"`` executes the best candidate of the last iteration and returns its value;
@@ -33,6 +40,8 @@ class GaussianPlanner(ShootingPlanner):
 
     initial_std: float = 0.7
     std_floor: float = 0.05
+    uniform_start: float = 0.5
+    uniform_floor: float = 0.05
     momentum: float = 0.0
     noise_alpha: float = 0.7
     noise_beta: float | None = None
@@ -50,39 +59,56 @@ class GaussianPlanner(ShootingPlanner):
             raise ValueError(
                 f"std_floor is {self.std_floor}; expected 0 <= std_floor <= initial_std ({self.initial_std})"
             )
+        if not 0.0 <= self.uniform_floor <= self.uniform_start <= 1.0:
+            raise ValueError(
+                f"uniform_floor is {self.uniform_floor} and uniform_start {self.uniform_start}; expected "
+                "0 <= uniform_floor <= uniform_start <= 1"
+            )
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum is {self.momentum}; expected 0 (none) <= momentum < 1")
         check_noise(self.noise_alpha, self.noise_beta)
         if self.returns not in get_args(Returns):
             raise ValueError(f"returns is {self.returns!r}; expected one of {', '.join(get_args(Returns))}")
 
-    def first(self, memory: ShootingCarry) -> Search:
-        """Search around the remembered mean (0 where there is none) with ``initial_std``."""
-        return Search(memory=memory, std=torch.full_like(memory.mean, self.initial_std))
-
-    def sample(self, search: Search, count: int, generator: torch.Generator) -> Tensor:
-        """Draws around the mean, ``[B, count, H, m]``."""
-        mean, std = search.memory.mean[:, None], search.std[:, None]
-        shape = (mean.shape[0], count, *mean.shape[2:])
-        noise = correlated_noise(
-            shape, alpha=self.noise_alpha, beta=self.noise_beta, generator=generator, dtype=mean.dtype
+    def first(self, memory: ShootingCarry, spec: ModelSpec) -> Search:
+        """Search around what is remembered: widely (``initial_std``, ``uniform_start``)."""
+        if spec.action_kind == "discrete":
+            share = torch.where(memory.known, self.uniform_start, 1.0)
+            return Search(memory, Categorical.around(memory.mean, spec, uniform_share=share))
+        return Search(
+            memory, Gaussian(memory.mean, torch.full_like(memory.mean, self.initial_std), self._noise)
         )
-        return mean + std * noise
+
+    def _noise(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        return correlated_noise(
+            shape, alpha=self.noise_alpha, beta=self.noise_beta, generator=generator, dtype=dtype
+        )
 
     def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:
-        """Weighted mean and standard deviation of each step and action scalar, with momentum and floor.
+        """The distribution refitted to the weighted candidates, with momentum and floor.
 
         The standard deviation is refitted as in TD-MPC2 (Hansen et al. 2024, arXiv:2310.16828, section 3.2);
         MPPI as first published (Williams et al. 2017) leaves it as it is.
         """
-        share = weights[:, :, None, None]
-        mean = (share * candidates).sum(dim=1)  # [B, H, m]
-        std = (share * (candidates - mean[:, None]).square()).sum(dim=1).sqrt()
-        if self.momentum > 0.0:
-            mean = torch.lerp(mean, search.memory.mean, self.momentum)
-            std = torch.lerp(std, search.std, self.momentum)
-        std = std.clamp(self.std_floor, self.initial_std)
-        return Search(memory=replace(search.memory, mean=mean), std=std)
+        distribution = search.distribution
+        if isinstance(distribution, Categorical):
+            fitted: Distribution = distribution.refit(
+                candidates, weights, momentum=self.momentum, floor=self.uniform_floor
+            )
+        elif isinstance(distribution, Gaussian):
+            fitted = distribution.refit(
+                candidates,
+                weights,
+                momentum=self.momentum,
+                floor=self.std_floor,
+                ceiling=self.initial_std,
+            )
+        else:
+            raise TypeError(
+                f"{type(self).__name__}.first searches a {type(distribution).__name__}, which is not "
+                "refitted here; override update too"
+            )
+        return Search(replace(search.memory, mean=fitted.centre), fitted)
 
     def choose(
         self, search: Search, candidates: Tensor, values: Tensor, weights: Tensor, generator: torch.Generator

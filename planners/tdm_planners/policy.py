@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
-from tdm_planners.proposals import follow, require_proposal, within_bounds
-from tdm_planners.shooting import check_at_least, check_discount, evaluate
+from tdm_planners.proposals import follow, require_proposal
+from tdm_planners.shooting import check_at_least, check_discount, evaluate, within_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Policy:
 
         def act(rows: Any, t: int) -> Tensor:
             proposal = proposer.propose(rows, 1, generator=generator, deterministic=not self.stochastic)
-            return within_bounds(proposal.actions[:, 0], spec)
+            return within_bounds(proposal.actions[:, 0])
 
         if self.horizon == 1:
             action = act(state, 0)

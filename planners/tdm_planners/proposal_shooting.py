@@ -10,8 +10,15 @@ from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
 from tdm_planners.noise import check_noise, correlated_noise, uniform_actions
-from tdm_planners.proposals import follow, require_proposal, within_bounds
-from tdm_planners.shooting import check_at_least, check_discount, evaluate, finite_std, refuse_non_finite
+from tdm_planners.proposals import follow, require_proposal
+from tdm_planners.shooting import (
+    check_at_least,
+    check_discount,
+    evaluate,
+    finite_std,
+    refuse_non_finite,
+    within_bounds,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,7 @@ class ProposalShooting:
 
         def act(rows: Any, t: int) -> Tensor:
             proposal = proposer.propose(rows, 1, generator=generator, deterministic=not self.stochastic)
-            return within_bounds(disturb(proposal.actions[:, 0], t), spec)
+            return within_bounds(disturb(proposal.actions[:, 0], t))
 
         every = torch.arange(batch, device=spec.device).repeat_interleave(samples)
         actions, imagined = follow(model, model.take(state, every), act, self.horizon, generator=generator)

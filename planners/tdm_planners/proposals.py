@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import HasProposal, ModelSpec, Rollout, Step, WorldModel
+from tdm_agents.protocols import HasProposal, Rollout, Step, WorldModel
 
 
 def require_proposal(model: WorldModel[Any], planner: object) -> HasProposal[Any]:
@@ -61,8 +61,3 @@ def follow(
         state=state,
     )
     return torch.stack(actions, dim=1), imagined
-
-
-def within_bounds(action: Tensor, spec: ModelSpec) -> Tensor:
-    """Continuous actions clipped to [-1, 1]; discrete ones as they are."""
-    return action if spec.action_kind == "discrete" else action.clamp(-1.0, 1.0)

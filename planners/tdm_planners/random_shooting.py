@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tdm_agents.protocols import ModelSpec
+from tdm_planners.distributions import Categorical, Gaussian
 from tdm_planners.noise import brownian_walk, coloured_noise
 from tdm_planners.shooting import Search, ShootingCarry, ShootingPlanner, check_at_least
 
@@ -17,8 +19,8 @@ class RandomShooting(ShootingPlanner):
     """The TDM paper's planner (section 4.1): Brownian action noise, and the best sequence's first action.
 
     A candidate is a walk from 0 with increments of N(0, 2), clipped to [-1, 1] after summing. The 2 is read
-    as a variance, hence ``noise_scale = sqrt(2)``. No memory unless ``warm_start``, where the previous best
-    sequence, shifted, is one of the candidates.
+    as a variance, hence ``noise_scale = sqrt(2)``. Discrete actions are drawn uniformly. No memory unless
+    ``warm_start``, where the previous best sequence, shifted, is one of the candidates.
 
     Attributes:
         noise_scale: Standard deviation of the walk's increments, or of coloured noise.
@@ -40,17 +42,18 @@ class RandomShooting(ShootingPlanner):
         if self.noise_beta is not None:
             check_at_least("noise_beta", self.noise_beta, 0.0)
 
-    def first(self, memory: ShootingCarry) -> Search:
+    def first(self, memory: ShootingCarry, spec: ModelSpec) -> Search:
         """Samples do not depend on what is remembered."""
-        return Search(memory=memory, std=torch.full_like(memory.mean, self.noise_scale))
+        if spec.action_kind == "discrete":
+            every = torch.ones_like(memory.known, dtype=spec.dtype)
+            return Search(memory, Categorical.around(memory.mean, spec, uniform_share=every))
+        std = torch.full_like(memory.mean, self.noise_scale)
+        return Search(memory, Gaussian(torch.zeros_like(std), std, self._noise))
 
-    def sample(self, search: Search, count: int, generator: torch.Generator) -> Tensor:
-        """Scaled noise around 0, ``[B, count, H, m]``."""
-        std = search.std[:, None]
-        shape = (std.shape[0], count, *std.shape[2:])
+    def _noise(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         if self.noise_beta is None:
-            return std * brownian_walk(shape, generator=generator, dtype=std.dtype)
-        return std * coloured_noise(shape, beta=self.noise_beta, generator=generator, dtype=std.dtype)
+            return brownian_walk(shape, generator=generator, dtype=dtype)
+        return coloured_noise(shape, beta=self.noise_beta, generator=generator, dtype=dtype)
 
     def weigh(self, values: Tensor) -> Tensor:
         """All weight on the best."""
@@ -58,7 +61,7 @@ class RandomShooting(ShootingPlanner):
 
     def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:
         """Remember the best; sample as before."""
-        best = (weights[:, :, None, None] * candidates).sum(dim=1)
+        best = candidates[torch.arange(len(weights), device=weights.device), weights.argmax(dim=1)]
         return replace(search, memory=replace(search.memory, mean=best))
 
     def choose(

@@ -1,6 +1,6 @@
 """The loop that every shooting planner shares: sample, clip, imagine, score, update, remember.
 
-A planner fills in :meth:`ShootingPlanner.sample` (where candidates come from) and
+A planner fills in :meth:`ShootingPlanner.first` (where candidates come from) and
 :meth:`ShootingPlanner.weigh` (what the candidates' values say about the next samples).
 """
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import HasValue, ModelSpec, Plan, Rollout, WorldModel, rollout
+from tdm_planners.distributions import Distribution
 
 Returns = Literal["best", "mean", "sample"]
 """Which sequence a planner executes: the best candidate of its last iteration, the weighted mean of them, or
@@ -26,7 +27,7 @@ class ShootingCarry:
     """What a shooting planner remembers of each environment; every tensor has a leading ``B``.
 
     Attributes:
-        mean: ``[B, H, m]``, centre of the last plan.
+        mean: ``[B, H, m]``, centre of the last plan: its mean, or the likeliest choices (int64).
         elites: ``[B, E, H, m]``, its best candidates, best first.
         known: ``[B]`` bool; False where there is no plan yet and the rest is meaningless.
     """
@@ -42,11 +43,11 @@ class Search:
 
     Attributes:
         memory: What is known of good sequences so far.
-        std: ``[B, H, m]``, standard deviation of the next samples.
+        distribution: Of the next samples.
     """
 
     memory: ShootingCarry
-    std: Tensor
+    distribution: Distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +91,23 @@ class ShootingPlanner(ABC):
         check_discount(self.discount)
 
     @abstractmethod
-    def sample(self, search: Search, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` fresh candidates an environment, ``[B, count, H, m]``; clipped to [-1, 1] by the loop."""
-
-    @abstractmethod
     def weigh(self, values: Tensor) -> Tensor:
         """Weights ``[B, K]`` that sum to 1 over candidates of ``values`` ``[B, K]`` (-inf: weight 0)."""
 
     @abstractmethod
-    def first(self, memory: ShootingCarry) -> Search:
-        """How to search at the first iteration, given what is remembered."""
+    def first(self, memory: ShootingCarry, spec: ModelSpec) -> Search:
+        """How to search at the first iteration, given what is remembered.
+
+        The distribution has to fit ``spec.action_kind``; continuous samples are clipped to [-1, 1] by the
+        loop.
+        """
 
     @abstractmethod
     def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:
-        """A new mean and std from ``[B, K, H, m]`` and ``[B, K]``; the loop replaces the kept rows."""
+        """A new distribution from ``[B, K, H, m]`` and ``[B, K]``, and its centre as the memory's mean.
+
+        The loop replaces the kept rows.
+        """
 
     @abstractmethod
     def choose(
@@ -112,19 +116,10 @@ class ShootingPlanner(ABC):
         """The sequence to execute ``[B, H, m]`` and its value ``[B]``, after the last iteration."""
 
     def init(self, spec: ModelSpec, batch: int) -> ShootingCarry:
-        """Memory of ``batch`` environments that have not decided yet.
-
-        Raises:
-            ValueError: If actions are not continuous.
-        """
-        if spec.action_kind != "continuous":
-            raise ValueError(
-                f"{type(self).__name__} shoots sequences of continuous actions; this model's action_space is "
-                f"{spec.action_space}: expected a Box, so wrap the environment to give it one"
-            )
-        zeros = torch.zeros(
-            batch, 1 + self.num_kept, self.horizon, spec.action_dim, device=spec.device, dtype=spec.dtype
-        )
+        """Memory of ``batch`` environments that have not decided yet."""
+        actions = torch.int64 if spec.action_kind == "discrete" else spec.dtype
+        shape = (batch, 1 + self.num_kept, self.horizon, spec.action_dim)
+        zeros = torch.zeros(shape, device=spec.device, dtype=actions)
         known = torch.zeros(batch, dtype=torch.bool, device=spec.device)
         return ShootingCarry(mean=zeros[:, 0], elites=zeros[:, 1:], known=known)
 
@@ -142,8 +137,9 @@ class ShootingPlanner(ABC):
 
         ``stats``: ``non_finite`` (candidates refused), ``transitions`` (imagined), ``value_first`` and
         ``value_best`` (best value of the first and the last iteration, mean over environments),
-        ``value_spread`` (standard deviation over the last iteration's candidates) and ``sample_std`` (mean
-        standard deviation after the last update).
+        ``value_spread`` (standard deviation over the last iteration's candidates) and, after the last update,
+        ``sample_std`` (mean standard deviation, of continuous actions) or ``sample_entropy`` (mean entropy as
+        a share of uniform choices', of discrete ones).
 
         Raises:
             ValueError: If no candidate of an environment has a finite value, or ``elapsed`` or ``carry`` is
@@ -151,7 +147,7 @@ class ShootingPlanner(ABC):
         """
         batch, samples = carry.known.shape[0], self.num_samples
         self._check(carry, elapsed)
-        search = self.first(shift(carry, elapsed.to(carry.known.device), warm=self.warm_start))
+        search = self.first(shift(carry, elapsed.to(carry.known.device), warm=self.warm_start), model.spec)
         rows = torch.arange(batch, device=carry.known.device).repeat_interleave(samples)
         non_finite, value_first = 0, math.nan
         for iteration in range(self.iterations):
@@ -177,19 +173,19 @@ class ShootingPlanner(ABC):
             "value_first": value_first,
             "value_best": values.amax(dim=1).mean().item(),
             "value_spread": finite_std(values).mean().item(),
-            "sample_std": search.std.mean().item(),
+            **search.distribution.stats(),
         }
         return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=search.memory, stats=stats)
 
     def _candidates(self, search: Search, generator: torch.Generator) -> Tensor:
         memory = search.memory
-        fresh = self.sample(search, self.num_samples, generator).clamp(-1.0, 1.0)
+        fresh = within_bounds(search.distribution.sample(self.num_samples, generator))
         kept = memory.elites
         if self.keeps_mean:
             kept = torch.cat([memory.mean[:, None], kept], dim=1)
         # drawn for every row and then overwritten where something is known: the draws do not depend on it
         known = memory.known[:, None, None, None]
-        first = torch.where(known, kept.clamp(-1.0, 1.0), fresh[:, : kept.shape[1]])
+        first = torch.where(known, within_bounds(kept), fresh[:, : kept.shape[1]])
         return torch.cat([first, fresh[:, kept.shape[1] :]], dim=1)
 
     def _check(self, carry: ShootingCarry, elapsed: Tensor) -> None:
@@ -218,7 +214,7 @@ def shift(carry: ShootingCarry, elapsed: Tensor, *, warm: bool = True) -> Shooti
     source = (steps + elapsed[:, None]).clamp_max(horizon - 1)  # [B, H]
     plans = torch.cat([carry.mean[:, None], carry.elites], dim=1)  # [B, 1 + E, H, m]
     moved = plans.gather(2, source[:, None, :, None].expand_as(plans))
-    moved = torch.where(known[:, None, None, None], moved, 0.0)
+    moved = moved.masked_fill(~known[:, None, None, None], 0)
     return ShootingCarry(mean=moved[:, 0], elites=moved[:, 1:], known=known)
 
 
@@ -256,6 +252,11 @@ def refuse_non_finite(values: Tensor) -> int:
             )
         values.masked_fill_(bad, -math.inf)
     return count
+
+
+def within_bounds(actions: Tensor) -> Tensor:
+    """Continuous actions clipped to [-1, 1]; discrete ones, which are integers, as they are."""
+    return actions.clamp(-1.0, 1.0) if actions.is_floating_point() else actions
 
 
 def finite_std(values: Tensor) -> Tensor:

@@ -55,8 +55,10 @@ class _NoNaN:
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaWithoutEffect(MPPI):
-    def first(self, memory):
-        return replace(super().first(memory), std=torch.full_like(memory.mean, 0.5))
+    def first(self, memory, spec):
+        search = super().first(memory, spec)
+        fixed = replace(search.distribution, std=torch.full_like(memory.mean, 0.5))
+        return replace(search, distribution=fixed)
 
 
 class MemorySurvives(MPPI):
@@ -84,7 +86,7 @@ class FixedRandomness(MPPI):
 
 class NeverClips(MPPI):
     def _candidates(self, search, generator):
-        return self.sample(search, self.num_samples, generator)
+        return search.distribution.sample(self.num_samples, generator)
 
 
 class RollsOutTwice(MPPI):

@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -207,18 +207,19 @@ def test_a_higher_temperature_is_flatter():
 
 def test_momentum_keeps_a_share_of_the_old_mean():
     planner = CEM(momentum=0.25)
-    search = planner.first(planner.init(LinearQuadraticModel().spec, 1))
+    spec = LinearQuadraticModel().spec
+    search = planner.first(planner.init(spec, 1), spec)
     candidates = torch.full((1, 32, 25, 1), 0.8)
     updated = planner.update(search, candidates, torch.full((1, 32), 1 / 32))
     torch.testing.assert_close(updated.memory.mean, torch.full((1, 25, 1), 0.6))
-    torch.testing.assert_close(updated.std, torch.full((1, 25, 1), 0.25 * 0.7))
+    torch.testing.assert_close(updated.distribution.std, torch.full((1, 25, 1), 0.25 * 0.7))
 
 
 def test_random_shooting_draws_the_papers_walk():
     model = LinearQuadraticModel()
     planner = RandomShooting(horizon=HORIZON, num_samples=2000)
-    search = planner.first(planner.init(model.spec, 1))
-    walk = planner.sample(search, 2000, torch.Generator().manual_seed(0))[0, :, :, 0]
+    search = planner.first(planner.init(model.spec, 1), model.spec)
+    walk = search.distribution.sample(2000, torch.Generator().manual_seed(0))[0, :, :, 0]
     # N(0, 2) increments from 0: variance 2 (t + 1), before clipping
     expected = 2.0 * torch.arange(1.0, HORIZON + 1)
     torch.testing.assert_close(walk.var(dim=0), expected, rtol=0.15, atol=0.0)
@@ -242,6 +243,11 @@ def test_random_shooting_draws_the_papers_walk():
         ),
         (CEM, {"initial_std": 0.0}, "initial_std is 0.0; expected more than 0"),
         (CEM, {"std_floor": 0.9}, "std_floor is 0.9; expected 0 <= std_floor <= initial_std"),
+        (
+            CEM,
+            {"uniform_floor": 0.6},
+            "uniform_floor is 0.6 and uniform_start 0.5; expected 0 <= uniform_floor",
+        ),
         (CEM, {"momentum": 1.0}, "momentum is 1.0; expected 0"),
         (CEM, {"noise_alpha": 1.0}, "noise_alpha is 1.0; expected 0"),
         (CEM, {"noise_beta": -1.0}, "noise_beta is -1.0; expected at least 0"),
@@ -253,12 +259,6 @@ def test_settings_that_make_no_sense_are_refused(planner, settings, message):
     with pytest.raises(ValueError) as error:
         planner(**settings)
     assert message in str(error.value)
-
-
-def test_discrete_actions_are_refused_with_the_remedy():
-    spec = replace(LinearQuadraticModel().spec, action_kind="discrete", action_choices=(3,))
-    with pytest.raises(ValueError, match=r"continuous actions.*expected a Box"):
-        MPPI().init(spec, 1)
 
 
 def test_memory_of_another_planner_or_batch_is_refused():
