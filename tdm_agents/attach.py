@@ -50,15 +50,25 @@ class Link:
         self._reward = np.full(batch, np.nan)
 
     def reset(self, mask: Flags | None = None) -> None:
-        """Episodes began in the rows of ``mask`` ``[B]``, or in all."""
+        """Episodes began in the rows of ``mask`` ``[B]``, or in all.
+
+        Raises:
+            RuntimeError: If the agent listens to another environment by now.
+        """
         self._check()
         rows = np.ones(self.batch, np.bool_) if mask is None else np.asarray(mask, np.bool_)
+        if not self._unread:  # what the agent decided last was never executed, in no row
+            self._start[:] = True
         self._start |= rows
         self._over &= ~rows
         self._unread = True
 
     def step(self, reward: Any, over: Any) -> None:
-        """A step was made that earned ``reward`` ``[B]`` and ended the episodes ``over`` ``[B]``."""
+        """A step was made that earned ``reward`` ``[B]`` and ended the episodes ``over`` ``[B]``.
+
+        Raises:
+            RuntimeError: If the agent listens to another environment by now.
+        """
         self._check()
         over = np.array(over, np.bool_).reshape(self.batch)
         if self._unread:  # not the agent's action: what it remembers does not lead here

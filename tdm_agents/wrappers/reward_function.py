@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec, RewardFn, WorldModel
-from tdm_agents.spaces import ActionCodec
+from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
 from tdm_agents.wrappers.base import Wrapper
 
 S = TypeVar("S")
@@ -54,9 +54,9 @@ class RewardFunction(Wrapper[S]):
 
 
 def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
-    """Actions ``[N, m]`` of a model in the environment's units; discrete actions are theirs already."""
+    """Actions ``[N, m]`` of a model in the environment's units; discrete ones from its start on."""
     if spec.action_kind == "discrete":
-        return action
+        return action + torch.as_tensor(DiscreteActionCodec(spec.action_space).start, device=action.device)
     codec = ActionCodec(spec.action_space)
     low, high = (torch.as_tensor(bound).to(action) for bound in (codec.low, codec.high))
     return torch.clamp((high + low) / 2 + (high - low) / 2 * action, low, high)

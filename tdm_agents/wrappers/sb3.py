@@ -13,11 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector.utils import concatenate, create_empty_array
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.spaces import ActionCodec
+from tdm_agents.spaces import ActionCodec, ObservationCodec
 
 
 @runtime_checkable
@@ -113,21 +112,18 @@ def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
 def batched_observation(space: spaces.Space[Any], flat: Tensor) -> Any:
     """``[N, n]`` as a batch of observations of ``space``, in NumPy: what vector environments return.
 
-    The inverse of :meth:`tdm_agents.spaces.ObservationCodec.flatten`, for all rows at once.
+    The inverse of :meth:`tdm_agents.spaces.ObservationCodec.flatten`, for all rows at once; imagined
+    categories are the likeliest.
     """
-    return _batched(space, flat.detach().cpu().numpy())
+    return _in_own_dtype(space, ObservationCodec(space).unflatten(flat.detach().cpu().numpy()))
 
 
-def _batched(space: spaces.Space[Any], rows: np.ndarray[Any, Any]) -> Any:
-    if isinstance(space, spaces.Box):
-        return rows.reshape(len(rows), *space.shape).astype(space.dtype)
+def _in_own_dtype(space: spaces.Space[Any], value: Any) -> Any:
     if isinstance(space, spaces.Dict):
-        sizes = [spaces.flatdim(child) for child in space.spaces.values()]
-        parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
-        return {k: _batched(child, part) for (k, child), part in zip(space.items(), parts, strict=True)}
-    items = [spaces.unflatten(space, row) for row in rows]
-    out: Any = create_empty_array(space, len(items))
-    return concatenate(space, items, out)
+        return {key: _in_own_dtype(child, value[key]) for key, child in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_in_own_dtype(child, part) for child, part in zip(space, value, strict=True))
+    return value.astype(space.dtype)
 
 
 def _policy_of(policy: Predicts) -> Predicts:

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 from hypothesis import assume, given, settings
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from tdm_agents.data.minari_io import flatten_steps, unflatten_steps
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec, action_codec
+from tdm_agents.wrappers.sb3 import batched_observation
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, max_side=3)
 
@@ -157,6 +159,9 @@ def test_the_likeliest_category_of_an_imagined_vector_is_read():
     read = ObservationCodec(space).unflatten(imagined)
     assert read["gear"].tolist() == [1, -1]
     assert read["lamps"].tolist() == [[0, 1], [1, 0]]
+    policys = batched_observation(space, torch.from_numpy(imagined))  # what an SB3 policy is asked about
+    assert_same(policys, read)
+    assert policys["gear"].dtype == np.int64 and policys["lamps"].dtype == np.int8
 
 
 def test_the_order_does_not_depend_on_the_order_of_the_observations_keys():

@@ -19,6 +19,7 @@ from tdm_agents import SimulatorModel, TDMAgent, make_planner
 from tdm_agents.evaluation.environments import make_env
 from tdm_agents.protocols import ModelSpec, Plan, Step, rollout
 from tdm_agents.testing import LinearQuadraticModel
+from tdm_agents.wrappers import RewardFunction
 
 MODES = list(AutoresetMode)
 
@@ -451,6 +452,15 @@ def test_a_single_discrete_action_is_a_number_that_finds_its_entry_in_a_table():
     assert {0: "left", 1: "right"}[action] == "right" and action in spaces.Discrete(2)
 
 
+def test_a_reward_function_sees_discrete_actions_in_the_environments_units():
+    seen = []
+    model = RewardFunction(CountModel(), lambda o, a, after: seen.append(a.tolist()) or after[:, 0])
+    agent = TDMAgent(model, EveryChoice())
+    agent.reset()
+    agent.act(3)
+    assert seen == [[[a, b - 1] for a in range(2) for b in range(3)]]
+
+
 def test_a_choice_that_does_not_exist_is_refused_with_the_planners_name():
     agent = TDMAgent(CountModel(), EveryChoice(beyond=2))
     agent.reset()
@@ -530,6 +540,17 @@ def test_after_a_step_that_the_agent_did_not_decide_it_begins_anew():
     obs, *_ = env.step(np.zeros((2, 1), np.float32))
     agent.act(obs)
     assert agent.model.history.length.tolist() == [1, 1] and agent.model.history.reward.isnan().all()
+
+
+def test_a_masked_reset_after_acting_begins_anew_because_the_action_was_never_executed():
+    agent = TDMAgent(Remembering(history_steps=4), Tracing())
+    env = agent.attach(vector([[9], [9]], AutoresetMode.DISABLED))
+    obs, _ = env.reset()
+    obs, *_ = env.step(agent.act(obs))
+    agent.act(obs)
+    obs, _ = env.reset(options={"reset_mask": np.array([True, False])})
+    agent.act(obs)
+    assert agent.model.history.length.tolist() == [1, 1]
 
 
 def test_a_refused_observation_leaves_what_the_environment_told():
