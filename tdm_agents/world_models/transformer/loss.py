@@ -21,7 +21,7 @@ def step_tokens(tokenizer: Tokenizer, observation: Tensor, reward: Tensor, actio
         tokenizer: The scheme.
         observation: ``[B, T, n]``.
         reward: ``[B, T]``, NaN where unknown.
-        action: ``[B, T, m]``.
+        action: ``[B, T, m]``, in [-1, 1] or choices.
 
     Returns:
         ``[B, T, n + m + 2]`` int64.
@@ -100,9 +100,10 @@ def next_token_loss(
     metrics: dict[str, Tensor] = {}
     for name, (read, target, part_weight) in parts.items():
         count = (target != IGNORED).sum().clamp(min=1)
-        nll = F.cross_entropy(
-            network.logits(read).flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        logits = network.logits(read)
+        if name == "action":
+            logits = tokenizer.mask_actions(logits)
+        nll = F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum")
         metrics[f"nll_{name}"] = (nll / count).detach()
         if part_weight:
             total, weight = total + part_weight * nll, weight + part_weight * count

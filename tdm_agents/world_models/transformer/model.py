@@ -43,16 +43,19 @@ class TransformerWorldModel(nn.Module):
         config: Settings.
 
     Raises:
-        ValueError: If the actions are not continuous, or a step does not fit the context.
+        ValueError: If the numbers of choices of discrete actions are missing or more than the bins, or a step
+            does not fit the context.
     """
 
     def __init__(self, spec: ModelSpec, config: TransformerConfig) -> None:
         super().__init__()
-        if spec.action_kind != "continuous":
-            raise ValueError(f"action_kind is {spec.action_kind!r}; expected 'continuous'")
+        discrete = spec.action_kind == "discrete"
+        if discrete and not spec.action_choices:
+            raise ValueError("action_choices is empty, but actions are discrete; expected one a component")
         self.config = config
         self.network = TransformerNetwork(config.network(spec))
-        self.tokenizer = Tokenizer(config.tokenizer, spec.observation_dim, spec.action_dim)
+        choices = spec.action_choices if discrete else ()
+        self.tokenizer = Tokenizer(config.tokenizer, spec.observation_dim, spec.action_dim, choices)
         self.layout = StepLayout(spec.observation_dim, spec.action_dim, self.network.config.max_observation)
         self.context_steps = context_steps(config.context, self.layout)
         self._spec = replace(spec, history_steps=self.context_steps)
@@ -166,12 +169,12 @@ class TransformerWorldModel(nn.Module):
 
         Args:
             state: ``N`` rows.
-            action: ``[N, m]`` in [-1, 1].
+            action: ``[N, m]`` in [-1, 1], or int64 choices.
             generator: Source of randomness with ``decoding="sample"``.
 
         Raises:
             RuntimeError: If ``state`` was consumed, or stands at its horizon.
-            ValueError: If ``action`` has another shape or a NaN.
+            ValueError: If ``action`` has another shape, or is not of the model's kind of numbers.
         """
         if state.time >= state.horizon:
             raise RuntimeError(
@@ -236,7 +239,7 @@ class TransformerWorldModel(nn.Module):
             uniform = torch.rand((layout.action_dim, len(rows)), generator=generator, device=rows.device)
         tokens, log_prob = [], torch.zeros(len(rows), device=rows.device)
         for j in range(layout.action_dim):
-            logits = self.network.logits(hidden)
+            logits = self.tokenizer.mask_actions(self.network.logits(hidden), j)
             tokens.append(choose_bin(logits, None if uniform is None else uniform[j]))
             log_prob += logits.log_softmax(dim=-1).gather(1, tokens[-1][:, None])[:, 0]
             if j + 1 < layout.action_dim:
@@ -336,6 +339,11 @@ class TransformerWorldModel(nn.Module):
         shape = (rows, self.layout.action_dim)
         if tuple(action.shape) != shape:
             raise ValueError(f"action has shape {tuple(action.shape)}; expected {shape}")
+        if action.is_floating_point() == bool(self.tokenizer.action_choices):
+            kind = "int64 choices" if self.tokenizer.action_choices else "numbers in [-1, 1]"
+            raise ValueError(
+                f"action is {action.dtype}; expected {kind}: actions are {self._spec.action_kind}"
+            )
 
     # -- keeping --------------------------------------------------------------------------------------------
 

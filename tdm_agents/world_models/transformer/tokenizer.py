@@ -6,7 +6,8 @@ A scalar becomes one of ``bins`` tokens; a token becomes the centre of its bin. 
   bins (Gato, arXiv 2205.06175, appendix B; TDM, arXiv 2305.10912). It needs no data, so it fits any body.
 - *quantile*: uniform bins over the range that the data of each dimension cover, finer at equal size.
 
-The output bins of an observation scalar cover its next value (``absolute``) or its change (``change``).
+The output bins of an observation scalar cover its next value (``absolute``) or its change (``change``). A
+discrete action has no scale: its choice, counted from 0, is its token.
 
 No function depends on data in its control flow, so all of them may be compiled or captured in a CUDA graph.
 Values clip into the range. NaN has no token except as a reward; refuse it before it comes here.
@@ -15,7 +16,7 @@ Values clip into the range. NaN has no token except as a reward; refuse it befor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -193,15 +194,33 @@ class Tokenizer(nn.Module):
         config: The scheme.
         observation_dim: ``n``.
         action_dim: ``m``.
+        action_choices: Number of choices of each component where actions are discrete; else empty.
 
     Raises:
-        ValueError: If a dimension is below 1.
+        ValueError: If a dimension is below 1, or there are not ``m`` numbers of choices, from 1 to ``bins``.
     """
 
-    def __init__(self, config: TokenizerConfig, observation_dim: int, action_dim: int) -> None:
+    choices: Tensor
+
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        observation_dim: int,
+        action_dim: int,
+        action_choices: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         if observation_dim < 1 or action_dim < 1:
             raise ValueError(f"{observation_dim=}, {action_dim=}; expected at least 1 each")
+        if action_choices and len(action_choices) != action_dim:
+            raise ValueError(
+                f"action_choices={tuple(action_choices)}; expected {action_dim}, one a component"
+            )
+        if action_choices and not 1 <= min(action_choices) <= max(action_choices) <= config.bins:
+            raise ValueError(
+                f"action_choices={tuple(action_choices)}; expected 1 to {config.bins} choices a component, "
+                "because each is a token: raise bins"
+            )
         self.config = config
         self.observation_dim = observation_dim
         self.action_dim = action_dim
@@ -209,7 +228,12 @@ class Tokenizer(nn.Module):
         fixed = scale is not None
         self.observation = Bins(observation_dim, config.bins, scale=scale, fixed=fixed)
         self.reward = Bins(None, config.bins, scale=scale, fixed=fixed)
-        self.action = Bins(action_dim, config.bins, scale=None, fixed=True)
+        self.action_choices = tuple(action_choices)
+        self.action = None if action_choices else Bins(action_dim, config.bins, scale=None, fixed=True)
+        # not in checkpoints, whose spec says it
+        self.register_buffer(
+            "choices", torch.tensor(self.action_choices, dtype=torch.int64), persistent=False
+        )
         self.change = (
             Bins(observation_dim, config.bins, scale=None, fixed=False) if config.target == "change" else None
         )
@@ -282,12 +306,30 @@ class Tokenizer(nn.Module):
         return self.reward.decode(token).masked_fill(token == self.none, math.nan)
 
     def encode_action(self, value: Tensor) -> Tensor:
-        """``[..., m]`` actions in [-1, 1] to ``[..., m]`` int64 tokens; uniform bins in every scheme."""
+        """``[..., m]`` actions to ``[..., m]`` int64 tokens.
+
+        Continuous ones, in [-1, 1], by uniform bins in every scheme; discrete ones are their own tokens.
+        """
+        if self.action is None:
+            return torch.minimum(value.long().clamp(min=0), self.choices - 1)
         return self.action.encode(value)
 
     def decode_action(self, token: Tensor) -> Tensor:
-        """``[..., m]`` tokens to ``[..., m]`` float32 bin centres."""
-        return self.action.decode(token)
+        """``[..., m]`` tokens to ``[..., m]`` actions: float32 bin centres, or int64 choices."""
+        return token if self.action is None else self.action.decode(token)
+
+    def mask_actions(self, logits: Tensor, component: int | None = None) -> Tensor:
+        """Logits ``[..., m, bins]`` with -inf where a token is no choice of its component.
+
+        Args:
+            logits: Of every component, or ``[..., bins]`` of one.
+            component: That one.
+        """
+        if self.action is not None:
+            return logits
+        choices = self.choices[:, None] if component is None else self.choices[component]
+        beyond = torch.arange(logits.shape[-1], device=logits.device) >= choices
+        return logits.masked_fill(beyond, -math.inf)
 
     def encode_target(self, previous: Tensor, next: Tensor) -> Tensor:
         """What the model is to predict of each observation scalar, int64 ``[..., n]``.
