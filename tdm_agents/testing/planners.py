@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tdm_agents.protocols import (
-    HasProposal,
     History,
     Plan,
     Planner,
-    Proposal,
-    Rollout,
-    Step,
     looped_rollout,
 )
 from tdm_agents.testing.linear_quadratic import LinearQuadraticModel
+from tdm_agents.testing.recorder import Recorded, Recorder
 
 PlannerFactory = Callable[..., Planner]
 
@@ -84,102 +81,7 @@ def check_planner(
     _check_optimum(build(**(search or {})), world, fraction)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """``N`` rows of the recorder's state.
-
-    Attributes:
-        inner: State of the model.
-        environment: ``[N]`` int64, of which environment each row is.
-        past: ``[N, t, m]``, actions since the start.
-    """
-
-    inner: Any
-    environment: Tensor
-    past: Tensor
-
-
-class _Recorder:
-    """A model, with a note of what was imagined and, on demand, rows of NaN.
-
-    Args:
-        inner: The model.
-        poison: Which rows earn ``bad``, from their environments ``[N]`` and all their actions ``[N, t, m]``.
-        bad: The reward of such rows.
-
-    Attributes:
-        imagined: Actions of each rollout ``[N, H, m]`` or step ``[N, 1, m]``.
-        rollouts: Calls of ``rollout``.
-        refused: Rows that were poisoned, counted at their first step.
-    """
-
-    def __init__(
-        self,
-        inner: LinearQuadraticModel,
-        poison: Callable[[Tensor, Tensor], Tensor] | None = None,
-        bad: float = float("nan"),
-    ) -> None:
-        self.inner, self.poison, self.bad = inner, poison, bad
-        self.spec = inner.spec
-        self.imagined: list[Tensor] = []
-        self.rollouts = self.refused = 0
-        if isinstance(inner, HasProposal):
-            self.propose = self._propose  # not in the class: a model that cannot must not look as if it could
-
-    def start(self, history: History, *, horizon: int) -> _Row:
-        batch = history.batch
-        past = torch.zeros(batch, 0, self.spec.action_dim)
-        return _Row(self.inner.start(history, horizon=horizon), torch.arange(batch), past)
-
-    def take(self, state: _Row, rows: Tensor) -> _Row:
-        return _Row(self.inner.take(state.inner, rows), state.environment[rows], state.past[rows])
-
-    def step(
-        self, state: _Row, action: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[_Row, Step]:
-        self.imagined.append(action[:, None].clone())
-        return self._step(state, action, generator)
-
-    def rollout(self, state: _Row, actions: Tensor, *, generator: torch.Generator | None = None) -> Rollout:
-        self.rollouts += 1
-        self.imagined.append(actions.clone())
-        return looped_rollout(_Quiet(self), state, actions, generator=generator)
-
-    def _step(self, state: _Row, action: Tensor, generator: torch.Generator | None) -> tuple[_Row, Step]:
-        inner, step = self.inner.step(state.inner, action, generator=generator)
-        past = torch.cat([state.past, self.inner.push(action)[:, None]], dim=1)
-        if self.poison is not None:
-            lost = self.poison(state.environment, past)
-            self.refused += int(lost.sum()) if past.shape[1] == 1 else 0
-            step = replace(step, reward=step.reward.masked_fill(lost, self.bad))
-        return _Row(inner, state.environment, past), step
-
-    def _propose(
-        self,
-        state: _Row,
-        count: int,
-        *,
-        generator: torch.Generator | None = None,
-        deterministic: bool = False,
-    ) -> Proposal:
-        assert isinstance(self.inner, HasProposal)
-        return self.inner.propose(state.inner, count, generator=generator, deterministic=deterministic)
-
-
-class _Quiet:
-    """The recorder without its notes, for the steps inside a rollout."""
-
-    def __init__(self, recorder: _Recorder) -> None:
-        self.spec, self.start, self.take = recorder.spec, recorder.start, recorder.take
-        self._recorder = recorder
-
-    def step(
-        self, state: _Row, action: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[_Row, Step]:
-        return self._recorder._step(state, action, generator)
-
-
-def _begin(model: _Recorder, planner: Planner, starts: Tensor = _STARTS) -> _Row:
+def _begin(model: Recorder, planner: Planner, starts: Tensor = _STARTS) -> Recorded:
     discrete = model.spec.action_kind == "discrete"
     history = History.of_observation(starts, action_dim=model.spec.action_dim, discrete=discrete)
     return model.start(history, horizon=planner.horizon)
@@ -187,7 +89,7 @@ def _begin(model: _Recorder, planner: Planner, starts: Tensor = _STARTS) -> _Row
 
 def _plan(
     planner: Planner,
-    model: _Recorder,
+    model: Recorder,
     *,
     carry: Any = None,
     elapsed: Tensor | None = None,
@@ -212,7 +114,7 @@ def _check_form(planner: Planner, world: LinearQuadraticModel) -> None:
     frozen = planner.__dataclass_params__.frozen
     assert frozen, f"{name} is not frozen: what it learns belongs in its carry, not in itself"
     assert planner.horizon == _HORIZON, f"{name}.horizon is {planner.horizon} after horizon={_HORIZON}"
-    model = _Recorder(world)
+    model = Recorder(world)
     state = _begin(model, planner)
     plan = planner.plan(
         model,
@@ -236,7 +138,7 @@ def _check_form(planner: Planner, world: LinearQuadraticModel) -> None:
 
 
 def _check_seeds(planner: Planner, world: LinearQuadraticModel, draws: bool) -> None:
-    first, again, other = (_Recorder(world) for _ in range(3))
+    first, again, other = (Recorder(world) for _ in range(3))
     a, b = _plan(planner, first, seed=1), _plan(planner, again, seed=1)
     same = torch.equal(a.sequence, b.sequence) and torch.equal(a.value, b.value)
     assert same, "the same seed gave another plan: draw from the generator alone, and keep no state"
@@ -248,7 +150,7 @@ def _check_seeds(planner: Planner, world: LinearQuadraticModel, draws: bool) -> 
 
 
 def _check_bounds(planner: Planner, world: LinearQuadraticModel) -> None:
-    model = _Recorder(world)
+    model = Recorder(world)
     plan = _plan(planner, model, starts=50.0 * _STARTS)  # far away: the optimum is outside the bounds
     for what, actions in [("plan", plan.sequence), *(("a candidate", x) for x in model.imagined)]:
         if model.spec.action_kind == "discrete":
@@ -266,7 +168,7 @@ def _check_noise(
 ) -> None:
     spread = []
     for value in (quiet, noisy):
-        model = _Recorder(world)
+        model = Recorder(world)
         _plan(build(**{name: value}), model)
         spread.append(model.imagined[0].float().std().item())
     assert spread[1] > spread[0], (
@@ -277,7 +179,7 @@ def _check_noise(
 
 def _check_rollouts(build: PlannerFactory, world: LinearQuadraticModel) -> None:
     for iterations in (1, 3):
-        model = _Recorder(world)
+        model = Recorder(world)
         _plan(build(iterations=iterations), model)
         count = model.rollouts
         assert count == iterations, f"iterations={iterations} made {count} rollouts: one an iteration"
@@ -286,7 +188,7 @@ def _check_rollouts(build: PlannerFactory, world: LinearQuadraticModel) -> None:
 def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
     # NaN wherever the first action is positive; rewards are negative, so a NaN taken for 0 would win
     for bad in (float("nan"), float("inf"), -float("inf")):
-        model = _Recorder(world, poison=lambda environment, past: past[:, 0, 0] > 0.0, bad=bad)
+        model = Recorder(world, poison=lambda environment, past: past[:, 0, 0] > 0.0, bad=bad)
         plan = _plan(planner, model, starts=-_STARTS.abs())  # the true optimum pushes into the NaN
         chosen = (world.push(plan.action) > 0.0).any() or not plan.value.isfinite().all()
         assert not chosen, (
@@ -296,7 +198,7 @@ def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
         assert counted == model.refused, (
             f"stats['non_finite'] is {counted}; {model.refused} candidates were {bad}"
         )
-    lost = _Recorder(world, poison=lambda environment, past: environment == 1)
+    lost = Recorder(world, poison=lambda environment, past: environment == 1)
     try:
         _plan(planner, lost)
     except ValueError as error:
@@ -306,7 +208,7 @@ def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
 
 
 def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
-    model, late = _Recorder(world), torch.full((3,), 1)
+    model, late = Recorder(world), torch.full((3,), 1)
     carry = _plan(planner, model, seed=3).carry
     if carry is None:
         return  # it remembers nothing
@@ -340,7 +242,7 @@ def _check_optimum(planner: Planner, world: LinearQuadraticModel, fraction: floa
     best_actions, best = world.optimum(_STARTS, _HORIZON)
     assert world.push(best_actions).abs().max() <= 1.0, "the test's own optimum is out of bounds"
     idle = _value_of_idling(world)
-    plan = _plan(planner, _Recorder(world), seed=5)
+    plan = _plan(planner, Recorder(world), seed=5)
     reached = _true_value(world, plan.sequence)
     share = ((reached - idle) / (best - idle)).min().item()
     assert share >= fraction, (

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.spaces import ActionCodec, ObservationCodec
+from tdm_agents.spaces import ObservationCodec, action_codec
 
 
 @runtime_checkable
@@ -65,12 +65,10 @@ def predicted_actions(
             f"{type(policy).__name__}.predict returned shape {actions.shape} for {shape[0]} observations; "
             f"expected {shape}: was it trained on the environment that the model is of?"
         )
-    if spec.action_kind == "discrete":
-        first = np.asarray(getattr(spec.action_space, "start", 0))  # models count choices from 0
-        flat = (actions - first).reshape(shape[0], spec.action_dim)
-        return torch.as_tensor(flat, dtype=torch.int64, device=spec.device)
-    encoded = ActionCodec(spec.action_space).encode(actions)
-    return torch.as_tensor(encoded, dtype=spec.dtype, device=spec.device)
+    encoded = action_codec(spec.action_space).encode(actions)
+    return torch.as_tensor(encoded, dtype=torch.int64 if spec.action_kind == "discrete" else spec.dtype).to(
+        spec.device
+    )
 
 
 def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:

@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tdm_agents.agent import TDMAgent
 from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import LinearQuadraticExpert, LinearQuadraticModel, check_planner
 from tdm_agents.wrappers import WithProposal
+from tdm_planners.beam_search import BeamSearch
 from tdm_planners.policy import Policy
 from tdm_planners.proposal_shooting import ProposalShooting
 
@@ -151,6 +153,23 @@ def test_no_value_changes_what_the_policy_does():
 def test_actions_out_of_bounds_are_clipped():
     model = WithProposal(LinearQuadraticModel(), lambda o: 100.0 * o[:, :1])
     assert plan(Policy(), model).action.flatten().tolist() == [1.0, -1.0, 1.0]
+
+
+# -- in an agent ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "planner", [ProposalShooting(horizon=3, num_samples=8), Policy(), BeamSearch(horizon=3)]
+)
+@pytest.mark.parametrize("choices", [None, 3])
+def test_an_agent_plans_for_some_of_its_environments(planner, choices):
+    agent = TDMAgent(LinearQuadraticExpert(choices=choices), planner)
+    memory, _ = agent.decide(agent.initial_memory(3), STARTS)
+    active = torch.tensor([True, False, True])
+    memory, action = agent.decide(memory, STARTS, active=active)
+    assert agent.last_plan.rows.tolist() == [0, 2]
+    assert action.shape == (3, 1)
+    assert agent.last_plan.plan.carry is None
 
 
 # -- refusing ---------------------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""A world model that notes what planners imagine with it, and can spoil what they earn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import HasProposal, History, Proposal, Rollout, Step, looped_rollout
+from tdm_agents.testing.linear_quadratic import LinearQuadraticModel
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """``N`` rows of the recorder's state.
+
+    Attributes:
+        inner: State of the model.
+        environment: ``[N]`` int64, of which environment each row is.
+        past: ``[N, t, m]``, actions since the start.
+    """
+
+    inner: Any
+    environment: Tensor
+    past: Tensor
+
+
+class Recorder:
+    """A model, with a note of what was imagined and, on demand, rows of NaN.
+
+    Args:
+        inner: The model.
+        poison: Which rows earn ``bad``, from their environments ``[N]`` and all their actions ``[N, t, m]``.
+        bad: The reward of such rows.
+
+    Attributes:
+        imagined: Actions of each rollout ``[N, H, m]`` or step ``[N, 1, m]``.
+        rollouts: Calls of ``rollout``.
+        refused: Rows that were poisoned, counted at their first step.
+    """
+
+    def __init__(
+        self,
+        inner: LinearQuadraticModel,
+        poison: Callable[[Tensor, Tensor], Tensor] | None = None,
+        bad: float = float("nan"),
+    ) -> None:
+        self.inner, self.poison, self.bad = inner, poison, bad
+        self.spec = inner.spec
+        self.imagined: list[Tensor] = []
+        self.rollouts = self.refused = 0
+        if isinstance(inner, HasProposal):
+            self.propose = self._propose  # not in the class: a model that cannot must not look as if it could
+
+    def start(self, history: History, *, horizon: int) -> Recorded:
+        """The model's, with a row an environment."""
+        past = torch.zeros(history.batch, 0, self.spec.action_dim)
+        return Recorded(self.inner.start(history, horizon=horizon), torch.arange(history.batch), past)
+
+    def take(self, state: Recorded, rows: Tensor) -> Recorded:
+        """The model's, and what is known of its rows."""
+        return Recorded(self.inner.take(state.inner, rows), state.environment[rows], state.past[rows])
+
+    def step(
+        self, state: Recorded, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Recorded, Step]:
+        """The model's, noted, and spoilt where it is to be."""
+        self.imagined.append(action[:, None].clone())
+        inner, step = self.inner.step(state.inner, action, generator=generator)
+        past = torch.cat([state.past, self.inner.push(action)[:, None]], dim=1)
+        if self.poison is not None:
+            lost = self.poison(state.environment, past)
+            self.refused += int(lost.sum()) if past.shape[1] == 1 else 0
+            step = replace(step, reward=step.reward.masked_fill(lost, self.bad))
+        return Recorded(inner, state.environment, past), step
+
+    def rollout(
+        self, state: Recorded, actions: Tensor, *, generator: torch.Generator | None = None
+    ) -> Rollout:
+        """The steps, noted as one."""
+        self.rollouts += 1
+        noted = len(self.imagined)
+        result = looped_rollout(self, state, actions, generator=generator)
+        self.imagined[noted:] = [actions.clone()]
+        return result
+
+    def _propose(
+        self,
+        state: Recorded,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        deterministic: bool = False,
+    ) -> Proposal:
+        assert isinstance(self.inner, HasProposal)
+        return self.inner.propose(state.inner, count, generator=generator, deterministic=deterministic)
