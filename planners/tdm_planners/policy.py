@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,16 +24,19 @@ class Policy:
     Attributes:
         horizon: 1 imagines nothing: the fastest, and the value of the plan is NaN. With more, what the
             policy will do is imagined for so many decisions, for the plan's value and for plots.
-        stochastic: Sample the actions instead of taking the mean (or most likely) ones.
+        returns: ``"best"`` executes the proposal's mean (or most likely) actions, ``"sample"`` sampled ones;
+            :meth:`tdm_agents.TDMAgent.predict` sets it by ``deterministic``, as a policy of SB3 would.
         discount: Factor a decision on later rewards in the plan's value, in (0, 1].
     """
 
     horizon: int = 1
-    stochastic: bool = False
+    returns: Literal["best", "sample"] = "best"
     discount: float = 1.0
 
     def __post_init__(self) -> None:
         check_at_least("horizon", self.horizon, 1)
+        if self.returns not in ("best", "sample"):
+            raise ValueError(f"returns is {self.returns!r}; expected 'best' or 'sample'")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:
@@ -60,7 +63,8 @@ class Policy:
         batch, spec = elapsed.shape[0], model.spec
 
         def act(rows: Any, t: int) -> Tensor:
-            proposal = proposer.propose(rows, 1, generator=generator, deterministic=not self.stochastic)
+            deterministic = self.returns == "best"
+            proposal = proposer.propose(rows, 1, generator=generator, deterministic=deterministic)
             return within_bounds(proposal.actions[:, 0])
 
         if self.horizon == 1:

@@ -103,7 +103,9 @@ class ProposalShooting:
         values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
         non_finite = refuse_non_finite(values)
         best = values.argmax(dim=1)  # [B]
-        sequence = actions.view(batch, samples, *actions.shape[1:])[torch.arange(batch), best]
+        sequence = actions.view(batch, samples, *actions.shape[1:])[
+            torch.arange(batch, device=best.device), best
+        ]
         value = values.amax(dim=1)
         stats = {
             "non_finite": float(non_finite),

@@ -59,7 +59,7 @@ def test_proposal_shooting_keeps_the_contract_with_discrete_actions():
 def test_the_policy_keeps_the_contract(choices):
     model = LinearQuadraticExpert(choices=choices)
     check_planner(Policy, model=model, draws=False, compares=False, fraction=0.8)
-    check_planner(Policy, settings={"stochastic": True}, model=model, compares=False, fraction=0.0)
+    check_planner(Policy, settings={"returns": "sample"}, model=model, compares=False, fraction=0.0)
 
 
 # -- proposal shooting ------------------------------------------------------------------------------------
@@ -172,6 +172,15 @@ def test_an_agent_plans_for_some_of_its_environments(planner, choices):
     assert agent.last_plan.plan.carry is None
 
 
+def test_predict_samples_the_policy_unless_it_is_to_be_deterministic():
+    expert = LinearQuadraticExpert()
+    agent, observation = TDMAgent(expert, Policy()), STARTS.numpy()
+    certain, _ = agent.predict(observation, deterministic=True)
+    torch.testing.assert_close(torch.from_numpy(certain), STARTS @ expert.gain)
+    sampled, _ = agent.predict(observation, deterministic=False)
+    assert (sampled != certain).all()
+
+
 # -- refusing ---------------------------------------------------------------------------------------------
 
 
@@ -187,6 +196,7 @@ def test_a_model_without_a_proposal_is_refused_with_the_remedy(planner):
     ("planner", "settings", "message"),
     [
         (Policy, {"horizon": 0}, "horizon is 0; expected at least 1"),
+        (Policy, {"returns": "mean"}, "returns is 'mean'; expected 'best' or 'sample'"),
         (Policy, {"discount": 0.0}, "discount is 0.0; expected 0 < discount <= 1"),
         (ProposalShooting, {"num_samples": 0}, "num_samples is 0; expected at least 1"),
         (
