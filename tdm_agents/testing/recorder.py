@@ -67,7 +67,12 @@ class Recorder:
     def step(
         self, state: Recorded, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Recorded, Step]:
-        """The model's, noted, and spoilt where it is to be."""
+        """The model's, noted, and spoilt where it is to be.
+
+        Raises:
+            AssertionError: If a choice does not exist, which would fail further on and say less.
+        """
+        self.check_choices("a candidate", action)
         self.imagined.append(action[:, None].clone())
         inner, step = self.inner.step(state.inner, action, generator=generator)
         past = torch.cat([state.past, self.inner.push(action)[:, None]], dim=1)
@@ -86,6 +91,14 @@ class Recorder:
         result = looped_rollout(self, state, actions, generator=generator)
         self.imagined[noted:] = [actions.clone()]
         return result
+
+    def check_choices(self, what: str, actions: Tensor) -> None:
+        """Assert that discrete actions ``[..., m]`` are choices of their components; ``what`` names them."""
+        if self.spec.action_kind == "discrete":
+            choices = torch.tensor(self.spec.action_choices)
+            inside = bool(((actions >= 0) & (actions < choices)).all())
+            least, most = actions.min().item(), actions.max().item()
+            assert inside, f"{what} holds the choices {least} to {most}; expected 0 to {choices.max() - 1}"
 
     def _propose(
         self,

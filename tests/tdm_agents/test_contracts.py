@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from tdm_agents.protocols import History, Rollout, Step, looped_rollout
-from tdm_agents.testing import LinearQuadraticModel, check_planner, check_world_model
+from tdm_agents.testing import (
+    LinearQuadraticExpert,
+    LinearQuadraticModel,
+    check_planner,
+    check_world_model,
+)
 from tdm_agents.testing.linear_quadratic import LinearQuadraticState
 from tdm_planners import shooting
+from tdm_planners.beam_search import BeamSearch
+from tdm_planners.cem import CEM
 from tdm_planners.mppi import MPPI
 
 SEARCH = {"num_samples": 128, "iterations": 6, "noise_alpha": 0.0}
@@ -174,8 +181,58 @@ def test_a_plan_remembered_for_too_long_is_caught(monkeypatch):
         check(MPPI)
 
 
-def test_a_good_world_model_passes():
-    check_world_model(LinearQuadraticModel(), history())
+# planners of discrete actions
+
+
+class ChoicesAsNumbers(CEM):
+    def plan(self, model, state, carry, **more):
+        plan = super().plan(model, state, carry, **more)
+        return replace(plan, action=plan.action.float(), sequence=plan.sequence.float())
+
+
+class ChoicesThatDoNotExist(CEM):
+    def _candidates(self, search, generator):
+        return super()._candidates(search, generator) - 1
+
+
+class TakesNaNForNothing(BeamSearch):
+    def _grown(self, model, beams, actions, **more):
+        return super()._grown(_NoNaNSteps(model), beams, actions, **more)
+
+
+@dataclass
+class _NoNaNSteps:
+    inner: object
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def step(self, state, action, **more):
+        state, step = self.inner.step(state, action, **more)
+        return state, replace(step, reward=step.reward.nan_to_num(0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("planner", "sentence"),
+    [
+        (ChoicesAsNumbers, "discrete actions are torch.float32; expected torch.int64"),
+        (ChoicesThatDoNotExist, "holds the choices -1 to"),
+        (TakesNaNForNothing, "never as 0"),
+    ],
+)
+def test_a_broken_planner_of_discrete_actions_is_caught(planner, sentence):
+    with pytest.raises(AssertionError) as error:
+        check_planner(planner, model=LinearQuadraticModel(choices=3), draws=planner is not TakesNaNForNothing)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("choices", [None, 3])
+@pytest.mark.parametrize("model", [LinearQuadraticModel, LinearQuadraticExpert])
+def test_a_good_world_model_passes(model, choices):
+    past = history()
+    if choices is not None:
+        past = replace(past, action=past.action.long())
+    check_world_model(model(choices=choices), past)
 
 
 def test_a_world_model_of_one_environment_passes():
