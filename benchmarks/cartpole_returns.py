@@ -1,11 +1,11 @@
-"""Returns on cartpole-swingup: the shipped TDM, an MLP, and the true simulator, with the same planners.
+r"""Returns on cartpole-swingup: the shipped TDM, an MLP, and the true simulator, with the same planners.
 
 Ten episodes on evaluation seeds, which neither collection nor tuning has seen; the settings were frozen
 before. Each contestant's report is kept as soon as it is done, so an interrupted run goes on, and several
 processes may share the work (``--only``).
 
-    tdm train --data runs/make_checkpoint/data --model mlp --out runs/mlp --steps 45000 --batch-size 64 \\
-        --learning-rate 1e-3
+    tdm train --data runs/make_checkpoint/data --model mlp --out runs/mlp --steps 45000 \
+        --batch-size 64 --learning-rate 1e-3
     python benchmarks/cartpole_returns.py --mlp runs/mlp
 """
 

@@ -1,11 +1,16 @@
 """How much does sharing the history's keys and values between candidates save?
 
-The same rollouts, in one run, with a shared prefix (what the package does) and with the prefix copied for
-every candidate (what a batched decoder does that treats candidates as independent sequences). The copy is the
-same code with ``B = K`` prefixes of one row each, so nothing else differs. Medians over repetitions, strictly
-alternating.
+The same rollouts, in one run, three ways; medians over repetitions, strictly alternating:
 
-    python benchmarks/shared_prefix.py --out benchmarks/results/shared_prefix.json
+- *shared*: what the package does, one prefix for all candidates, suffixes in buffers of fixed size.
+- *concatenated*: a cache of its own for every candidate, grown by concatenation with every forward, fused
+  attention: the dynamic cache of common libraries.
+- *copied*: the package's own code with the prefix copied for every candidate, a stronger opponent: buffers of
+  fixed size, and the batched products that are fastest at these shapes.
+
+All three feed ``[r, SEP, a]`` in one forward and draw the same uniform numbers.
+
+    python benchmarks/shared_prefix.py
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import tyro
 from gymnasium import spaces
 from torch import Tensor
@@ -26,6 +32,7 @@ from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.storage import write_json
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding import choose_bin
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.state import TransformerState
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
@@ -116,14 +123,64 @@ def bytes_of(state: TransformerState) -> int:
     return prefix + (0 if state.suffix is None else state.suffix.buffer.untyped_storage().nbytes())
 
 
+def concatenated(model: TransformerWorldModel, state: TransformerState, actions: Tensor) -> Tensor:
+    """Imagine with a cache that grows by concatenation; observations ``[K, H, n]``."""
+    rows, horizon = actions.shape[:2]
+    layout, tokenizer, network = model.layout, model.tokenizer, model.network
+    cache = [(key.repeat(rows, 1, 1, 1), value.repeat(rows, 1, 1, 1)) for key, value in state.prefix.layers]
+    generator = torch.Generator().manual_seed(2)
+
+    def extend(tokens: Tensor, offset: int, time: int) -> Tensor:
+        chunk = tokens.shape[1]
+        start = layout.position(offset)
+        x = network.token(tokens) + network.position.weight[start : start + chunk]
+        rotation = (state.rotation[0][time : time + 1], state.rotation[1][time : time + 1])
+        for index, block in enumerate(network.blocks):
+            query, key, value = block.project(x, rotation)
+            keys, values = (torch.cat(pair, dim=2) for pair in zip(cache[index], (key, value), strict=True))
+            # what has left the band is dropped, as a sliding cache does
+            within = (model.context_steps - 1) * layout.tokens + offset + chunk
+            cache[index] = keys, values = keys[:, :, -within:], values[:, :, -within:]
+            mask = torch.ones(chunk, keys.shape[2], dtype=torch.bool).tril(keys.shape[2] - chunk)
+            x = block.finish(
+                x, F.scaled_dot_product_attention(query, keys, values, attn_mask=mask if chunk > 1 else None)
+            )
+        return network.norm(x[:, -1])
+
+    reward, imagined = state.reward.repeat(rows), []
+    for step in range(horizon):
+        uniform = torch.rand((layout.observation_dim + 2, rows), generator=generator)
+        separator = torch.full_like(reward, tokenizer.separator)
+        known = [torch.stack([reward, separator], dim=1), tokenizer.encode_action(actions[:, step])]
+        hidden = extend(torch.cat(known, dim=1), layout.observation_dim, step)
+        scalars = []
+        for i in range(layout.observation_dim):
+            scalars.append(state.centres[i][choose_bin(network.logits(hidden), uniform[i])])
+            token = tokenizer.encode_observation_scalar(i, scalars[-1])
+            hidden = extend(token[:, None], i, step + 1)
+        reward = choose_bin(network.logits(hidden), uniform[-2])
+        imagined.append(torch.stack(scalars, dim=1))
+    return torch.stack(imagined, dim=1)
+
+
+KINDS = ("shared", "concatenated", "copied")
+
+
+@torch.no_grad()
 def decide(
-    model: TransformerWorldModel, history: History, actions: Tensor, *, share: bool
-) -> tuple[float, int, Tensor]:
+    model: TransformerWorldModel, history: History, actions: Tensor, kind: str
+) -> tuple[float, int | None, Tensor]:
     """Seconds of one decision's imagination, bytes of keys and values, and the imagined observations."""
     rows, horizon = actions.shape[:2]
     began = time.perf_counter()
     state = model.start(history, horizon=horizon)
-    state = model.take(state, torch.zeros(rows, dtype=torch.int64)) if share else copied(state, rows)
+    if kind == "concatenated":
+        imagined = concatenated(model, state, actions)
+        return time.perf_counter() - began, None, imagined
+    if kind == "shared":
+        state = model.take(state, torch.zeros(rows, dtype=torch.int64))
+    else:
+        state = copied(state, rows)
     rollout = model.rollout(state, actions, generator=torch.Generator().manual_seed(2))
     return time.perf_counter() - began, bytes_of(rollout.state), rollout.observation
 
@@ -139,32 +196,34 @@ def main(settings: Settings) -> None:
     rows = []
     for steps in settings.histories:
         history = history_of(settings, steps)
-        decide(model, history, actions, share=True)  # warm up
-        seconds: dict[bool, list[float]] = {True: [], False: []}
-        sizes, imagined = {}, {}
+        decide(model, history, actions, "shared")  # warm up
+        seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        sizes: dict[str, int | None] = {}
+        imagined: dict[str, Tensor] = {}
         for _ in range(settings.repeats):
-            for share in (True, False):
-                taken, sizes[share], imagined[share] = decide(model, history, actions, share=share)
-                seconds[share].append(taken)
-        shared, copy = (statistics.median(seconds[share]) for share in (True, False))
-        # a sampled bin may flip where the uniform number falls on a boundary, and everything after it differs
-        first = (imagined[True][:, 0] - imagined[False][:, 0]).abs() < 1e-4
-        rows.append(
-            {
-                "history_steps": steps,
-                "seconds_shared": seconds[True],
-                "seconds_copied": seconds[False],
-                "times_faster": copy / shared,
-                "tokens_per_second_shared": tokens / shared,
-                "tokens_per_second_copied": tokens / copy,
-                "bytes_shared": sizes[True],
-                "bytes_copied": sizes[False],
-                "equal_first_step": float(first.all(dim=1).float().mean()),
-            }
-        )
+            for kind in KINDS:
+                taken, sizes[kind], imagined[kind] = decide(model, history, actions, kind)
+                seconds[kind].append(taken)
+        median = {kind: statistics.median(seconds[kind]) for kind in KINDS}
+        row = {
+            "history_steps": steps,
+            "seconds": seconds,
+            "tokens_per_second": {kind: tokens / median[kind] for kind in KINDS},
+            "times_concatenated": median["concatenated"] / median["shared"],
+            "times_copied": median["copied"] / median["shared"],
+            "bytes": {kind: sizes[kind] for kind in KINDS},
+            # a bin may flip where a uniform number falls on a boundary, and all after it differs
+            "equal_first_step": {
+                kind: float((imagined[kind][:, 0] - imagined["shared"][:, 0]).abs().lt(1e-4).float().mean())
+                for kind in KINDS
+            },
+        }
+        rows.append(row)
         print(
-            f"history {steps:4d}: {tokens / shared:8,.0f} tokens/s shared, {tokens / copy:8,.0f} copied, "
-            f"{copy / shared:5.1f} times; {sizes[True] / 2**20:,.0f} MiB against {sizes[False] / 2**20:,.0f}"
+            f"history {steps:4d}: "
+            + ", ".join(f"{kind} {tokens / median[kind]:,.0f} tokens/s" for kind in KINDS)
+            + f"; {row['times_concatenated']:.1f} and {row['times_copied']:.1f} times; equal first steps: "
+            + ", ".join(f"{share:.3f}" for share in row["equal_first_step"].values())
         )
     value = {
         "schema": 1,

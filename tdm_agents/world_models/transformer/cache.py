@@ -2,9 +2,9 @@
 
 The history of each of ``B`` environments is encoded once: the prefix ``[B, ...]``. The ``N`` imagined rows
 continue it: a suffix ``[N, ...]`` in buffers whose size is fixed when they are made. A query attends over
-both in one softmax. The prefix is never copied a row: queries of the rows that share one are brought together
-instead, which also turns many small products into one large one. All rows advance in lock-step, so which keys
-are inside the attention band depends on counters alone, never on data.
+both in one softmax, computed in two parts. The prefix is never copied a row: queries of the rows that share
+one are brought together instead, which also turns many small products into one large one. All rows advance in
+lock-step, so which keys are inside the attention band depends on counters alone, never on data.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def attend(
     visible: Tensor | None,
     causal: Tensor | None,
 ) -> Tensor:
-    """Attention of each row over its prefix and its suffix, in one softmax.
+    """Attention of each row over its prefix and its suffix, as one softmax.
 
     Args:
         query: ``[N, heads, c, head_dim]``.
@@ -161,17 +161,29 @@ def attend(
     """
     query = query * query.shape[-1] ** -0.5
     # plain products: for one or three queries a row they beat the fused kernels on CPU by half
-    own_scores = query @ own[0].transpose(-1, -2)  # [N, heads, c, S]
+    scores = (query @ own[0].transpose(-1, -2)).float()  # [N, heads, c, S]
     if causal is not None:
-        own_scores = own_scores + causal
+        scores = scores + causal
     if shared is None:
-        return own_scores.float().softmax(dim=-1).to(query.dtype) @ own[1]
+        return scores.softmax(dim=-1).to(query.dtype) @ own[1]
     chunk, batch = query.shape[2], shared[0].shape[0]
-    prefix_scores = grouping.gather(query, batch) @ shared[0].transpose(-1, -2)  # [B, heads, size c, P]
-    if visible is not None:
+    prefix_scores = (grouping.gather(query, batch) @ shared[0].transpose(-1, -2)).float()
+    if visible is not None:  # [B, heads, size c, P]
         prefix_scores = prefix_scores.masked_fill(~visible[:, None, None], float("-inf"))
-    scores = torch.cat([grouping.scatter(prefix_scores, chunk), own_scores], dim=-1)
-    weights = scores.float().softmax(dim=-1).to(query.dtype)  # [N, heads, c, P + S]
-    split = shared[0].shape[2]
-    from_prefix = grouping.gather(weights[..., :split], batch) @ shared[1]  # [B, heads, size c, head_dim]
-    return grouping.scatter(from_prefix, chunk) + weights[..., split:] @ own[1]
+    # two partial softmaxes, merged by their maxima and sums: the scores are never copied together
+    of_prefix = [grouping.scatter(x, chunk) for x in _partial_softmax(prefix_scores, shared[1])]
+    of_own = _partial_softmax(scores, own[1])
+    top = torch.maximum(of_prefix[0], of_own[0])  # [N, heads, c, 1]
+    total = sums = torch.zeros((), device=query.device)
+    for maximum, summed, weighted in (of_prefix, of_own):
+        share = (maximum - top).exp()
+        sums = sums + share * summed
+        total = total + share * weighted
+    return (total / sums).to(query.dtype)
+
+
+def _partial_softmax(scores: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Maximum, sum of exponentials below it, and the values weighted by them; consumes ``scores``."""
+    maximum = scores.amax(dim=-1, keepdim=True)
+    weights = scores.sub_(maximum).exp_()
+    return maximum, weights.sum(dim=-1, keepdim=True), (weights.to(value.dtype) @ value).float()
