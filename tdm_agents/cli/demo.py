@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from tdm_agents.agent import PlanView, TDMAgent
+    from tdm_agents.agent import TDMAgent
+    from tdm_agents.deciding import PlanView
     from tdm_agents.evaluation.plots import Moment
     from tdm_agents.evaluation.records import Episode, Recording, Tick
     from tdm_agents.protocols import WorldModel

@@ -7,7 +7,7 @@ present observation of a history counts. Angles get no special treatment.
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,13 +20,10 @@ from torch.nn import functional as F
 from tdm_agents.data.batch import Batch
 from tdm_agents.data.moments import moments
 from tdm_agents.protocols import History, ModelSpec, Rollout, Step, looped_rollout
-from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
-from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+from tdm_agents.world_models.files import read_model, write_model
 
 if TYPE_CHECKING:
     from tdm_agents.data.trajectories import Trajectories
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,18 +210,7 @@ class MLPWorldModel(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors``, then ``model.json``, which holds the hash of the weights."""
-        folder = Path(folder)
-        sha256 = write_tensors(folder / "weights.safetensors", self.state_dict())
-        write_json(
-            folder / "model.json",
-            {
-                "schema": SCHEMA,
-                "type": "mlp",
-                "config": asdict(self.config),
-                "spec": spec_to_json(self._spec),
-                "sha256": sha256,
-            },
-        )
+        write_model(folder, "mlp", self, spec=self._spec, config=self.config)
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
@@ -233,25 +219,7 @@ class MLPWorldModel(nn.Module):
         Raises:
             CheckpointError: If a file is missing, altered, of another type or does not fit its JSON.
         """
-        folder = Path(folder)
-        value = read_json(folder / "model.json", schema=SCHEMA)
-        if value.get("type") != "mlp":
-            raise CheckpointError(f"{folder} holds a model of type {value.get('type')!r}; expected 'mlp'")
-        try:
-            config, spec, sha256 = MLPConfig(**value["config"]), value["spec"], value["sha256"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder / 'model.json'} was altered ({error}); save the model again"
-            ) from error
-        model = cls(spec_from_json(spec, device), config)
-        weights = read_tensors(folder / "weights.safetensors", sha256=sha256)
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{folder}: weights.safetensors does not fit model.json: {error}"
-            ) from error
-        return model.to(device).eval()
+        return read_model(folder, "mlp", lambda spec, config: cls(spec, MLPConfig(**config)), device=device)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

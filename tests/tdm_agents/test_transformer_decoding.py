@@ -225,6 +225,8 @@ def test_bad_input_is_refused():
         model.start(history, horizon=0)
     with pytest.raises(ValueError, match=r"action has shape \(1, 2\)"):
         model.step(model.start(history, horizon=1), torch.zeros((1, 2)))
+    with pytest.raises(ValueError, match="action holds NaN"):
+        model.step(model.start(history, horizon=1), torch.full((1, 1), float("nan")))
     with pytest.raises(ValueError, match="context of 7 tokens"):
         make_model(context=7)
 

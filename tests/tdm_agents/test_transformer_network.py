@@ -245,9 +245,9 @@ def test_checkpoints_that_are_not_whole_are_refused(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(weights)
     described = json.loads((tmp_path / "model.json").read_text())
     for change, message in (
-        ({"type": "mlp"}, "'mlp' model"),
+        ({"type": "mlp"}, "of type 'mlp'"),
         ({"schema": 99}, "schema 99"),
-        ({"config": described["config"] | {"width": 64}}, "do not fit"),
+        ({"config": described["config"] | {"width": 64}}, "does not fit"),
         ({"config": described["config"] | {"colour": 1}}, "not readable"),
         ({"config": {}}, "not readable"),
     ):

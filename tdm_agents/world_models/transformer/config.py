@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.world_models.transformer.decoding import Decoding, check_decoding
@@ -53,6 +55,18 @@ class TransformerConfig:
             raise ValueError(f"reward_dropout is {self.reward_dropout}; expected a rate in [0, 1]")
         if self.action_weight < 0.0:
             raise ValueError(f"action_weight is {self.action_weight}; expected at least 0")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TransformerConfig:
+        """The settings that ``dataclasses.asdict`` made.
+
+        Raises:
+            KeyError: If the tokenizer's are missing.
+            TypeError: If there is a setting of another name.
+            ValueError: If a value makes no sense.
+        """
+        settings = dict(value)
+        return cls(tokenizer=TokenizerConfig(**settings.pop("tokenizer")), **settings)
 
     def network(self, spec: ModelSpec) -> NetworkConfig:
         """The network's sizes for an environment.

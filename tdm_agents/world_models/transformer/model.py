@@ -9,9 +9,8 @@ forward, and output bins may cover changes.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,7 @@ from torch import Tensor, nn
 from tdm_agents.data.batch import Batch
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, looped_rollout
-from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
-from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+from tdm_agents.world_models.files import read_model, write_model
 from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix, attend
 from tdm_agents.world_models.transformer.config import TransformerConfig
@@ -30,9 +28,7 @@ from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 from tdm_agents.world_models.transformer.state import TransformerState
-from tdm_agents.world_models.transformer.tokenizer import Tokenizer, TokenizerConfig
-
-SCHEMA = 1
+from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 
 class TransformerWorldModel(nn.Module):
@@ -339,6 +335,9 @@ class TransformerWorldModel(nn.Module):
         shape = (rows, self.layout.action_dim)
         if tuple(action.shape) != shape:
             raise ValueError(f"action has shape {tuple(action.shape)}; expected {shape}")
+        # looking at the data would make a GPU wait; there a planner's own clipping has to do
+        if action.device.type == "cpu" and action.is_floating_point() and not action.isfinite().all():
+            raise ValueError("action holds NaN or inf; expected numbers in [-1, 1]")
         if action.is_floating_point() == bool(self.tokenizer.action_choices):
             kind = "int64 choices" if self.tokenizer.action_choices else "numbers in [-1, 1]"
             raise ValueError(
@@ -363,18 +362,7 @@ class TransformerWorldModel(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""
-        folder = Path(folder)
-        sha256 = write_tensors(folder / "weights.safetensors", self.state_dict())
-        write_json(
-            folder / "model.json",
-            {
-                "schema": SCHEMA,
-                "type": "transformer",
-                "spec": spec_to_json(self._spec),
-                "config": asdict(self.config),
-                "sha256": sha256,
-            },
-        )
+        write_model(folder, "transformer", self, spec=self._spec, config=self.config)
 
     @classmethod
     def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> TransformerWorldModel:
@@ -383,21 +371,9 @@ class TransformerWorldModel(nn.Module):
         Raises:
             CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
         """
-        folder = Path(folder)
-        value = read_json(folder / "model.json", schema=SCHEMA)
-        if value.get("type") != "transformer":
-            raise CheckpointError(f"{folder} holds a {value.get('type')!r} model; expected 'transformer'")
-        try:
-            settings: dict[str, Any] = dict(value["config"])
-            tokenizer = TokenizerConfig(**settings.pop("tokenizer"))
-            config = TransformerConfig(tokenizer=tokenizer, **settings)
-            sha256 = str(value["sha256"])
-            model = cls(spec_from_json(value["spec"]), config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{folder / 'model.json'} is not readable: {error}") from error
-        tensors = read_tensors(folder / "weights.safetensors", sha256=sha256)
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {folder} do not fit its model.json: {error}") from error
-        return model.to(device).eval()
+        return read_model(
+            folder,
+            "transformer",
+            lambda spec, settings: cls(spec, TransformerConfig.from_json(settings)),
+            device=device,
+        )

@@ -1,0 +1,76 @@
+"""The files of a saved world model: ``weights.safetensors``, and ``model.json`` that says what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
+from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+SCHEMA = 1
+M = TypeVar("M", bound=nn.Module)
+
+
+def write_model(
+    folder: Path | str, kind: str, model: nn.Module, *, spec: ModelSpec, config: DataclassInstance
+) -> None:
+    """Write a model, each file atomically; the JSON last, with the hash of the weights.
+
+    Args:
+        folder: Made if it does not exist.
+        kind: The model's name in the registry.
+        model: Whose state dict is kept.
+        spec: Of the model.
+        config: Its settings, JSON values or dataclasses of such.
+    """
+    folder = Path(folder)
+    sha256 = write_tensors(folder / "weights.safetensors", model.state_dict())
+    value = {"schema": SCHEMA, "type": kind, "spec": spec_to_json(spec), "config": asdict(config)}
+    write_json(folder / "model.json", value | {"sha256": sha256})
+
+
+def read_model(
+    folder: Path | str,
+    kind: str,
+    build: Callable[[ModelSpec, Mapping[str, Any]], M],
+    *,
+    device: torch.device | str = "cpu",
+) -> M:
+    """Read what :func:`write_model` wrote, ready to plan with.
+
+    Args:
+        folder: Of the model.
+        kind: What ``model.json`` must say.
+        build: A model with any weights from a spec and the JSON of the settings.
+        device: Where the model is moved.
+
+    Raises:
+        CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+    """
+    folder = Path(folder)
+    value = read_json(folder / "model.json", schema=SCHEMA)
+    if value.get("type") != kind:
+        raise CheckpointError(f"{folder} holds a model of type {value.get('type')!r}; expected {kind!r}")
+    try:
+        sha256 = str(value["sha256"])
+        model = build(spec_from_json(value["spec"], device), value["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / 'model.json'} is not readable: it was altered ({error}); copy or save the model again"
+        ) from error
+    weights = read_tensors(folder / "weights.safetensors", sha256=sha256)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: weights.safetensors does not fit model.json: {error}") from error
+    return model.to(device).eval()
