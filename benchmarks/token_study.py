@@ -1,14 +1,15 @@
 """Which tokens, which targets, which decoding? Compared at equal data, equal steps, equal network.
 
 Trains one transformer for each of {mu-law, quantile} bins x {absolute, change} targets, reports N-step
-prediction errors on held-out episodes for each decoding, then plays the best decoding of each.
+prediction errors on held-out episodes for each decoding, then plays the best decoding of each, and every
+decoding of the best.
 
     python benchmarks/token_study.py --data runs/make_checkpoint/data --work runs/token_study
 """
 
 from __future__ import annotations
 
-import time
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,13 @@ from tdm_agents.storage import write_json
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.prediction import prediction_error
 from tdm_agents.training.trainer import train
+from tdm_agents.world_models.transformer.decoding import Decoding
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.presets import PRESETS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
-DECODINGS = ("sample", "mode", "mean")
+DECODINGS: tuple[Decoding, ...] = ("sample", "mode", "mean")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Settings:
     """Updates each."""
     starts: int = 512
     """Held-out starting points of the prediction error."""
-    episodes: int = 3
+    episodes: int = 2
     """Episodes each, on tuning seeds; 0 = predictions only."""
     horizon: int = 25
     """Of the planner (MPPI)."""
@@ -67,7 +69,7 @@ class Settings:
 
 
 def trained(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> tuple[Any, float]:
-    """The model with these tokens, and the seconds that training took (as far as this run did it)."""
+    """The model with these tokens, and the seconds that training took, over all runs of this script."""
     training, held_out = data.split(0.05, 0)
     config = replace(PRESETS[settings.preset], tokenizer=tokens)
     torch.manual_seed(0)
@@ -80,79 +82,98 @@ def trained(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> 
         training, steps=training_config.window_steps, batch_size=training_config.batch_size, seed=0
     )
     folder = settings.work / f"{tokens.observation}-{tokens.target}"
-    began = time.monotonic()
-    train(model, sampler, held_out, training_config, folder)
-    return model.eval(), time.monotonic() - began
+    record = folder / "seconds.json"
+    seconds = json.loads(record.read_text())["seconds"] if record.exists() else 0.0
+    complete = (folder / "weights.safetensors").exists()
+    result = train(model, sampler, held_out, training_config, folder)
+    if not complete:
+        seconds += result.seconds
+        write_json(record, {"seconds": seconds})
+    return model.eval(), seconds
+
+
+def variant(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> dict[str, Any]:
+    """Train one variant and imagine recorded actions with each decoding."""
+    model, seconds = trained(settings, tokens, data)
+    torch.set_num_threads(settings.threads)
+    _, held_out = data.split(0.05, 0)
+    errors = {
+        decoding: prediction_error(model.with_decoding(decoding), held_out, starts=settings.starts)
+        for decoding in DECODINGS
+    }
+    return {
+        "observation": tokens.observation,
+        "target": tokens.target,
+        "training_seconds": seconds,
+        "errors": errors,
+        "best_decoding": min(DECODINGS, key=lambda d: errors[d]["median@25"]),
+        "plays": {},
+    }
+
+
+def played(settings: Settings, row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
+    """Summary of the episodes with one decoding; kept in the run's folder, so that it is played once."""
+    folder = settings.work / f"{row['observation']}-{row['target']}"
+    planner = make_planner(
+        "mppi",
+        horizon=settings.horizon,
+        num_samples=settings.num_samples,
+        iterations=settings.iterations,
+        noise_beta=2.0,
+        initial_std=0.5,
+    )
+    part = folder / f"play-{decoding}-{settings.episodes}-{settings.num_samples}x{settings.iterations}.json"
+    if not part.exists():
+        model = TransformerWorldModel.load(folder).with_decoding(decoding)
+        seeds = range(TUNING_FIRST, TUNING_FIRST + settings.episodes)
+        with ProgressBar(f"{folder.name} {decoding}") as progress:
+            agent = TDMAgent(model, planner, reward_function=ENV_ID)
+            write_json(part, summary(evaluate(agent, ENV_ID, seeds, on_step=progress)))
+    found: dict[str, Any] = json.loads(part.read_text())
+    return found
 
 
 def main(settings: Settings) -> None:
-    """Train, predict, play, keep."""
+    """Train and predict everything, then play the best decoding of each and all of the best variant."""
     console = Console()
     data = Trajectories.from_minari(settings.data, action_repeat=4)
-    _, held_out = data.split(0.05, 0)
-    rows = []
-    for observation in ("mu_law", "quantile"):
-        for target in ("absolute", "change"):
-            tokens = TokenizerConfig(observation=observation, target=target)
-            model, seconds = trained(settings, tokens, data)
-            torch.set_num_threads(settings.threads)
-            errors = {}
-            for decoding in DECODINGS:
-                decoded = model.with_decoding(decoding)
-                errors[decoding] = prediction_error(decoded, held_out, starts=settings.starts)
-            best = min(DECODINGS, key=lambda d: errors[d]["median@25"])
-            row: dict[str, Any] = {
-                "observation": observation,
-                "target": target,
-                "training_seconds": seconds,
-                "errors": errors,
-                "best_decoding": best,
-            }
-            if settings.episodes:
-                planner = make_planner(
-                    "mppi",
-                    horizon=settings.horizon,
-                    num_samples=settings.num_samples,
-                    iterations=settings.iterations,
-                    noise_beta=2.0,
-                    initial_std=0.5,
-                )
-                agent = TDMAgent(model.with_decoding(best), planner, reward_function=ENV_ID)
-                seeds = range(TUNING_FIRST, TUNING_FIRST + settings.episodes)
-                with ProgressBar(f"{observation} {target} {best}") as progress:
-                    row["play"] = summary(evaluate(agent, ENV_ID, seeds, on_step=progress))
-            rows.append(row)
-            write_json(
-                settings.out,
-                {
-                    "schema": 1,
-                    "settings": {
-                        k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()
-                    },
-                    "data": list(data.info.source),
-                    "rows": rows,
-                    "provenance": provenance(),
-                },
-            )
+    rows = [
+        variant(settings, TokenizerConfig(observation=observation, target=target), data)
+        for observation in ("mu_law", "quantile")
+        for target in ("absolute", "change")
+    ]
+    keep(settings, data, rows)
+    best = min(rows, key=lambda row: row["errors"][row["best_decoding"]]["median@25"])
+    for row in rows if settings.episodes else ():
+        for decoding in DECODINGS if row is best else (row["best_decoding"],):
+            row["plays"][decoding] = played(settings, row, decoding)
+            keep(settings, data, rows)
     console.print(table(rows))
     console.print(f"kept in {settings.out}")
 
 
+def keep(settings: Settings, data: Trajectories, rows: list[dict[str, Any]]) -> None:
+    """Write what is known so far."""
+    stated = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
+    source = list(data.info.source)
+    value = {"schema": 1, "settings": stated, "data": source, "rows": rows, "provenance": provenance()}
+    write_json(settings.out, value)
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Errors of every decoding, and the return of the best one."""
+    """Errors of every decoding, and the returns of those that were played."""
     shown = Table(title="RMS error / standard deviation (median over starts at 25)")
     for column in ("bins", "targets", "decoding", "1 step", "5", "10", "25", "median at 25", "mean return"):
         shown.add_column(column)
     for row in rows:
         for decoding, error in row["errors"].items():
-            played = decoding == row["best_decoding"] and "play" in row
             shown.add_row(
                 row["observation"],
                 row["target"],
                 decoding,
                 *(f"{error[f'rms@{h}']:.3f}" for h in (1, 5, 10, 25)),
                 f"{error['median@25']:.3f}",
-                f"{row['play']['mean']:.0f}" if played else "",
+                f"{row['plays'][decoding]['mean']:.0f}" if decoding in row["plays"] else "",
             )
     return shown
 
