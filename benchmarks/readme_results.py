@@ -51,8 +51,8 @@ def text() -> str:
     paragraphs = [
         "Return on `dm_control/cartpole-swingup-v0` (at most 1000): the interquartile mean of 10 episodes, "
         "its 95 % bootstrap interval, evaluation seeds that neither collection nor tuning saw, a horizon "
-        "of 25 decisions (1 s), the task's own reward function; and wall-clock time a decision, on one thread "
-        "of a busy machine, of episodes that are planned for together.",
+        "of 25 decisions (1 s), the task's own reward function; and wall-clock time a decision, on one "
+        "thread of a busy machine, of episodes that are planned for together.",
         "\n".join(returns()),
         f"Random actions reach {random['iqm']:.0f}; the simulator's planner at its best settings (3 x 64) "
         f"reaches {best['iqm']:.0f}. The checkpoint ({made['parameters']:,} parameters, "

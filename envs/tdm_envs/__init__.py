@@ -7,9 +7,13 @@
 - dm_control's suite, ``dm_control/cartpole-swingup-v0`` and so on, where Shimmy is installed.
 """
 
+import warnings
 from importlib.util import find_spec
 
 import gymnasium
+
+# dm_control looks for a display as it is imported, and warns where there is none though nothing is rendered
+warnings.filterwarnings("ignore", message=r".*The DISPLAY environment variable is missing")
 
 for _family in ("line", "chain", "bush", "tree"):
     gymnasium.register(
