@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from tdm_agents.cli.checks import at_least, output_folder
 from tdm_agents.cli.evaluate import parse_settings
-from tdm_agents.data.collection import collect
+from tdm_agents.data.collection import check, collect
+from tdm_agents.data.play import make_env
 from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.data.workers import EpisodeDone
 
@@ -53,9 +56,10 @@ def run(args: Collect) -> None:
 
     Raises:
         DataError: If the folder holds something else.
-        ValueError: If a setting makes no sense.
+        ValueError: If a setting makes no sense, or the folder cannot be written to.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
+    _check(args)
     console = Console()
     mix: list[tuple[BehaviourPolicy, int]] = []
     if args.random_episodes:
@@ -64,19 +68,19 @@ def run(args: Collect) -> None:
         mix.append(
             (PlannerPolicy(args.planner, parse_settings(args.planner_settings)), args.planner_episodes)
         )
+    settings: dict[str, Any] = {
+        "action_repeat": args.action_repeat,
+        "seed": args.seed,
+        "workers": args.workers,
+        "max_steps": args.max_steps,
+    }
+    # all that can be wrong is found before the table is drawn
+    check(args.env_id, mix, args.out, **settings)
+    make_env(args.env_id).close()
     progress = Progress({policy.name: count for policy, count in mix}, clock=time.monotonic)
     try:
         with _live(progress, console):
-            data = collect(
-                args.env_id,
-                mix,
-                args.out,
-                action_repeat=args.action_repeat,
-                seed=args.seed,
-                workers=args.workers,
-                max_steps=args.max_steps,
-                watch=progress.add,
-            )
+            data = collect(args.env_id, mix, args.out, **settings, watch=progress.add)
     except KeyboardInterrupt:
         console.print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
@@ -84,6 +88,17 @@ def run(args: Collect) -> None:
         )
         raise SystemExit(130) from None
     console.print(f"Wrote {data}" if progress.done else f"{data} is complete already; nothing to do.")
+
+
+def _check(args: Collect) -> None:
+    at_least(0, random_episodes=args.random_episodes, planner_episodes=args.planner_episodes, seed=args.seed)
+    if args.random_episodes + args.planner_episodes == 0:
+        raise ValueError(
+            "--random-episodes and --planner-episodes are both 0; expected at least 1 episode of either"
+        )
+    at_least(1, action_repeat=args.action_repeat, max_steps=args.max_steps, workers=args.workers)
+    if not (args.out / "data").is_dir():  # a finished collection is only read
+        output_folder(args.out)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tdm_agents.cli.checks import at_least, output_folder
+
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
@@ -268,9 +270,8 @@ def moments_of(decisions: int, horizon: int) -> list[int]:
 
 
 def _check(arguments: Demo) -> None:
-    for name, value in (("threads", arguments.threads), ("max-steps", arguments.max_steps)):
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} is {value}; expected at least 1")
+    at_least(1, threads=arguments.threads, max_steps=arguments.max_steps)
+    output_folder(arguments.out)
 
 
 def _cores() -> int:

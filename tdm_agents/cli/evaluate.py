@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tdm_agents.cli.checks import at_least, output_file, usable_device
+
 if TYPE_CHECKING:
     from tdm_agents.agent import TDMAgent
     from tdm_agents.checkpoint import AgentSettings
@@ -62,6 +64,7 @@ def run(arguments: Evaluate) -> None:
     from tdm_agents.evaluation.progress import ProgressBar
     from tdm_agents.evaluation.report import make_report, table, write_report
 
+    usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     saved = folder = None
     if arguments.checkpoint is not None:
@@ -112,16 +115,23 @@ def parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check(arguments: Evaluate) -> None:
-    if arguments.episodes < 1 or arguments.threads < 1:
-        raise ValueError(
-            f"--episodes {arguments.episodes} --threads {arguments.threads}; expected at least 1 of each"
-        )
+    at_least(
+        1,
+        episodes=arguments.episodes,
+        threads=arguments.threads,
+        batch=arguments.batch,
+        max_steps=arguments.max_steps,
+        action_repeat=arguments.action_repeat,
+    )
+    at_least(0, seed_start=arguments.seed_start)
     if arguments.simulator and arguments.random:
         raise ValueError("--simulator and --random exclude each other; choose one contestant a run")
     if not (arguments.checkpoint or arguments.simulator or arguments.random):
         raise ValueError("nothing to evaluate: pass --checkpoint NAME, --simulator or --random")
     if arguments.simulator and not (arguments.checkpoint or arguments.planner):
         raise ValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
+    if arguments.out is not None:
+        output_file(arguments.out)
 
 
 def _contestant(

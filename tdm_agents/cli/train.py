@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,11 +13,13 @@ import tyro
 from rich.console import Console
 
 from tdm_agents.checkpoint import AgentSettings, settings_of, write_settings
+from tdm_agents.cli.checks import output_folder, usable_device
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import CheckpointError, read_json, write_json
+from tdm_agents.training import checkpoint
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.held_out import Learner
 from tdm_agents.training.trainer import TrainResult, train
@@ -71,13 +74,18 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
 
     Raises:
         DataError: If the data are missing or do not fit together.
-        ValueError: If the run in ``args.out`` is another one, or a setting makes no sense.
+        ValueError: If ``args.out`` cannot be written to or holds another run or other files, or a setting
+            makes no sense.
         CheckpointError: If ``args.init_from`` is not a model that fits.
         TrainingError: If a loss or gradient is not finite.
+        FolderInUseError: If another process trains in ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     console = console if console is not None else Console(stderr=True)
     make_planner(args.planner)  # an unknown name fails now, not after the training
+    device = usable_device(args.device)
+    output_folder(args.out)
+    _check_ours(args.out)
     trajectories = Trajectories.from_minari(list(args.data), action_repeat=args.action_repeat)
     training, held_out = trajectories.split(args.held_out_fraction, args.data_seed)
     model = build_model(args, training)
@@ -94,7 +102,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         batch_size=args.training.batch_size,
         seed=args.data_seed,
     )
-    learner = cast(Learner, model.to(args.device))
+    learner = cast(Learner, model.to(device))
     result = train(learner, sampler, held_out, args.training, args.out, console=console)
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
@@ -162,6 +170,20 @@ def start_from(model: MLPWorldModel | TransformerWorldModel, folder: Path) -> No
             "of model (--model, --preset, --mlp) and data of an environment with the same spaces"
         )
     model.load_state_dict(other.state_dict())
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder that holds files but no run; what a killed start of one leaves is no obstacle."""
+    if not folder.exists() or (folder / RUN_FILE).exists() or checkpoint.exists(folder):
+        return
+    leftover = re.compile(rf"\.lock|\.{re.escape(RUN_FILE)}\..*\.partial")
+    names = (path.name for path in folder.iterdir() if not leftover.fullmatch(path.name))
+    others = sorted(names, key=lambda name: (name.startswith("."), name))
+    if others:
+        raise ValueError(
+            f"--out {folder} holds {others[0]!r} and no run of tdm train; choose another --out, "
+            "or empty this folder"
+        )
 
 
 def _claim(args: Train, trajectories: Trajectories, model: MLPWorldModel | TransformerWorldModel) -> None:

@@ -59,33 +59,21 @@ def collect(
         ``out/data``.
 
     Raises:
-        DataError: If ``out`` holds a collection with other settings.
+        DataError: If ``out`` holds a collection with other settings, or other files.
         ValueError: If a setting makes no sense.
     """
-    names = [policy.name for policy, _ in mix]
-    if len(set(names)) < len(names) or sum(count for _, count in mix) < 1:
-        raise ValueError(f"mix {mix}: expected at least one episode, and policies with different names")
-    if action_repeat < 1 or workers < 1 or seed < 0 or (max_steps is not None and max_steps < 1):
-        raise ValueError(
-            f"action_repeat={action_repeat}, workers={workers}, seed={seed}, max_steps={max_steps}; "
-            "expected at least 1, 1, 0 and 1"
-        )
+    settings = check(
+        env_id, mix, out, action_repeat=action_repeat, seed=seed, workers=workers, max_steps=max_steps
+    )
     out = Path(out)
-    settings = {
-        "env_id": env_id,
-        "action_repeat": action_repeat,
-        "seed": seed,
-        "max_steps": max_steps,
-        "policies": {p.name: {"kind": type(p).__name__, **_plain(p)} for p, _ in mix},
-    }
     counts = {policy.name: count for policy, count in mix}
     if (out / "data").exists():
-        _check_finished(out / "data", settings, counts)
         shutil.rmtree(out / EPISODES_FOLDER, ignore_errors=True)  # killed between the two
         return out / "data"
 
     folder = out / EPISODES_FOLDER
-    _claim(folder, settings)
+    if not (folder / SETTINGS_FILE).exists():
+        write_bytes(folder / SETTINGS_FILE, json.dumps(settings, indent=2).encode())
     jobs = [
         Job(env_id, policy, index, action_repeat, seed, max_steps, folder)
         for policy, count in mix
@@ -121,22 +109,70 @@ def collect(
     return data
 
 
+def check(
+    env_id: str,
+    mix: Sequence[tuple[BehaviourPolicy, int]],
+    out: str | os.PathLike[str],
+    *,
+    action_repeat: int = 1,
+    seed: int = 0,
+    workers: int = 1,
+    max_steps: int | None = None,
+) -> dict[str, Any]:
+    """Refuse what :func:`collect` would refuse, and touch nothing; the arguments are its own.
+
+    Returns:
+        The settings that make the collection what it is, as they are written down.
+
+    Raises:
+        DataError: If ``out`` holds a collection with other settings, or other files.
+        ValueError: If a setting makes no sense.
+    """
+    counts = {policy.name: count for policy, count in mix}
+    if len(counts) < len(mix) or sum(counts.values()) < 1:
+        raise ValueError(f"mix {mix}: expected at least one episode, and policies with different names")
+    at_least_one = {"action_repeat": action_repeat, "workers": workers, "max_steps": max_steps}
+    for name, value in at_least_one.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; expected at least 1")
+    for name, value in {"seed": seed, **{f"episodes of {name!r}": n for name, n in counts.items()}}.items():
+        if value < 0:
+            raise ValueError(f"{name} is {value}; expected at least 0")
+    settings = {
+        "env_id": env_id,
+        "action_repeat": action_repeat,
+        "seed": seed,
+        "max_steps": max_steps,
+        "policies": {p.name: {"kind": type(p).__name__, **_plain(p)} for p, _ in mix},
+    }
+    _check_folder(Path(out), settings, counts)
+    return settings
+
+
 def _plain(policy: BehaviourPolicy) -> dict[str, Any]:
     """The settings of a policy as JSON sees them (tuples become lists)."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(policy)))  # type: ignore[call-overload]
     return plain
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS_FILE
-    if path.exists():
-        _check_same(path, json.loads(path.read_text()), settings)
-    else:
-        write_bytes(path, json.dumps(settings, indent=2).encode())
+def _check_folder(out: Path, settings: dict[str, Any], counts: dict[str, int]) -> None:
+    unfinished = out / EPISODES_FOLDER
+    if (out / "data").exists():
+        _check_finished(out / "data", settings, counts)
+    elif (unfinished / SETTINGS_FILE).exists():
+        _check_same(unfinished, json.loads((unfinished / SETTINGS_FILE).read_text()), settings)
+    elif out.exists() and not unfinished.exists():
+        others = sorted(path.name for path in out.iterdir())
+        if others:
+            raise DataError(
+                f"{out} holds {others[0]!r} and no collection of `tdm collect`; choose another folder, "
+                "or empty this one"
+            )
 
 
 def _check_finished(data: Path, settings: dict[str, Any], counts: dict[str, int]) -> None:
-    stored = json.loads((data / "metadata.json").read_text()).get("collection")
+    metadata = data / "metadata.json"
+    stored = json.loads(metadata.read_text()).get("collection") if metadata.exists() else None
     if stored is None:
         raise DataError(f"{data} is a data set that `tdm collect` did not write; choose another folder")
     found = json.loads(stored)

@@ -25,6 +25,10 @@ _POINTER = "checkpoint.json"
 _FILES = "checkpoints"
 
 
+class FolderInUseError(RuntimeError):
+    """Another process trains in the folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What a run goes on from.
@@ -131,7 +135,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the kernel lets go of it however the process ends.
 
     Raises:
-        RuntimeError: If another process trains in the folder.
+        FolderInUseError: If another process trains in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -139,7 +143,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RuntimeError(
+            raise FolderInUseError(
                 f"another process trains in {folder}; wait for it, or choose another folder"
             ) from error
         yield

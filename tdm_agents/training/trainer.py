@@ -88,7 +88,7 @@ def train(
         TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
         ValueError: If the run in ``folder`` has other settings, or there is one and ``resume`` is False.
         CheckpointError: If the checkpoint in ``folder`` was altered or is of another model.
-        RuntimeError: If another process trains in ``folder``.
+        FolderInUseError: If another process trains in ``folder``.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"only an nn.Module can be trained; got {type(model).__name__}")

@@ -355,7 +355,10 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
-    with checkpoint.locked(tmp_path), pytest.raises(RuntimeError, match="another process trains"):
+    with (
+        checkpoint.locked(tmp_path),
+        pytest.raises(checkpoint.FolderInUseError, match="another process trains"),
+    ):
         run(tmp_path)
     run(tmp_path)  # and the lock is gone
 

@@ -1,0 +1,87 @@
+"""Mistakes that are found before the work begins: each check names the option, and says what would do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def at_least(minimum: int, **options: int | None) -> None:
+    """Refuse options below ``minimum``; None stands for an option that was not given.
+
+    Args:
+        minimum: The smallest value that makes sense.
+        options: Values by field name: ``max_steps`` is ``--max-steps``.
+
+    Raises:
+        ValueError: If one is too small.
+    """
+    for name, value in options.items():
+        if value is not None and value < minimum:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; expected at least {minimum}")
+
+
+def output_folder(path: Path, option: str = "--out") -> None:
+    """Refuse a folder that could neither be written to nor made; makes nothing itself.
+
+    Raises:
+        ValueError: If it, or what it would lie in, is no folder or is read-only.
+    """
+    _check_writable(path, f"{option} {path}", option)
+
+
+def output_file(path: Path, option: str = "--out") -> None:
+    """Refuse a file that could not be written; makes nothing itself.
+
+    Raises:
+        ValueError: If it is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise ValueError(
+            f"{option} {path} is a folder; expected a file, for example {option} {path / 'report.json'}"
+        )
+    _check_writable(path.parent, f"{option} {path}", option)
+
+
+def usable_device(name: str, option: str = "--device") -> torch.device:
+    """The device of that name, after a number has been put on it.
+
+    Raises:
+        ValueError: If PyTorch does not know it or cannot use it here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # what PyTorch raises differs by kind of device
+        usable = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+        raise ValueError(
+            f"{option} {name!r} cannot be used by PyTorch {torch.__version__} here "
+            f"({str(error).strip().splitlines()[0]}); pass {option} {usable}"
+            + (
+                ""
+                if torch.cuda.is_available()
+                else ", or install a CUDA build of PyTorch (pytorch.org) for cuda"
+            )
+        ) from error
+    return device
+
+
+def _check_writable(folder: Path, given: str, option: str) -> None:
+    nearest = folder.absolute()
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise ValueError(
+            f"{given}: {nearest} is not a folder, and one is needed there; choose another {option}"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{given}: {nearest} may not be written to; choose another {option}, "
+            f"or give yourself the right to (chmod u+wx {nearest})"
+        )
