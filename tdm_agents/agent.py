@@ -7,6 +7,7 @@ and ``predict`` are thin shells around it; batched evaluation calls ``decide`` i
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,6 +24,9 @@ from tdm_agents.deciding import PlanView, decide
 from tdm_agents.memory import AgentMemory
 from tdm_agents.protocols import Planner, WorldModel
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
+
+PREDICTED = "predicted"
+"""The reward that a model predicts itself, as a ``reward_function`` of :meth:`TDMAgent.load`."""
 
 
 class TDMAgent:
@@ -43,7 +47,9 @@ class TDMAgent:
             ``"dm_control/cartpole-swingup-v0"``; without it the model's own reward counts.
 
     Raises:
-        ValueError: If the spaces cannot be planned over, or the model contradicts its own spaces.
+        TypeError: If ``planner`` is not one, or ``seed`` not an integer.
+        ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, or the reward
+            function is of another body.
         LookupError: If there is no such reward function.
 
     Attributes:
@@ -62,8 +68,10 @@ class TDMAgent:
         env_id: str | None = None,
         reward_function: str | None = None,
     ) -> None:
+        _check_planner(planner)
+        seed = _integer_seed(seed)
         self.base_model = model
-        self.model = checkpoint.with_reward(model, reward_function) if reward_function else model
+        self.model = checkpoint.with_reward(model, reward_function, env_id) if reward_function else model
         self.planner = planner
         self.env_id = env_id
         self.reward_function = reward_function
@@ -101,13 +109,14 @@ class TDMAgent:
                 many environments the next observation is.
 
         Raises:
+            TypeError: If ``seed`` is not an integer.
             ValueError: If ``mask`` is of another number of environments than the agent acts in.
             RuntimeError: If ``mask`` is given before any episode began.
         """
         if mask is not None and self._memory is None and not self._begins:
             raise RuntimeError("reset(mask=...) before an episode began: call reset() without it first")
         if seed is not None:
-            self.generator.manual_seed(seed)
+            self.generator.manual_seed(_integer_seed(seed))
         if mask is None:
             self._memory, self._begins, self.last_plan = None, True, None
         elif self._memory is not None:
@@ -127,7 +136,8 @@ class TDMAgent:
         Args:
             obs: An observation of the environment's own space, or those of ``B`` environments stacked as a
                 vector environment returns them.
-            reward: The reward that arrived with it, ``[B]`` if batched; None (NaN in an array) where unknown.
+            reward: The reward that arrived with it, ``[B]`` if batched; None where unknown, or NaN in an
+                array (a NaN by itself is refused).
             episode_start: Whether ``obs`` is the first of an episode, ``[B]`` if batched; True does what
                 :meth:`reset` does, for those environments.
             active: ``[B]``, False for environments that will not execute the action: with autoreset
@@ -142,8 +152,9 @@ class TDMAgent:
         Raises:
             RuntimeError: If no episode has begun, or the attached environment has not moved.
             ValueError: If the observation is not of the space or holds NaN or inf, is of another number of
-                environments than the episodes under way, or the reward is infinite; if arguments say again
-                what an attached environment tells; or if no candidate of the planner has a finite score.
+                environments than the episodes under way or of none, or the reward is infinite or a single
+                NaN; if arguments say again what an attached environment tells; or if no candidate of the
+                planner has a finite score.
         """
         device = self.model.spec.device
         batch = self.observation_codec.batch_of(obs)
@@ -371,6 +382,8 @@ class TDMAgent:
         planner: str | Planner | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        *,
+        reward_function: str | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
         """An agent from a bundled checkpoint or a folder that :meth:`save` wrote.
@@ -381,20 +394,44 @@ class TDMAgent:
                 another name the checkpoint's horizon is kept, which belongs to the model and its task.
             seed: Of the agent's randomness.
             device: Where the model computes.
+            reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for; ``"predicted"``: the
+                reward that the model itself predicts. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
             LookupError: If there is no such checkpoint, planner, world model or reward function.
-            TypeError: If the planner has no such setting.
+            TypeError: If the planner has no such setting, or an argument is of the wrong type.
+            ValueError: If the reward function is of another body.
         """
         folder = checkpoint.resolve(name_or_folder)
         saved = checkpoint.read_settings(folder)
         chosen = checkpoint.choose_planner(saved, planner, planner_settings)
+        reward = saved.reward_function if reward_function is None else reward_function
         return cls(
             checkpoint.load_model(folder, device),
             chosen,
             seed,
             env_id=saved.env_id,
-            reward_function=saved.reward_function,
+            reward_function=None if reward == PREDICTED else reward,
         )
+
+
+def _check_planner(planner: Any) -> None:
+    if isinstance(planner, type) or not all(callable(getattr(planner, n, None)) for n in ("init", "plan")):
+        name = planner if isinstance(planner, str) else "mppi"
+        raise TypeError(
+            f"planner is {planner!r}; expected a planner, an object with init() and plan(): build one with "
+            f"tdm_agents.make_planner({name!r}, ...)"
+        )
+
+
+def _integer_seed(seed: Any) -> int:
+    """The seed as an ``int`` that ``torch.Generator`` takes."""
+    try:
+        value = operator.index(seed)
+    except TypeError as error:
+        raise TypeError(f"seed is {seed!r}; expected an integer: pass for example seed=0") from error
+    if not -(2**63) <= value < 2**64:
+        raise ValueError(f"seed is {value}; expected an integer of 64 bits: pass for example seed=0")
+    return value

@@ -32,16 +32,18 @@ class Arrival:
 
         Args:
             batch: ``B``.
-            reward: ``[B]``, or a number where ``B`` is 1; None = unknown.
+            reward: ``[B]``, NaN where unknown, or a number where ``B`` is 1; None = unknown.
             episode_start: ``[B]`` bool, or a bool where ``B`` is 1; None = no row.
             active: As ``episode_start``; None = every row.
 
         Raises:
-            ValueError: If a shape is another, or a reward is infinite.
+            ValueError: If a shape is another, or a reward is infinite or, by itself and not in an array, NaN.
         """
         rewards = np.full(batch, np.nan) if reward is None else _rows("reward", reward, batch, np.float64)
-        if np.isinf(rewards).any():
-            row = int(np.flatnonzero(np.isinf(rewards))[0])
+        # by itself NaN is no way to say unknown, which None is, but an environment that has gone wrong
+        bad = ~np.isfinite(rewards) if reward is not None and np.ndim(reward) == 0 else np.isinf(rewards)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
             where = f" in environment {row}" if batch > 1 else ""
             raise ValueError(
                 f"reward is {rewards[row]}{where}; expected a finite number, or None (NaN in an array) where "

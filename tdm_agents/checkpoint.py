@@ -130,6 +130,11 @@ def read_settings(folder: Path) -> AgentSettings:
         CheckpointError: If it is missing, not JSON, of another schema, or lacks something.
     """
     path = folder / AGENT_FILE
+    if not path.exists() and (folder / MODEL_FILE).exists():
+        raise CheckpointError(
+            f"{path} is missing, though {folder} holds a model: its training has not finished, or the model "
+            "was saved by itself; `tdm train` writes the file at its end, and agent.save(folder) at once"
+        )
     value = read_json(path, schema=SCHEMA)
     planner = value.get("planner")
     texts = (value.get("reward_function"), value.get("env_id"))
@@ -187,15 +192,30 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> WorldModel[A
     return model
 
 
-def with_reward(model: WorldModel[Any], name: str) -> WorldModel[Any]:
+def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) -> WorldModel[Any]:
     """The model with its reward replaced by the function of :mod:`tdm_envs.rewards` of that name.
+
+    Args:
+        model: Any world model.
+        name: Of the function.
+        env_id: What the model is of; named in errors.
 
     Raises:
         LookupError: If there is no such function.
+        ValueError: If it reads observations or actions of other sizes than the model's.
     """
-    from tdm_envs.rewards import reward_function  # environments are optional to the agent: only where named
+    # environments are optional to the agent: imported only where a reward is named
+    from tdm_envs.rewards import reward_function, reward_sizes
 
-    wrapped: WorldModel[Any] = RewardFunction(model, reward_function(name))
+    function, sizes = reward_function(name), reward_sizes(name)
+    found = (model.spec.observation_dim, model.spec.action_dim)
+    if found != sizes:
+        raise ValueError(
+            f"reward_function is {name!r}, which reads observations of {sizes[0]} scalars and actions of "
+            f"{sizes[1]}; the model of {env_id or 'an unnamed environment'!r} has {found[0]} and {found[1]}: "
+            "name the reward function of the model's own environment"
+        )
+    wrapped: WorldModel[Any] = RewardFunction(model, function)
     return wrapped
 
 
@@ -212,7 +232,24 @@ def resolve(name_or_folder: str | Path) -> Path:
 
     Raises:
         UnknownNameError: If it is neither; the message names the nearest and lists the bundled ones.
+        CheckpointError: If it is a file.
+        TypeError: If it is not text or a path.
     """
+    if not isinstance(name_or_folder, str | Path):
+        raise TypeError(
+            f"checkpoint is {name_or_folder!r}; expected the name of a bundled one "
+            f"({', '.join(bundled()) or 'none'}) or the path of a folder"
+        )
+    folder = _resolved(name_or_folder)
+    if folder.is_file():
+        raise CheckpointError(
+            f"{folder} is a file; expected the folder of a checkpoint: pass {str(folder.parent)!r} if that "
+            "is one"
+        )
+    return folder
+
+
+def _resolved(name_or_folder: str | Path) -> Path:
     if isinstance(name_or_folder, Path):
         return name_or_folder
     separators = [s for s in (os.sep, os.altsep) if s]
@@ -221,7 +258,7 @@ def resolve(name_or_folder: str | Path) -> Path:
     known = bundled()
     if name_or_folder in known:
         return known[name_or_folder]
-    if Path(name_or_folder).is_dir():
+    if Path(name_or_folder).exists():
         return Path(name_or_folder)
     near = difflib.get_close_matches(name_or_folder, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

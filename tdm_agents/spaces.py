@@ -28,6 +28,7 @@ __all__ = [
     "difference",
 ]
 
+_NUMBERS = "biufO"  # kinds of dtypes: NumPy would silently drop imaginary parts and read strings
 _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, or reset it"
 
 
@@ -107,6 +108,9 @@ class ObservationCodec:
         """The number of environments that an observation is of; None for a single, unbatched observation.
 
         Told by the first leaf: it is a batch where it has one axis more than the space says.
+
+        Raises:
+            ValueError: If it is a batch of no environments.
         """
         space = self.space
         try:
@@ -116,7 +120,14 @@ class ObservationCodec:
             shape = np.shape(observation)
         except (TypeError, KeyError, IndexError, ValueError):
             return None  # not of the space at all, which flatten says better
-        return int(shape[0]) if len(shape) == len(shape_of(space)) + 1 else None
+        if len(shape) != len(shape_of(space)) + 1:
+            return None
+        if not shape[0]:
+            raise ValueError(
+                f"observation has shape {shape}, a batch of 0 environments; expected at least one: pass what "
+                "the environment returned"
+            )
+        return int(shape[0])
 
     def unflatten(self, flat: FloatArray) -> Any:
         """``[..., n]`` back to the structure of the space, leading axes kept; a category is the likeliest."""
@@ -175,9 +186,14 @@ def _leaves(
     assert is_leaf(space)
     shape = shape_of(space)
     try:
-        array = np.asarray(value, np.float64)
+        given = np.asarray(value)
+        array = np.asarray(given, np.float64) if given.dtype.kind in _NUMBERS else None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} is {_short(value)}; expected numbers of shape {shape}") from error
+    if array is None:
+        raise ValueError(
+            f"{where} is {_short(value)}; expected numbers of shape {shape}, real ones, not {given.dtype}"
+        )
     if array.shape != lead + shape:
         of = f"; {lead[0]} environments of the space {space} have {lead + shape}" if lead else ""
         raise ValueError(f"{where} has shape {array.shape}{of or f'; the space says {shape}'}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -131,9 +131,31 @@ def reward_function(env_id: str) -> Reward:
     Raises:
         LookupError: If there is none; the message lists those there are.
     """
+    return _reward(env_id).function
+
+
+def reward_sizes(env_id: str) -> tuple[int, int]:
+    """Scalars of the observations and of the actions that the reward function of a Gymnasium id reads.
+
+    Raises:
+        LookupError: If there is none; the message lists those there are.
+    """
+    reward = _reward(env_id)
+    return reward.observation_dim, reward.action_dim
+
+
+class _Known(NamedTuple):
+    function: Reward
+    observation_dim: int
+    action_dim: int
+
+
+def _reward(env_id: str) -> _Known:
     if env_id not in _REWARDS:
-        near = difflib.get_close_matches(env_id, _REWARDS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        # the namespace, which all share, would make anything look near
+        bare = {known.rpartition("/")[2]: known for known in _REWARDS}
+        near = difflib.get_close_matches(env_id.rpartition("/")[2], bare, n=1, cutoff=0.8)
+        hint = f"did you mean {bare[near[0]]!r}? " if near else ""
         raise LookupError(f"no reward function for {env_id!r}; {hint}known: {', '.join(known_rewards())}")
     return _REWARDS[env_id]
 
@@ -160,9 +182,9 @@ _THIGH_Z = (-0.225 * _THIGH - 0.45 * (_LEG + _FOOT)) / _TOTAL
 _LEG_Z = (-0.25 * _LEG - 0.5 * _FOOT) / _TOTAL
 _FOOT_X = 0.06 * _FOOT / _TOTAL
 
-_REWARDS: dict[str, Reward] = {
-    "dm_control/cartpole-swingup-v0": cartpole_swingup,
-    "dm_control/humanoid-stand-v0": humanoid_stand,
-    "dm_control/walker-stand-v0": walker_stand,
-    "dm_control/walker-walk-v0": walker_walk,
+_REWARDS: dict[str, _Known] = {
+    "dm_control/cartpole-swingup-v0": _Known(cartpole_swingup, 5, 1),
+    "dm_control/humanoid-stand-v0": _Known(humanoid_stand, 67, 21),
+    "dm_control/walker-stand-v0": _Known(walker_stand, 24, 6),
+    "dm_control/walker-walk-v0": _Known(walker_walk, 24, 6),
 }

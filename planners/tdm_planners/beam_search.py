@@ -12,7 +12,14 @@ from torch import Tensor
 from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldModel
 from tdm_planners.noise import uniform_actions
 from tdm_planners.proposals import require_proposal
-from tdm_planners.shooting import check_at_least, check_discount, finite_std, refuse_non_finite, within_bounds
+from tdm_planners.shooting import (
+    check_at_least,
+    check_discount,
+    check_types,
+    finite_std,
+    refuse_non_finite,
+    within_bounds,
+)
 
 Expand = Literal["auto", "proposal", "uniform", "every"]
 """Where the actions that a beam is grown by come from."""
@@ -65,6 +72,7 @@ class BeamSearch:
     discount: float = 1.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_at_least("horizon", self.horizon, 1)
         check_at_least("beam_width", self.beam_width, 1)
         check_at_least("num_expand", self.num_expand, 1)

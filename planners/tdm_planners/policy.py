@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
 from tdm_planners.proposals import follow, require_proposal
-from tdm_planners.shooting import check_at_least, check_discount, evaluate, within_bounds
+from tdm_planners.shooting import check_at_least, check_discount, check_types, evaluate, within_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Policy:
     discount: float = 1.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_at_least("horizon", self.horizon, 1)
         if self.returns not in ("best", "sample"):
             raise ValueError(f"returns is {self.returns!r}; expected 'best' or 'sample'")

@@ -14,6 +14,7 @@ from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.shooting import (
     check_at_least,
     check_discount,
+    check_types,
     evaluate,
     finite_std,
     refuse_non_finite,
@@ -54,6 +55,7 @@ class ProposalShooting:
     discount: float = 1.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_at_least("horizon", self.horizon, 1)
         check_at_least("num_samples", self.num_samples, 1)
         if not 0 <= self.num_policy <= self.num_samples:

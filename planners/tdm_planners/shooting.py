@@ -7,8 +7,9 @@ A planner fills in :meth:`ShootingPlanner.first` (where candidates come from) an
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -79,6 +80,7 @@ class ShootingPlanner(ABC):
     """Whether the mean is a kept row too."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_at_least("horizon", self.horizon, 1)
         check_at_least("iterations", self.iterations, 1)
         check_at_least("num_kept", self.num_kept, 1)
@@ -266,6 +268,34 @@ def finite_std(values: Tensor) -> Tensor:
     mean = torch.where(finite, values, 0.0).sum(dim=1) / count
     spread = torch.where(finite, values - mean[:, None], 0.0)
     return (spread.square().sum(dim=1) / count).sqrt()
+
+
+_TYPES: dict[str, tuple[type, str]] = {
+    "int": (numbers.Integral, "an integer, for example 8"),
+    "float": (numbers.Real, "a number, for example 0.5"),
+    "bool": (bool, "True or False"),
+}
+
+
+def check_types(planner: Any) -> None:
+    """Refuse a planner's settings that are not of the ``int``, ``float`` or ``bool`` they are stated as.
+
+    Raises:
+        TypeError: Naming the first such setting.
+    """
+    for setting in fields(planner):
+        # text where the planner's module postpones its annotations
+        stated = setting.type.__name__ if isinstance(setting.type, type) else str(setting.type)
+        name, _, optional = stated.partition(" | ")
+        value = getattr(planner, setting.name)
+        if name not in _TYPES or (optional == "None" and value is None):
+            continue
+        kind, expected = _TYPES[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            also = ", or None" if optional else ""
+            raise TypeError(
+                f"{setting.name} of {type(planner).__name__} is {value!r}; expected {expected}{also}"
+            )
 
 
 def check_at_least(name: str, value: float, least: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,13 +20,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SCHEMA = 1
+SETTINGS_SHA256 = "settings_sha256"
 M = TypeVar("M", bound=nn.Module)
 
 
 def write_model(
     folder: Path | str, kind: str, model: nn.Module, *, spec: ModelSpec, config: DataclassInstance
 ) -> None:
-    """Write a model, each file atomically; the JSON last, with the hash of the weights.
+    """Write a model, each file atomically; the JSON last, with hashes of the weights and of itself.
 
     Args:
         folder: Made if it does not exist.
@@ -36,7 +39,14 @@ def write_model(
     folder = Path(folder)
     sha256 = write_tensors(folder / "weights.safetensors", model.state_dict())
     value = {"schema": SCHEMA, "type": kind, "spec": spec_to_json(spec), "config": asdict(config)}
-    write_json(folder / "model.json", value | {"sha256": sha256})
+    value["sha256"] = sha256
+    write_json(folder / "model.json", value | {SETTINGS_SHA256: settings_sha256(value)})
+
+
+def settings_sha256(value: Mapping[str, Any]) -> str:
+    """The sha256 over a ``model.json`` without this hash itself, whatever its layout and order of keys."""
+    rest = {name: part for name, part in value.items() if name != SETTINGS_SHA256}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_model(
@@ -61,6 +71,12 @@ def read_model(
     value = read_json(folder / "model.json", schema=SCHEMA)
     if value.get("type") != kind:
         raise CheckpointError(f"{folder} holds a model of type {value.get('type')!r}; expected {kind!r}")
+    if value.get(SETTINGS_SHA256) != settings_sha256(value):
+        raise CheckpointError(
+            f"{folder / 'model.json'} does not agree with its {SETTINGS_SHA256}, which is "
+            f"{value.get(SETTINGS_SHA256)!r}; expected what was saved, but it was altered: copy or save the "
+            "model again"
+        )
     try:
         sha256 = str(value["sha256"])
         model = build(spec_from_json(value["spec"], device), value["config"])
@@ -69,8 +85,14 @@ def read_model(
             f"{folder / 'model.json'} is not readable: it was altered ({error}); copy or save the model again"
         ) from error
     weights = read_tensors(folder / "weights.safetensors", sha256=sha256)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder}: weights.safetensors does not fit model.json: {error}") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+    if wrong:
+        raise CheckpointError(
+            f"{folder}: weights.safetensors does not fit model.json in {len(wrong)} of {len(expected)} "
+            f"tensors; {wrong[0]} has shape {found.get(wrong[0])}, expected {expected.get(wrong[0])} "
+            "(None: no such tensor): copy both files again"
+        )
+    model.load_state_dict(weights)
     return model.to(device).eval()

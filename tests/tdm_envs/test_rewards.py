@@ -140,3 +140,14 @@ def test_gymnasium_finds_the_suite_through_the_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("env_id", ["dm_control/cheetah", "dm_control/cheetah-run-v0", "dm_control/x"])
+def test_an_id_that_is_near_none_gets_no_hint(env_id):
+    with pytest.raises(LookupError, match=f"no reward function for '{env_id}'; known: "):
+        reward_function(env_id)
+
+
+def test_a_shortened_id_gets_its_hint():
+    with pytest.raises(LookupError, match="did you mean 'dm_control/cartpole-swingup-v0'"):
+        reward_function("cartpole-swingup")
