@@ -11,6 +11,7 @@ from gymnasium import spaces
 from tdm_agents.data.batch import Batch
 from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.storage import CheckpointError
+from tdm_agents.world_models.files import SETTINGS_SHA256, settings_sha256
 from tdm_agents.world_models.transformer.attention import band_mask, banded_attention
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.loss import drop_rewards, step_tokens
@@ -247,11 +248,19 @@ def test_checkpoints_that_are_not_whole_are_refused(tmp_path):
     for change, message in (
         ({"type": "mlp"}, "of type 'mlp'"),
         ({"schema": 99}, "schema 99"),
+        ({"config": described["config"] | {"decoding": "sample"}}, "it was altered"),
+    ):
+        (tmp_path / "model.json").write_text(json.dumps(described | change))
+        with pytest.raises(CheckpointError, match=message):
+            TransformerWorldModel.load(tmp_path)
+    for change, message in (
         ({"config": described["config"] | {"width": 64}}, "does not fit"),
         ({"config": described["config"] | {"colour": 1}}, "not readable"),
         ({"config": {}}, "not readable"),
     ):
-        (tmp_path / "model.json").write_text(json.dumps(described | change))
+        signed = described | change
+        signed[SETTINGS_SHA256] = settings_sha256(signed)
+        (tmp_path / "model.json").write_text(json.dumps(signed))
         with pytest.raises(CheckpointError, match=message):
             TransformerWorldModel.load(tmp_path)
     with pytest.raises(CheckpointError, match="missing"):
