@@ -128,6 +128,19 @@ class Rollout:
     alive: Tensor
     state: Any
 
+    @staticmethod
+    def of(steps: Sequence[Step], state: Any) -> Rollout:
+        """The steps of ``H`` transitions put together; once a row is dead, it stays dead."""
+        alive = [steps[0].alive]
+        for step in steps[1:]:
+            alive.append(alive[-1] & step.alive)
+        return Rollout(
+            observation=torch.stack([s.observation for s in steps], dim=1),
+            reward=torch.stack([s.reward for s in steps], dim=1),
+            alive=torch.stack(alive, dim=1),
+            state=state,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -300,14 +313,7 @@ def looped_rollout(
 ) -> Rollout:
     """``H`` calls of ``model.step``; what every ``rollout`` must equal. Consumes ``state``."""
     steps: list[Step] = []
-    alive = torch.ones(actions.shape[0], dtype=torch.bool, device=actions.device)
     for t in range(actions.shape[1]):
         state, step = model.step(state, actions[:, t], generator=generator)
-        alive = alive & step.alive
-        steps.append(Step(step.observation, step.reward, alive))
-    return Rollout(
-        observation=torch.stack([s.observation for s in steps], dim=1),
-        reward=torch.stack([s.reward for s in steps], dim=1),
-        alive=torch.stack([s.alive for s in steps], dim=1),
-        state=state,
-    )
+        steps.append(step)
+    return Rollout.of(steps, state)

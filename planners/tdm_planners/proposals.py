@@ -48,16 +48,8 @@ def follow(
     """
     actions: list[Tensor] = []
     steps: list[Step] = []
-    alive: list[Tensor] = []
     for t in range(horizon):
         actions.append(act(state, t))
         state, step = model.step(state, actions[-1], generator=generator)
         steps.append(step)
-        alive.append(step.alive if not alive else alive[-1] & step.alive)
-    imagined = Rollout(
-        observation=torch.stack([s.observation for s in steps], dim=1),
-        reward=torch.stack([s.reward for s in steps], dim=1),
-        alive=torch.stack(alive, dim=1),
-        state=state,
-    )
-    return torch.stack(actions, dim=1), imagined
+    return torch.stack(actions, dim=1), Rollout.of(steps, state)
