@@ -1,0 +1,107 @@
+"""Many Minari data sets as one source: ``index.json`` in the folder that holds them.
+
+Layout (schema 1), written when a collection of several environments is complete::
+
+    FOLDER/index.json
+    FOLDER/NAME/data/             a Minari data set, one an environment
+
+    {"schema": 1,
+     "datasets": [{"path": "NAME/data", "env_id": "tdm/WalkerTree-v0", "env_kwargs": {"dof": 12, "body": 3},
+                   "episodes": 4, "transitions": 4000, "bytes": 521034, "sha256": "..."}, ...]}
+
+Paths are relative to the index, so that the folder can be moved; ``sha256`` is
+:func:`tdm_agents.data.minari_io.content_hash` of the data set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tdm_agents.data.minari_io import DataError, locate
+from tdm_agents.storage import CheckpointError, read_json, write_json
+
+SCHEMA = 1
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One data set of an index.
+
+    Attributes:
+        path: Its folder (with ``metadata.json``), relative to the index, separated by ``/``.
+        env_id: Gymnasium id.
+        env_kwargs: Of ``gymnasium.make``.
+        episodes: Their number.
+        transitions: Environment steps of all of them.
+        bytes: On disk.
+        sha256: Of its files.
+    """
+
+    path: str
+    env_id: str
+    env_kwargs: Mapping[str, Any]
+    episodes: int
+    transitions: int
+    bytes: int
+    sha256: str
+
+
+def write_index(folder: Path, entries: Sequence[IndexEntry]) -> Path:
+    """Write ``folder/index.json`` atomically; its path."""
+    path = folder / INDEX_FILE
+    write_json(path, {"schema": SCHEMA, "datasets": [asdict(entry) for entry in entries]})
+    return path
+
+
+def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
+    """The data sets that ``folder/index.json`` names; only the index is read.
+
+    Raises:
+        DataError: If it is no index of this schema, names none, or one that lies outside its folder.
+    """
+    path = Path(folder) / INDEX_FILE
+    try:
+        found = read_json(path, schema=SCHEMA).get("datasets")
+    except CheckpointError as error:
+        raise DataError(f"{error}; an index is written by `tdm collect`") from error
+    names = {field.name for field in fields(IndexEntry)}
+    rows = found if isinstance(found, list) else []
+    if not rows or not all(isinstance(row, dict) and set(row) == names for row in rows):
+        raise DataError(
+            f"{path} does not list data sets with {', '.join(sorted(names))}; it was changed or cut off: "
+            "run the same `tdm collect` again"
+        )
+    entries = tuple(IndexEntry(**row) for row in rows)
+    for entry in entries:
+        inner = PurePosixPath(entry.path)
+        if inner.is_absolute() or ".." in inner.parts:
+            raise DataError(f"{path} names {entry.path!r}; expected a folder below the index")
+    return entries
+
+
+def data_sets(source: str | os.PathLike[str]) -> list[Path]:
+    """The Minari data sets that a source stands for, each a folder with ``metadata.json``.
+
+    Args:
+        source: A folder with an index: all that it names, in order. Otherwise a single data set, see
+            :func:`~tdm_agents.data.minari_io.locate`.
+
+    Raises:
+        DataError: If there is none, or one of an index is missing.
+    """
+    folder = Path(source)
+    if not (folder / INDEX_FILE).is_file():
+        return [locate(source)]
+    paths = [folder / entry.path for entry in read_index(folder)]
+    for path in paths:
+        if not (path / "metadata.json").is_file():
+            raise DataError(
+                f"{folder / INDEX_FILE} names {path}, where there is no data set; copy the whole folder, "
+                "or run the same `tdm collect` again"
+            )
+    return paths
