@@ -5,14 +5,17 @@ A stranger's package adds one line to its own ``pyproject.toml``::
     [project.entry-points."tdm_agents.planners"]
     mine = "my_package.my_module:MyPlanner"
 
-The built-in planners are found the same way.
+The built-in planners are found the same way. A plug-in that cannot be used (it does not import, two packages
+provide its name, or it is no planner or world model) is an error for whoever asks for that name, which says
+whose it is; all other names go on working.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import fields
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -21,11 +24,17 @@ from tdm_agents.protocols import Planner
 PLANNERS = "tdm_agents.planners"
 WORLD_MODELS = "tdm_agents.world_models"
 
+_METHODS = {PLANNERS: ("init", "plan"), WORLD_MODELS: ("start", "step", "take")}
+
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
 class UnknownNameError(LookupError):
     """A name that no installed package provides; the message says which is nearest."""
+
+
+class PluginError(ImportError):
+    """An installed plug-in that cannot be used; the message says whose it is, why, and the remedy."""
 
 
 def register(group: str, name: str, factory: Callable[..., Any]) -> None:
@@ -38,9 +47,12 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
 
     Raises:
         ValueError: If the name is taken, by ``register`` or by an installed package.
+        TypeError: If ``factory`` is no planner or world model.
     """
     if (group, name) in _registered or any(e.name == name for e in entry_points(group=group)):
         raise ValueError(f"{name!r} is already taken in {group!r}; choose another name")
+    if fault := _fault(group, factory):
+        raise TypeError(f"{name!r} cannot be registered in {group!r}: {fault}")
     _registered[group, name] = factory
 
 
@@ -49,33 +61,60 @@ def names(group: str) -> list[str]:
     return sorted({e.name for e in entry_points(group=group)} | {n for g, n in _registered if g == group})
 
 
+def providers(group: str, name: str) -> list[tuple[str, str]]:
+    """Distribution and version of every installed package that provides a name, sorted.
+
+    More than one is a clash, which :func:`load` refuses; none means that this process registered the name.
+    """
+    return sorted({_distribution(e) for e in _entries(group, name)})
+
+
 def load(group: str, name: str) -> Callable[..., Any]:
     """The class behind a name; imported now.
 
     Raises:
         UnknownNameError: If nobody provides it.
-        ValueError: If two installed packages provide it.
-        ImportError: If its package is installed but its entry point does not import.
+        PluginError: If two installed packages provide it, its package does not import, or what its entry
+            point names is no planner or world model.
     """
     if (group, name) in _registered:
         return _registered[group, name]
-    found = [e for e in entry_points(group=group) if e.name == name]
+    found = _entries(group, name)
     if not found:
         raise UnknownNameError(_unknown(group, name))
     if len({e.value for e in found}) > 1:
-        raise ValueError(
+        raise PluginError(
             f"{name!r} is provided more than once in {group!r}: "
-            + ", ".join(f"{e.value} ({_package(e)})" for e in found)
-            + "; uninstall all but one of these packages"
+            + ", ".join(_origin(e) for e in found)
+            + "; uninstall all but one of these packages, or rename the entry point of one"
         )
+    what = f"{name!r} in {group!r} is {_origin(found[0])}, which"
+    remedy = f"mend, upgrade or uninstall {_distribution(found[0])[0]}"
     try:
         loaded: Callable[..., Any] = found[0].load()
-    except Exception as error:
-        raise ImportError(
-            f"{name!r} in {group!r} is {found[0].value} of package {_package(found[0])}, "
-            f"which does not import: {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything while it is imported
+        raise PluginError(f"{what} does not import: {type(error).__name__}: {error}; {remedy}") from error
+    if fault := _fault(group, loaded):
+        raise PluginError(f"{what} breaks the contract of a {_kind(group)}: {fault}; {remedy}")
     return loaded
+
+
+def check_settings(what: str, of: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a dataclass does not have.
+
+    Args:
+        what: Whose settings, in words.
+        of: The dataclass; anything else takes what it takes.
+        settings: By name.
+
+    Raises:
+        TypeError: Naming the first unknown setting, and those there are.
+    """
+    if not is_dataclass(of):
+        return
+    known = [f.name for f in fields(of) if f.init]
+    if unknown := sorted(set(settings) - set(known)):
+        raise TypeError(f"{what} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
 
 
 def make_planner(name: str, **settings: Any) -> Planner:
@@ -87,28 +126,60 @@ def make_planner(name: str, **settings: Any) -> Planner:
 
     Raises:
         UnknownNameError: If no package provides the name.
+        PluginError: If the package that provides it cannot be used.
         TypeError: If the planner has no such setting; the message lists those it has.
         ValueError: If a setting's value makes no sense.
     """
     factory = load(PLANNERS, name)
-    try:
-        known = [f.name for f in fields(factory) if f.init]  # type: ignore[arg-type]
-    except TypeError:
-        known = None
-    if known is not None and (unknown := sorted(set(settings) - set(known))):
-        raise TypeError(f"planner {name!r} has no setting {unknown[0]!r}; it has {', '.join(known)}")
+    check_settings(f"planner {name!r}", factory, settings)
     planner: Planner = factory(**settings)
     return planner
 
 
+def _entries(group: str, name: str) -> list[EntryPoint]:
+    return [e for e in entry_points(group=group) if e.name == name]
+
+
+def _fault(group: str, plugin: Any) -> str | None:
+    """Which part of a group's contract a plug-in breaks, as far as it shows before one is built."""
+    if inspect.isclass(plugin):
+        return _fault_of_class(group, plugin)
+    # a function may build what it likes; the agent checks what it is given
+    return None if callable(plugin) else f"it is a {type(plugin).__name__}; expected a class"
+
+
+def _fault_of_class(group: str, plugin: Any) -> str | None:
+    name = plugin.__name__
+    missing = {m for m in _METHODS[group] if not callable(getattr(plugin, m, None))}
+    missing |= getattr(plugin, "__abstractmethods__", frozenset())
+    if missing:
+        return f"{name} has no {', no '.join(f'{m}()' for m in sorted(missing))}"
+    if group != PLANNERS:
+        return None
+    dataclass_params = getattr(plugin, "__dataclass_params__", None)
+    if dataclass_params is None or not dataclass_params.frozen:
+        return f"{name} is not a frozen dataclass of its settings: put @dataclass(frozen=True) above it"
+    if not hasattr(plugin, "horizon") and "horizon" not in {f.name for f in fields(plugin)}:
+        return f"{name} has no horizon"
+    return None
+
+
 def _unknown(group: str, name: str) -> str:
     known = names(group)
-    kind = group.rpartition(".")[2][:-1].replace("_", " ")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(known) or "none: is tdm-agents installed (pip install)?"
-    return f"no {kind} named {name!r}; {hint}Installed: {listed}"
+    return f"no {_kind(group)} named {name!r}; {hint}Installed: {listed}"
 
 
-def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "unknown"
+def _kind(group: str) -> str:
+    return group.rpartition(".")[2][:-1].replace("_", " ")
+
+
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
+    return ("unknown", "") if entry.dist is None else (entry.dist.name, entry.dist.version)
+
+
+def _origin(entry: EntryPoint) -> str:
+    """What an entry point names, and whose it is."""
+    return f"{entry.value} of package {' '.join(_distribution(entry)).strip()}"

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 from rich.console import Console
@@ -30,28 +29,30 @@ class Installed:
 
     Attributes:
         name: What ``planner=`` takes.
-        package: The distribution that provides it.
-        settings: Its fields with their defaults; empty where it does not import.
-        error: Why it does not import, or None.
+        package: The distribution that provides it, or those that do where they clash.
+        version: Of the distribution.
+        settings: Its fields with their defaults; empty where it cannot be used.
+        error: Why it cannot be used, or None.
     """
 
     name: str
     package: str
+    version: str
     settings: dict[str, Any]
     error: str | None
 
 
 def installed() -> list[Installed]:
-    """Every planner; one that does not import is listed with its error instead of hiding the others."""
-    packages = {e.name: e.dist.name if e.dist else "unknown" for e in entry_points(group=registry.PLANNERS)}
+    """Every planner; one that cannot be used is listed with its error instead of hiding the others."""
     found = []
     for name in registry.names(registry.PLANNERS):
-        package = packages.get(name, "registered by this process")
+        origins = registry.providers(registry.PLANNERS, name) or [("registered by this process", "")]
         try:
             settings, error = settings_of(registry.load(registry.PLANNERS, name)), None
-        except (ImportError, ValueError) as problem:
+        except registry.PluginError as problem:
             settings, error = {}, str(problem)
-        found.append(Installed(name, package, settings, error))
+        packages, versions = (", ".join(column) for column in zip(*origins, strict=True))
+        found.append(Installed(name, packages, versions, settings, error))
     return found
 
 
@@ -71,11 +72,14 @@ def run(arguments: Planners) -> None:
     shown = Table("planner", "settings", "package")
     for planner in found:
         settings = ", ".join(f"{k}={v!r}" for k, v in planner.settings.items())
-        shown.add_row(planner.name, escape(planner.error or settings), planner.package)
+        package = f"{planner.package} {planner.version}".strip()
+        shown.add_row(escape(planner.name), escape(planner.error or settings), escape(package))
     Console().print(shown)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else "required"
+    # not called: it is a stranger's code, which could fail and hide the others
+    factory = field.default_factory
+    return "required" if factory is dataclasses.MISSING else f"{getattr(factory, '__name__', factory)}()"

@@ -307,7 +307,7 @@ def test_planners_are_listed_with_settings_and_package(capsys):
 
 def test_a_planner_that_does_not_import_is_listed_with_its_error(monkeypatch, capsys):
     def load(group, name):
-        raise ImportError(f"{name} is broken")
+        raise planners_command.registry.PluginError(f"{name} is broken")
 
     monkeypatch.setattr(planners_command.registry, "load", load)
     assert tdm("planners", "--json") == 0

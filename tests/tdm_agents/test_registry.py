@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -5,13 +6,30 @@ from dataclasses import dataclass
 import pytest
 
 from tdm_agents import registry
-from tdm_agents.registry import PLANNERS, UnknownNameError, load, make_planner, names, register
+from tdm_agents.cli.main import main
+from tdm_agents.registry import (
+    PLANNERS,
+    WORLD_MODELS,
+    PluginError,
+    UnknownNameError,
+    load,
+    make_planner,
+    names,
+    providers,
+    register,
+)
 
 
 @dataclass(frozen=True)
 class Mine:
     horizon: int = 3
     width: int = 2
+
+    def init(self, spec, batch):
+        return None
+
+    def plan(self, model, state, carry, *, elapsed, generator):
+        raise NotImplementedError
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +87,123 @@ def test_planners_are_imported_when_first_used():
         "assert 'tdm_planners.cem' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_no_planner_cannot_be_registered():
+    with pytest.raises(TypeError, match=r"'mine' cannot be .*: str has no init\(\), no plan\(\)"):
+        register(PLANNERS, "mine", str)
+    register(PLANNERS, "made", lambda **settings: Mine(**settings))
+    assert make_planner("made", width=4) == Mine(width=4)
+
+
+# plug-ins that cannot be used: packages as an installer leaves them in site-packages
+
+GOOD = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Good:
+    horizon: int = 3
+    seeds: tuple = ()
+    def init(self, spec, batch): ...
+    def plan(self, model, state, carry, *, elapsed, generator): ...
+
+class Plain(Good):
+    __dataclass_params__ = None
+
+@dataclass
+class Thawed:
+    horizon: int = 3
+    init = plan = Good.plan
+
+@dataclass(frozen=True)
+class Endless:
+    init = plan = Good.plan
+
+@dataclass(frozen=True)
+class Planless:
+    horizon: int = 3
+    def init(self, spec, batch): ...
+
+class Model:
+    def start(self, history, *, horizon): ...
+    def step(self, state, action, *, generator=None): ...
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Adds a distribution with one module and entry points."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def add(name, source, version="1.2", group=PLANNERS, **entries):
+        (tmp_path / f"{name}.py").write_text(source)
+        info = tmp_path / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = [f"{key} = {name}:{attribute}" for key, attribute in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    return add
+
+
+def listed(capsys):
+    assert main(["planners", "--json"]) == 0
+    return {p["name"]: p for p in json.loads(capsys.readouterr().out)}
+
+
+def test_a_strangers_planner_is_found_with_its_distribution_and_version(install, capsys):
+    install("acme", GOOD, good="Good")
+    assert make_planner("good", horizon=9).horizon == 9
+    assert providers(PLANNERS, "good") == [("acme", "1.2")]
+    found = listed(capsys)["good"]
+    assert (found["package"], found["version"], found["error"]) == ("acme", "1.2", None)
+    assert found["settings"] == {"horizon": 3, "seeds": []}
+
+
+@pytest.mark.parametrize(
+    ("source", "attribute", "message"),
+    [
+        ("raise RuntimeError('no licence')", "Any", "does not import: RuntimeError: no licence"),
+        ("import nobody_has_this", "Any", "does not import: ModuleNotFoundError: No module named 'nobody"),
+        ("import sys; sys.exit('usage: acme')", "Any", "does not import: SystemExit: usage: acme"),
+        (GOOD, "Missing", "does not import: AttributeError: .*'Missing'"),
+        (GOOD, "Planless", r"breaks the contract of a planner: Planless has no plan\(\)"),
+        (GOOD, "Plain", "Plain is not a frozen dataclass of its settings"),
+        (GOOD, "Thawed", "Thawed is not a frozen dataclass of its settings"),
+        (GOOD, "Endless", "Endless has no horizon"),
+        ("settings = {}", "settings", "it is a dict; expected a class"),
+    ],
+)
+def test_a_planner_that_cannot_be_used_is_named_with_its_package_and_the_others_work(
+    source, attribute, message, install, capsys
+):
+    install("acme", source, broken=attribute)
+    named = rf"'broken' in 'tdm_agents\.planners' is acme:{attribute} of package acme 1\.2, which .*{message}"
+    with pytest.raises(PluginError, match=named):
+        make_planner("broken")
+    assert make_planner("mppi").horizon > 0
+    found = listed(capsys)
+    assert found["broken"]["package"] == "acme" and "of package acme 1.2" in found["broken"]["error"]
+    assert {name for name, p in found.items() if p["error"]} == {"broken"}
+
+
+def test_a_name_of_two_packages_is_an_error_that_names_both_and_only_when_asked_for(install, capsys):
+    install("acme", GOOD, mine="Good", cem="Good")
+    install("rival", GOOD, version="7", mine="Good")
+    with pytest.raises(PluginError, match=r"'mine' is provided more than once.*acme 1\.2, .*rival 7; unin"):
+        make_planner("mine")
+    with pytest.raises(PluginError, match=r"tdm_planners\.cem:CEM of package tdm-agents .*uninstall"):
+        make_planner("cem")
+    assert make_planner("mppi").horizon > 0
+    found = listed(capsys)
+    assert found["mine"]["package"] == "acme, rival" and found["mine"]["version"] == "1.2, 7"
+    assert {name for name, p in found.items() if p["error"]} == {"cem", "mine"}
+
+
+def test_a_world_model_that_is_none_is_named(install):
+    install("acme", GOOD, group=WORLD_MODELS, dream="Model")
+    with pytest.raises(PluginError, match=r"breaks the contract of a world model: Model has no take\(\)"):
+        load(WORLD_MODELS, "dream")
+    assert load(WORLD_MODELS, "mlp").__name__ == "MLPWorldModel"
