@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,3 +71,28 @@ def test_scores_that_are_not_finite_are_refused(bad):
 def test_a_level_that_is_no_probability_is_refused():
     with pytest.raises(ValueError, match=r"level 95"):
         interval([1.0], level=95)
+
+
+RLIABLE = json.loads((Path(__file__).parents[2] / "benchmarks/results/rliable_reference.json").read_text())
+
+
+@pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: case["name"])
+@pytest.mark.parametrize("statistic", [mean, iqm])
+def test_values_and_stratified_intervals_are_rliables(case, statistic):
+    theirs = case[statistic.__name__]
+    found = interval(case["scores"], statistic, level=RLIABLE["level"], resamples=30_000)
+    assert found.value == pytest.approx(theirs["value"], abs=1e-12)
+    # an end is a quantile of random replicates: n draws of a normal distribution place it within this part
+    # of their deviation, which is a quarter of the interval
+    tail, density = 0.025, np.exp(-(1.96**2) / 2) / np.sqrt(2 * np.pi)
+    error = np.sqrt(tail * (1 - tail) * (1 / RLIABLE["resamples"] + 1 / 30_000)) / density
+    slack = 4 * error * (theirs["high"] - theirs["low"]) / 4
+    assert found.low == pytest.approx(theirs["low"], abs=slack)
+    assert found.high == pytest.approx(theirs["high"], abs=slack)
+
+
+def test_the_reference_tells_strata_from_one_pool():
+    # else agreement with it would say nothing about the strata
+    case = next(c for c in RLIABLE["cases"] if c["name"] == "three tasks")
+    pooled = interval(np.ravel(case["scores"]).tolist(), mean)
+    assert pooled.high - pooled.low > 2 * (case["mean"]["high"] - case["mean"]["low"])

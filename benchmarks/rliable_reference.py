@@ -1,0 +1,70 @@
+"""Means, interquartile means and stratified bootstrap intervals by rliable, which our statistics are held to.
+
+rliable needs a dozen packages of its own, so it runs in a virtual environment beside ours::
+
+    python3.11 -m venv /tmp/rliable
+    /tmp/rliable/bin/pip install rliable==1.2.0 "pandas<3" numpy==2.4.6
+    /tmp/rliable/bin/python benchmarks/rliable_reference.py
+
+(Agarwal et al. 2021, https://github.com/google-research/rliable. Its dependency arch 7.2.0 does not import
+with pandas 3.) ``tests/tdm_agents/test_statistics.py`` reads what it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+OUT = Path(__file__).parent / "results" / "rliable_reference.json"
+RESAMPLES = 10_000
+LEVEL = 0.95
+SEED = 0
+
+
+def cases() -> dict[str, npt.NDArray[np.float64]]:
+    """Scores ``[tasks, runs]``, by name."""
+    rng = np.random.default_rng(SEED)
+    tasks = rng.normal([[0.1], [0.5], [0.9]], [[0.05], [0.02], [0.1]], size=(3, 10))
+    returns = rng.normal(800.0, 40.0, size=(1, 10))
+    returns[0, 3] = 60.0  # one episode that failed
+    return {"three tasks": tasks, "an episode that failed": returns, "five runs": returns[:, 4:9]}
+
+
+def main() -> None:
+    """Ask rliable and keep its answers."""
+    from rliable import library, metrics  # type: ignore[import-not-found, unused-ignore]
+
+    found: list[dict[str, Any]] = []
+    for name, scores in cases().items():
+        case: dict[str, Any] = {"name": name, "scores": scores.tolist()}
+        for statistic, aggregate in (("mean", metrics.aggregate_mean), ("iqm", metrics.aggregate_iqm)):
+            points, ends = library.get_interval_estimates(
+                {"x": scores.T},  # rliable's axes are runs, tasks
+                lambda s, aggregate=aggregate: np.array([aggregate(s)]),
+                reps=RESAMPLES,
+                confidence_interval_size=LEVEL,
+                random_state=np.random.RandomState(SEED),
+            )
+            low, high = ends["x"][:, 0]
+            case[statistic] = {"value": float(points["x"][0]), "low": float(low), "high": float(high)}
+        found.append(case)
+    report = {
+        "schema": 1,
+        "resamples": RESAMPLES,
+        "level": LEVEL,
+        "seed": SEED,
+        "versions": {"python": platform.python_version()}
+        | {p: version(p) for p in ("rliable", "arch", "numpy", "scipy", "pandas")},
+        "cases": found,
+    }
+    OUT.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
