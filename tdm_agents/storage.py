@@ -6,10 +6,12 @@ safetensors, settings JSON with a schema version; nothing is a pickle.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ from torch import Tensor
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, truncated, altered or of another schema."""
+
+
+class FolderInUseError(RuntimeError):
+    """Another process writes to the same folder."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -91,3 +97,27 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file ({error})") from error
+
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process alone; the kernel lets go however the process ends.
+
+    Raises:
+        FolderInUseError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUseError(
+                f"another process writes to {folder}; wait for it, or choose another folder"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

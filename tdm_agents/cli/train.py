@@ -78,7 +78,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
             makes no sense.
         CheckpointError: If ``args.init_from`` is not a model that fits.
         TrainingError: If a loss or gradient is not finite.
-        FolderInUseError: If another process trains in ``args.out``.
+        FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     console = console if console is not None else Console(stderr=True)

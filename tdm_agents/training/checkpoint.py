@@ -7,10 +7,7 @@ last; only then are the files of the checkpoint before it removed.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +20,6 @@ from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_j
 SCHEMA = 1
 _POINTER = "checkpoint.json"
 _FILES = "checkpoints"
-
-
-class FolderInUseError(RuntimeError):
-    """Another process trains in the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +121,3 @@ def restore_optimizer(
             )
         # AdamW keeps its step count where fused kernels want it: beside the parameter
         optimizer.state[parameter][kind] = tensor.to(parameter.device)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone; the kernel lets go of it however the process ends.
-
-    Raises:
-        FolderInUseError: If another process trains in the folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUseError(
-                f"another process trains in {folder}; wait for it, or choose another folder"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)

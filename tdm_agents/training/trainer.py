@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.batch import Batch
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.storage import CheckpointError
+from tdm_agents.storage import CheckpointError, locked
 from tdm_agents.training import checkpoint
 from tdm_agents.training.config import OBSERVERS, TrainConfig, learning_rate, noise_seed
 from tdm_agents.training.held_out import Evaluator, Learner
@@ -88,13 +88,13 @@ def train(
         TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
         ValueError: If the run in ``folder`` has other settings, or there is one and ``resume`` is False.
         CheckpointError: If the checkpoint in ``folder`` was altered or is of another model.
-        FolderInUseError: If another process trains in ``folder``.
+        FolderInUseError: If another process writes to ``folder``.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
     folder = Path(folder)
     console = console if console is not None else Console(stderr=True)
-    with checkpoint.locked(folder), threads(config.threads), interrupts() as interrupted:
+    with locked(folder), threads(config.threads), interrupts() as interrupted:
         run = _Run(model, config, folder)
         run.begin(resume=resume)
         if run.step:

@@ -13,7 +13,7 @@ from tdm_agents.cli.main import main
 from tdm_agents.data.collection import check, collect
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.training import checkpoint
+from tdm_agents.storage import locked
 
 PENDULUM = "Pendulum-v1"
 EVALUATE = ("evaluate", "--random", "--env-id", PENDULUM)
@@ -155,9 +155,9 @@ def test_what_a_killed_training_left_is_no_obstacle(tmp_path, refused):
 
 def test_a_second_training_in_a_folder_is_one_line(tmp_path, refused, monkeypatch):
     def start(arguments):
-        with checkpoint.locked(arguments.out):
+        with locked(arguments.out):
             pass
 
     monkeypatch.setattr(train_command, "run", start)
-    with checkpoint.locked(tmp_path):
-        assert "another process trains in" in refused(*TRAIN, "--out", tmp_path)
+    with locked(tmp_path):
+        assert "another process writes to" in refused(*TRAIN, "--out", tmp_path)

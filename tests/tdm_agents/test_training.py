@@ -26,7 +26,7 @@ from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import ModelSpec, Step
-from tdm_agents.storage import CheckpointError
+from tdm_agents.storage import CheckpointError, FolderInUseError, locked
 from tdm_agents.training import checkpoint
 from tdm_agents.training.config import TrainConfig, learning_rate, noise_seed
 from tdm_agents.training.prediction import prediction_error
@@ -356,8 +356,8 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     with (
-        checkpoint.locked(tmp_path),
-        pytest.raises(checkpoint.FolderInUseError, match="another process trains"),
+        locked(tmp_path),
+        pytest.raises(FolderInUseError, match="another process writes"),
     ):
         run(tmp_path)
     run(tmp_path)  # and the lock is gone
