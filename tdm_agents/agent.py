@@ -45,16 +45,19 @@ class TDMAgent:
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
         reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for, for example
             ``"dm_control/cartpole-swingup-v0"``; without it the model's own reward counts.
+        replan_every: Decisions a plan: 1 plans anew at each, ``k`` executes the first ``k`` actions of a plan
+            before the next one, in open loop. An environment whose episode begins plans at once.
 
     Raises:
-        TypeError: If ``planner`` is not one, or ``seed`` not an integer.
-        ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, or the reward
-            function is of another body.
+        TypeError: If ``planner`` is not one, or ``seed`` or ``replan_every`` not an integer.
+        ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, the reward
+            function is of another body, or ``replan_every`` is not from 1 to the planner's horizon.
         LookupError: If there is no such reward function.
 
     Attributes:
         model: What is planned with (wrapped in the reward function, where one was named).
         planner: The planner; frozen.
+        replan_every: Decisions a plan.
         generator: The source of randomness, on ``model.spec.device``.
         last_plan: The last plan, None before the first one.
     """
@@ -67,12 +70,15 @@ class TDMAgent:
         *,
         env_id: str | None = None,
         reward_function: str | None = None,
+        replan_every: int = 1,
     ) -> None:
         _check_planner(planner)
         seed = _integer_seed(seed)
+        _check_replan_every(replan_every, planner)
         self.base_model = model
         self.model = checkpoint.with_reward(model, reward_function, env_id) if reward_function else model
         self.planner = planner
+        self.replan_every = replan_every
         self.env_id = env_id
         self.reward_function = reward_function
         spec = model.spec
@@ -131,7 +137,10 @@ class TDMAgent:
         episode_start: npt.ArrayLike | None = None,
         active: npt.ArrayLike | None = None,
     ) -> Any:
-        """The action for the next environment step. Plans every ``spec.action_repeat`` steps, holds between.
+        """The action for the next environment step. Decides every ``spec.action_repeat`` steps.
+
+        Between, the action is held. Of an episode's decisions, every ``replan_every``-th plans and the others
+        follow that plan.
 
         Args:
             obs: An observation of the environment's own space, or those of ``B`` environments stacked as a
@@ -241,7 +250,7 @@ class TDMAgent:
     def initial_memory(self, batch: int) -> AgentMemory:
         """Memory of ``batch`` environments whose episodes have not begun."""
         spec = self.model.spec
-        return AgentMemory.empty(spec, batch, self.planner.init(spec, batch))
+        return AgentMemory.empty(spec, batch, self.planner.init(spec, batch), replan_every=self.replan_every)
 
     def observation(self, obs: Any) -> Tensor:
         """An observation of the environment's space as ``[n]`` on the model's device.
@@ -372,7 +381,9 @@ class TDMAgent:
         checkpoint.write(
             Path(folder),
             self.base_model,
-            checkpoint.settings_of(self.planner, self.reward_function, self.env_id),
+            checkpoint.settings_of(
+                self.planner, self.reward_function, self.env_id, replan_every=self.replan_every
+            ),
         )
 
     @classmethod
@@ -384,6 +395,7 @@ class TDMAgent:
         device: str | torch.device = "cpu",
         *,
         reward_function: str | None = None,
+        replan_every: int | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
         """An agent from a bundled checkpoint or a folder that :meth:`save` wrote.
@@ -396,13 +408,15 @@ class TDMAgent:
             device: Where the model computes.
             reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for; ``"predicted"``: the
                 reward that the model itself predicts. None: what the checkpoint was saved with.
+            replan_every: Decisions a plan. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
             LookupError: If there is no such checkpoint, planner, world model or reward function.
             TypeError: If the planner has no such setting, or an argument is of the wrong type.
-            ValueError: If the reward function is of another body.
+            ValueError: If the reward function is of another body, or the planner's horizon is shorter than
+                ``replan_every``.
         """
         folder = checkpoint.resolve(name_or_folder)
         saved = checkpoint.read_settings(folder)
@@ -414,6 +428,7 @@ class TDMAgent:
             seed,
             env_id=saved.env_id,
             reward_function=None if reward == PREDICTED else reward,
+            replan_every=saved.replan_every if replan_every is None else replan_every,
         )
 
 
@@ -423,6 +438,18 @@ def _check_planner(planner: Any) -> None:
         raise TypeError(
             f"planner is {planner!r}; expected a planner, an object with init() and plan(): build one with "
             f"tdm_agents.make_planner({name!r}, ...)"
+        )
+
+
+def _check_replan_every(value: Any, planner: Planner) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"replan_every is {value!r}; expected an integer, decisions a plan: for example 1")
+    if value < 1:
+        raise ValueError(f"replan_every is {value}; expected at least 1, which plans at every decision")
+    if value > planner.horizon:
+        raise ValueError(
+            f"replan_every is {value}, but {type(planner).__name__} plans {planner.horizon} ahead; "
+            "expected at most as many: raise the planner's horizon or lower replan_every"
         )
 
 

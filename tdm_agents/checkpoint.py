@@ -2,7 +2,8 @@
 
 ``model.json`` and ``weights.safetensors`` belong to the world model, which writes and reads them; its
 ``"type"`` is the model's name in the registry. ``agent.json`` holds the planner's name and settings, the
-reward function's name or null, and the environment's id. Nothing is a pickle.
+reward function's name or null, the environment's id, and after how many decisions it plans anew. Nothing is a
+pickle.
 """
 
 from __future__ import annotations
@@ -47,15 +48,19 @@ class AgentSettings:
         planner_settings: Fields of its dataclass.
         reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None for the model's own reward.
         env_id: The environment that the agent is for, or None.
+        replan_every: Decisions a plan.
     """
 
     planner: str
     planner_settings: Mapping[str, Any] = field(default_factory=dict)
     reward_function: str | None = None
     env_id: str | None = None
+    replan_every: int = 1
 
 
-def settings_of(planner: Planner, reward_function: str | None, env_id: str | None) -> AgentSettings:
+def settings_of(
+    planner: Planner, reward_function: str | None, env_id: str | None, *, replan_every: int = 1
+) -> AgentSettings:
     """The settings with which an agent is built again.
 
     Raises:
@@ -63,7 +68,9 @@ def settings_of(planner: Planner, reward_function: str | None, env_id: str | Non
     """
     if not dataclasses.is_dataclass(planner) or isinstance(planner, type):
         raise ValueError(f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved")
-    return AgentSettings(planner_name(planner), dataclasses.asdict(planner), reward_function, env_id)
+    return AgentSettings(
+        planner_name(planner), dataclasses.asdict(planner), reward_function, env_id, replan_every
+    )
 
 
 def planner_name(planner: Planner) -> str:
@@ -112,6 +119,7 @@ def write_settings(folder: Path, settings: AgentSettings) -> None:
         "planner": {"name": settings.planner, "settings": dict(settings.planner_settings)},
         "reward_function": settings.reward_function,
         "env_id": settings.env_id,
+        "replan_every": settings.replan_every,
     }
     try:
         json.dumps(value, allow_nan=False)
@@ -138,17 +146,20 @@ def read_settings(folder: Path) -> AgentSettings:
     value = read_json(path, schema=SCHEMA)
     planner = value.get("planner")
     texts = (value.get("reward_function"), value.get("env_id"))
+    replan_every = value.get("replan_every", 1)  # absent from files of older versions, which always replanned
     if (
         not isinstance(planner, dict)
         or not isinstance(planner.get("name"), str)
         or not isinstance(planner.get("settings"), dict)
         or not all(text is None or isinstance(text, str) for text in texts)
+        or type(replan_every) is not int
     ):
         raise CheckpointError(
             f'{path} is not an agent\'s: expected "planner": {{"name", "settings"}}, and '
-            '"reward_function" and "env_id" that are strings or null; restore it from where it came'
+            '"reward_function" and "env_id" that are strings or null, and "replan_every" that is an integer '
+            "if there; restore it from where it came"
         )
-    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts)
+    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts, replan_every)
 
 
 def choose_planner(

@@ -1,4 +1,8 @@
-"""One environment step of ``B`` environments: from what is remembered and what arrived to actions."""
+"""One environment step of ``B`` environments: from what is remembered and what arrived to actions.
+
+An environment decides when the action that it holds has run out. Of an episode's decisions, every ``k``-th
+plans and the others take the next action of that plan.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,13 @@ def decide(
     arrived = torch.full_like(memory.pending, float("nan")) if reward is None else reward
     memory = replace(memory, pending=torch.where(active, memory.pending + arrived, memory.pending))
     view = None
-    rows = (active & (memory.countdown == 0)).nonzero().squeeze(1)
+    deciding = active & (memory.countdown == 0)
+    due = (memory.since == 0) | (memory.since == memory.replan_every)
+    rows = (deciding & ~due).nonzero().squeeze(1)
+    if rows.numel():
+        part = _follow(gather(memory, rows), observation[rows], model.spec.action_repeat)
+        memory = scatter(memory, rows, part)
+    rows = (deciding & due).nonzero().squeeze(1)
     if rows.numel() == memory.batch:
         memory, view = _plan(model, planner, memory, observation, rows, generator)
     elif rows.numel():
@@ -73,6 +83,13 @@ def decide(
         memory = scatter(memory, rows, part)
     countdown = torch.where(active, memory.countdown - 1, memory.countdown)
     return Decision(replace(memory, countdown=countdown), memory.action[:, -1], view)
+
+
+def _follow(memory: AgentMemory, observation: Tensor, repeat: int) -> AgentMemory:
+    """Every row of ``memory`` decides for the next action of the plan that it has."""
+    rows = torch.arange(memory.batch, device=memory.since.device)
+    action = memory.ahead[rows, memory.since - 1]
+    return replace(memory.append(observation).act(action, repeat=repeat), since=memory.since + 1)
 
 
 def _plan(
@@ -83,11 +100,11 @@ def _plan(
     rows: Tensor,
     generator: torch.Generator,
 ) -> tuple[AgentMemory, PlanView]:
-    """Decide for every row of ``memory``, which are the environments ``rows`` of the caller."""
+    """Plan for every row of ``memory``, which are the environments ``rows`` of the caller."""
     spec = model.spec
     if isinstance(model, HasOnly):
         model = model.only(rows.tolist())
-    elapsed = (memory.length > 0).to(torch.int64)  # every env plans at each decision: 1, or 0 if new
+    elapsed = memory.since
     memory = memory.append(observation)
     history = memory.history()
     began = time.perf_counter()
@@ -96,37 +113,49 @@ def _plan(
     if plan.action.is_cuda:
         torch.cuda.synchronize(plan.action.device)  # otherwise the clock would stop before the plan does
     milliseconds = 1e3 * (time.perf_counter() - began)
-    _check_action(planner, spec, plan.action, memory)
-    action = plan.action
+    actions = _to_execute(planner, spec, plan, memory)
     if spec.action_kind == "continuous":
-        action = action.clamp(-1.0, 1.0)  # what the environment executes is what the model must read
+        actions = actions.clamp(-1.0, 1.0)  # what the environment executes is what the model must read
     after = replace(
-        memory,
-        action=torch.cat([memory.action[:, :-1], action[:, None]], dim=1),
-        countdown=torch.full_like(memory.countdown, spec.action_repeat),
+        memory.act(actions[:, 0], repeat=spec.action_repeat),
+        since=torch.ones_like(memory.since),
+        ahead=actions[:, 1:],
         carry=plan.carry,
     )
     return after, PlanView(rows=rows, history=history, plan=plan, milliseconds=milliseconds)
 
 
-def _check_action(planner: Planner, spec: ModelSpec, action: Tensor, memory: AgentMemory) -> None:
-    name = type(planner).__name__
+def _to_execute(planner: Planner, spec: ModelSpec, plan: Plan, memory: AgentMemory) -> Tensor:
+    """The actions ``[B, k, m]`` of a plan that are executed before the next one.
+
+    Raises:
+        ValueError: If the plan has fewer, or any is of another shape or dtype, not finite or no choice.
+    """
+    name, action, ahead = type(planner).__name__, plan.action, memory.ahead
+    if memory.replan_every > 1:
+        ahead = plan.sequence[:, 1 : memory.replan_every]
+    remedy = "check the planner with tdm_agents.testing.check_planner"
     expected = (memory.batch, spec.action_dim)
     if action.shape != expected or action.dtype != memory.action.dtype:
         raise ValueError(
             f"{name}.plan returned an action {tuple(action.shape)} {action.dtype}; "
-            f"expected {expected} {memory.action.dtype}: check the planner with "
-            "tdm_agents.testing.check_planner"
+            f"expected {expected} {memory.action.dtype}: {remedy}"
         )
-    if not bool(torch.isfinite(action).all()):
+    if ahead.shape != memory.ahead.shape or ahead.dtype != memory.action.dtype:
+        expected_sequence = (memory.batch, f"{memory.replan_every} or more", spec.action_dim)
         raise ValueError(
-            f"{name}.plan returned an action that is not finite: {action.tolist()}; "
-            "check the planner with tdm_agents.testing.check_planner"
+            f"{name}.plan returned a sequence {tuple(plan.sequence.shape)} {plan.sequence.dtype} to an agent "
+            f"that plans every {memory.replan_every} decisions; expected {expected_sequence} "
+            f"{memory.action.dtype}: {remedy}, or lower replan_every"
         )
+    actions = torch.cat([action[:, None], ahead], dim=1)
+    if not bool(torch.isfinite(actions).all()):
+        raise ValueError(f"{name}.plan returned an action that is not finite: {actions.tolist()}; {remedy}")
     if spec.action_kind == "discrete":
-        choices = torch.tensor(spec.action_choices, device=action.device)
-        if bool(((action < 0) | (action >= choices)).any()):
+        choices = torch.tensor(spec.action_choices, device=actions.device)
+        if bool(((actions < 0) | (actions >= choices)).any()):
             raise ValueError(
-                f"{name}.plan returned the action {action.tolist()}; expected components that count from 0, "
+                f"{name}.plan returned the action {actions.tolist()}; expected components that count from 0, "
                 f"of {choices.tolist()} choices: check the planner's samples"
             )
+    return actions

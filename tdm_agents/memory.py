@@ -28,6 +28,9 @@ class AgentMemory:
         length: ``[B]`` int64, entries that are real; 0 where the episode has not begun.
         pending: ``[B]``, reward since the last decision; NaN where part of it is unknown.
         countdown: ``[B]`` int64, environment steps for which the action is still held; 0 = decide now.
+        since: ``[B]`` int64, decisions executed since the last plan; 0 where none was made in this episode.
+        ahead: ``[B, k - 1, m]``, the actions of that plan after its first, which are executed before the next
+            plan; meaningless where ``since`` is 0.
         carry: The planner's own memory.
     """
 
@@ -37,10 +40,12 @@ class AgentMemory:
     length: Tensor
     pending: Tensor
     countdown: Tensor
+    since: Tensor
+    ahead: Tensor
     carry: Any
 
     @staticmethod
-    def empty(spec: ModelSpec, batch: int, carry: Any) -> AgentMemory:
+    def empty(spec: ModelSpec, batch: int, carry: Any, *, replan_every: int = 1) -> AgentMemory:
         """Memory of ``batch`` environments whose episodes have not begun."""
         device, steps = spec.device, spec.history_steps
         discrete = spec.action_kind == "discrete"
@@ -52,6 +57,8 @@ class AgentMemory:
             length=torch.zeros(batch, dtype=torch.int64, device=device),
             pending=torch.full((batch,), float("nan"), dtype=spec.dtype, device=device),
             countdown=torch.zeros(batch, dtype=torch.int64, device=device),
+            since=torch.zeros(batch, dtype=torch.int64, device=device),
+            ahead=torch.zeros(batch, replan_every - 1, spec.action_dim, dtype=actions, device=device),
             carry=carry,
         )
 
@@ -59,6 +66,11 @@ class AgentMemory:
     def batch(self) -> int:
         """Number of environments ``B``."""
         return self.length.shape[0]
+
+    @property
+    def replan_every(self) -> int:
+        """Decisions a plan, ``k``."""
+        return self.ahead.shape[1] + 1
 
     def forget(self, rows: Tensor) -> AgentMemory:
         """The memory with an empty history where ``rows`` (bool ``[B]``) is True.
@@ -73,6 +85,7 @@ class AgentMemory:
             length=self.length.masked_fill(rows, 0),
             pending=self.pending.masked_fill(rows, float("nan")),
             countdown=self.countdown.masked_fill(rows, 0),
+            since=self.since.masked_fill(rows, 0),
         )
 
     def append(self, observation: Tensor) -> AgentMemory:
@@ -84,6 +97,14 @@ class AgentMemory:
             action=torch.cat([self.action[:, 1:], torch.zeros_like(self.action[:, :1])], dim=1),
             length=(self.length + 1).clamp(max=self.observation.shape[1]),
             pending=torch.zeros_like(self.pending),
+        )
+
+    def act(self, action: Tensor, *, repeat: int) -> AgentMemory:
+        """The memory with the last entry's action ``[B, m]``, to be held for ``repeat`` environment steps."""
+        return replace(
+            self,
+            action=torch.cat([self.action[:, :-1], action[:, None]], dim=1),
+            countdown=torch.full_like(self.countdown, repeat),
         )
 
     def history(self) -> History:

@@ -231,16 +231,19 @@ def play(agent: TDMAgent, env_id: str, arguments: Demo, threads: int) -> tuple[l
     tokens = base.layout.tokens if isinstance(base, TransformerWorldModel) else None
     return [
         one("TDM agent", agent, tokens),
-        one("true simulator", AgentFactory(simulator, agent.planner, agent.reward_function)),
+        one(
+            "true simulator",
+            AgentFactory(simulator, agent.planner, agent.reward_function, agent.replan_every),
+        ),
         one("random policy", RandomPolicy(spec.action_space, arguments.seed)),
     ], views
 
 
-def imagine(model: WorldModel[Any], views: Sequence[PlanView], recording: Recording, decision: int) -> Moment:
+def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, decision: int) -> Moment:
     """What the model expects at a decision, of its plan and of the actions that were then taken.
 
     Args:
-        model: The model that was planned with.
+        agent: The agent that planned.
         views: Every plan of the episode, in order.
         recording: The episode.
         decision: Index into ``views``.
@@ -250,10 +253,11 @@ def imagine(model: WorldModel[Any], views: Sequence[PlanView], recording: Record
     from tdm_agents.evaluation.plots import Moment
     from tdm_agents.protocols import rollout
 
-    view = views[decision]
+    model, view = agent.model, views[decision]
     planned = view.plan.sequence
     horizon = planned.shape[1]
-    taken = torch.stack([v.plan.action for v in views[decision : decision + horizon]], dim=1)  # [1, h, m]
+    executed = [v.plan.sequence[:, : agent.replan_every] for v in views[decision : decision + horizon]]
+    taken = torch.cat(executed, dim=1)[:, :horizon]  # [1, h, m]
     seen = []
     for actions in (planned, taken):
         generator = torch.Generator(device=model.spec.device).manual_seed(0)
@@ -330,7 +334,7 @@ def _plot(
     plot_episode(
         path,
         recording,
-        [imagine(agent.model, views, recording, d) for d in decisions],
+        [imagine(agent, views, recording, d) for d in decisions],
         {p.name: _recording(p.episode).reward for p in players},
         scalars=SCALARS.get(env_id, first_two),
         seconds_per_step=seconds_per_step,

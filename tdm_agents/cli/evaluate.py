@@ -28,6 +28,8 @@ class Evaluate:
     """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
+    replan_every: int | None = None
+    """Decisions a plan; the checkpoint's own, or 1."""
     simulator: bool = False
     """Plan with the true dynamics instead of the checkpoint's model; its planner, settings, reward function
     and action repeat are used."""
@@ -122,6 +124,7 @@ def _check(arguments: Evaluate) -> None:
         batch=arguments.batch,
         max_steps=arguments.max_steps,
         action_repeat=arguments.action_repeat,
+        replan_every=arguments.replan_every,
     )
     at_least(0, seed_start=arguments.seed_start)
     if arguments.simulator and arguments.random:
@@ -160,14 +163,26 @@ def _contestant(
         reward = saved.reward_function if saved else None
         repeat = arguments.action_repeat or (_action_repeat(folder) if folder else 1)
         fast = batched_task(env_id)
+        every = arguments.replan_every or (saved.replan_every if saved else 1)
         factory = AgentFactory(
-            lambda envs: SimulatorModel(envs, repeat, threads=arguments.threads, fast=fast), planner, reward
+            lambda envs: SimulatorModel(envs, repeat, threads=arguments.threads, fast=fast),
+            planner,
+            reward,
+            every,
         )
         name = checkpoint.planner_name(planner)
         chosen = {"model": "simulator", "action_repeat": repeat, "planner": name, "planner_settings": planner}
-        return f"{name} on the true simulator", factory, chosen | {"reward_function": reward}
+        chosen |= {"reward_function": reward, "replan_every": every}
+        return f"{name} on the true simulator", factory, chosen
     assert folder is not None
-    agent = TDMAgent.load(folder, arguments.planner, arguments.seed, arguments.device, **overrides)
+    agent = TDMAgent.load(
+        folder,
+        arguments.planner,
+        arguments.seed,
+        arguments.device,
+        replan_every=arguments.replan_every,
+        **overrides,
+    )
     name = checkpoint.planner_name(agent.planner)
     chosen = {
         "model": arguments.checkpoint,
@@ -175,6 +190,7 @@ def _contestant(
         "planner": name,
         "planner_settings": agent.planner,
         "reward_function": agent.reward_function,
+        "replan_every": agent.replan_every,
     }
     return f"{name} on {type(agent.base_model).__name__}", agent, chosen
 

@@ -28,15 +28,22 @@ class AgentFactory:
         make_model: The model of some environments, for example :class:`tdm_agents.SimulatorModel`.
         planner: What plans with it.
         reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None.
+        replan_every: Decisions a plan.
     """
 
     make_model: Callable[[list[Env]], WorldModel[Any]]
     planner: Planner
     reward_function: str | None = None
+    replan_every: int = 1
 
     def __call__(self, envs: Sequence[Env]) -> TDMAgent:
         """An agent for these environments."""
-        return TDMAgent(self.make_model(list(envs)), self.planner, reward_function=self.reward_function)
+        return TDMAgent(
+            self.make_model(list(envs)),
+            self.planner,
+            reward_function=self.reward_function,
+            replan_every=self.replan_every,
+        )
 
 
 @dataclass(frozen=True, slots=True)
