@@ -1,0 +1,162 @@
+"""The model, its settings and its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tdm_agents.data.batch import Batch
+from tdm_agents.data.moments import moments
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.protocols import History, ModelSpec, Step
+from tdm_agents.world_models.files import read_model, write_model
+
+
+@dataclass(frozen=True, slots=True)
+class QuadraticConfig:
+    """Settings of a :class:`QuadraticModel`.
+
+    Attributes:
+        ridge: Penalty on squared coefficients, relative to the number of transitions; at least 0.
+        limit: Standard deviations from the data's mean at which observations are cut before they are squared.
+    """
+
+    ridge: float = 1e-6
+    limit: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.ridge >= 0.0 or not self.limit > 0.0:
+            raise ValueError(
+                f"ridge is {self.ridge} and limit {self.limit}; expected ridge >= 0 and limit > 0"
+            )
+
+
+@dataclass(slots=True)
+class QuadraticState:
+    """``N`` observations ``[N, n]``; None once a step has consumed them."""
+
+    observation: Tensor | None
+
+    def read(self) -> Tensor:
+        """The observations."""
+        if self.observation is None:
+            raise RuntimeError("this state was consumed by step(): take() its rows first to keep it")
+        return self.observation
+
+
+class QuadraticModel(nn.Module):
+    """``(o' - o, r) = W phi``, with all products up to degree 2 of normalised ``o`` and ``a`` in ``phi``.
+
+    Args:
+        spec: What it models; continuous actions.
+        config: Its settings.
+        seed: Not used: nothing here is random.
+    """
+
+    config_type: ClassVar[type[QuadraticConfig]] = QuadraticConfig
+
+    def __init__(self, spec: ModelSpec, config: QuadraticConfig | None = None, *, seed: int = 0) -> None:
+        super().__init__()
+        if spec.action_kind != "continuous":
+            raise ValueError(f"actions are {spec.action_kind}; a quadratic model needs continuous ones")
+        self.config = config if config is not None else QuadraticConfig()
+        self._spec = replace(spec, history_steps=1, terminates=False, dtype=torch.float32)
+        n, size = spec.observation_dim, 1 + spec.observation_dim + spec.action_dim
+        self.weight = nn.Parameter(torch.zeros(size * (size + 1) // 2, n + 1))
+        self.mean: Tensor
+        self.scale: Tensor
+        self.output_scale: Tensor
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("scale", torch.ones(n))
+        self.register_buffer("output_scale", torch.ones(n + 1))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it models, on the device of its weights."""
+        return replace(self._spec, device=self.weight.device)
+
+    def _features(self, observation: Tensor, action: Tensor) -> Tensor:
+        z = ((observation - self.mean) / self.scale).clamp(-self.config.limit, self.config.limit)
+        z = torch.cat([torch.ones_like(z[..., :1]), z, action], dim=-1)
+        row, column = torch.triu_indices(z.shape[-1], z.shape[-1], device=z.device)
+        return z[..., row] * z[..., column]
+
+    def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The next observations ``[..., n]`` and rewards ``[...]``."""
+        outputs = (self._features(observation, action) @ self.weight) * self.output_scale
+        return observation + outputs[..., :-1], outputs[..., -1]
+
+    @torch.no_grad()
+    def fit(self, trajectories: Trajectories) -> None:
+        """Ridge regression on all transitions of known reward."""
+        episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
+        mean, spread = moments(e.observation for e in episodes)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.scale.copy_(torch.from_numpy(np.where(spread > 1e-8, spread, 1.0)))
+        inputs, targets = [], []
+        for e in episodes:
+            known = np.isfinite(e.reward[1:])
+            change = np.diff(e.observation, axis=0)
+            now, action = (torch.from_numpy(x[:-1][known]) for x in (e.observation, e.action))
+            inputs.append(self._features(now, action).double())
+            targets.append(torch.from_numpy(np.column_stack([change, e.reward[1:]])[known]).double())
+        phi, target = torch.cat(inputs), torch.cat(targets)
+        scale = target.std(dim=0).clamp_min(1e-8)
+        penalty = max(self.config.ridge, 1e-12) * len(phi) * torch.eye(phi.shape[1], dtype=torch.float64)
+        self.output_scale.copy_(scale)
+        self.weight.copy_(torch.linalg.solve(phi.T @ phi + penalty, phi.T @ (target / scale)))
+
+    def loss(
+        self, batch: Batch, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared error of what is imagined from each window's first observation, in standard deviations."""
+        real = batch.acted[:, :-1] & batch.valid[:, 1:]  # [B, T-1]
+        known = real & batch.reward[:, 1:].isfinite()
+        imagined, now = [], batch.observation[:, 0]
+        for t in range(batch.action.shape[1] - 1):
+            now, reward = self(now, batch.action[:, t])
+            imagined.append(torch.cat([now / self.scale, reward[:, None] / self.output_scale[-1]], dim=-1))
+        target = torch.cat(
+            [
+                batch.observation[:, 1:] / self.scale,
+                torch.where(known, batch.reward[:, 1:], 0.0)[..., None] / self.output_scale[-1],
+            ],
+            dim=-1,
+        )
+        error = (torch.stack(imagined, dim=1) - target).square()
+        observation = error[..., :-1].mean(dim=-1)[real].mean()
+        reward = (error[..., -1] * known).sum() / known.sum().clamp_min(1)
+        return observation + reward, {"observation": observation.detach(), "reward": reward.detach()}
+
+    def start(self, history: History, *, horizon: int) -> QuadraticState:
+        """The present observations."""
+        return QuadraticState(history.observation[:, -1].to(self.weight))
+
+    @torch.no_grad()
+    def step(
+        self, state: QuadraticState, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[QuadraticState, Step]:
+        """One transition; consumes ``state``."""
+        after, reward = self(state.read(), action)
+        state.observation = None
+        return QuadraticState(after), Step(after, reward, torch.ones_like(reward, dtype=torch.bool))
+
+    def take(self, state: QuadraticState, rows: Tensor) -> QuadraticState:
+        """A new state of the rows."""
+        return QuadraticState(state.read()[rows])
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``model.json`` and ``weights.safetensors``."""
+        write_model(folder, "quadratic", self, spec=self._spec, config=self.config)
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
+        """The model that :meth:`save` wrote."""
+        return read_model(
+            folder, "quadratic", lambda spec, config: cls(spec, QuadraticConfig(**config)), device=device
+        )
