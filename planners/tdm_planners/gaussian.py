@@ -11,12 +11,12 @@ from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
 from tdm_planners.distributions import Categorical, Distribution, Gaussian
-from tdm_planners.noise import check_noise, correlated_noise
+from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.shooting import Returns, Search, ShootingCarry, ShootingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianPlanner(ShootingPlanner):
+class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
     """Samples around a mean, weighs the candidates, refits mean and standard deviation to them.
 
     Discrete actions are drawn from a categorical distribution of each step and component instead, refitted
@@ -31,8 +31,6 @@ class GaussianPlanner(ShootingPlanner):
             iteration, in [0, 1].
         uniform_floor: Discrete actions: share of uniform draws in later iterations, at most that.
         momentum: Share of the old mean and standard deviation (or probabilities) in the new ones, in [0, 1).
-        noise_alpha: Correlation of neighbouring steps of the noise (AR(1)), in [0, 1); 0 is white.
-        noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta`` instead of AR(1).
         returns: ``"best"`` executes the best candidate of the last iteration and returns its value;
             ``"sample"`` one drawn by weight, with its value; ``"mean"`` the final mean, with the weighted
             mean of the candidates' values as an estimate, because the final mean itself is not imagined.
@@ -43,8 +41,6 @@ class GaussianPlanner(ShootingPlanner):
     uniform_start: float = 0.5
     uniform_floor: float = 0.05
     momentum: float = 0.0
-    noise_alpha: float = 0.7
-    noise_beta: float | None = None
     returns: Returns = "best"
 
     keeps_mean: ClassVar[bool] = True
@@ -66,7 +62,7 @@ class GaussianPlanner(ShootingPlanner):
             )
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum is {self.momentum}; expected 0 (none) <= momentum < 1")
-        check_noise(self.noise_alpha, self.noise_beta)
+        self.check_noise(self.horizon)
         if self.returns not in get_args(Returns):
             raise ValueError(f"returns is {self.returns!r}; expected one of {', '.join(get_args(Returns))}")
 
@@ -75,14 +71,8 @@ class GaussianPlanner(ShootingPlanner):
         if spec.action_kind == "discrete":
             share = torch.where(memory.known, self.uniform_start, 1.0)
             return Search(memory, Categorical.around(memory.mean, spec, uniform_share=share))
-        return Search(
-            memory, Gaussian(memory.mean, torch.full_like(memory.mean, self.initial_std), self._noise)
-        )
-
-    def _noise(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        return correlated_noise(
-            shape, alpha=self.noise_alpha, beta=self.noise_beta, generator=generator, dtype=dtype
-        )
+        std = torch.full_like(memory.mean, self.initial_std)
+        return Search(memory, Gaussian(memory.mean, std, self.noise))
 
     def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:
         """The distribution refitted to the weighted candidates, with momentum and floor.

@@ -3,18 +3,21 @@
 Noise is independent over candidates and action scalars. Every noise function returns ``[..., H, m]`` of zero
 mean, drawn from one explicit generator on the generator's device. White, coloured and AR(1) noise have unit
 variance at every step, so that a planner's standard deviation means the same with each of them; a Brownian
-walk does not, its variance grows with time.
+walk's variance grows with time, and a spline's is 1 at its knots and less between them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
+from tdm_planners.splines import Spline, spline_matrix
 
 
 def white_noise(
@@ -108,18 +111,33 @@ def coloured_noise(
     return noise
 
 
-def correlated_noise(
+def spline_noise(
     shape: Sequence[int],
     *,
-    alpha: float,
-    beta: float | None,
+    knots: int,
+    spline: Spline,
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Noise of unit variance as planners' settings name it: coloured where ``beta`` is given, else AR(1)."""
-    if beta is None:
-        return ar1_noise(shape, alpha=alpha, generator=generator, dtype=dtype)
-    return coloured_noise(shape, beta=beta, generator=generator, dtype=dtype)
+    """A spline through independent standard normal draws at evenly spaced knots.
+
+    A few knots make smooth sequences with far fewer numbers to search than one an action, as in MuJoCo MPC
+    (Howell et al. 2022, arXiv:2212.00541). The variance between the knots is the sum of squares of a row of
+    :func:`~tdm_planners.splines.spline_matrix`: at least 1/2.
+
+    Args:
+        shape: ``(..., H, m)``.
+        knots: From 1, a constant, to ``H``, white noise.
+        spline: What lies between the knots.
+        generator: Source of the draws.
+        dtype: Floating dtype.
+
+    Raises:
+        ValueError: If there are more knots than steps, or a setting makes no sense.
+    """
+    *lead, horizon, width = shape
+    matrix = spline_matrix(horizon, knots, spline).to(generator.device, dtype)
+    return matrix @ white_noise((*lead, knots, width), generator=generator, dtype=dtype)
 
 
 def uniform_actions(shape: Sequence[int], spec: ModelSpec, *, generator: torch.Generator) -> Tensor:
@@ -132,13 +150,76 @@ def uniform_actions(shape: Sequence[int], spec: ModelSpec, *, generator: torch.G
     return 2.0 * draws - 1.0
 
 
-def check_noise(alpha: float, beta: float | None) -> None:
-    """Refuse settings of :func:`correlated_noise` that make no sense.
+@dataclass(frozen=True, kw_only=True)
+class NoiseSettings:
+    """How a planner's noise is correlated over time; its scale is the planner's own.
 
-    Raises:
-        ValueError: If ``alpha`` is outside [0, 1), or ``beta`` is negative or not a number.
+    Attributes:
+        noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta``.
+        noise_knots: If given, splines through that many knots over the horizon.
+        noise_spline: What lies between the knots: ``"zero"`` (constant pieces), ``"linear"`` or ``"cubic"``.
     """
-    if not 0.0 <= alpha < 1.0:
-        raise ValueError(f"noise_alpha is {alpha}; expected 0 (white) <= noise_alpha < 1")
-    if beta is not None and not beta >= 0.0:
-        raise ValueError(f"noise_beta is {beta}; expected at least 0")
+
+    noise_beta: float | None = None
+    noise_knots: int | None = None
+    noise_spline: Spline = "cubic"
+
+    def noise(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Draws of ``shape`` ``(..., H, m)``."""
+        if self.noise_knots is not None:
+            return spline_noise(
+                shape, knots=self.noise_knots, spline=self.noise_spline, generator=generator, dtype=dtype
+            )
+        if self.noise_beta is not None:
+            return coloured_noise(shape, beta=self.noise_beta, generator=generator, dtype=dtype)
+        return self.plain_noise(shape, generator, dtype)
+
+    def plain_noise(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """What is drawn where neither ``noise_beta`` nor ``noise_knots`` is given: white noise."""
+        return white_noise(shape, generator=generator, dtype=dtype)
+
+    def check_noise(self, horizon: int) -> None:
+        """Refuse settings that make no sense over ``horizon`` decisions.
+
+        Raises:
+            ValueError: If ``noise_beta`` is negative or not a number, the knots are none or more than the
+                decisions, or both are given.
+        """
+        if self.noise_beta is not None and not self.noise_beta >= 0.0:
+            raise ValueError(f"noise_beta is {self.noise_beta}; expected at least 0")
+        if self.noise_spline not in get_args(Spline):
+            raise ValueError(
+                f"noise_spline is {self.noise_spline!r}; expected one of {', '.join(get_args(Spline))}"
+            )
+        if self.noise_knots is None:
+            return
+        if self.noise_beta is not None:
+            raise ValueError(
+                f"noise_beta is {self.noise_beta} and noise_knots {self.noise_knots}; expected one of them"
+            )
+        if not 1 <= self.noise_knots <= horizon:
+            raise ValueError(
+                f"noise_knots is {self.noise_knots}; expected at least 1 and at most the horizon, "
+                f"which is {horizon}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AR1NoiseSettings(NoiseSettings):
+    """AR(1) noise, unless it is coloured or a spline.
+
+    Attributes:
+        noise_alpha: Correlation of neighbouring steps, in [0, 1); 0 is white.
+    """
+
+    noise_alpha: float = 0.7
+
+    def plain_noise(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """AR(1) noise."""
+        return ar1_noise(shape, alpha=self.noise_alpha, generator=generator, dtype=dtype)
+
+    def check_noise(self, horizon: int) -> None:
+        """See :meth:`NoiseSettings.check_noise`; ``noise_alpha`` has to be in [0, 1)."""
+        if not 0.0 <= self.noise_alpha < 1.0:
+            raise ValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")
+        super().check_noise(horizon)

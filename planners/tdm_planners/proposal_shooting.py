@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
-from tdm_planners.noise import check_noise, correlated_noise, uniform_actions
+from tdm_planners.noise import AR1NoiseSettings, uniform_actions
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.shooting import (
     check_at_least,
@@ -23,7 +23,7 @@ from tdm_planners.shooting import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProposalShooting:
+class ProposalShooting(AR1NoiseSettings):
     """The TDM paper's planner with a proposal (arXiv:2305.10912, section 4.1 and figure 5).
 
     A candidate is imagined in closed loop: at every step the model proposes an action for what *this*
@@ -38,8 +38,6 @@ class ProposalShooting:
         stochastic: Follow actions that are sampled from the proposal instead of its mean (or most likely)
             ones, as the paper does.
         noise_scale: Standard deviation of the noise, in units of [-1, 1]. Continuous actions only.
-        noise_alpha: Correlation of neighbouring steps of the noise (AR(1)), in [0, 1); 0 is white.
-        noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta`` instead of AR(1).
         random_share: Probability that a component is drawn uniformly instead. Discrete actions only.
         discount: Factor a decision on later rewards, in (0, 1].
     """
@@ -49,8 +47,6 @@ class ProposalShooting:
     num_policy: int = 1
     stochastic: bool = False
     noise_scale: float = 0.3
-    noise_alpha: float = 0.7
-    noise_beta: float | None = None
     random_share: float = 0.2
     discount: float = 1.0
 
@@ -64,7 +60,7 @@ class ProposalShooting:
                 f"which is {self.num_samples}"
             )
         check_at_least("noise_scale", self.noise_scale, 0.0)
-        check_noise(self.noise_alpha, self.noise_beta)
+        self.check_noise(self.horizon)
         if not 0.0 <= self.random_share <= 1.0:
             raise ValueError(f"random_share is {self.random_share}; expected a probability in [0, 1]")
         check_discount(self.discount)
@@ -129,9 +125,7 @@ class ProposalShooting:
             return _Disturbance(
                 uniform_actions(shape, spec, generator=generator).flatten(0, 1), chosen.flatten(0, 1)
             )
-        noise = correlated_noise(
-            shape, alpha=self.noise_alpha, beta=self.noise_beta, generator=generator, dtype=spec.dtype
-        )
+        noise = self.noise(shape, generator, spec.dtype)
         return _Disturbance((self.noise_scale * noise * noisy).flatten(0, 1), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
 from tdm_planners.distributions import Categorical, Gaussian
-from tdm_planners.noise import brownian_walk, coloured_noise
-from tdm_planners.shooting import Search, ShootingCarry, ShootingPlanner, check_at_least
+from tdm_planners.noise import NoiseSettings, brownian_walk
+from tdm_planners.shooting import Search, ShootingCarry, ShootingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomShooting(ShootingPlanner):
+class RandomShooting(NoiseSettings, ShootingPlanner):
     """The TDM paper's planner (section 4.1): Brownian action noise, and the best sequence's first action.
 
     A candidate is a walk from 0 with increments of N(0, 2), clipped to [-1, 1] after summing. The 2 is read
@@ -23,15 +24,14 @@ class RandomShooting(ShootingPlanner):
     ``warm_start``, where the previous best sequence, shifted, is one of the candidates.
 
     Attributes:
-        noise_scale: Standard deviation of the walk's increments, or of coloured noise.
-        noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta`` instead of the walk.
+        noise_scale: Standard deviation of the walk's increments; of the noise itself where it is coloured or
+            a spline.
     """
 
     num_samples: int = 128
     iterations: int = 1
     warm_start: bool = False
     noise_scale: float = math.sqrt(2.0)
-    noise_beta: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,8 +39,7 @@ class RandomShooting(ShootingPlanner):
             raise ValueError(
                 f"noise_scale is {self.noise_scale}; expected more than 0, or nothing is explored"
             )
-        if self.noise_beta is not None:
-            check_at_least("noise_beta", self.noise_beta, 0.0)
+        self.check_noise(self.horizon)
 
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Search:
         """Samples do not depend on what is remembered."""
@@ -48,12 +47,11 @@ class RandomShooting(ShootingPlanner):
             every = torch.ones_like(memory.known, dtype=spec.dtype)
             return Search(memory, Categorical.around(memory.mean, spec, uniform_share=every))
         std = torch.full_like(memory.mean, self.noise_scale)
-        return Search(memory, Gaussian(torch.zeros_like(std), std, self._noise))
+        return Search(memory, Gaussian(torch.zeros_like(std), std, self.noise))
 
-    def _noise(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        if self.noise_beta is None:
-            return brownian_walk(shape, generator=generator, dtype=dtype)
-        return coloured_noise(shape, beta=self.noise_beta, generator=generator, dtype=dtype)
+    def plain_noise(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """The paper's walk."""
+        return brownian_walk(shape, generator=generator, dtype=dtype)
 
     def weigh(self, values: Tensor) -> Tensor:
         """All weight on the best."""

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdm_planners.noise import ar1_noise, brownian_walk, coloured_noise, white_noise
+from tdm_planners.noise import ar1_noise, brownian_walk, coloured_noise, spline_noise, white_noise
+from tdm_planners.splines import knot_steps, spline_matrix
 
 ROWS = 4000
 
@@ -56,6 +57,21 @@ def test_a_brownian_walk_is_the_sum_of_its_increments_from_zero():
     torch.testing.assert_close(brownian_walk((5, 7, 2), generator=seeded()), increments.cumsum(dim=1))
 
 
+@pytest.mark.parametrize("spline", ["zero", "linear", "cubic"])
+def test_spline_noise_passes_through_independent_draws_at_its_knots(spline):
+    noise = spline_noise((ROWS, 16, 1), knots=4, spline=spline, generator=seeded())[..., 0]
+    knots = knot_steps(16, 4, spline).long()  # whole steps here
+    assert torch.equal(noise[:, knots], white_noise((ROWS, 4, 1), generator=seeded())[..., 0])
+    expected = spline_matrix(16, 4, spline).square().sum(dim=1)  # of unit draws
+    assert (noise.var(dim=0) / expected - 1).abs().max() < 6 * math.sqrt(2 / ROWS)
+    assert noise.mean(dim=0).abs().max() < 5 / math.sqrt(ROWS)
+
+
+def test_spline_noise_with_a_knot_a_step_is_white():
+    white = white_noise((3, 5, 2), generator=seeded())
+    torch.testing.assert_close(spline_noise((3, 5, 2), knots=5, spline="cubic", generator=seeded()), white)
+
+
 @pytest.mark.parametrize(
     "noise",
     [
@@ -63,8 +79,9 @@ def test_a_brownian_walk_is_the_sum_of_its_increments_from_zero():
         brownian_walk,
         lambda *a, **k: ar1_noise(*a, alpha=0.5, **k),
         lambda *a, **k: coloured_noise(*a, beta=1.0, **k),
+        lambda *a, **k: spline_noise(*a, knots=3, spline="cubic", **k),
     ],
-    ids=["white", "brownian", "ar1", "coloured"],
+    ids=["white", "brownian", "ar1", "coloured", "spline"],
 )
 def test_noise_has_its_shape_and_dtype_and_comes_from_the_generator_alone(noise):
     torch.manual_seed(0)
@@ -81,3 +98,5 @@ def test_settings_that_make_no_noise_are_refused():
         ar1_noise((1, 3, 1), alpha=1.0, generator=seeded())
     with pytest.raises(ValueError, match=r"beta is -1; expected"):
         coloured_noise((1, 3, 1), beta=-1, generator=seeded())
+    with pytest.raises(ValueError, match="knots is 4; expected at least 1 and at most the horizon"):
+        spline_noise((1, 3, 1), knots=4, spline="zero", generator=seeded())

@@ -44,7 +44,9 @@ def timid(observation):
 # -- the contract -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("more", [{}, {"noise_beta": 1.0}, {"stochastic": True}, {"num_policy": 0}])
+@pytest.mark.parametrize(
+    "more", [{}, {"noise_beta": 1.0}, {"noise_knots": 3}, {"stochastic": True}, {"num_policy": 0}]
+)
 def test_proposal_shooting_keeps_the_contract(more):
     model = LinearQuadraticExpert(std=0.2)
     check_planner(ProposalShooting, settings=more, noise="noise_scale", model=model)

@@ -1,5 +1,6 @@
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -61,15 +62,17 @@ def test_every_planner_keeps_the_contract(name):
 
 
 @pytest.mark.parametrize(
-    "more", [{"noise_beta": 1.0}, {"returns": "mean"}, {"returns": "sample"}, {"num_kept": 4}]
+    "more",
+    [{"noise_beta": 1.0}, {"noise_knots": 5}, {"returns": "mean"}, {"returns": "sample"}, {"num_kept": 4}],
 )
 @pytest.mark.parametrize("planner", [CEM, MPPI])
 def test_the_contract_holds_with_other_settings(planner, more):
     check_planner(planner, settings=more, noise="initial_std", search=SEARCH)
 
 
-def test_the_contract_holds_for_warm_random_shooting():
-    check_planner(RandomShooting, settings={"warm_start": True}, **CONTRACTS["random_shooting"])
+@pytest.mark.parametrize("more", [{"warm_start": True}, {"noise_knots": 5, "noise_spline": "linear"}])
+def test_the_contract_holds_for_random_shooting_with_other_settings(more):
+    check_planner(RandomShooting, settings=more, **CONTRACTS["random_shooting"])
 
 
 @pytest.mark.parametrize("planner", [CEM, MPPI])
@@ -79,6 +82,17 @@ def test_planning_again_from_a_warm_start_comes_closer_to_the_optimum(planner):
     # the same start again: a plan that was shifted by one, and yet knows more than none
     warm = plan(made, carry=cold.carry, elapsed=1, seed=1)
     assert value_of(warm.sequence).sum() > value_of(cold.sequence).sum()
+
+
+@pytest.mark.parametrize("planner", [CEM, MPPI, partial(RandomShooting, warm_start=True)])
+@pytest.mark.parametrize("elapsed", [1, 2, 5])
+def test_what_is_left_of_a_plan_of_splines_is_a_candidate_of_the_next(planner, elapsed):
+    made = planner(horizon=HORIZON, num_samples=8, iterations=1, noise_knots=3)
+    old = plan(made)
+    left = torch.cat([old.sequence[:, elapsed:], old.sequence[:, -1:].expand(-1, elapsed, -1)], dim=1)
+    later = 5 * STARTS
+    new = plan(made, carry=old.carry, elapsed=elapsed, seed=1, starts=later)
+    assert (new.value >= value_of(left, later) - 1e-5).all()
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
@@ -252,6 +266,18 @@ def test_random_shooting_draws_the_papers_walk():
         (CEM, {"noise_alpha": 1.0}, "noise_alpha is 1.0; expected 0"),
         (CEM, {"noise_beta": -1.0}, "noise_beta is -1.0; expected at least 0"),
         (RandomShooting, {"noise_scale": 0.0}, "noise_scale is 0.0; expected more than 0"),
+        (
+            CEM,
+            {"noise_knots": 26},
+            "noise_knots is 26; expected at least 1 and at most the horizon, which is 25",
+        ),
+        (
+            CEM,
+            {"noise_knots": 3, "noise_beta": 1.0},
+            "noise_beta is 1.0 and noise_knots 3; expected one of them",
+        ),
+        (MPPI, {"noise_spline": "b"}, "noise_spline is 'b'; expected one of zero, linear, cubic"),
+        (RandomShooting, {"noise_knots": 0}, "noise_knots is 0; expected at least 1"),
         (RandomShooting, {"noise_beta": -1.0}, "noise_beta is -1.0; expected at least 0"),
     ],
 )
