@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,8 @@ class MLPWorldModel(nn.Module):
         config: Its size.
         seed: Of the initial weights (PyTorch's default distribution for linear layers).
     """
+
+    config_type: ClassVar[type[MLPConfig]] = MLPConfig
 
     def __init__(self, spec: ModelSpec, config: MLPConfig | None = None, *, seed: int = 0) -> None:
         super().__init__()
