@@ -27,7 +27,8 @@ from tdm_agents.checkpoint import load_model, resolve
 from tdm_agents.data.seeds import EVALUATION_FIRST
 from tdm_agents.evaluation.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import AgentFactory, RandomPolicy
+from tdm_agents.evaluation.players import AgentFactory
+from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.progress import ProgressBar
 from tdm_agents.evaluation.report import make_report, table, write_report
 from tdm_agents.protocols import Planner

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from tdm_agents.agent import TDMAgent
 from tdm_agents.evaluation.environments import Env, MakeEnv, episode_limit, make_env, name_of
-from tdm_agents.evaluation.players import AgentFactory, Move, Player, Policy, player_of
+from tdm_agents.evaluation.moves import Move, Player
+from tdm_agents.evaluation.players import Contestant, player_of
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
 
 
@@ -43,7 +43,7 @@ class _Running:
 
 
 def evaluate(
-    contestant: TDMAgent | AgentFactory | Policy,
+    contestant: Contestant,
     env: str | MakeEnv,
     seeds: Sequence[int],
     *,
@@ -60,11 +60,12 @@ def evaluate(
 
     Args:
         contestant: A :class:`TDMAgent`; an :class:`AgentFactory` for a model that reads the live
-            environments; or a function from an observation to an action.
+            environments; a Stable-Baselines3 policy, or a :class:`Predictor` that says how it is asked; or a
+            function from an observation to an action.
         env: An id, or a function that makes the environment; called once an episode.
         seeds: One ``env.reset(seed=...)`` each.
-        seed: Seeds the agent's generator; a later batch of episodes adds the index of its first episode, so
-            that its draws are others. None lets the generator go on.
+        seed: Seeds what the contestant draws from; a later batch of episodes adds the index of its first
+            episode, so that its draws are others. None lets an agent's generator go on.
         batch: Episodes side by side; None = all.
         max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
         record_horizon: Imagined steps a decision to keep in :class:`Recording`; None = record nothing, 0 =

@@ -1,23 +1,21 @@
-"""Who plays an episode: a planning agent, or any function from an observation to an action."""
+"""Who plays an episode: a planning agent, or a policy."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from tdm_agents.agent import TDMAgent
 from tdm_agents.evaluation.environments import Env
+from tdm_agents.evaluation.moves import Move, Player
+from tdm_agents.evaluation.policies import Policy, PolicyPlayer, Predictor, PredictPlayer, RandomPolicy
 from tdm_agents.protocols import HasOnly, Planner, WorldModel, rollout
-
-Policy = Callable[[Any], Any]
-"""An observation of the environment's space to an action of its space."""
+from tdm_agents.wrappers.sb3 import Predicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +44,6 @@ class AgentFactory:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One environment step's worth of play in ``E`` environments.
-
-    Attributes:
-        actions: ``E`` actions; None where an episode is over.
-        rows: Environments that decided in this step.
-        milliseconds: Wall-clock time of those decisions together.
-        transitions: Imagined transitions, all of them together.
-        non_finite: Candidates refused because their value was NaN or inf.
-        imagined: ``[len(rows), h, n]``, what the plan expected; None where not asked for.
-        value: ``[len(rows)]``, what the planner believed its plan is worth; None for a policy.
-    """
-
-    actions: list[Any]
-    rows: list[int]
-    milliseconds: float
-    transitions: float = 0.0
-    non_finite: float = 0.0
-    imagined: npt.NDArray[np.float32] | None = None
-    value: npt.NDArray[np.float32] | None = None
-
-
-class Player(Protocol):
-    """Plays ``E`` environments in lock-step from their first observation on."""
-
-    def move(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
-        """Actions for the environments that are ``active``; ``rewards`` are NaN at the first step."""
-        ...
-
-
 class AgentPlayer:
     """A :class:`TDMAgent` that plans for all running episodes at once.
 
@@ -94,7 +61,7 @@ class AgentPlayer:
         self._generator = torch.Generator(device=agent.model.spec.device).manual_seed(0)
 
     def move(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
-        """See :class:`Player`."""
+        """See :class:`tdm_agents.evaluation.moves.Player`."""
         agent, spec = self.agent, self.agent.model.spec
         running = torch.tensor(list(active), device=spec.device)
         flat = torch.stack(
@@ -138,48 +105,12 @@ class AgentPlayer:
         return array
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyPlayer:
-    """A plain function, called once an environment and step."""
-
-    policy: Policy
-
-    def move(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
-        """See :class:`Player`."""
-        began = time.perf_counter()
-        actions = [self.policy(o) if a else None for o, a in zip(observations, active, strict=True)]
-        milliseconds = 1e3 * (time.perf_counter() - began)
-        return Move(actions, [i for i, a in enumerate(active) if a], milliseconds)
-
-
-@dataclass(frozen=True, slots=True)
-class RandomPolicy:
-    """Uniform actions: the baseline below everything.
-
-    Attributes:
-        space: The environment's action space.
-        seed: Same seed, same actions.
-    """
-
-    space: gym.Space[Any]
-    seed: int = 0
-    _rng: np.random.Generator = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.space, gym.spaces.Box) or not self.space.is_bounded():
-            raise ValueError(f"action_space {self.space} is not a bounded Box; draw from your own policy")
-        object.__setattr__(self, "_rng", np.random.default_rng(self.seed))
-
-    def __call__(self, observation: Any) -> npt.NDArray[Any]:
-        """A uniform action, whatever the observation."""
-        assert isinstance(self.space, gym.spaces.Box)
-        drawn = self._rng.uniform(self.space.low, self.space.high).astype(self.space.dtype)
-        bounded: npt.NDArray[Any] = np.clip(drawn, self.space.low, self.space.high)
-        return bounded
+Contestant = TDMAgent | AgentFactory | Predictor | Predicts | Policy
+"""Who can be evaluated."""
 
 
 def player_of(
-    contestant: TDMAgent | AgentFactory | Policy,
+    contestant: Contestant,
     envs: Sequence[Env],
     *,
     seed: int | None,
@@ -188,20 +119,26 @@ def player_of(
     """The player that a contestant is in these environments.
 
     Args:
-        contestant: An agent, how to make one, or a policy.
+        contestant: An agent, how to make one, a Stable-Baselines3 policy, or a function.
         envs: The environments, reset.
-        seed: Seeds the agent's generator; None lets it go on. A policy has its own.
+        seed: Seeds what the contestant draws from (a function of one's own has its own seed); None lets an
+            agent's generator go on.
         record_horizon: See :class:`AgentPlayer`.
 
     Raises:
-        ValueError: If the environments' spaces are not the agent's.
+        ValueError: If the environments' spaces are not the contestant's.
     """
     if isinstance(contestant, AgentFactory):
         contestant = contestant(envs)
-    if not isinstance(contestant, TDMAgent):
-        return PolicyPlayer(contestant)
-    for env in envs[:1]:
-        contestant.check_env(env)
-    if seed is not None:
-        contestant.generator.manual_seed(seed)
-    return AgentPlayer(contestant, len(envs), record_horizon)
+    if isinstance(contestant, TDMAgent):
+        contestant.check_env(envs[0])
+        if seed is not None:
+            contestant.generator.manual_seed(seed)
+        return AgentPlayer(contestant, len(envs), record_horizon)
+    if isinstance(contestant, RandomPolicy):
+        return PolicyPlayer(contestant if seed is None else replace(contestant, seed=seed))
+    if isinstance(contestant, Predicts):
+        contestant = Predictor(contestant)
+    if isinstance(contestant, Predictor):
+        return PredictPlayer(contestant, envs, seed)
+    return PolicyPlayer(contestant)

@@ -53,8 +53,8 @@ def predicted_actions(
     Raises:
         ValueError: If the policy does not answer with one action of the environment's space a row.
     """
-    asked = _policy_of(policy)
-    with _draws_from(generator):
+    asked = policy_of(policy)
+    with draws_from(generator):
         answer, _ = asked.predict(
             batched_observation(spec.observation_space, observation), None, None, deterministic
         )
@@ -77,7 +77,7 @@ def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
     Raises:
         TypeError: If the policy has none of the critics known here.
     """
-    inner: Any = _policy_of(policy)
+    inner: Any = policy_of(policy)
     ask: Callable[[Any], Tensor]
     if hasattr(inner, "predict_values"):  # PPO, A2C
         ask = inner.predict_values
@@ -124,14 +124,14 @@ def _in_own_dtype(space: spaces.Space[Any], value: Any) -> Any:
     return value.astype(space.dtype)
 
 
-def _policy_of(policy: Predicts) -> Predicts:
+def policy_of(policy: Predicts) -> Predicts:
     """The policy inside an algorithm: DQN's own ``predict`` would explore with NumPy's global randomness."""
     inner = getattr(policy, "policy", None)
     return inner if isinstance(inner, Predicts) else policy
 
 
 @contextmanager
-def _draws_from(generator: torch.Generator | None) -> Iterator[None]:
+def draws_from(generator: torch.Generator | None) -> Iterator[None]:
     """Have torch's global randomness, which is all that SB3 draws from, follow ``generator`` inside."""
     if generator is None:
         yield

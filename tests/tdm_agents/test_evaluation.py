@@ -15,7 +15,8 @@ from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner
 from tdm_agents.cli import evaluate as evaluate_command
 from tdm_agents.cli import main as command_line
 from tdm_agents.cli import planners as planners_command
-from tdm_agents.evaluation.players import AgentFactory, RandomPolicy
+from tdm_agents.evaluation.players import AgentFactory
+from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.progress import ProgressBar
 from tdm_agents.evaluation.report import make_report, table, write_report
 from tdm_agents.testing import LinearQuadraticModel
@@ -186,6 +187,23 @@ def test_nothing_to_play_is_refused(arguments):
         evaluate(proportional, PointMass, **arguments)
 
 
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Discrete(3, start=-1), spaces.MultiDiscrete([2, 3]), spaces.Box(-2.0, 1.0, (2,))],
+    ids=repr,
+)
+def test_random_actions_are_of_the_space_cover_it_and_repeat(space):
+    drawn = [RandomPolicy(space, 3)(None) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+    policy = RandomPolicy(space, 3)
+    many = [policy(None) for _ in range(200)]
+    assert all(action in space for action in many)
+    if isinstance(space, spaces.Box):
+        assert np.ptp(many, axis=0).min() > 2.5
+    else:
+        assert len(np.unique(many, axis=0)) == (3 if isinstance(space, spaces.Discrete) else 6)
+
+
 def test_random_actions_need_bounds():
     with pytest.raises(ValueError, match="not a bounded Box"):
         RandomPolicy(PointMass.observation_space)
@@ -254,7 +272,7 @@ def test_settings_are_json_or_text():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate"], "pass --checkpoint NAME, --simulator or --random"),
+        (["evaluate"], "--simulator, --policy MODEL.zip or --random"),
         (["evaluate", "--checkpoint", "nonsense"], "no checkpoint named 'nonsense'"),
         (["evaluate", "--random", "--simulator"], "exclude each other"),
         (["evaluate", "--random"], "pass --env-id"),

@@ -1,0 +1,155 @@
+"""From an entry to who plays: reads checkpoints and zips, chooses planners, and says what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tdm_agents import checkpoint, registry
+from tdm_agents.agent import PREDICTED, TDMAgent
+from tdm_agents.evaluation.entries import Entry
+from tdm_agents.evaluation.environments import Env, make_env
+from tdm_agents.evaluation.players import AgentFactory, Contestant
+from tdm_agents.evaluation.policies import RandomPolicy
+from tdm_agents.evaluation.sb3 import find_policy, load_policy
+from tdm_agents.world_models.simulator import SimulatorModel
+from tdm_envs.suite import batched_task
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """An entry that is ready to play.
+
+    Attributes:
+        name: Who it is, in words.
+        contestant: What :func:`tdm_agents.evaluation.episodes.evaluate` takes.
+        settings: Everything that was chosen, defaults included.
+        files: What was read, the weights first; their hashes are part of the settings.
+    """
+
+    name: str
+    contestant: Contestant
+    settings: Mapping[str, Any]
+    files: tuple[Path, ...] = ()
+
+
+def enter(entry: Entry, env_id: str, *, seed: int = 0, device: str = "cpu", threads: int = 1) -> Entered:
+    """Make an entry ready to play in an environment.
+
+    Args:
+        entry: Who plays.
+        env_id: Where.
+        seed: Of what it draws from; an evaluation seeds it anew.
+        device: Where learned models and policies compute.
+        threads: Of the simulator.
+
+    Raises:
+        LookupError: If there is no such checkpoint, planner or reward function.
+        CheckpointError: If a file of a checkpoint is missing, truncated or altered.
+        TypeError: If the planner has no such setting.
+        ValueError: If a setting makes no sense.
+    """
+    entry = entry.in_environment(env_id)
+    if entry.kind == "random":
+        env = make_env(env_id)
+        space = env.action_space
+        env.close()
+        return Entered("random policy", RandomPolicy(space, seed), {"policy": "random"})
+    if entry.kind == "policy":
+        return _policy(entry, device)
+    if entry.kind == "simulator":
+        return _simulator(entry, env_id, threads)
+    return _checkpoint(entry, seed, device)
+
+
+def environment_of(entry: Entry) -> str | None:
+    """The environment that the entry's checkpoint is for; None where it names none or there is none."""
+    folder = entry.source if entry.kind == "checkpoint" else entry.options.get("like")
+    return None if folder is None else checkpoint.read_settings(checkpoint.resolve(folder)).env_id
+
+
+def _checkpoint(entry: Entry, seed: int, device: str) -> Entered:
+    folder = checkpoint.resolve(entry.source)
+    agent = TDMAgent.load(
+        folder,
+        entry.options.get("planner"),
+        seed,
+        device,
+        reward_function=entry.options.get("reward_function"),
+        **entry.planner_settings,
+    )
+    name = checkpoint.planner_name(agent.planner)
+    settings = {
+        "model": entry.source,
+        "action_repeat": agent.model.spec.action_repeat,
+        "planner": name,
+        "planner_settings": agent.planner,
+        "reward_function": agent.reward_function,
+    }
+    files = (folder / file for file in (WEIGHTS_FILE, checkpoint.MODEL_FILE))
+    return Entered(
+        f"{name} on {type(agent.base_model).__name__}",
+        agent,
+        settings,
+        tuple(f for f in files if f.exists()),
+    )
+
+
+def _simulator(entry: Entry, env_id: str, threads: int) -> Entered:
+    options, reward, repeat = entry.options, None, 1
+    if (like := options.get("like")) is not None:
+        folder = checkpoint.resolve(like)
+        saved = checkpoint.read_settings(folder)
+        planner = checkpoint.choose_planner(saved, options.get("planner"), entry.planner_settings)
+        reward = saved.reward_function
+        if "action_repeat" not in options:
+            repeat = checkpoint.load_model(folder).spec.action_repeat
+    else:
+        planner = registry.make_planner(options["planner"], **entry.planner_settings)
+    repeat = options.get("action_repeat", repeat)
+    reward = options.get("reward_function", reward)
+    factory = AgentFactory(
+        partial(_simulated, repeat=repeat, threads=threads, env_id=env_id),
+        planner,
+        None if reward == PREDICTED else reward,
+    )
+    name = checkpoint.planner_name(planner)
+    settings = {
+        "model": "simulator",
+        "action_repeat": repeat,
+        "planner": name,
+        "planner_settings": planner,
+        "reward_function": factory.reward_function,
+    }
+    return Entered(f"{name} on the true simulator", factory, settings)
+
+
+def _simulated(envs: list[Env], *, repeat: int, threads: int, env_id: str) -> SimulatorModel:
+    return SimulatorModel(envs, repeat, threads=threads, fast=batched_task(env_id))
+
+
+def _policy(entry: Entry, device: str) -> Entered:
+    statistics = entry.options.get("vec_normalize")
+    saved = find_policy(
+        Path(entry.source).expanduser(), None if statistics is None else Path(statistics).expanduser()
+    )
+    predictor = load_policy(
+        saved,
+        deterministic=entry.options.get("deterministic", True),
+        action_repeat=entry.options.get("action_repeat", 1),
+        device=device,
+    )
+    settings = {
+        "policy": entry.source,
+        "algorithm": saved.algorithm,
+        "deterministic": predictor.deterministic,
+        "action_repeat": predictor.action_repeat,
+        "vec_normalize": None if saved.statistics is None else saved.statistics.name,
+    }
+    files = (saved.zip,) if saved.statistics is None else (saved.zip, saved.statistics)
+    return Entered(f"{saved.algorithm} of Stable-Baselines3", predictor, settings, files)

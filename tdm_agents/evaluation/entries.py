@@ -1,0 +1,123 @@
+"""Entries of a comparison: who plays, in one line of text.
+
+::
+
+    cartpole-swingup                                    a bundled checkpoint, or the folder of one
+    runs/mlp planner=cem num_samples=64 label="MLP"     with another planner, settings, and a name
+    simulator like=cartpole-swingup                     the true dynamics, with that checkpoint's planner
+    simulator planner=mppi horizon=25 action_repeat=4
+    models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
+    random                                              uniform actions
+
+``{env}`` in a path stands for the environment's id with ``-`` for ``/`` and ``:``, where several environments
+are played and each has a file of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Kind = Literal["checkpoint", "simulator", "policy", "random"]
+
+OPTIONS: dict[Kind, tuple[str, ...]] = {
+    "checkpoint": ("planner", "reward_function"),
+    "simulator": ("like", "planner", "action_repeat", "reward_function"),
+    "policy": ("deterministic", "action_repeat", "vec_normalize"),
+    "random": (),
+}
+"""Options of each kind; others are settings of the planner, where there is one."""
+PLANS: tuple[Kind, ...] = ("checkpoint", "simulator")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who plays.
+
+    Attributes:
+        kind: A checkpoint's model or the true dynamics, with a planner; a policy of Stable-Baselines3; or
+            random actions.
+        source: The checkpoint's name or folder, or the policy's zip; empty otherwise.
+        options: Those of :data:`OPTIONS`, and settings of the planner; None counts as not given.
+        label: What reports call it.
+
+    Raises:
+        ValueError: If there is no such option, or a simulator has no planner.
+    """
+
+    kind: Kind
+    source: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", {k: v for k, v in self.options.items() if v is not None})
+        known = OPTIONS[self.kind]
+        unknown = sorted(set(self.options) - set(known))
+        if unknown and self.kind not in PLANS:
+            raise ValueError(
+                f"entry {self.label or self.kind!r} has no option {unknown[0]!r}; a {self.kind} takes "
+                f"{', '.join((*known, 'label'))}"
+            )
+        if self.kind == "simulator" and not ("planner" in self.options or "like" in self.options):
+            raise ValueError(
+                "a simulator needs a planner: planner=NAME (see `tdm planners`), or like=CHECKPOINT for the "
+                "planner, settings, reward function and time step of a checkpoint"
+            )
+
+    @property
+    def planner_settings(self) -> dict[str, Any]:
+        """The options that are the planner's."""
+        return {k: v for k, v in self.options.items() if k not in OPTIONS[self.kind]}
+
+    def in_environment(self, env_id: str) -> Entry:
+        """The entry with ``{env}`` filled in."""
+        name = env_id.replace("/", "-").replace(":", "-")
+        options = {k: v.replace("{env}", name) if isinstance(v, str) else v for k, v in self.options.items()}
+        return replace(self, source=self.source.replace("{env}", name), options=options)
+
+
+def parse_entry(text: str) -> Entry:
+    """An entry from its line; without ``label=`` the line itself is the label.
+
+    Raises:
+        ValueError: If the line cannot be read, or an option does not exist.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"entry {text!r} cannot be read ({error}); close every quote") from error
+    if not words or "=" in words[0]:
+        raise ValueError(
+            f"entry {text!r} does not begin with who plays; expected a checkpoint, a .zip of "
+            "Stable-Baselines3, simulator, or random, and then NAME=VALUE"
+        )
+    source, *pairs = words
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{pair!r} in entry {text!r} is not NAME=VALUE, for example planner=mppi")
+        options[name] = value
+    label = options.pop("label", text)
+    if source == "simulator":
+        return Entry("simulator", "", parse_settings(options), label)
+    if source == "random":
+        return Entry("random", "", parse_settings(options), label)
+    kind: Kind = "policy" if source.endswith(".zip") else "checkpoint"
+    return Entry(kind, source, parse_settings(options), label)
+
+
+def parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
+    """``{"num-samples": "64"}`` to ``{"num_samples": 64}``; values are JSON, or text where they are not."""
+    parsed: dict[str, Any] = {}
+    for name, text in texts.items():
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        parsed[name.replace("-", "_")] = value
+    return parsed

@@ -1,0 +1,134 @@
+"""Policies that Stable-Baselines3 saved: the algorithm is found from the zip.
+
+SB3's zips, and the statistics of ``VecNormalize`` beside them, hold pickles. A pickle is code that runs when
+it is read: load only files that you made or whose makers you trust.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tdm_agents.evaluation.policies import Predictor
+
+# which of SB3's algorithms writes which setting into "data"; the first that is there decides
+_SIGNS = {
+    "PPO": "clip_range",
+    "SAC": "target_entropy",
+    "DQN": "exploration_fraction",
+    "TD3": "policy_delay",
+    "A2C": "vf_coef",
+}
+# what is never asked when acting, and is pickled, allocated or built anew when a zip is loaded
+_UNUSED = {
+    "learning_rate": 0.0,
+    "lr_schedule": float,
+    "clip_range": float,
+    "exploration_schedule": float,
+    "buffer_size": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPolicy:
+    """What a zip of Stable-Baselines3 holds.
+
+    Attributes:
+        algorithm: ``"PPO"``, ``"A2C"``, ``"SAC"``, ``"TD3"``, ``"DDPG"`` or ``"DQN"``.
+        zip: The file.
+        statistics: The file of ``VecNormalize``, or None.
+    """
+
+    algorithm: str
+    zip: Path
+    statistics: Path | None
+
+
+def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
+    """Look into a zip without running anything in it, and for statistics of ``VecNormalize`` beside it.
+
+    Those are looked for as ``vecnormalize.pkl``, ``vec_normalize.pkl``, ``<name>_vecnormalize.pkl``, and as
+    SB3's ``CheckpointCallback`` names them.
+
+    Args:
+        path: What ``model.save`` wrote.
+        statistics: The statistics, where they lie elsewhere.
+
+    Raises:
+        FileNotFoundError: If one of the files is not there.
+        ValueError: If the zip is of no algorithm of Stable-Baselines3.
+    """
+    for file in (path, statistics):
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"no file {file}; expected what Stable-Baselines3's save() wrote")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a zip of Stable-Baselines3 ({error}); expected what model.save(...) wrote"
+        ) from error
+    beside = [path.with_name(n) for n in _statistics_names(path.stem)]
+    return SavedPolicy(
+        _algorithm(path, data), path, statistics or next((b for b in beside if b.is_file()), None)
+    )
+
+
+def load_policy(
+    saved: SavedPolicy, *, deterministic: bool = True, action_repeat: int = 1, device: str = "cpu"
+) -> Predictor:
+    """The policy, ready to be evaluated. Runs the code in its pickles.
+
+    Args:
+        saved: Which one.
+        deterministic: See :class:`Predictor`.
+        action_repeat: See :class:`Predictor`.
+        device: Where it computes.
+
+    Raises:
+        ValueError: If the statistics are not those of ``VecNormalize``, or ``action_repeat`` is below 1.
+    """
+    import stable_baselines3
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    if action_repeat < 1:
+        raise ValueError(f"action_repeat is {action_repeat}; expected at least 1")
+    kind: Any = getattr(stable_baselines3, saved.algorithm)
+    policy = kind.load(saved.zip, device=device, custom_objects=_UNUSED)
+    normalize = None
+    if saved.statistics is not None:
+        with saved.statistics.open("rb") as file:
+            statistics = pickle.load(file)
+        if not isinstance(statistics, VecNormalize):
+            raise ValueError(
+                f"{saved.statistics} holds a {type(statistics).__name__}; expected what VecNormalize.save "
+                "wrote"
+            )
+        normalize = statistics.normalize_obs
+    return Predictor(policy, deterministic, action_repeat, normalize)
+
+
+def _algorithm(path: Path, data: dict[str, Any]) -> str:
+    policy = data.get("policy_class")
+    module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
+    found = next((name for name, sign in _SIGNS.items() if sign in data), None)
+    if found is None or module.startswith("sb3_contrib"):
+        raise ValueError(
+            f"{path} is of none of {', '.join(_SIGNS)} and DDPG (its policy is of {module or 'no module'}); "
+            "load it yourself and pass the model to tdm_agents.evaluate"
+        )
+    # DDPG is TD3 with other settings, in its zips too
+    ddpg = found == "TD3" and data["policy_delay"] == 1 and data.get("target_noise_clip") == 0.0
+    return "DDPG" if ddpg else found
+
+
+def _statistics_names(stem: str) -> list[str]:
+    names = [f"{stem}_vecnormalize.pkl", "vecnormalize.pkl", "vec_normalize.pkl"]
+    prefix, steps, last = (*stem.rsplit("_", 2), "", "")[:3]
+    if last == "steps":  # CheckpointCallback's ppo_1000_steps.zip
+        names.insert(0, f"{prefix}_vecnormalize_{steps}_steps.pkl")
+    return names
