@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ class Batch:
         observation: ``[B, T, n]`` float32; 0 where not ``valid``.
         reward: ``[B, T]`` float32, the reward that arrived *with* each observation; NaN where unknown (the
             first step of an episode) or not ``valid``.
-        action: ``[B, T, m]``, taken after each observation; 0 where not ``acted``.
+        action: ``[B, T, m]``, taken after each observation, float32 in [-1, 1] or int64 choices; 0 where not
+            ``acted``.
         alive: ``[B, T]`` bool; False at the observation in which the episode terminated.
         valid: ``[B, T]`` bool; False on the padding to the right of a short episode.
         acted: ``[B, T]`` bool; False where no action followed (the last step of an episode, padding).
@@ -42,11 +44,31 @@ class Batch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MixedBatch:
+    """Windows of environments of different ``(n, m)``, those of each environment together.
+
+    Attributes:
+        parts: By the environment's name; environments without a window are not there.
+    """
+
+    parts: Mapping[str, Batch]
+
+    @property
+    def windows(self) -> int:
+        """``B``, of all environments together."""
+        return sum(len(part.reward) for part in self.parts.values())
+
+    def to(self, device: torch.device | str) -> MixedBatch:
+        """The same batch on another device."""
+        return MixedBatch({name: part.to(device) for name, part in self.parts.items()})
+
+
 class Trainable(Protocol):
-    """A world model that learns from batches (an ``nn.Module`` besides)."""
+    """What learns from batches, of its own environment or environments (an ``nn.Module`` besides)."""
 
     def loss(
-        self, batch: Batch, *, generator: torch.Generator | None = None
+        self, batch: Any, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss to minimise, and detached metrics by name (for example the NLL a token kind)."""
         ...

@@ -28,10 +28,10 @@ from tdm_agents.data.minari_io import (
     locate,
     read_episodes,
 )
-from tdm_agents.spaces import ActionCodec, FloatArray, ObservationCodec
+from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
 from tdm_agents.storage import write_json
 
-SCHEMA = 1
+SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
 INFO_FILE = "info.json"
 CACHE_FOLDER = ".tdm-cache"
@@ -44,17 +44,20 @@ class Decisions:
     Attributes:
         observation: ``[D + 1, n]`` float32.
         reward: ``[D + 1]`` float32, the reward that arrived with each observation; NaN at the first.
-        action: ``[D + 1, m]`` float32 in [-1, 1], taken after each observation; 0 at the last.
+        action: ``[D + 1, m]``, taken after each observation: float32 in [-1, 1], or int64 choices counted
+            from 0 where actions are discrete; 0 at the last.
         alive: ``[D + 1]`` bool; False at the observation in which the episode terminated.
     """
 
     observation: FloatArray
     reward: FloatArray
-    action: FloatArray
+    action: FloatArray | npt.NDArray[np.int64]
     alive: npt.NDArray[np.bool_]
 
 
-def decisions(episode: FlatEpisode, codec: ActionCodec, *, action_repeat: int) -> Decisions:
+def decisions(
+    episode: FlatEpisode, codec: ActionCodec | DiscreteActionCodec, *, action_repeat: int
+) -> Decisions:
     """Group the environment steps of an episode into decisions.
 
     A partial block at the end is dropped where the episode was cut off and kept, with the rewards that it
@@ -64,6 +67,9 @@ def decisions(episode: FlatEpisode, codec: ActionCodec, *, action_repeat: int) -
         episode: ``L`` environment steps; the action must be constant inside a block.
         codec: Of the environment's action space.
         action_repeat: Environment steps a decision.
+
+    Raises:
+        ValueError: If an action is not of the space.
     """
     steps = len(episode.reward)
     blocks = -(-steps // action_repeat) if episode.terminated else steps // action_repeat
@@ -71,12 +77,13 @@ def decisions(episode: FlatEpisode, codec: ActionCodec, *, action_repeat: int) -
     end = np.minimum(begin + action_repeat, steps)
     observation = episode.observation[np.append(begin, end[-1] if blocks else 0)]
     reward = np.full(blocks + 1, np.nan, np.float32)
-    action = np.zeros((blocks + 1, codec.dim), np.float32)
+    encoded = codec.encode(episode.action[begin])
+    action = np.zeros((blocks + 1, codec.dim), encoded.dtype)
     alive = np.ones(blocks + 1, bool)
     if blocks:
         # float64 sums: the same to the last bit in whatever order a caller added them up in float64
         reward[1:] = np.add.reduceat(episode.reward[: end[-1]].astype(np.float64), begin)
-        action[:-1] = codec.encode(episode.action[begin])
+        action[:-1] = encoded
         alive[-1] = not episode.terminated
     return Decisions(observation, reward, action, alive)
 
@@ -103,7 +110,8 @@ def cache_decisions(
         cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set.
 
     Raises:
-        DataError: If there is no such data set, it has no episodes, or an action changes inside a decision.
+        DataError: If there is no such data set, it has no episodes, an action changes inside a decision, or
+            something in it is not of its spaces.
         ValueError: If its spaces cannot be planned over, or ``action_repeat`` is not positive.
     """
     if action_repeat < 1:
@@ -132,14 +140,15 @@ def cache_decisions(
 
 
 def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> None:
-    codec = ActionCodec(info.action_space)
+    codec = action_codec(info.action_space)
+    action_dtype = np.int64 if isinstance(codec, DiscreteActionCodec) else np.float32
     observation_dim = ObservationCodec(info.observation_space).dim
     offsets = [0]
     changed: list[tuple[int, npt.NDArray[np.int64]]] = []
     with (
         _GrowingArray(folder / "observation.npy", np.float32, (observation_dim,)) as observation,
         _GrowingArray(folder / "reward.npy", np.float32, ()) as reward,
-        _GrowingArray(folder / "action.npy", np.float32, (codec.dim,)) as action,
+        _GrowingArray(folder / "action.npy", action_dtype, (codec.dim,)) as action,
         _GrowingArray(folder / "alive.npy", np.bool_, ()) as alive,
     ):
         for index, episode in enumerate(read_episodes(info)):
@@ -148,7 +157,10 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
                 changed.append((index, inside))
             if changed:
                 continue  # only to count them all
-            taken = decisions(episode, codec, action_repeat=action_repeat)
+            try:
+                taken = decisions(episode, codec, action_repeat=action_repeat)
+            except ValueError as error:
+                raise DataError(f"episode {index} of {info.path}: {error}; remove or repair it") from error
             observation.append(taken.observation)
             reward.append(taken.reward)
             action.append(taken.action)
@@ -161,8 +173,8 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             f"episode {first} of {info.path} changes its action at env step {steps[0]}, inside a decision "
             f"of {action_repeat} env steps (so do {blocks} decisions in {len(changed)} of {info.episodes} "
             f"episodes), so a model with action_repeat {action_repeat} cannot learn from it. Use "
-            "action_repeat=1 or a divisor of the repeat that it was collected with, or collect with "
-            f"--action-repeat {action_repeat}"
+            "action_repeat=1 (--action-repeat 1) or a divisor of the repeat that it was collected with, or "
+            f"collect with --action-repeat {action_repeat}"
         )
     np.save(folder / "offsets.npy", np.asarray(offsets, np.int64))
     write_json(
@@ -170,6 +182,7 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
         {
             "schema": SCHEMA,
             "env_id": info.env_id,
+            "env_kwargs": dict(info.env_kwargs),
             "action_repeat": action_repeat,
             "source": digest,
             "observation_space": serialize_space(info.observation_space),

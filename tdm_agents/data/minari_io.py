@@ -66,6 +66,7 @@ class DatasetInfo:
         observation_space: Before flattening, keys of a ``Dict`` in the order that was stored.
         action_space: Of the environment.
         episodes: Their number.
+        env_kwargs: Of ``gymnasium.make``, where the data set says; two bodies may differ in these alone.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class DatasetInfo:
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     episodes: int
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
@@ -99,37 +101,50 @@ EPISODES_FOLDER = ".episodes"
 
 
 def describe(path: Path) -> DatasetInfo:
-    """Read the metadata of the data set in ``path`` (see :func:`locate`)."""
+    """Read the metadata of the data set in ``path`` (see :func:`locate`).
+
+    Raises:
+        DataError: If it is stored in a format that cannot be read here.
+    """
     raw = MinariStorage.read_raw_metadata(path)
-    storage = MinariStorage.read(path)
+    storage = _open(path)
     stored = raw.get("observation_space")
     observation_space = storage.observation_space
     if stored is not None:
         # Minari's own deserialiser sorts the keys of a Dict; the environment's order may be another
         observation_space = _in_stored_order(observation_space, json.loads(stored))
-    env_id = raw.get("env_id") or (json.loads(raw["env_spec"])["id"] if raw.get("env_spec") else "")
-    return DatasetInfo(path, env_id, observation_space, storage.action_space, int(raw["total_episodes"]))
+    spec = json.loads(raw.get("env_spec") or "{}")
+    return DatasetInfo(
+        path,
+        raw.get("env_id") or spec.get("id", ""),
+        observation_space,
+        storage.action_space,
+        int(raw["total_episodes"]),
+        {name: value for name, value in spec.get("kwargs", {}).items() if name != "render_mode"},
+    )
 
 
 def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
     """Every episode in order, one in memory at a time.
 
     Raises:
-        DataError: If observations or rewards of an episode are not finite, or an episode has an end inside.
+        DataError: If observations, rewards or actions of an episode are not finite, an episode has an end
+            inside, or not all steps that the data set should have are there.
     """
-    storage = MinariStorage.read(info.path)
+    storage = _open(info.path)
     codec = ObservationCodec(info.observation_space)  # refuses spaces that cannot be planned over
+    steps = 0
     for index, episode in enumerate(storage.get_episodes(range(info.episodes))):
         observation = flatten_steps(codec.space, episode["observations"])
         reward = np.asarray(episode["rewards"], np.float32)
-        for what, values in (("observation", observation), ("reward", reward)):
+        action = np.asarray(episode["actions"])
+        for what, values in (("observation", observation), ("reward", reward), ("action", action)):
             if not np.isfinite(values).all():
                 step = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
                 raise DataError(
                     f"episode {index} of {info.path} has a NaN or infinite {what} at step {step}; "
                     "remove the episode with MinariDataset.filter_episodes, or collect it again"
                 )
-        action = np.asarray(episode["actions"])
         ended = np.asarray(episode["terminations"], bool)
         if len(observation) != len(reward) + 1 or len(action) != len(reward) or ended[:-1].any():
             raise DataError(
@@ -137,7 +152,14 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
                 f"{len(reward)} rewards and terminates at steps {np.flatnonzero(ended).tolist()}; expected "
                 "one observation more than actions and a termination at the end only: the file is damaged"
             )
+        steps += len(reward)
         yield FlatEpisode(observation, action, reward, bool(ended.any()))
+    if steps != storage.total_steps:
+        raise DataError(
+            f"{info.path} has {storage.total_steps} steps by its metadata, but {steps} could be read: it is "
+            "damaged, or (Arrow, Parquet) an episode is longer than the 131,072 steps that Minari reads at "
+            "once: collect or download it again, long episodes as HDF5"
+        )
 
 
 def write_dataset(
@@ -231,6 +253,19 @@ def content_hash(path: Path) -> str:
             digest = hashlib.file_digest(opened, "sha256").digest()
         total.update(file.relative_to(path).as_posix().encode() + b"\0" + digest)
     return total.hexdigest()
+
+
+def _open(path: Path) -> MinariStorage:
+    try:
+        return MinariStorage.read(path)
+    except (ImportError, KeyError) as error:  # KeyError: a format that this Minari does not know
+        stored = MinariStorage.read_raw_metadata(path).get("data_format")
+        remedy = (
+            "install a newer minari" if isinstance(error, KeyError) else "pip install 'tdm-agents[arrow]'"
+        )
+        raise DataError(
+            f"{path} is stored as {stored!r}, which cannot be read here ({error}): {remedy}"
+        ) from error
 
 
 def _leaves(space: spaces.Space[Any], value: Any) -> Iterator[npt.NDArray[Any]]:

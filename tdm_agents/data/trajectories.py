@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from gymnasium import spaces
 
 from tdm_agents.data.batch import Batch
 from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
+from tdm_agents.data.index import data_sets
 from tdm_agents.data.minari_io import DataError, load_space
-from tdm_agents.spaces import ActionCodec, FloatArray, ObservationCodec
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces import FloatArray, ObservationCodec, action_codec
+from tdm_agents.specs import spec_of
 
 IntArray = npt.NDArray[np.int64]
 
@@ -28,9 +31,11 @@ class TrajectoryInfo:
     Attributes:
         env_id: Gymnasium id, ``""`` where unknown.
         observation_space: Before flattening.
-        action_space: A ``Box``; actions are scaled from its bounds to [-1, 1].
+        action_space: A ``Box``, whose actions are scaled from its bounds to [-1, 1], or a ``Discrete`` or
+            ``MultiDiscrete``, whose choices are counted from 0.
         action_repeat: Environment steps a decision; rewards are sums over them.
         source: sha256 of each data set, in the order of the parts.
+        env_kwargs: Of ``gymnasium.make``, where known.
     """
 
     env_id: str
@@ -38,6 +43,7 @@ class TrajectoryInfo:
     action_space: spaces.Space[Any]
     action_repeat: int
     source: tuple[str, ...]
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Trajectories:
         """Decision steps of one or several Minari data sets of raw environment steps.
 
         Args:
-            source: Folder or Minari id, or several with the same spaces.
+            source: Folder or Minari id, or folder with an index of several
+                (:func:`~tdm_agents.data.index.data_sets`); or several such, all with the same spaces.
             action_repeat: Environment steps a decision; inside one the action must be constant.
             cache: Folder for the memory-mapped arrays; by default ``.tdm-cache`` beside each data set.
 
@@ -74,10 +81,23 @@ class Trajectories:
                 spaces differ.
             ValueError: If the spaces cannot be planned over.
         """
+        return cls.concatenate(cls.each_from_minari(source, action_repeat=action_repeat, cache=cache))
+
+    @classmethod
+    def each_from_minari(
+        cls,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        action_repeat: int = 1,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> list[Trajectories]:
+        """As :meth:`from_minari`, but each data set by itself, so that spaces may differ."""
         several = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-        return cls.concatenate(
-            [cls.open(cache_decisions(s, action_repeat=action_repeat, cache=cache)) for s in several]
-        )
+        return [
+            cls.open(cache_decisions(path, action_repeat=action_repeat, cache=cache))
+            for one in several
+            for path in data_sets(one)
+        ]
 
     @classmethod
     def open(cls, folder: Path) -> Trajectories:
@@ -97,6 +117,7 @@ class Trajectories:
                 action_space=load_space(stored["action_space"]),
                 action_repeat=stored["action_repeat"],
                 source=(stored["source"],),
+                env_kwargs=stored["env_kwargs"],
             ),
         )
 
@@ -150,8 +171,18 @@ class Trajectories:
 
     @property
     def action_dim(self) -> int:
-        """``m``, scalars of an action."""
-        return ActionCodec(self.info.action_space).dim
+        """``m``, scalars or components of an action."""
+        return action_codec(self.info.action_space).dim
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of a model of the environment that the data are from."""
+        return spec_of(
+            self.info.observation_space,
+            self.info.action_space,
+            action_repeat=self.info.action_repeat,
+            terminates=self.terminates,
+        )
 
     @property
     def num_episodes(self) -> int:
@@ -217,7 +248,7 @@ class Trajectories:
         row = first[:, None] + np.minimum(step, length[:, None] - 1)
         observation = np.empty((*step.shape, self.parts[0].observation.shape[1]), np.float32)
         reward = np.empty(step.shape, np.float32)
-        action = np.empty((*step.shape, self.parts[0].action.shape[1]), np.float32)
+        action = np.empty((*step.shape, self.parts[0].action.shape[1]), self.parts[0].action.dtype)
         alive = np.empty(step.shape, bool)
         for index, source in enumerate(self.parts):
             mine = part == index

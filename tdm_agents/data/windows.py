@@ -40,8 +40,11 @@ class WindowSampler:
 
     def batch(self, index: int) -> Batch:
         """The batch of training step ``index``; ``[B, T, ...]``, short windows padded on the right."""
-        rng = np.random.default_rng([self.seed, index])
-        chosen = rng.integers(self._starts.total, size=self.batch_size)
+        return self.draw(np.random.default_rng([self.seed, index]), self.batch_size)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Batch:
+        """``count`` windows with the next numbers of ``rng``."""
+        chosen = rng.integers(self._starts.total, size=count)
         return self.trajectories.windows(*self._starts.locate(chosen), self.steps)
 
 

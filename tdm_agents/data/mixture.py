@@ -1,0 +1,132 @@
+"""Several environments as one source of training windows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from minari.serialization import serialize_space
+
+from tdm_agents.data.batch import MixedBatch
+from tdm_agents.data.minari_io import DataError
+from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
+from tdm_agents.data.windows import WindowSampler
+
+
+def by_environment(several: Sequence[Trajectories]) -> dict[str, Trajectories]:
+    """Data sets by the name of their environment, those of one environment joined, in order.
+
+    Data are of one environment where id, keyword arguments of ``gymnasium.make`` and spaces are the same. It
+    is named by its id, and where several share that, by the keyword arguments in which they differ, for
+    example ``"tdm/WalkerTree-v0(dof=5, body=3)"``.
+
+    Raises:
+        DataError: If there are none, or two environments have one name because only their spaces differ.
+    """
+    if not several:
+        raise DataError("there is no data set; name at least one")
+    groups: dict[tuple[str, str], list[Trajectories]] = {}
+    for trajectories in several:
+        groups.setdefault(_identity(trajectories.info), []).append(trajectories)
+    joined = [Trajectories.concatenate(group) for group in groups.values()]
+    named: dict[str, Trajectories] = {}
+    for trajectories in joined:
+        name = _name(trajectories.info, [other.info for other in joined])
+        if name in named:
+            raise DataError(
+                f"two data sets are of {name} by their metadata, but have different spaces: "
+                f"{named[name].info.observation_space} and {named[name].info.action_space} against "
+                f"{trajectories.info.observation_space} and {trajectories.info.action_space}; give each its "
+                "own env_id in metadata.json, or leave one out"
+            )
+        named[name] = trajectories
+    return named
+
+
+def shares(
+    trajectories: Mapping[str, Trajectories], weights: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """The share of the training windows that each environment gets; they sum to 1.
+
+    Args:
+        trajectories: By environment.
+        weights: Positive numbers, one for every environment; by default the numbers of transitions.
+
+    Raises:
+        ValueError: If ``weights`` names other environments, or one is not a positive finite number.
+    """
+    if weights is None:
+        weights = {name: float(t.num_decisions) for name, t in trajectories.items()}
+    if weights.keys() != trajectories.keys():
+        raise ValueError(
+            f"weights are for {', '.join(weights)}; expected one for each of {', '.join(trajectories)}"
+        )
+    for name, weight in weights.items():
+        if not (math.isfinite(weight) and weight > 0):
+            raise ValueError(f"the weight of {name} is {weight}; expected a positive number")
+    total = sum(weights.values())
+    return {name: weights[name] / total for name in trajectories}
+
+
+class MixtureSampler:
+    """Random windows of several environments, each with its share of every batch.
+
+    Counts are drawn by systematic sampling: an environment with a share of ``s`` gets ``s * B`` windows on
+    average, and never more than one fewer or one more in a batch. Like :class:`WindowSampler`, a batch
+    depends on the seed and its index alone.
+
+    Args:
+        trajectories: Episodes by environment.
+        weights: See :func:`shares`.
+        steps: ``T``, at least 2.
+        batch_size: ``B``, windows of all environments together.
+        seed: At least 0.
+
+    Raises:
+        ValueError: If a setting makes no sense, or an environment has no episode of two steps.
+
+    Attributes:
+        shares: By environment.
+    """
+
+    def __init__(
+        self,
+        trajectories: Mapping[str, Trajectories],
+        *,
+        weights: Mapping[str, float] | None = None,
+        steps: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.shares = shares(trajectories, weights)
+        self._samplers = {
+            name: WindowSampler(t, steps=steps, batch_size=batch_size, seed=seed)
+            for name, t in trajectories.items()
+        }
+        self._batch_size = batch_size
+        self._seed = seed
+        self._before = np.cumsum([0.0, *self.shares.values()]) * batch_size
+        self._before[-1] = batch_size  # whatever the sum was rounded to
+
+    def batch(self, index: int) -> MixedBatch:
+        """The batch of training step ``index``: ``B`` windows in all."""
+        rng = np.random.default_rng([self._seed, index])
+        counts = np.diff(np.floor(self._before + rng.random())).astype(int)
+        drawn = zip(self._samplers.items(), counts.tolist(), strict=True)
+        return MixedBatch({name: sampler.draw(rng, count) for (name, sampler), count in drawn if count})
+
+
+def _identity(info: TrajectoryInfo) -> tuple[str, str]:
+    spaces = [serialize_space(info.observation_space), serialize_space(info.action_space)]
+    return info.env_id, json.dumps([dict(info.env_kwargs), *spaces, info.action_repeat], sort_keys=True)
+
+
+def _name(info: TrajectoryInfo, others: Sequence[TrajectoryInfo]) -> str:
+    name = info.env_id or "unnamed"
+    rivals = [other.env_kwargs for other in others if other.env_id == info.env_id]
+    differing = {
+        key: value for key, value in info.env_kwargs.items() if any(r.get(key) != value for r in rivals)
+    }
+    return name + (f"({', '.join(f'{k}={v}' for k, v in differing.items())})" if differing else "")

@@ -1,0 +1,42 @@
+"""The spec of a model, from the spaces of its environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
+
+
+def spec_of(
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    *,
+    action_repeat: int = 1,
+    terminates: bool = False,
+) -> ModelSpec:
+    """What a model of an environment with these spaces models.
+
+    Args:
+        observation_space: Of the environment.
+        action_space: ``Box`` with finite bounds, ``Discrete`` or ``MultiDiscrete``.
+        action_repeat: Environment steps a decision.
+        terminates: Whether episodes may end in termination.
+
+    Raises:
+        ValueError: If the spaces cannot be planned over.
+    """
+    codec = action_codec(action_space)
+    discrete = isinstance(codec, DiscreteActionCodec)
+    return ModelSpec(
+        observation_space=observation_space,
+        action_space=action_space,
+        observation_dim=ObservationCodec(observation_space).dim,
+        action_dim=codec.dim,
+        action_kind="discrete" if discrete else "continuous",
+        action_choices=codec.choices if isinstance(codec, DiscreteActionCodec) else (),
+        action_repeat=action_repeat,
+        terminates=terminates,
+    )
