@@ -37,19 +37,25 @@ class TransformerWorldModel(nn.Module):
     Args:
         spec: The environment; ``device`` and ``history_steps`` are derived, not read.
         config: Settings.
+        network: Weights to share with other environments' models; by default new ones.
 
     Raises:
         ValueError: If the numbers of choices of discrete actions are missing or more than the bins, or a step
-            does not fit the context.
+            does not fit the context, or the network is of other sizes.
     """
 
-    def __init__(self, spec: ModelSpec, config: TransformerConfig) -> None:
+    def __init__(
+        self, spec: ModelSpec, config: TransformerConfig, network: TransformerNetwork | None = None
+    ) -> None:
         super().__init__()
         discrete = spec.action_kind == "discrete"
         if discrete and not spec.action_choices:
             raise ValueError("action_choices is empty, but actions are discrete; expected one a component")
         self.config = config
-        self.network = TransformerNetwork(config.network(spec))
+        sizes = config.network(spec)
+        if network is not None and network.config != sizes:
+            raise ValueError(f"the network is {network.config}; expected {sizes}")
+        self.network = network if network is not None else TransformerNetwork(sizes)
         choices = spec.action_choices if discrete else ()
         self.tokenizer = Tokenizer(config.tokenizer, spec.observation_dim, spec.action_dim, choices)
         self.layout = StepLayout(spec.observation_dim, spec.action_dim, self.network.config.max_observation)
