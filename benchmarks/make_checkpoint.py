@@ -22,6 +22,7 @@ from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
 from tdm_agents.data.collection import collect
 from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
+from tdm_agents.data.portion import Portion
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.registry import make_planner
@@ -71,11 +72,12 @@ def main(settings: Settings) -> None:
     began = time.monotonic()
     try:
         collect(
-            ENV_ID,
-            [(RandomPolicy(), RANDOM_EPISODES), (COLLECTOR, PLANNER_EPISODES)],
+            Portion(
+                env_id=ENV_ID,
+                mix=((RandomPolicy(), RANDOM_EPISODES), (COLLECTOR, PLANNER_EPISODES)),
+                action_repeat=ACTION_REPEAT,
+            ),
             data,
-            action_repeat=ACTION_REPEAT,
-            seed=0,
             workers=settings.workers,
             watch=lambda done: console.print(f"{done.policy} {done.episode_return:.0f}", end="  "),
         )

@@ -1,38 +1,46 @@
-"""``tdm collect``: play episodes and write a Minari data set."""
+"""``tdm collect``: play episodes and write Minari data sets."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
+from rich.console import Console
 
-from tdm_agents.cli.checks import at_least, output_folder
-from tdm_agents.cli.evaluate import parse_settings
-from tdm_agents.data.collection import check, collect
-from tdm_agents.data.play import make_env
+from tdm_agents.cli.checks import at_least, output_file, output_folder
+from tdm_agents.cli.collect_progress import Progress
+from tdm_agents.data.collection import check, collect, entry_of, is_finished
+from tdm_agents.data.manifest import default_name, read_manifest, write_manifest
 from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
-from tdm_agents.data.workers import EpisodeDone
+from tdm_agents.data.pool import WorkerDeath, WorkerPool
+from tdm_agents.data.portion import Portion
+from tdm_agents.data.workers import EpisodeDone, one_thread
+from tdm_agents.evaluation.entries import parse_settings
 
 
 @dataclass(frozen=True)
 class Collect:
-    """Collect episodes of correlated random actions and of a disturbed planner into a Minari data set.
+    """Collect episodes of correlated random actions and of a disturbed planner into Minari data sets.
 
-    Interrupted, the same command goes on where it stopped.
+    One environment (--env-id), every walker of a set of bodies (--bodies), or what a manifest says
+    (--manifest). Interrupted, the same command goes on where it stopped.
     """
 
     out: Path
-    """Folder of the data set; it appears in OUT/data when all episodes are done."""
+    """Folder of the data: OUT/data of one environment, OUT/NAME/data of each of several with OUT/index.json;
+    they appear when all episodes are done."""
     env_id: str = "dm_control/cartpole-swingup-v0"
     """Gymnasium id; "module:ID" imports what registers it."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Arguments of the environment, as pairs of name and value: `dof 12 body 3`."""
+    bodies: Path | None = None
+    """Set of walkers, from `tdm envs sample`; the numbers of episodes are of each."""
+    manifest: Path | None = None
+    """JSON file of environments, episodes and policies (see tdm_agents/data/manifest.py), which says all but
+    --out and --workers."""
     random_episodes: int = 200
     """Episodes of correlated noise, its correlation and scale drawn for each."""
     planner_episodes: int = 200
@@ -41,113 +49,136 @@ class Collect:
     """The planner's name."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
-    action_repeat: int = 4
-    """Environment steps that each action is held."""
+    action_repeat: int | None = None
+    """Environment steps that each action is held; 4, or 1 with --bodies."""
     max_steps: int | None = None
     """Environment steps after which an episode is cut off; needed where the environment has no end."""
     workers: int = 1
     """Processes, of one thread each; not more than there are idle cores."""
     seed: int = 0
     """Every episode is a function of it."""
+    write_manifest: Path | None = None
+    """Write what would be collected as a manifest, to be read or changed, and collect nothing."""
+
+
+BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
 
 
 def run(args: Collect) -> None:
     """Collect, with a live table of the progress.
 
     Raises:
-        DataError: If the folder holds something else.
+        DataError: If the folder holds something else, a manifest is wrong, or an episode keeps failing.
+        WorkerDiedError: If an episode keeps killing its workers.
         ValueError: If a setting makes no sense, or the folder cannot be written to.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     _check(args)
     console = Console()
-    mix: list[tuple[BehaviourPolicy, int]] = []
-    if args.random_episodes:
-        mix.append((RandomPolicy(), args.random_episodes))
-    if args.planner_episodes:
-        mix.append(
-            (PlannerPolicy(args.planner, parse_settings(args.planner_settings)), args.planner_episodes)
-        )
-    settings: dict[str, Any] = {
-        "action_repeat": args.action_repeat,
-        "seed": args.seed,
-        "workers": args.workers,
-        "max_steps": args.max_steps,
-    }
+    portions = portions_of(args)
+    if args.write_manifest is not None:
+        write_manifest(args.write_manifest, portions)
+        console.print(f"{len(portions)} environments in {args.write_manifest}")
+        return
     # all that can be wrong is found before the table is drawn
-    check(args.env_id, mix, args.out, **settings)
-    make_env(args.env_id).close()
-    progress = Progress({policy.name: count for policy, count in mix}, clock=time.monotonic)
+    if not is_finished(portions, args.out):  # a finished collection is only read
+        output_folder(args.out)
+    unfinished = check(portions, args.out)
+    for portion in {portion.env_id: portion for portion in portions}.values():
+        portion.make_env().close()
+    counts: Counter[str] = Counter()
+    for portion in unfinished:
+        counts.update(portion.counts)
+    progress = Progress(counts, clock=time.monotonic)
+
+    def watch(done: EpisodeDone) -> None:
+        progress.add(done)
+        for failure in done.failures:
+            console.print(
+                f"{done.environment} {done.policy} {done.index} failed and was replaced: {failure}",
+                style="yellow",
+            )
+
+    def on_death(death: WorkerDeath) -> None:
+        console.print(str(death), style="yellow")
+
     try:
-        with _live(progress, console):
-            data = collect(args.env_id, mix, args.out, **settings, watch=progress.add)
+        with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:
+            data = collect(portions, args.out, pool=pool, watch=watch)
     except KeyboardInterrupt:
         console.print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
             "the same command goes on from there."
         )
         raise SystemExit(130) from None
-    console.print(f"Wrote {data}" if progress.done else f"{data} is complete already; nothing to do.")
+    if not unfinished:
+        console.print(f"{data} is complete already; nothing to do.")
+        return
+    entries = [entry_of(portion, args.out) for portion in portions]
+    episodes, transitions = sum(e.episodes for e in entries), sum(e.transitions for e in entries)
+    megabytes = sum(e.bytes for e in entries) / 1e6
+    console.print(
+        f"Wrote {data}: environments {len(entries)}, episodes {episodes:,}, "
+        f"transitions {transitions:,}, {megabytes:.1f} MB."
+    )
+
+
+def portions_of(args: Collect) -> Sequence[Portion]:
+    """What the command asks for.
+
+    Raises:
+        DataError: If the manifest is wrong.
+        ValueError: If a setting makes no sense, or the set of bodies was changed.
+    """
+    if args.manifest is not None:
+        return read_manifest(args.manifest)
+    mix: list[tuple[BehaviourPolicy, int]] = []
+    if args.random_episodes:
+        mix.append((RandomPolicy(), args.random_episodes))
+    if args.planner_episodes:
+        settings = parse_settings(args.planner_settings)
+        mix.append((PlannerPolicy(args.planner, settings), args.planner_episodes))
+    if args.bodies is None:
+        environments = [("", args.env_id, parse_settings(args.env_kwargs))]
+    else:
+        from tdm_envs.walkers import read_manifest as read_bodies
+
+        keys = read_bodies(args.bodies).bodies
+        walkers = [(key.env_id, {"dof": key.dof, "body": key.body}) for key in keys]
+        environments = [(default_name(env_id, kwargs), env_id, kwargs) for env_id, kwargs in walkers]
+    repeat = args.action_repeat or (4 if args.bodies is None else 1)
+    return [
+        Portion(
+            name=name,
+            env_id=env_id,
+            env_kwargs=kwargs,
+            mix=tuple(mix),
+            action_repeat=repeat,
+            seed=args.seed,
+            max_steps=args.max_steps,
+        )
+        for name, env_id, kwargs in environments
+    ]
 
 
 def _check(args: Collect) -> None:
+    if args.write_manifest is not None:
+        output_file(args.write_manifest, "--write-manifest")
+    at_least(1, workers=args.workers)
+    if args.manifest is not None:
+        for option in fields(args):
+            default = option.default if option.default is not MISSING else {}
+            if option.name not in BESIDE_MANIFEST and getattr(args, option.name) != default:
+                name = option.name.replace("_", "-")
+                raise ValueError(
+                    f"--{name} has no place beside --manifest, which says it; change the manifest"
+                )
+        return
     at_least(0, random_episodes=args.random_episodes, planner_episodes=args.planner_episodes, seed=args.seed)
     if args.random_episodes + args.planner_episodes == 0:
         raise ValueError(
             "--random-episodes and --planner-episodes are both 0; expected at least 1 episode of either"
         )
-    at_least(1, action_repeat=args.action_repeat, max_steps=args.max_steps, workers=args.workers)
-    if not (args.out / "data").is_dir():  # a finished collection is only read
-        output_folder(args.out)
-
-
-@contextmanager
-def _live(progress: Progress, console: Console) -> Iterator[None]:
-    try:
-        with Live(get_renderable=progress.table, console=console, refresh_per_second=2):
-            yield
-    finally:
-        if not console.is_terminal:
-            console.line()  # there, Live does not end its last line
-
-
-class Progress:
-    """Counts episodes and returns by policy.
-
-    Args:
-        counts: Episodes that are wanted, by policy.
-        clock: Seconds, monotonic.
-    """
-
-    def __init__(self, counts: dict[str, int], *, clock: Callable[[], float]) -> None:
-        self.total = sum(counts.values())
-        self._counts = counts
-        self._clock = clock
-        self._begin = clock()
-        self._returns: dict[str, list[float]] = defaultdict(list)
-        self._played = 0
-
-    @property
-    def done(self) -> int:
-        """Episodes that are on disk."""
-        return sum(map(len, self._returns.values()))
-
-    def add(self, done: EpisodeDone) -> None:
-        """Take note of an episode."""
-        self._returns[done.policy].append(done.episode_return)
-        self._played += done.played
-
-    def table(self) -> RenderableType:
-        """Episodes and mean return by policy, the rate and the time left."""
-        seconds = self._clock() - self._begin
-        rate = self._played / seconds if seconds > 0 else 0.0
-        left = f"{(self.total - self.done) / rate:.0f} s left" if self._played else "starting"
-        table = Table()
-        table.add_column("policy")
-        table.add_column("episodes", justify="right")
-        table.add_column("mean return", justify="right")
-        for name, wanted in self._counts.items():
-            returns = self._returns[name]
-            mean = f"{sum(returns) / len(returns):.1f}" if returns else "-"
-            table.add_row(name, f"{len(returns)}/{wanted}", mean)
-        return Group(f"{self.done} of {self.total} episodes, {60 * rate:.1f} a minute, {left}", table)
+    at_least(1, action_repeat=args.action_repeat, max_steps=args.max_steps)
+    if args.bodies is not None and (args.env_kwargs or args.env_id != Collect.env_id):
+        raise ValueError("--bodies says which environments; leave out --env-id and --env-kwargs")

@@ -1,8 +1,8 @@
 """Collect whole episodes in worker processes, so that nothing is lost or done twice however often it stops.
 
-Every episode is a function of its key (policy, index) and the collection's seed, and lies in a file of its
-own from the moment it ends. Run again, a collection plays the missing episodes only. When all are there they
-become one Minari data set and the files go.
+Every episode is a function of its key (environment, policy, index) and the collection's seed, and lies in a
+file of its own from the moment it ends. Run again, a collection plays the missing episodes only. When all are
+there, those of each environment become one Minari data set and the files go.
 """
 
 from __future__ import annotations
@@ -11,178 +11,237 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tdm_agents.data.minari_io import EPISODES_FOLDER, DataError, write_dataset
-from tdm_agents.data.play import make_env
-from tdm_agents.data.policies import BehaviourPolicy
+from tdm_agents.data.decisions import CACHE_FOLDER
+from tdm_agents.data.index import INDEX_FILE, IndexEntry, write_index
+from tdm_agents.data.manifest import check_names
+from tdm_agents.data.minari_io import EPISODES_FOLDER, DataError, content_hash, write_dataset
+from tdm_agents.data.pool import Pool, WorkerPool
+from tdm_agents.data.portion import Portion
 from tdm_agents.data.shards import read_shard
-from tdm_agents.data.workers import EpisodeDone, Job, play_all, told
-from tdm_agents.storage import write_bytes
+from tdm_agents.data.workers import EpisodeDone, Job, found, one_thread, play_job
+from tdm_agents.storage import LOCK_FILE, locked, write_json
 
 SETTINGS_FILE = "settings.json"
 
 
 def collect(
-    env_id: str,
-    mix: Sequence[tuple[BehaviourPolicy, int]],
+    portions: Portion | Sequence[Portion],
     out: str | os.PathLike[str],
     *,
-    action_repeat: int = 1,
-    seed: int = 0,
     workers: int = 1,
-    max_steps: int | None = None,
+    pool: Pool | None = None,
     watch: Callable[[EpisodeDone], None] | None = None,
 ) -> Path:
-    """Play episodes and write them as a Minari data set of raw environment steps.
+    """Play episodes and write them as Minari data sets of raw environment steps, one an environment.
 
     Interrupted at any moment, the same call goes on where it stopped, with the same result. Numbers of
-    episodes and workers may change between calls, nothing else.
+    episodes and workers may change between calls, nothing else. Memory does not grow with the number of
+    episodes.
 
     Args:
-        env_id: For ``gymnasium.make``; ``module:ID`` imports what registers it.
-        mix: Policies with different names, and how many episodes of each.
-        out: Folder of the data set; ``out/data`` is written last.
-        action_repeat: Environment steps that each action is held.
-        seed: Of the collection, at least 0. Environment resets use the range of
-            :mod:`tdm_agents.data.seeds` that no evaluation uses.
-        workers: Processes, one thread each.
-        max_steps: Environment steps after which an episode is cut off, for environments without an end.
-        watch: Called in this process for every episode.
+        portions: What to collect of each environment.
+        out: Folder of the collection. A portion without a name becomes ``out/data``; others become
+            ``out/NAME/data``, and at the very end ``out/index.json`` names them all.
+        workers: Processes on this machine, one thread each; a dead one is warned of and replaced.
+        pool: Hands out the work instead: a :class:`~tdm_agents.data.pool.WorkerPool`, ``multiprocessing``'s,
+            or a cluster engine's whose workers see ``out`` too.
+        watch: Called in this process for every episode of an unfinished data set.
 
     Returns:
-        ``out/data``.
+        What training takes: ``out/data``, or ``out`` with its index.
+
+    Raises:
+        DataError: If ``out`` holds a collection with other settings, or other files, an episode keeps
+            failing, or a file cannot be written.
+        FolderInUseError: If another process collects into ``out``.
+        WorkerDiedError: If an episode keeps killing its workers.
+        ValueError: If a setting makes no sense.
+    """
+    portions = [portions] if isinstance(portions, Portion) else list(portions)
+    unfinished = check(portions, out)
+    out = Path(out)
+    result = out if portions[0].name else out / "data"
+    if is_finished(portions, out):
+        return result
+    with locked(out):
+        for portion in unfinished:
+            settings = _shards(portion, out) / SETTINGS_FILE
+            if not settings.exists():
+                write_json(settings, portion.settings())
+        if pool is not None:
+            _play_missing(unfinished, out, pool, watch)
+        else:
+            with WorkerPool(workers, one_thread) as own:
+                _play_missing(unfinished, out, own, watch)
+        for portion in portions:
+            if not _data(portion, out).exists():
+                _assemble(portion, out)
+            shutil.rmtree(_shards(portion, out), ignore_errors=True)  # also where killed between the two
+        if portions[0].name:
+            write_index(out, [entry_of(portion, out) for portion in portions])
+    return result
+
+
+def check(portions: Sequence[Portion], out: str | os.PathLike[str]) -> list[Portion]:
+    """Refuse what :func:`collect` would refuse, and touch nothing.
+
+    Returns:
+        The portions whose data sets are not there yet.
 
     Raises:
         DataError: If ``out`` holds a collection with other settings, or other files.
-        ValueError: If a setting makes no sense.
+        ValueError: If the portions cannot be collected together.
     """
-    settings = check(
-        env_id, mix, out, action_repeat=action_repeat, seed=seed, workers=workers, max_steps=max_steps
-    )
+    check_names(portions)
     out = Path(out)
-    counts = {policy.name: count for policy, count in mix}
-    if (out / "data").exists():
-        shutil.rmtree(out / EPISODES_FOLDER, ignore_errors=True)  # killed between the two
-        return out / "data"
-
-    folder = out / EPISODES_FOLDER
-    if not (folder / SETTINGS_FILE).exists():
-        write_bytes(folder / SETTINGS_FILE, json.dumps(settings, indent=2).encode())
-    jobs = [
-        Job(env_id, policy, index, action_repeat, seed, max_steps, folder)
-        for policy, count in mix
-        for index in range(count)
-    ]
-    missing = []
-    for job in jobs:
-        if not job.path.exists():
-            missing.append(job)
-        elif watch is not None:
-            watch(told(job, read_shard(job.path), played=False))
-    # a fixed shuffle: the time left is right from the start though planner episodes take longer
-    order = np.random.default_rng(0).permutation(len(missing))
-    with closing(play_all([missing[i] for i in order], workers)) as played:  # Ctrl-C must end the workers
-        for done in played:
-            if watch is not None:
-                watch(done)
-
-    env = make_env(env_id)
-    try:
-        data = write_dataset(
+    if portions[0].name:
+        _refuse_others(
             out,
+            {INDEX_FILE, *(portion.name for portion in portions)},
+            "which is not of this collection; choose another folder, or name all that it was begun with",
+        )
+    for portion in portions:
+        _check_folder(portion, out)
+    return [portion for portion in portions if not _data(portion, out).exists()]
+
+
+def is_finished(portions: Sequence[Portion], out: str | os.PathLike[str]) -> bool:
+    """Whether nothing is left to do."""
+    out = Path(out)
+    return all(_data(portion, out).exists() for portion in portions) and (
+        not portions[0].name or (out / INDEX_FILE).exists()
+    )
+
+
+def _play_missing(
+    portions: Sequence[Portion], out: Path, pool: Pool, watch: Callable[[EpisodeDone], None] | None
+) -> None:
+    jobs = _Jobs(portions, out)
+    missing = jobs.missing(watch)
+    # a fixed shuffle: the time left is right from the start though planner episodes take longer
+    np.random.default_rng(0).shuffle(missing)
+    for done in pool.imap_unordered(play_job, map(jobs.__getitem__, missing)):
+        if watch is not None:
+            watch(done)
+
+
+class _Jobs:
+    """All episodes by number, made when they are asked for: a list would grow with their number."""
+
+    def __init__(self, portions: Sequence[Portion], out: Path) -> None:
+        self._rows = [
+            (portion, policy, _shards(portion, out)) for portion in portions for policy, _ in portion.mix
+        ]
+        counts = [count for p in portions for _, count in p.mix]
+        self._ends = np.cumsum(counts, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, number: int) -> Job:
+        row = int(np.searchsorted(self._ends, number, side="right"))
+        portion, policy, shards = self._rows[row]
+        first = int(self._ends[row - 1]) if row else 0
+        return Job(portion, policy, int(number) - first, shards)
+
+    def missing(self, watch: Callable[[EpisodeDone], None] | None) -> npt.NDArray[np.int64]:
+        """Numbers of the episodes that have no file; the others are told to ``watch``."""
+        lost = np.ones(len(self), bool)
+        for number in range(len(self)):
+            job = self[number]
+            if job.path.exists():
+                lost[number] = False
+                if watch is not None:
+                    watch(found(job, played=False))
+        return np.flatnonzero(lost)
+
+
+def _shards(portion: Portion, out: Path) -> Path:
+    return portion.folder(out) / EPISODES_FOLDER
+
+
+def _data(portion: Portion, out: Path) -> Path:
+    return portion.folder(out) / "data"
+
+
+def _assemble(portion: Portion, out: Path) -> None:
+    """Make the data set of a portion from its shards."""
+    jobs = _Jobs([portion], out)
+    env = portion.make_env()
+    try:
+        write_dataset(
+            portion.folder(out),
             env,
-            (read_shard(job.path) for job in jobs),
-            description=f"{env_id}: "
-            + ", ".join(f"{count} episodes of {name}" for name, count in counts.items())
-            + f"; actions held for {action_repeat} environment steps.",
-            metadata={"collection": json.dumps({"settings": settings, "episodes": counts}, sort_keys=True)},
+            (read_shard(job.path) for job in map(jobs.__getitem__, range(len(jobs)))),
+            description=f"{portion.env_id}: "
+            + ", ".join(f"{count} episodes of {name}" for name, count in portion.counts.items())
+            + f"; actions held for {portion.action_repeat} environment steps.",
+            metadata={
+                "collection": json.dumps(
+                    {"settings": portion.settings(), "episodes": portion.counts}, sort_keys=True
+                )
+            },
         )
     finally:
         env.close()
-    shutil.rmtree(folder)
-    return data
 
 
-def check(
-    env_id: str,
-    mix: Sequence[tuple[BehaviourPolicy, int]],
-    out: str | os.PathLike[str],
-    *,
-    action_repeat: int = 1,
-    seed: int = 0,
-    workers: int = 1,
-    max_steps: int | None = None,
-) -> dict[str, Any]:
-    """Refuse what :func:`collect` would refuse, and touch nothing; the arguments are its own.
-
-    Returns:
-        The settings that make the collection what it is, as they are written down.
-
-    Raises:
-        DataError: If ``out`` holds a collection with other settings, or other files.
-        ValueError: If a setting makes no sense.
-    """
-    counts = {policy.name: count for policy, count in mix}
-    if len(counts) < len(mix) or sum(counts.values()) < 1:
-        raise ValueError(f"mix {mix}: expected at least one episode, and policies with different names")
-    at_least_one = {"action_repeat": action_repeat, "workers": workers, "max_steps": max_steps}
-    for name, value in at_least_one.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1")
-    for name, value in {"seed": seed, **{f"episodes of {name!r}": n for name, n in counts.items()}}.items():
-        if value < 0:
-            raise ValueError(f"{name} is {value}; expected at least 0")
-    settings = {
-        "env_id": env_id,
-        "action_repeat": action_repeat,
-        "seed": seed,
-        "max_steps": max_steps,
-        "policies": {p.name: {"kind": type(p).__name__, **_plain(p)} for p, _ in mix},
-    }
-    _check_folder(Path(out), settings, counts)
-    return settings
+def entry_of(portion: Portion, out: Path) -> IndexEntry:
+    """What an index says of a portion whose data set is there."""
+    data = _data(portion, out)
+    about = json.loads((data / "metadata.json").read_text())
+    return IndexEntry(
+        path=data.relative_to(out).as_posix(),
+        env_id=portion.env_id,
+        env_kwargs=dict(portion.env_kwargs),
+        episodes=int(about["total_episodes"]),
+        transitions=int(about["total_steps"]),
+        bytes=sum(file.stat().st_size for file in data.iterdir()),
+        sha256=content_hash(data),
+    )
 
 
-def _plain(policy: BehaviourPolicy) -> dict[str, Any]:
-    """The settings of a policy as JSON sees them (tuples become lists)."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(policy)))  # type: ignore[call-overload]
-    return plain
+def _check_folder(portion: Portion, out: Path) -> None:
+    data, shards = _data(portion, out), _shards(portion, out)
+    if data.exists():
+        _check_finished(data, portion)
+    elif (shards / SETTINGS_FILE).exists():
+        _check_same(shards, json.loads((shards / SETTINGS_FILE).read_text()), portion.settings())
+    elif not shards.exists():
+        _refuse_others(
+            portion.folder(out),
+            set(),
+            "and no collection of `tdm collect`; choose another, or empty this one",
+        )
 
 
-def _check_folder(out: Path, settings: dict[str, Any], counts: dict[str, int]) -> None:
-    unfinished = out / EPISODES_FOLDER
-    if (out / "data").exists():
-        _check_finished(out / "data", settings, counts)
-    elif (unfinished / SETTINGS_FILE).exists():
-        _check_same(unfinished, json.loads((unfinished / SETTINGS_FILE).read_text()), settings)
-    elif out.exists() and not unfinished.exists():
-        others = sorted(path.name for path in out.iterdir())
-        if others:
-            raise DataError(
-                f"{out} holds {others[0]!r} and no collection of `tdm collect`; choose another folder, "
-                "or empty this one"
-            )
+def _refuse_others(folder: Path, ours: set[str], message: str) -> None:
+    ours = ours | {LOCK_FILE, CACHE_FOLDER}
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if others := [name for name in names if name not in ours and not name.endswith(".partial")]:
+        raise DataError(f"{folder} holds {others[0]!r} {message}")
 
 
-def _check_finished(data: Path, settings: dict[str, Any], counts: dict[str, int]) -> None:
+def _check_finished(data: Path, portion: Portion) -> None:
     metadata = data / "metadata.json"
     stored = json.loads(metadata.read_text()).get("collection") if metadata.exists() else None
     if stored is None:
         raise DataError(f"{data} is a data set that `tdm collect` did not write; choose another folder")
-    found = json.loads(stored)
-    _check_same(data, {**found["settings"], "episodes": found["episodes"]}, {**settings, "episodes": counts})
+    written = json.loads(stored)
+    there = {**written["settings"], "episodes": written["episodes"]}
+    _check_same(data, there, {**portion.settings(), "episodes": portion.counts})
 
 
-def _check_same(where: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_same(where: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
     for key in wanted:
-        if found.get(key) != wanted[key]:
+        if there.get(key) != wanted[key]:
             raise DataError(
-                f"{where} was collected with {key} {found.get(key)!r}, now {wanted[key]!r} is asked for; "
+                f"{where} was collected with {key} {there.get(key)!r}, now {wanted[key]!r} is asked for; "
                 "choose another folder, repeat the first command, or remove this one"
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -11,65 +12,56 @@ import numpy as np
 
 from tdm_agents.data.minari_io import FlatEpisode
 from tdm_agents.data.policies import BehaviourPolicy
+from tdm_agents.data.portion import Portion
 from tdm_agents.data.seeds import draw_reset_seed, episode_rng
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 
 
-def make_env(env_id: str) -> gym.Env[Any, Any]:
-    """``gymnasium.make`` without the checker; dm_control ids work without importing shimmy first."""
-    if env_id.startswith("dm_control/"):
-        importlib.import_module("shimmy")
-    return gym.make(env_id, disable_env_checker=True)
+class EpisodeFailedError(RuntimeError):
+    """The environment gave up during an episode, or what it returned is not finite."""
 
 
 def play(
-    env: gym.Env[Any, Any],
-    policy: BehaviourPolicy,
-    index: int,
-    *,
-    env_id: str,
-    action_repeat: int,
-    seed: int,
-    max_steps: int | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    env: gym.Env[Any, Any], portion: Portion, policy: BehaviourPolicy, index: int, *, attempt: int = 0
 ) -> FlatEpisode:
-    """Play episode ``index`` of a policy; see :func:`collect` for the other arguments.
+    """Play episode ``index`` of a policy.
 
     The last action of an episode may be held for fewer environment steps, where the episode ends.
 
     Args:
-        env: Made from ``env_id``; is reset.
-        policy: Draws the episode's own settings and acts.
+        env: Of ``portion.make_env()``; is reset.
+        portion: Says how long, with which seed and how many steps an action is held.
+        policy: One of the portion's; draws the episode's own settings and acts.
         index: Of the episode among those of the policy.
-        env_id: For policies that simulate the environment.
-        action_repeat: Environment steps that each action is held.
-        seed: Of the collection.
-        max_steps: Environment steps after which the episode is cut off.
-        stop: Asked before every decision.
+        attempt: How many times this episode failed before; each attempt draws anew.
 
     Raises:
-        InterruptedError: If ``stop`` said so; the unfinished episode is of no use.
+        EpisodeFailedError: If the environment raises ``RuntimeError`` (as walkers and dm_control do where the
+            physics diverge), an observation or reward is not finite, or the policy finds no action
+            (``ValueError``). Make a new environment before the next episode.
     """
-    rng = episode_rng(seed, policy.name, index)
+    rng = episode_rng(portion.seed, policy.name, index, environment=portion.name, attempt=attempt)
     reset_seed = draw_reset_seed(rng)
     observations = ObservationCodec(env.observation_space)
     codec = ActionCodec(env.action_space)
-    observation, _ = env.reset(seed=reset_seed)
-    flat = [observations.flatten(observation)]
-    actor = policy.start(env, rng, env_id=env_id, action_repeat=action_repeat)
     actions: list[Any] = []
     rewards: list[float] = []
+    with _failure_at(rewards):
+        observation, _ = env.reset(seed=reset_seed)
+        flat = [observations.flatten(observation)]
+    actor = policy.start(env, rng, action_repeat=portion.action_repeat)
     terminated = truncated = False
     action: Any = None
-    while not (terminated or truncated or len(rewards) == max_steps):
-        if len(rewards) % action_repeat == 0:
-            if stop():
-                raise InterruptedError(f"episode {index} of {policy.name} was stopped")
-            action = codec.decode(actor.act(flat[-1]))
-        observation, reward, terminated, truncated, _ = env.step(action)
-        flat.append(observations.flatten(observation))
-        actions.append(action)
-        rewards.append(float(reward))
+    with _failure_at(rewards):
+        while not (terminated or truncated or len(rewards) == portion.max_steps):
+            if len(rewards) % portion.action_repeat == 0:
+                action = codec.decode(actor.act(flat[-1]))
+            observation, reward, terminated, truncated, _ = env.step(action)
+            flat.append(observations.flatten(observation))  # refuses what is not finite
+            if not math.isfinite(reward):
+                raise ValueError(f"the reward is {reward}; expected a finite number")
+            actions.append(action)
+            rewards.append(float(reward))
     return FlatEpisode(
         observation=np.stack(flat),
         action=np.stack(actions),
@@ -78,3 +70,12 @@ def play(
         seed=reset_seed,
         metadata={"policy": policy.name, "index": index, **actor.drawn},
     )
+
+
+@contextmanager
+def _failure_at(rewards: Sequence[float]) -> Iterator[None]:
+    """What goes wrong inside is the failure of an episode after ``len(rewards)`` steps."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise EpisodeFailedError(f"step {len(rewards)}: {type(error).__name__}: {error}") from error

@@ -6,6 +6,7 @@ mistakes do; half of each, both disturbed, trained the best models (design notes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -40,9 +41,7 @@ class BehaviourPolicy(Protocol):
         """Names its episodes, and seeds them together with their index."""
         ...
 
-    def start(
-        self, env: gym.Env[Any, Any], rng: np.random.Generator, *, env_id: str, action_repeat: int
-    ) -> EpisodePolicy:
+    def start(self, env: gym.Env[Any, Any], rng: np.random.Generator, *, action_repeat: int) -> EpisodePolicy:
         """Draw the settings of one episode; ``env`` was reset already."""
         ...
 
@@ -69,9 +68,7 @@ class RandomPolicy:
         if not 0 <= self.max_correlation < 1 or not 0 < self.min_scale <= self.max_scale:
             raise ValueError(f"{self}: expected 0 <= max_correlation < 1 and 0 < min_scale <= max_scale")
 
-    def start(
-        self, env: gym.Env[Any, Any], rng: np.random.Generator, *, env_id: str, action_repeat: int
-    ) -> EpisodePolicy:
+    def start(self, env: gym.Env[Any, Any], rng: np.random.Generator, *, action_repeat: int) -> EpisodePolicy:
         """See :class:`BehaviourPolicy`."""
         return _RandomEpisode(
             dim=ActionCodec(env.action_space).dim,
@@ -123,17 +120,16 @@ class PlannerPolicy:
         # an unknown name or setting fails here, not in a worker; and the record of a collection holds every
         # setting, so that it does not depend on the defaults of a version
         planner: Any = make_planner(self.planner, **self.settings)
+        object.__setattr__(self, "noise_sds", tuple(self.noise_sds))
         object.__setattr__(self, "settings", asdict(planner))
 
-    def start(
-        self, env: gym.Env[Any, Any], rng: np.random.Generator, *, env_id: str, action_repeat: int
-    ) -> EpisodePolicy:
+    def start(self, env: gym.Env[Any, Any], rng: np.random.Generator, *, action_repeat: int) -> EpisodePolicy:
         """See :class:`BehaviourPolicy`."""
         # here, since simulators are heavy to import and a random collection needs none
         from tdm_agents.world_models.simulator import SimulatorModel
-        from tdm_envs.suite import batched_task
+        from tdm_envs.tasks import batched_task_of
 
-        model = SimulatorModel(env, action_repeat=action_repeat, threads=1, fast=batched_task(env_id))
+        model = SimulatorModel(env, action_repeat=action_repeat, threads=1, fast=batched_task_of(env))
         bursts = rng.random() < self.burst_episodes
         return _PlannerEpisode(
             model=model,
@@ -188,3 +184,31 @@ class _PlannerEpisode:
         self._elapsed = 1
         noise = self.drawn["noise_sd"] * self._rng.standard_normal(dim)
         return np.clip(plan.action[0].cpu().numpy() + noise, -1, 1).astype(np.float32)
+
+
+KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy]] = {
+    kind.__name__: kind for kind in (RandomPolicy, PlannerPolicy)
+}
+"""What a manifest may call a policy's kind."""
+
+
+def policy_to_json(policy: BehaviourPolicy) -> dict[str, Any]:
+    """The settings of a policy without its name, as JSON sees them (tuples become lists)."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(policy)))  # type: ignore[call-overload]
+    del settings["name"]
+    return {"kind": type(policy).__name__, **settings}
+
+
+def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
+    """The inverse of :func:`policy_to_json`; settings that are not said have their defaults.
+
+    Raises:
+        ValueError: If the kind is unknown, or a setting makes no sense.
+        TypeError: If there is no such setting.
+        LookupError: If there is no such planner.
+    """
+    settings = dict(value)
+    kind = settings.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"policy {name!r} has kind {kind!r}; expected one of {', '.join(KINDS)}")
+    return KINDS[kind](**settings, name=name)

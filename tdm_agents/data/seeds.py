@@ -18,16 +18,22 @@ COLLECTION_FIRST = 1_000_000
 COLLECTION_LAST = 2**31 - 1  # dm_control seeds a RandomState, which takes 32 bits
 
 
-def episode_rng(seed: int, policy: str, index: int) -> np.random.Generator:
+def episode_rng(
+    seed: int, policy: str, index: int, *, environment: str = "", attempt: int = 0
+) -> np.random.Generator:
     """The generator of one collected episode; a function of its key alone, so any worker may run it.
 
     Args:
         seed: Of the whole collection, at least 0.
         policy: Name of the policy that acts.
         index: Number of the episode among those of its policy.
+        environment: Name of the environment among those of the collection.
+        attempt: How many times the episode was played before and failed.
     """
     # crc32, because str hashes differ between processes
-    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(policy.encode()), index]))
+    key = (zlib.crc32(environment.encode()),) if environment else ()
+    entropy = [seed, zlib.crc32(policy.encode()), index, attempt]
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key))
 
 
 def draw_reset_seed(rng: np.random.Generator) -> int:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -19,7 +23,11 @@ def shard_path(folder: Path, policy: str, index: int) -> Path:
 
 
 def write_shard(path: Path, episode: FlatEpisode) -> None:
-    """Write atomically; a file that exists is complete."""
+    """Write atomically; a file that exists is complete.
+
+    Raises:
+        DataError: If it cannot be written, as on a full disk; then it does not exist.
+    """
     data = safetensors.numpy.save(
         {
             "observation": np.ascontiguousarray(episode.observation),
@@ -30,9 +38,16 @@ def write_shard(path: Path, episode: FlatEpisode) -> None:
             "terminated": json.dumps(episode.terminated),
             "seed": json.dumps(episode.seed),
             "metadata": json.dumps(dict(episode.metadata)),
+            "return": json.dumps(float(episode.reward.sum(dtype=np.float64))),
         },
     )
-    write_bytes(path, data)
+    try:
+        write_bytes(path, data)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror}); finished episodes are kept: make room, then run "
+            "the same command again"
+        ) from error
 
 
 def read_shard(path: Path) -> FlatEpisode:
@@ -41,10 +56,42 @@ def read_shard(path: Path) -> FlatEpisode:
     Raises:
         DataError: If the file was damaged since.
     """
+    with _opened(path) as (file, about):
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        del about["return"]
+        return FlatEpisode(**arrays, **about)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """What a shard says about its episode without its arrays.
+
+    Attributes:
+        env_steps: That the episode lasted.
+        episode_return: Sum of its rewards.
+        metadata: Of the :class:`~tdm_agents.data.minari_io.FlatEpisode`.
+    """
+
+    env_steps: int
+    episode_return: float
+    metadata: Mapping[str, Any]
+
+
+def read_shard_info(path: Path) -> ShardInfo:
+    """Read the beginning of what :func:`write_shard` wrote.
+
+    Raises:
+        DataError: If the file was damaged since.
+    """
+    with _opened(path) as (file, about):
+        (env_steps,) = file.get_slice("reward").get_shape()
+        return ShardInfo(env_steps, about["return"], about["metadata"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about = {key: json.loads(value) for key, value in file.metadata().items()}
+            yield file, {key: json.loads(value) for key, value in file.metadata().items()}
     except safetensors.SafetensorError as error:
         raise DataError(f"{path} is damaged ({error}); remove it and run `tdm collect` again") from error
-    return FlatEpisode(**arrays, **about)

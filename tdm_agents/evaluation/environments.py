@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -16,8 +17,12 @@ MakeEnv = Callable[[], Env]
 _PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
 
 
-def make_env(env: str | MakeEnv) -> Env:
+def make_env(env: str | MakeEnv, **kwargs: Any) -> Env:
     """An environment from its id (``"dm_control/cartpole-swingup-v0"``, ``"module:id"``) or a function.
+
+    Args:
+        env: The id, or the function.
+        kwargs: Of ``gymnasium.make``, with an id.
 
     Raises:
         gymnasium.error.Error: If nothing registers the id.
@@ -27,13 +32,35 @@ def make_env(env: str | MakeEnv) -> Env:
     namespace = env.partition("/")[0]
     if ":" not in env and "/" in env and namespace in _PROVIDERS:
         import_module(_PROVIDERS[namespace])
-    return gym.make(env)
+    return gym.make(env, **kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where is played: makes the environment when it is called.
+
+    Attributes:
+        env_id: For ``gymnasium.make``; ``module:ID`` imports what registers it.
+        kwargs: Of ``gymnasium.make``.
+    """
+
+    env_id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What reports call it, and what :func:`tdm_agents.evaluation.entries.parse_place` reads."""
+        return " ".join([self.env_id, *(f"{k}={v}" for k, v in self.kwargs.items())])
+
+    def __call__(self) -> Env:
+        """A new environment."""
+        return make_env(self.env_id, **self.kwargs)
 
 
 def name_of(env: str | MakeEnv, made: Env) -> str:
     """What a report calls the environment."""
-    if isinstance(env, str):
-        return env
+    if isinstance(env, str | Place):
+        return env if isinstance(env, str) else env.name
     return made.spec.id if made.spec is not None else type(made.unwrapped).__name__
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,16 @@ import torch
 from tdm_agents.cli import train as train_command
 from tdm_agents.cli.checks import usable_device
 from tdm_agents.cli.main import main
-from tdm_agents.data.collection import check, collect
+from tdm_agents.data.collection import collect
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.data.policies import RandomPolicy
+from tdm_agents.data.portion import Portion
 from tdm_agents.storage import locked
 
 PENDULUM = "Pendulum-v1"
 EVALUATE = ("evaluate", "--random", "--env-id", PENDULUM)
 COLLECT = ("collect", "--env-id", PENDULUM, "--planner-episodes", "0", "--random-episodes", "1")
+PORTION = Portion(env_id=PENDULUM, mix=((RandomPolicy(), 1),))
 COLLECT_SHORT = (*COLLECT, "--max-steps", "8")
 TRAIN = ("train", "--data", "nowhere")
 WRITERS = [EVALUATE, ("demo",), COLLECT, TRAIN]
@@ -104,19 +107,13 @@ def test_no_episodes_at_all_are_refused(tmp_path, refused):
     assert "--random-episodes and --planner-episodes are both 0" in said
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"workers": 0}, "workers is 0; expected at least 1"),
-        ({"seed": -1}, "seed is -1; expected at least 0"),
-    ],
-)
-def test_the_library_names_the_argument_too(setting, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        collect(PENDULUM, [(RandomPolicy(), 1)], tmp_path / "out", **setting)
+def test_the_library_names_the_argument_too(tmp_path):
+    with pytest.raises(ValueError, match="processes is 0; expected at least 1"):
+        collect(PORTION, tmp_path / "out", workers=0)
+    with pytest.raises(ValueError, match="seed is -1; expected at least 0"):
+        replace(PORTION, seed=-1)
     with pytest.raises(ValueError, match="episodes of 'random' is -1"):
-        check(PENDULUM, [(RandomPolicy(), -1), (RandomPolicy("other"), 2)], tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+        replace(PORTION, mix=((RandomPolicy(), -1), (RandomPolicy("other"), 2)))
 
 
 def test_an_unknown_environment_is_refused_before_the_table(tmp_path, refused):
@@ -135,13 +132,13 @@ def test_a_folder_of_something_else_is_left_alone(command, tmp_path, refused):
 def test_data_that_are_not_a_collection_are_left_alone(tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(DataError, match="did not write; choose another folder"):
-        collect(PENDULUM, [(RandomPolicy(), 1)], tmp_path)
+        collect(PORTION, tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
 
 def test_another_collection_is_refused_before_the_table(tmp_path, refused):
     (tmp_path / ".episodes").mkdir()
-    settings = check(PENDULUM, [(RandomPolicy(), 1)], tmp_path, action_repeat=4, seed=1, max_steps=8)
+    settings = replace(PORTION, action_repeat=4, seed=1, max_steps=8).settings()
     (tmp_path / ".episodes" / "settings.json").write_text(json.dumps(settings))
     assert "was collected with seed 1, now 0" in refused(*COLLECT_SHORT, "--out", tmp_path)
 

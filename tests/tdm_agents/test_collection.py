@@ -9,20 +9,23 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from tdm_agents.cli.collect import Progress
+from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.cli.main import main
 from tdm_agents.data import seeds
 from tdm_agents.data.collection import collect
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes
-from tdm_agents.data.play import make_env, play
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
+from tdm_agents.data.play import play
+from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
+from tdm_agents.data.portion import Portion
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.workers import EpisodeDone
+from tdm_agents.evaluation.environments import make_env
 
 PENDULUM = "Pendulum-v1"
 # real workers need a real main module; the delay makes sure that the parent can be killed half-way
@@ -31,6 +34,7 @@ SCRIPT = """
     from dataclasses import dataclass
     from tdm_agents.data.collection import collect
     from tdm_agents.data.policies import RandomPolicy
+    from tdm_agents.data.portion import Portion
 
     @dataclass(frozen=True)
     class Slow(RandomPolicy):
@@ -39,8 +43,9 @@ SCRIPT = """
             return RandomPolicy.start(self, *args, **kwargs)
 
     if __name__ == "__main__":
-        mix = [(Slow(), 4), (Slow(name="bold", min_scale=2.0), 2)]
-        collect("Pendulum-v1", mix, sys.argv[1], action_repeat=4, seed=7, workers=2, max_steps=50,
+        mix = ((Slow(), 4), (Slow(name="bold", min_scale=2.0), 2))
+        portion = Portion(env_id="Pendulum-v1", mix=mix, action_repeat=4, seed=7, max_steps=50)
+        collect(portion, sys.argv[1], workers=2,
                 watch=lambda done: print(done.policy, done.index, done.played, os.getpid(), flush=True))
 """
 
@@ -61,9 +66,13 @@ def digests(episodes: list[FlatEpisode]) -> list[str]:
     ]
 
 
-def alone(policy: RandomPolicy, index: int, **settings: int) -> FlatEpisode:
-    env = make_env(PENDULUM)
-    return play(env, policy, index, env_id=PENDULUM, action_repeat=4, **settings)
+def pendulum(*mix: tuple[BehaviourPolicy, int], **settings: Any) -> Portion:
+    return Portion(env_id=PENDULUM, mix=mix or ((RandomPolicy(), 1),), **settings)
+
+
+def alone(policy: BehaviourPolicy, index: int, **settings: Any) -> FlatEpisode:
+    portion = pendulum((policy, index + 1), action_repeat=4, **settings)
+    return play(portion.make_env(), portion, policy, index)
 
 
 def test_killed_and_resumed_equals_undisturbed(tmp_path):
@@ -98,12 +107,12 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
 
 
 def test_a_finished_or_other_collection_is_recognised(tmp_path, capsys):
-    mix = [(RandomPolicy(), 2)]
+    portion = pendulum((RandomPolicy(), 2), max_steps=8)
     told: list[EpisodeDone] = []
-    out = collect(PENDULUM, mix, tmp_path / "p", max_steps=8, watch=told.append)
+    out = collect(portion, tmp_path / "p", watch=told.append)
     assert [done.env_steps for done in told] == [8, 8]
     before = (out / "main_data.hdf5").stat().st_mtime_ns
-    assert collect(PENDULUM, mix, tmp_path / "p", max_steps=8) == out
+    assert collect(portion, tmp_path / "p") == out
     command = ["collect", "--env-id", PENDULUM, "--random-episodes", "2", "--planner-episodes", "0"]
     command += ["--action-repeat", "1"]
     assert main([*command, "--max-steps", "8", "--out", str(tmp_path / "p")]) == 0
@@ -112,11 +121,11 @@ def test_a_finished_or_other_collection_is_recognised(tmp_path, capsys):
     assert main([*command, "--max-steps", "9", "--out", str(tmp_path / "p")]) == 2
     assert "max_steps 8, now 9" in capsys.readouterr().err
     with pytest.raises(DataError, match="was collected with seed 0, now 1"):
-        collect(PENDULUM, mix, tmp_path / "p", max_steps=8, seed=1)
+        collect(replace(portion, seed=1), tmp_path / "p")
     with pytest.raises(DataError, match="episodes"):
-        collect(PENDULUM, [(RandomPolicy(), 3)], tmp_path / "p", max_steps=8)
+        collect(pendulum((RandomPolicy(), 3), max_steps=8), tmp_path / "p")
     with pytest.raises(ValueError, match="different names"):
-        collect(PENDULUM, [*mix, *mix], tmp_path / "q")
+        replace(portion, mix=portion.mix * 2)
 
 
 def test_episodes_differ_by_key_and_avoid_evaluation_seeds():
@@ -150,7 +159,7 @@ def test_random_policy_ranges_from_gentle_to_bang_bang_and_is_correlated():
     env = make_env(PENDULUM)
     sizes, steps = [], []
     for index in range(60):
-        actor = RandomPolicy().start(env, np.random.default_rng(index), env_id=PENDULUM, action_repeat=4)
+        actor = RandomPolicy().start(env, np.random.default_rng(index), action_repeat=4)
         actions = np.stack([actor.act(np.zeros(3, np.float32)) for _ in range(200)])[:, 0]
         assert actions.dtype == np.float32 and np.abs(actions).max() <= 1
         sizes.append((np.abs(actions) == 1).mean())
@@ -166,8 +175,9 @@ def test_planner_policy_plays_and_repeats_itself():
     env_id = "dm_control/cartpole-swingup-v0"
     settings = {"horizon": 5, "num_samples": 4, "iterations": 1}
     policy = PlannerPolicy("mppi", settings, noise_sds=(0.3,), burst_episodes=1.0, burst_rate=0.2)
-    env = make_env(env_id)
-    played = [play(env, policy, 0, env_id=env_id, action_repeat=4, seed=0, max_steps=80) for _ in range(2)]
+    portion = Portion(env_id=env_id, mix=((policy, 1),), action_repeat=4, max_steps=80)
+    env = portion.make_env()
+    played = [play(env, portion, policy, 0) for _ in range(2)]
     assert digests(played[:1]) == digests(played[1:])
     assert played[0].metadata["noise_sd"] == 0.3 and played[0].metadata["burst_rate"] == 0.2
     assert np.abs(played[0].action).max() <= 1
@@ -176,24 +186,11 @@ def test_planner_policy_plays_and_repeats_itself():
         PlannerPolicy("mppi", {"samples": 4})
 
 
-def test_a_stopped_episode_is_not_kept():
-    with pytest.raises(InterruptedError, match="stopped"):
-        play(
-            make_env(PENDULUM),
-            RandomPolicy(),
-            0,
-            env_id=PENDULUM,
-            action_repeat=1,
-            seed=0,
-            stop=lambda: True,
-        )
-
-
 def test_progress_shows_rate_time_left_and_returns():
     times = iter([0.0, 30.0])
     progress = Progress({"random": 4, "planner": 2}, clock=lambda: next(times))
-    progress.add(EpisodeDone("random", 0, 10, 5.0, played=False))
-    progress.add(EpisodeDone("planner", 0, 10, 600.0, played=True))
+    progress.add(EpisodeDone("", "random", 0, 10, 5.0, (), played=False))
+    progress.add(EpisodeDone("", "planner", 0, 10, 600.0, (), played=True))
     screen = io.StringIO()
     Console(file=screen, width=80).print(progress.table())
     assert "2 of 6 episodes, 2.0 a minute, 120 s left" in screen.getvalue()
@@ -202,6 +199,6 @@ def test_progress_shows_rate_time_left_and_returns():
 
 def test_the_folder_may_be_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    out = collect(PENDULUM, [(RandomPolicy(), 1)], Path("a/b"), max_steps=4)
+    out = collect(pendulum(max_steps=4), Path("a/b"))
     assert Trajectories.from_minari("a/b").num_decisions == 4
     assert out.exists()

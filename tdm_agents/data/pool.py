@@ -1,0 +1,281 @@
+"""Worker processes behind ``multiprocessing.Pool``'s interface that may be killed at any moment.
+
+``multiprocessing.Pool`` waits for ever for the result of a worker that was killed, and
+``concurrent.futures.ProcessPoolExecutor`` gives up all work when one dies. Here every worker has a pipe of
+its own and one task at a time, so the parent knows which task a dead worker had, and gives it to another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Pool(Protocol):
+    """The part of ``multiprocessing.Pool`` that work is handed out through; cluster engines have it too."""
+
+    def imap_unordered(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1
+    ) -> Iterator[R]:
+        """Results of ``func`` in any order; what ``func`` raises is raised here."""
+        ...
+
+    def terminate(self) -> None:
+        """End the workers at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDeath:
+    """A worker process that ended in the middle of a task.
+
+    Attributes:
+        pid: Of the process.
+        exitcode: As in ``multiprocessing.Process``: minus the signal where one killed it.
+        task: What it was working on.
+        deaths: Workers that this task has lost so far.
+    """
+
+    pid: int
+    exitcode: int | None
+    task: Any
+    deaths: int
+
+    @property
+    def how(self) -> str:
+        """The signal that killed it, or its exit status."""
+        code = self.exitcode
+        return signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
+
+    def __str__(self) -> str:
+        return f"worker {self.pid} ended ({self.how}) while doing {self.task}; another one does it again"
+
+
+class WorkerDiedError(RuntimeError):
+    """A task lost so many workers that another one would probably die as well."""
+
+
+@dataclass(slots=True)
+class _Task:
+    argument: Any
+    deaths: int = 0
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    task: _Task | None = None
+
+
+class WorkerPool:
+    """A :class:`Pool` of processes on this machine; a dead worker is reported and replaced.
+
+    Processes start when there is work for them, compute with one thread each, do not hear Ctrl-C (the parent
+    does) and end with their parent, however it ends.
+
+    Args:
+        processes: At most so many.
+        initializer: Called in every new worker; importable.
+        on_death: Told of every worker that died during a task; by default a warning.
+        max_deaths: Workers that one task may lose before :class:`WorkerDiedError` is raised.
+
+    Raises:
+        ValueError: If ``processes`` or ``max_deaths`` is not positive.
+    """
+
+    def __init__(
+        self,
+        processes: int = 1,
+        initializer: Callable[[], None] | None = None,
+        *,
+        on_death: Callable[[WorkerDeath], None] = lambda death: warnings.warn(str(death), stacklevel=2),
+        max_deaths: int = 3,
+    ) -> None:
+        for name, value in {"processes": processes, "max_deaths": max_deaths}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
+        self._processes = processes
+        self._initializer = initializer
+        self._on_death = on_death
+        self._max_deaths = max_deaths
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+    def imap_unordered(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1
+    ) -> Generator[R, None, None]:
+        """Results in the order in which they are ready.
+
+        Tasks are drawn from ``iterable`` when a worker is free, so it may be endless. One call at a time.
+
+        Args:
+            func: Importable, and safe to call again with the same task: a worker may die just after it was
+                done.
+            iterable: Tasks that can be pickled.
+            chunksize: 1, as each task is given out by itself.
+
+        Raises:
+            WorkerDiedError: If a task has lost ``max_deaths`` workers.
+            ValueError: If ``chunksize`` is not 1.
+            RuntimeError: If another call is not finished.
+        """
+        if chunksize != 1:
+            raise ValueError(f"chunksize is {chunksize}; expected 1")
+        if any(worker.task is not None for worker in self._workers):
+            raise RuntimeError("the pool is still busy with another imap_unordered; finish that one first")
+        fresh = map(_Task, iterable)
+        lost: deque[_Task] = deque()
+        while True:
+            self._hand_out(func, lost, fresh)
+            busy = {worker.pipe: worker for worker in self._workers if worker.task is not None}
+            if not busy:
+                return
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                worker = busy[pipe]
+                try:
+                    done, result = pipe.recv()
+                except (EOFError, OSError):  # closed, or cut off in the middle of a result
+                    lost.append(self._bury(worker))
+                    continue
+                worker.task = None
+                if not done:
+                    raise result
+                yield result
+
+    def terminate(self) -> None:
+        """End the workers at once; what they were doing is lost."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.pipe.close()
+        self._workers.clear()
+
+    def _hand_out(self, func: Callable[[Any], Any], lost: deque[_Task], fresh: Iterator[_Task]) -> None:
+        while True:
+            idle = next((worker for worker in self._workers if worker.task is None), None)
+            if idle is None and len(self._workers) == self._processes:
+                return
+            task = lost.popleft() if lost else next(fresh, None)
+            if task is None:
+                return
+            if idle is None:
+                idle = self._start()
+            idle.task = task
+            # where it died while idle, its pipe is found closed when the result is awaited
+            with contextlib.suppress(ConnectionError):
+                idle.pipe.send((func, task.argument))
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")  # not fork: MuJoCo and torch hold threads
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._initializer), daemon=True)
+        with _worker_surroundings():
+            process.start()
+        theirs.close()  # so that the pipe closes with the worker
+        worker = _Worker(process, pipe)
+        self._workers.append(worker)
+        return worker
+
+    def _bury(self, worker: _Worker) -> _Task:
+        """Take note of a dead worker; its task, which is to be done again."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join()
+        task = worker.task
+        assert task is not None and worker.process.pid is not None
+        task.deaths += 1
+        death = WorkerDeath(worker.process.pid, worker.process.exitcode, task.argument, task.deaths)
+        if task.deaths >= self._max_deaths:
+            raise WorkerDiedError(
+                f"{task.deaths} workers ended while doing {task.argument}, the last with {death.how}. "
+                "Perhaps there is too little memory (SIGKILL: run fewer workers), or the workers cannot "
+                'import the main module (it needs `if __name__ == "__main__":`)'
+            )
+        self._on_death(death)
+        return task
+
+
+@contextmanager
+def _worker_surroundings() -> Iterator[None]:
+    """What processes started inside inherit: one thread each, and deafness to Ctrl-C, which the parent hears.
+
+    Both must hold before a child's first import, so an initialiser would come too late.
+    """
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    main_thread = threading.current_thread() is threading.main_thread()  # others cannot set handlers
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
+    try:
+        yield
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGINT, heard)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _serve(pipe: Connection, initializer: Callable[[], None] | None) -> None:
+    """What a worker process does: tasks, until the pipe closes."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer()
+    while True:
+        try:
+            func, argument = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result = (True, func(argument))
+        except Exception as error:  # whatever it is, the parent raises it
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            result = (False, _portable(error))
+        pipe.send(result)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot tell its workers, which may be in the middle of a long task."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text where it does not survive being pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error

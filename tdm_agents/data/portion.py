@@ -1,0 +1,96 @@
+"""What a collection asks of one environment."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from tdm_agents.data.policies import BehaviourPolicy, policy_to_json
+from tdm_agents.evaluation.environments import make_env
+
+_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """The episodes of one environment that become one Minari data set.
+
+    An episode is a function of the portion's settings, its policy and its index: how many others there are,
+    and who plays them, does not matter.
+
+    Attributes:
+        env_id: For ``gymnasium.make``; ``module:ID`` imports what registers it.
+        mix: Policies with different names, and how many episodes of each.
+        env_kwargs: Of ``gymnasium.make``; JSON values.
+        name: Folder of the data set inside the collection's, and what seeds its episodes besides ``seed``, so
+            that no two environments see the same noise; ``""`` = the collection's own folder.
+        action_repeat: Environment steps that each action is held.
+        seed: At least 0. Environment resets use the range of :mod:`tdm_agents.data.seeds` that no evaluation
+            uses.
+        max_steps: Environment steps after which an episode is cut off, for environments without an end.
+    """
+
+    env_id: str
+    mix: tuple[tuple[BehaviourPolicy, int], ...]
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    action_repeat: int = 1
+    seed: int = 0
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        about = f"{self.name}: " if self.name else ""
+        if self.name and not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name is {self.name!r}; expected letters, digits, '_', '-' and '.', as of a folder"
+            )
+        counts = self.counts
+        if len(counts) < len(self.mix) or sum(counts.values()) < 1:
+            raise ValueError(
+                f"{about}mix is {self.mix}; expected at least one episode, and policies with different names"
+            )
+        for name, value in {"action_repeat": self.action_repeat, "max_steps": self.max_steps}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{about}{name} is {value}; expected at least 1")
+        for name, value in {
+            "seed": self.seed,
+            **{f"episodes of {name!r}": count for name, count in counts.items()},
+        }.items():
+            if value < 0:
+                raise ValueError(f"{about}{name} is {value}; expected at least 0")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Episodes by the policy's name."""
+        return {policy.name: count for policy, count in self.mix}
+
+    def settings(self) -> dict[str, Any]:
+        """All but the numbers of episodes, as JSON: what must not change while a collection goes on."""
+        plain: dict[str, Any] = json.loads(
+            json.dumps(
+                {
+                    "env_id": self.env_id,
+                    "env_kwargs": dict(self.env_kwargs),
+                    "name": self.name,
+                    "action_repeat": self.action_repeat,
+                    "seed": self.seed,
+                    "max_steps": self.max_steps,
+                    "policies": {policy.name: policy_to_json(policy) for policy, _ in self.mix},
+                }
+            )
+        )
+        return plain
+
+    def make_env(self) -> gym.Env[Any, Any]:
+        """A new environment, without Gymnasium's checks of every step."""
+        return make_env(self.env_id, disable_env_checker=True, **self.env_kwargs)
+
+    def folder(self, out: Path) -> Path:
+        """Where the data set lies in the collection ``out``."""
+        return out / self.name if self.name else out
