@@ -184,6 +184,9 @@ def test_a_planner_that_cannot_be_used_is_named_with_its_package_and_the_others_
     with pytest.raises(PluginError, match=named):
         make_planner("broken")
     assert make_planner("mppi").horizon > 0
+    assert main(["demo", "--planner", "broken"]) == 2
+    said = capsys.readouterr().err
+    assert "of package acme 1.2" in said and said.count("\n") == 1
     found = listed(capsys)
     assert found["broken"]["package"] == "acme" and "of package acme 1.2" in found["broken"]["error"]
     assert {name for name, p in found.items() if p["error"]} == {"broken"}

@@ -1,0 +1,1 @@
+"""Everything that can be wrong with a plug-in of tdm-agents."""
