@@ -4,7 +4,9 @@
 
 - the procedural walkers, ``tdm/WalkerLine-v0``, ``tdm/WalkerChain-v0``, ``tdm/WalkerBush-v0`` and
   ``tdm/WalkerTree-v0``, with ``dof=`` and ``body=``;
-- dm_control's suite, ``dm_control/cartpole-swingup-v0`` and so on, where Shimmy is installed.
+- ``tdm/Suite-v0``, dm_control's suite with ``domain=`` and ``task=``, and with ``variant=`` other physical
+  constants;
+- the suite as Shimmy has it, ``dm_control/cartpole-swingup-v0`` and so on, where that is installed.
 """
 
 import warnings
@@ -22,6 +24,12 @@ for _family in ("line", "chain", "bush", "tree"):
         max_episode_steps=1000,
         kwargs={"family": _family},
     )
+
+gymnasium.register(
+    id="tdm/Suite-v0",
+    entry_point="tdm_envs.suite_env:SuiteEnv",
+    max_episode_steps=1000,
+)
 
 if find_spec("shimmy") is not None:
     import shimmy

@@ -1,0 +1,324 @@
+"""dm_control's suite as Gymnasium environments, as it is or with other physical constants.
+
+``gym.make("tdm_envs:tdm/Suite-v0", domain="walker", task="walk")``, and with ``variant=3`` the same task for
+another walker.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import numpy.typing as npt
+from dm_control import suite
+from dm_control.mujoco.wrapper import core
+from dm_control.rl import control
+from gymnasium import spaces
+
+from tdm_envs.suite_variants import Factors, draw_factors, variant_groups, varied_model
+from tdm_envs.walkers import PhysicsDivergedError
+from tdm_envs.walkers.rendering import FrameRenderer, Window
+
+Array = npt.NDArray[np.float64]
+Observation = npt.NDArray[np.float32]
+
+REDRAW: Final = "redraw"
+"""``variant=REDRAW``: every episode has a variant of its own, which ``info["variant"]`` names."""
+
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
+_NOMINAL = -1.0  # stands for no variant in a saved state
+_MAX_SEED = 2**32 - 1
+# what tasks write into the model when an episode begins, and what it then depends on (or is seen by)
+_WRITTEN_AT_RESET: dict[str, tuple[str, ...]] = {
+    "finger": ("site_pos", "site_size", "dof_damping", "site_rgba"),
+    "fish": ("geom_pos", "geom_rgba"),
+    "manipulator": ("body_pos", "body_quat"),
+    "point_mass": ("wrap_prm",),
+    "reacher": ("geom_pos", "geom_size"),
+    "stacker": ("body_pos",),
+    "swimmer": ("geom_pos", "light_pos"),
+}
+_GOALS = frozenset({"target_pos", "target_position"})  # observed, and the same for a whole episode
+
+
+class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
+    """A task of dm_control's suite.
+
+    The same seed is the same episode as Shimmy's environment of that task plays, bit for bit, but
+
+    - observations are one float32 vector, the keys of dm_control's dictionary in sorted order, as Gymnasium
+      flattens a ``Dict`` (Shimmy: a dictionary of float64, with scalars that Stable-Baselines3 refuses);
+    - actions are float32, rewards always floats (Shimmy: float64, and the integer 0 for none);
+    - the time limit is Gymnasium's own: ``max_episode_steps``, 1000 as in all of the suite (Shimmy: counted
+      within dm_control, and a step after the end silently begins another episode);
+    - ``render_fps`` is frames a second, of this environment (Shimmy: 1000 times the seconds of a step, kept
+      for all environments together, so the last one made decides);
+    - :meth:`state` and :meth:`restore` save and continue an episode.
+
+    Args:
+        domain: For example ``"walker"``.
+        task: For example ``"walk"``.
+        variant: None for dm_control's own constants; a seed for others, the same ones in every episode; or
+            ``"redraw"`` for other ones in each episode.
+        scale: Constants are multiplied by factors that are log-uniform in ``[1 / scale, scale]``.
+        groups: Which constants, of :data:`~tdm_envs.suite_variants.GROUPS`; None for all that there are.
+        render_mode: None, ``"rgb_array"`` or ``"human"``.
+        width: Pixels of a frame.
+        height: Pixels of a frame.
+
+    Raises:
+        ValueError: If there is no such task, or an argument is out of its range.
+        TypeError: If ``variant`` is none of these.
+
+    Attributes:
+        domain: As given.
+        task: As given.
+        variant: The seed of the present constants; None where they are dm_control's.
+        factors: Group to element to the factor of its constant; empty without a variant.
+        observation_names: Names of the observation scalars, in order.
+        constant_observations: Indices of scalars that never change within an episode: the goal's.
+    """
+
+    metadata = {  # noqa: RUF012 (Gymnasium declares it without ClassVar)
+        "render_modes": ["human", "rgb_array"]
+    }
+
+    def __init__(
+        self,
+        domain: str,
+        task: str,
+        variant: int | Literal["redraw"] | None = None,
+        scale: float = 1.4,
+        groups: Sequence[str] | None = None,
+        render_mode: str | None = None,
+        width: int = 320,
+        height: int = 240,
+    ) -> None:
+        _refuse_unknown(domain, task)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode is {render_mode!r}; expected None, 'human' or 'rgb_array'")
+        if isinstance(variant, str) and variant != REDRAW:
+            raise ValueError(f"variant is {variant!r}; expected None, an integer or {REDRAW!r}")
+        if variant is None and groups is not None:
+            raise ValueError(f"groups is {groups!r} without a variant to draw; pass variant= as well")
+        self.domain = domain
+        self.task = task
+        self.variant: int | None = None
+        self.factors: Factors = {}
+        # named as in Shimmy's environment, so that what reads the physics there reads it here
+        # with random=0, because lqr draws its model from the generator: one task, one model
+        self._env: Any = suite.load(domain, task, {"random": 0, "time_limit": float("inf")})
+        self._env.task.random.seed()  # from the system, until reset(seed=)
+        self._nominal: Any = copy.copy(self.model)
+        self._scale = scale
+        self._groups = variant_groups(domain, groups)
+        self._redraw = variant == REDRAW
+        self._begun = False
+        self._written = _WRITTEN_AT_RESET.get(domain, ())
+        if (domain, task) == ("quadruped", "escape"):
+            self._written = ("hfield_data",)
+        if variant is not None:
+            self._become(0 if isinstance(variant, str) else variant)
+
+        self.metadata = {**type(self).metadata, "render_fps": round(1.0 / self.dt)}
+        self.render_mode = render_mode
+        self.width = width
+        self.height = height
+        shapes = {key: spec.shape for key, spec in sorted(self._env.observation_spec().items())}
+        self._keys = tuple(shapes)
+        scalars = [(key, name) for key, shape in shapes.items() for name in _scalar_names(key, shape)]
+        self.observation_names = tuple(name for _, name in scalars)
+        self.constant_observations = tuple(i for i, (key, _) in enumerate(scalars) if key in _GOALS)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (len(scalars),), np.float32)
+        bounds = self._env.action_spec()
+        low, high = bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
+        self.action_space = spaces.Box(low, high, dtype=np.float32)
+        self._screen: FrameRenderer | Window | None = None
+
+    @property
+    def model(self) -> Any:
+        """``mujoco.MjModel``; another object after a reset that drew other constants."""
+        return self._env.physics.model.ptr
+
+    @property
+    def data(self) -> Any:
+        """``mujoco.MjData``."""
+        return self._env.physics.data.ptr
+
+    @property
+    def dt(self) -> float:
+        """Seconds of an environment step."""
+        return float(self._env.control_timestep())
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode; ``info`` names the task and, with a variant, its seed and all factors.
+
+        Raises:
+            ValueError: If ``seed`` has more than the 32 bits that dm_control's generators take.
+        """
+        if seed is not None and seed > _MAX_SEED:
+            raise ValueError(f"seed is {seed}; expected 0 to {_MAX_SEED}, which dm_control's generators take")
+        super().reset(seed=seed)
+        if seed is not None:
+            self._env.task.random.seed(seed)
+        if self._redraw:
+            self._become(int(self.np_random.integers(2**31)))
+        with self._divergence_named():
+            observation = self._env.reset().observation
+        self._begun = True
+        if self.render_mode == "human":
+            self.render()
+        info: dict[str, Any] = {"domain": self.domain, "task": self.task}
+        if self.variant is not None:
+            info |= {"variant": self.variant, "factors": copy.deepcopy(self.factors)}
+        return self._flat(observation), info
+
+    def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Advance by :attr:`dt`; only ``lqr`` terminates.
+
+        Raises:
+            ValueError: If the action has another shape or is not finite.
+            PhysicsDivergedError: If the state is not finite any more.
+        """
+        if np.shape(action) != self.action_space.shape:
+            raise ValueError(f"action has shape {np.shape(action)}; expected {self.action_space.shape}")
+        if not np.isfinite(action).all():
+            raise ValueError(f"action is {action}; expected finite numbers")
+        task, physics = self._env.task, self._env.physics
+        task.before_step(action, physics)
+        with self._divergence_named():
+            physics.step(self._env._n_sub_steps)
+        task.after_step(physics)
+        reward = float(task.get_reward(physics))
+        observation = self._flat(task.get_observation(physics))
+        discount = task.get_termination(physics)  # dm_env's: None goes on, 0 is the end of all reward
+        if self.render_mode == "human":
+            self.render()
+        return observation, reward, discount == 0.0, discount is not None and discount > 0.0, {}
+
+    def state(self) -> Array:
+        """Everything that the episode's future depends on; :meth:`restore` continues to the last bit.
+
+        The generators of later episodes and the time limit, which Gymnasium's wrapper counts, are no part.
+        """
+        variant = _NOMINAL if self.variant is None else float(self.variant)
+        physics = np.empty(mujoco.mj_stateSize(self.model, _STATE))
+        mujoco.mj_getState(self.model, self.data, physics, _STATE)
+        # sensors of forces and accelerations lag one physics step: the state alone does not give them back
+        parts = [[variant], physics, self.data.sensordata]
+        return np.concatenate([*parts, *(getattr(self.model, field).ravel() for field in self._written)])
+
+    def restore(self, state: Array) -> Observation:
+        """Go back to a :meth:`state` of this task and variant; the observation there.
+
+        Raises:
+            ValueError: If it is the state of another task or variant.
+        """
+        if np.shape(state) != (size := len(self.state()),):
+            raise ValueError(
+                f"state has shape {np.shape(state)}; {self.domain} {self.task} has states of shape {(size,)}"
+            )
+        variant = None if state[0] == _NOMINAL else int(state[0])
+        if variant != self.variant:
+            if not self._redraw or variant is None:
+                raise ValueError(f"state is of variant {variant}; this environment is variant {self.variant}")
+            self._become(variant)
+        if not self._begun:
+            self._begin_aside()
+        model, data = self.model, self.data
+        at = 1 + mujoco.mj_stateSize(model, _STATE)
+        physics, sensors = state[1:at], state[at : at + model.nsensordata]
+        at += model.nsensordata
+        for field in self._written:
+            values = getattr(model, field)
+            values[:] = state[at : at + values.size].reshape(values.shape)
+            at += values.size
+        mujoco.mj_setState(model, data, physics, _STATE)
+        mujoco.mj_step1(model, data)  # not mj_forward, which would overwrite the solver's warm start
+        data.sensordata[:] = sensors
+        return self._flat(self._env.task.get_observation(self._env.physics))
+
+    def render(self) -> npt.NDArray[np.uint8] | None:
+        """A frame ``[height, width, 3]`` of the model's first camera, or the window for ``"human"``."""
+        if self.render_mode is None:
+            gym.logger.warn("render() does nothing without a render_mode; pass one to gym.make")
+            return None
+        if self._screen is None:
+            camera = self.model.camera(0).name
+            if self.render_mode == "human":
+                self._screen = Window(self.model, self.data, camera, self.metadata["render_fps"])
+            else:
+                self._screen = FrameRenderer(self.model, camera, self.width, self.height)
+        if isinstance(self._screen, Window):
+            self._screen.show()
+            return None
+        return self._screen.frame(self.data)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._screen is not None:
+            self._screen.close()
+            self._screen = None
+
+    def _become(self, variant: int) -> None:
+        """Go on with the constants of a variant, in a new model."""
+        self.factors = draw_factors(
+            self._nominal, self.domain, self.task, variant, scale=self._scale, groups=self._groups
+        )
+        self.variant = int(variant)
+        self._begun = False
+        model = varied_model(self._nominal, self.domain, self.task, self.factors)
+        # dm_control's public ways to reload take a file, which would round the constants
+        self._env.physics._reload_from_model(core.MjModel(model))
+        if getattr(self, "_screen", None) is not None:
+            self.close()  # it draws the model of before
+
+    def _begin_aside(self) -> None:
+        """Let the task measure its model, as dog's do when an episode begins; no random number is used up."""
+        generator = self._env.task.random
+        before = generator.get_state()
+        self._env.reset()
+        generator.set_state(before)
+        self._begun = True
+
+    @contextmanager
+    def _divergence_named(self) -> Iterator[None]:
+        try:
+            yield
+        except control.PhysicsError as error:
+            body = "" if self.variant is None else f", variant {self.variant} at scale {self._scale},"
+            raise PhysicsDivergedError(
+                f"the physics of {self.domain} {self.task}{body} diverged ({error}); reset the environment, "
+                "and where it happens again take a smaller scale or fewer groups"
+            ) from error
+
+    def _flat(self, observation: Any) -> Observation:
+        parts = [np.ravel(observation[key]) for key in self._keys]
+        return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+
+
+def _scalar_names(key: str, shape: tuple[int, ...]) -> list[str]:
+    if not shape:
+        return [key]
+    return [f"{key}[{', '.join(map(str, index))}]" for index in np.ndindex(shape)]
+
+
+def _refuse_unknown(domain: str, task: str) -> None:
+    if domain not in (domains := sorted({known for known, _ in suite.ALL_TASKS})):
+        raise ValueError(f"domain is {domain!r}; {_near(domain, domains)}")
+    if task not in (tasks := [known for owner, known in suite.ALL_TASKS if owner == domain]):
+        raise ValueError(f"task is {task!r}; {_near(task, tasks)} of {domain}")
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}expected one of {', '.join(known)}"

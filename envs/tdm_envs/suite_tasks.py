@@ -1,0 +1,98 @@
+"""Which tasks of dm_control's suite a generalist learns from: the paper's 28 environments, as we read them.
+
+Schubert et al. 2023 (arXiv:2305.10912) train a generalist on 28 environments of the control suite that leave
+cartpole out, fine-tune it on cartpole, and compare generalists that did and did not see the double and triple
+cartpole. The list itself we had to choose:
+
+- the 24 tasks of dm_control's own benchmark (``suite.BENCHMARKING``) that are not cartpole, and
+- the 4 further tasks whose dynamics none of these has and which models and planners can read.
+
+:func:`left_out_because` has the reason for every other task of the suite.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class TaskName(NamedTuple):
+    """A task of the suite: ``gym.make("tdm_envs:tdm/Suite-v0", **name._asdict())``."""
+
+    domain: str
+    task: str
+
+
+_BENCHMARK = (
+    TaskName("acrobot", "swingup"),
+    TaskName("acrobot", "swingup_sparse"),
+    TaskName("ball_in_cup", "catch"),
+    TaskName("cheetah", "run"),
+    TaskName("finger", "spin"),
+    TaskName("finger", "turn_easy"),
+    TaskName("finger", "turn_hard"),
+    TaskName("fish", "swim"),
+    TaskName("fish", "upright"),
+    TaskName("hopper", "hop"),
+    TaskName("hopper", "stand"),
+    TaskName("humanoid", "run"),
+    TaskName("humanoid", "stand"),
+    TaskName("humanoid", "walk"),
+    TaskName("manipulator", "bring_ball"),
+    TaskName("pendulum", "swingup"),
+    TaskName("point_mass", "easy"),
+    TaskName("reacher", "easy"),
+    TaskName("reacher", "hard"),
+    TaskName("swimmer", "swimmer15"),
+    TaskName("swimmer", "swimmer6"),
+    TaskName("walker", "run"),
+    TaskName("walker", "stand"),
+    TaskName("walker", "walk"),
+)
+_FURTHER = (
+    # a peg instead of a ball: another object, which has an orientation
+    TaskName("manipulator", "bring_peg"),
+    # each episode draws how the two motors pull: dynamics that only the history tells
+    TaskName("point_mass", "hard"),
+    # the only body of the suite with four legs; servos that take bounds other than -1 and 1
+    TaskName("quadruped", "run"),
+    TaskName("quadruped", "walk"),
+)
+
+GENERALIST: Final = tuple(sorted(_BENCHMARK + _FURTHER))
+"""The 28 tasks, none of them a cartpole."""
+
+GENERALIST_WITH_POLES: Final = (
+    *GENERALIST,
+    TaskName("cartpole", "two_poles"),
+    TaskName("cartpole", "three_poles"),
+)
+"""The same, and the double and triple cartpole: relatives of the target, which is still left out."""
+
+TARGETS: Final = (
+    TaskName("cartpole", "balance"),
+    TaskName("cartpole", "balance_sparse"),
+    TaskName("cartpole", "swingup"),
+    TaskName("cartpole", "swingup_sparse"),
+)
+"""What a generalist has never seen and is fine-tuned on."""
+
+_LONG_STEP = "a step takes so many tokens (263 dog, 195 humanoid_CMU) that a band of 1023 holds 3 to 5"
+_SAME_BODY = "body, object and observation are those of a task in the list; only its goal differs"
+_LEFT_OUT_DOMAINS = {
+    "dog": _LONG_STEP,
+    "humanoid_CMU": _LONG_STEP,
+    "lqr": "its controls have no bounds, so there is nothing to scale actions to",
+    "stacker": "the manipulator's arm with boxes; twice the observation and rewards that are almost always 0",
+}
+_LEFT_OUT_TASKS = {
+    TaskName("humanoid", "run_pure_state"): "the same body and task as humanoid run, observed otherwise",
+    TaskName("manipulator", "insert_ball"): _SAME_BODY,
+    TaskName("manipulator", "insert_peg"): _SAME_BODY,
+    TaskName("quadruped", "escape"): "its reset opens a renderer, and what it observes is range sensors",
+    TaskName("quadruped", "fetch"): "the quadruped with a ball; walk and run have the body",
+}
+
+
+def left_out_because(name: TaskName) -> str | None:
+    """Why a task of the suite is neither learnt from nor a target; None where it is one of these."""
+    return _LEFT_OUT_TASKS.get(name) or _LEFT_OUT_DOMAINS.get(name.domain)
