@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tdm_agents import TDMAgent, make_planner
-from tdm_agents.cli.train import spec_of
 from tdm_agents.data.seeds import TUNING_FIRST
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
@@ -73,7 +72,7 @@ def trained(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> 
     training, held_out = data.split(0.05, 0)
     config = replace(PRESETS[settings.preset], tokenizer=tokens)
     torch.manual_seed(0)
-    model = TransformerWorldModel(spec_of(data), config)
+    model = TransformerWorldModel(data.spec, config)
     model.fit(training)
     training_config = TrainConfig(
         steps=settings.steps, bf16=True, threads=settings.threads, evaluate_every=10**9

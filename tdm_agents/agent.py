@@ -394,6 +394,7 @@ class TDMAgent:
         seed: int = 0,
         device: str | torch.device = "cpu",
         *,
+        env_id: str | None = None,
         reward_function: str | None = None,
         replan_every: int | None = None,
         **planner_settings: Any,
@@ -406,6 +407,7 @@ class TDMAgent:
                 another name the checkpoint's horizon is kept, which belongs to the model and its task.
             seed: Of the agent's randomness.
             device: Where the model computes.
+            env_id: Which environment the agent is for, where the checkpoint is of several (a generalist).
             reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for; ``"predicted"``: the
                 reward that the model itself predicts. None: what the checkpoint was saved with.
             replan_every: Decisions a plan. None: what the checkpoint was saved with.
@@ -413,7 +415,8 @@ class TDMAgent:
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
-            LookupError: If there is no such checkpoint, planner, world model or reward function.
+            LookupError: If there is no such checkpoint, planner, world model or reward function, or the
+                checkpoint is of several environments and ``env_id`` none of them.
             TypeError: If the planner has no such setting, or an argument is of the wrong type.
             ValueError: If the reward function is of another body, or the planner's horizon is shorter than
                 ``replan_every``.
@@ -423,10 +426,10 @@ class TDMAgent:
         chosen = checkpoint.choose_planner(saved, planner, planner_settings)
         reward = saved.reward_function if reward_function is None else reward_function
         return cls(
-            checkpoint.load_model(folder, device),
+            checkpoint.load_model(folder, device, env_id=env_id),
             chosen,
             seed,
-            env_id=saved.env_id,
+            env_id=saved.env_id or env_id,
             reward_function=None if reward == PREDICTED else reward,
             replan_every=saved.replan_every if replan_every is None else replan_every,
         )

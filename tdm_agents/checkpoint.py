@@ -184,12 +184,20 @@ def choose_planner(
     return planner
 
 
-def load_model(folder: Path, device: str | torch.device = "cpu") -> WorldModel[Any]:
+def load_model(
+    folder: Path, device: str | torch.device = "cpu", *, env_id: str | None = None
+) -> WorldModel[Any]:
     """Read a model with the class that ``model.json`` names.
+
+    Args:
+        folder: Of the model.
+        device: Where it computes.
+        env_id: Which environment's model, where the folder holds a generalist; otherwise not read.
 
     Raises:
         CheckpointError: If a file is missing, truncated or altered.
         UnknownNameError: If no installed package provides the class.
+        LookupError: If a generalist is not of that environment.
     """
     path = folder / MODEL_FILE
     try:
@@ -198,6 +206,11 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> WorldModel[A
         raise CheckpointError(f"{path} is missing: is {folder} a checkpoint folder?") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f'{path} is not a JSON object with a "type"; copy or train it again') from error
+    # imported only where a model is loaded
+    from tdm_agents.world_models.transformer import generalist
+
+    if kind == generalist.KIND:  # not a world model itself, but several
+        return generalist.Generalist.load(folder, device=device).environment(env_id)
     loader: Any = registry.load(registry.WORLD_MODELS, str(kind))
     model: WorldModel[Any] = loader.load(folder, device=device)
     return model

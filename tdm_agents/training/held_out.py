@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,23 +12,27 @@ from tdm_agents.data.batch import Trainable
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.data.windows import starts as draw_starts
-from tdm_agents.protocols import WorldModel
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.prediction import prediction_error
 
 
-class Learner(WorldModel[Any], Trainable, Protocol):
-    """What is trained: a world model with a loss that can be saved; an ``nn.Module`` besides."""
+class Learner(Trainable, Protocol):
+    """What is trained and saved: a world model or several in one; an ``nn.Module`` besides."""
 
     def save(self, folder: Path) -> None:
         """Write the model so that it can be planned with."""
         ...
 
 
-def held_out_loss(model: Learner, sampler: WindowSampler, *, batches: int) -> dict[str, float]:
+def held_out_loss(model: Any, sampler: WindowSampler, *, batches: int) -> dict[str, float]:
     """The loss and every metric of ``model.loss`` on the first ``batches`` batches, averaged.
 
     The same batches every time and no noise in the loss, so that evaluations can be compared.
+
+    Args:
+        model: A world model with a loss.
+        sampler: Of held-out episodes of its environment.
+        batches: Their number.
     """
     totals: dict[str, float] = {}
     with torch.no_grad():
@@ -46,7 +51,8 @@ class Evaluator:
         config: Settings of the run.
 
     Raises:
-        ValueError: If the episodes are too few or too short for the settings: now, not hours later.
+        ValueError: If the episodes are too few or too short for the settings: now, not hours later. The
+            message names the settings.
     """
 
     def __init__(self, held_out: Trajectories, config: TrainConfig) -> None:
@@ -56,7 +62,14 @@ class Evaluator:
             held_out, steps=config.window_steps, batch_size=config.batch_size, seed=config.seed
         )
         longest = config.context_steps + max(config.horizons)
-        draw_starts(held_out, count=config.starts, steps=longest, seed=config.seed)
+        try:
+            draw_starts(held_out, count=config.starts, steps=longest, seed=config.seed)
+        except ValueError as error:
+            raise ValueError(
+                f"the held-out episodes do not suffice for the prediction error: {error}: lower horizons "
+                f"({', '.join(map(str, config.horizons))}), context_steps ({config.context_steps}) or starts "
+                f"({config.starts}), or hold out more episodes"
+            ) from error
 
     def __call__(self, model: Any) -> dict[str, float]:
         """``held_out/<name>`` and ``prediction/<name>``; leaves the model in training mode."""
@@ -74,3 +87,38 @@ class Evaluator:
         model.train()
         metrics = {f"held_out/{name}": value for name, value in loss.items()}
         return metrics | {f"prediction/{name}": value for name, value in error.items()}
+
+
+class EnvironmentsEvaluator:
+    """An :class:`Evaluator` for each environment of a model of several.
+
+    Args:
+        held_out: Episodes by environment.
+        config: Settings of the run; each environment gets all the batches and starting points.
+
+    Raises:
+        ValueError: As :class:`Evaluator`, naming the environment.
+    """
+
+    def __init__(self, held_out: Mapping[str, Trajectories], config: TrainConfig) -> None:
+        self._evaluators: dict[str, Evaluator] = {}
+        for name, trajectories in held_out.items():
+            try:
+                self._evaluators[name] = Evaluator(trajectories, config)
+            except ValueError as error:
+                raise ValueError(f"environment {name}: {error}") from error
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """``<metric>/<environment>`` for each, and ``<metric>``, the mean over the environments that have it.
+
+        Args:
+            model: Whose ``environment(name)`` is evaluated.
+        """
+        values: dict[str, dict[str, float]] = {}
+        for name, evaluator in self._evaluators.items():
+            for metric, value in evaluator(model.environment(name)).items():
+                values.setdefault(metric, {})[name] = value
+        means = {metric: sum(of.values()) / len(of) for metric, of in values.items()}
+        return means | {
+            f"{metric}/{name}": value for metric, of in values.items() for name, value in of.items()
+        }

@@ -62,8 +62,13 @@ class TrainingProgress:
             self._console.print(f"step {step}/{self._steps}  loss {self._loss:.4f}  {left}")
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """An evaluation, on a line of its own."""
-        shown = [f"{name.partition('/')[2]} {value:.3f}" for name, value in metrics.items()]
+        """An evaluation, on a line of its own; of single environments, which may be many, the loss alone."""
+        names = {name: name.partition("/")[2] for name in metrics}
+        shown = [
+            f"{name} {metrics[full]:.3f}"
+            for full, name in names.items()
+            if "/" not in name or full.startswith("held_out/loss/")
+        ]
         self._console.print(f"step {step}  held out: " + "  ".join(shown), highlight=False)
 
 

@@ -21,12 +21,12 @@ from rich.console import Console
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from tdm_agents.data.batch import Batch
+from tdm_agents.data.batch import Batch, MixedBatch
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.storage import CheckpointError, locked
 from tdm_agents.training import checkpoint
 from tdm_agents.training.config import OBSERVERS, TrainConfig, learning_rate, noise_seed
-from tdm_agents.training.held_out import Evaluator, Learner
+from tdm_agents.training.held_out import EnvironmentsEvaluator, Evaluator, Learner
 from tdm_agents.training.process import interrupts, threads
 from tdm_agents.training.progress import TrainingProgress
 
@@ -38,7 +38,7 @@ class TrainingError(RuntimeError):
 class Sampler(Protocol):
     """Batches as a pure function of their index."""
 
-    def batch(self, index: int) -> Batch:
+    def batch(self, index: int) -> Batch | MixedBatch:
         """The batch of the update that follows ``index`` updates."""
         ...
 
@@ -63,7 +63,7 @@ class TrainResult:
 def train(
     model: Learner,
     train_sampler: Sampler,
-    held_out: Trajectories | None,
+    held_out: Trajectories | Mapping[str, Trajectories] | None,
     config: TrainConfig,
     folder: Path,
     *,
@@ -78,7 +78,8 @@ def train(
     Args:
         model: An ``nn.Module``, on the device to train on, its normaliser or tokenizer fitted.
         train_sampler: Training batches; ``batch(step)`` is the data of the update after ``step`` updates.
-        held_out: Episodes for evaluation; None evaluates nothing.
+        held_out: Episodes for evaluation, by environment where the model is of several; None evaluates
+            nothing.
         config: Settings.
         folder: Of the run.
         resume: Go on where ``folder`` holds a run; otherwise a run there is an error.
@@ -156,7 +157,7 @@ class _Run:
 
     def update(self, sampler: Sampler) -> dict[str, float]:
         """One step of AdamW; the loss, its parts and the norm of the gradient."""
-        config, device = self.config, self.model.spec.device
+        config, device = self.config, self.parameters[0].device
         rate = learning_rate(config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -182,11 +183,15 @@ class _Run:
         return numbers | {"learning_rate": rate}
 
     def loop(
-        self, sampler: Sampler, held_out: Trajectories | None, console: Console, interrupted: threading.Event
+        self,
+        sampler: Sampler,
+        held_out: Trajectories | Mapping[str, Trajectories] | None,
+        console: Console,
+        interrupted: threading.Event,
     ) -> TrainResult:
         """Update until the last step or an interruption."""
         config, began = self.config, time.monotonic()
-        evaluator = Evaluator(held_out, config) if held_out is not None else None
+        evaluator = _evaluator(held_out, config)
         metrics: dict[str, float] = {}
         self.model.train()
         with (
@@ -228,6 +233,14 @@ class _Run:
                     f"the run in {self.folder} has {name}={stored.get(name)!r}, now it is {value!r}: "
                     "go on with its own settings, or train into another folder"
                 )
+
+
+def _evaluator(
+    held_out: Trajectories | Mapping[str, Trajectories] | None, config: TrainConfig
+) -> Evaluator | EnvironmentsEvaluator | None:
+    if isinstance(held_out, Mapping):
+        return EnvironmentsEvaluator(held_out, config)
+    return Evaluator(held_out, config) if held_out is not None else None
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

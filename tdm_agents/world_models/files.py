@@ -36,10 +36,14 @@ def write_model(
         spec: Of the model.
         config: Its settings, JSON values or dataclasses of such.
     """
+    write_described(folder, kind, model, {"spec": spec_to_json(spec), "config": asdict(config)})
+
+
+def write_described(folder: Path | str, kind: str, model: nn.Module, description: Mapping[str, Any]) -> None:
+    """Write weights with any JSON description; otherwise as :func:`write_model`."""
     folder = Path(folder)
     sha256 = write_tensors(folder / "weights.safetensors", model.state_dict())
-    value = {"schema": SCHEMA, "type": kind, "spec": spec_to_json(spec), "config": asdict(config)}
-    value["sha256"] = sha256
+    value = {"schema": SCHEMA, "type": kind, **description, "sha256": sha256}
     write_json(folder / "model.json", value | {SETTINGS_SHA256: settings_sha256(value)})
 
 
@@ -67,6 +71,32 @@ def read_model(
     Raises:
         CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
     """
+    return read_described(
+        folder,
+        kind,
+        lambda value: build(spec_from_json(value["spec"], device), value["config"]),
+        device=device,
+    )
+
+
+def read_described(
+    folder: Path | str,
+    kind: str,
+    build: Callable[[Mapping[str, Any]], M],
+    *,
+    device: torch.device | str = "cpu",
+) -> M:
+    """Read what :func:`write_described` wrote, ready to plan with.
+
+    Args:
+        folder: Of the model.
+        kind: What ``model.json`` must say.
+        build: A model with any weights from the JSON of ``model.json``.
+        device: Where the model is moved.
+
+    Raises:
+        CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+    """
     folder = Path(folder)
     value = read_json(folder / "model.json", schema=SCHEMA)
     if value.get("type") != kind:
@@ -79,7 +109,7 @@ def read_model(
         )
     try:
         sha256 = str(value["sha256"])
-        model = build(spec_from_json(value["spec"], device), value["config"])
+        model = build(value)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder / 'model.json'} is not readable: it was altered ({error}); copy or save the model again"

@@ -447,7 +447,7 @@ def test_episodes_that_are_too_short_are_named():
 @pytest.fixture
 def arguments(tmp_path, monkeypatch):
     # Minari files are the data tests' business; here the command gets its episodes from memory
-    monkeypatch.setattr(command.Trajectories, "from_minari", lambda source, **_: episodes(count=20))
+    monkeypatch.setattr(command.Trajectories, "each_from_minari", lambda source, **_: [episodes(count=20)])
     return command.Train(
         data=(Path("any"),), out=tmp_path / "run", model="mlp", mlp=MLPConfig(8, 1), training=CONFIG
     )

@@ -69,6 +69,11 @@ class TokenizerConfig:
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name}={value}; expected a finite positive number")
 
+    @property
+    def fixed(self) -> bool:
+        """Whether no range is taken from data, so that one scheme fits any environment."""
+        return self.observation == "mu_law" and self.target == "absolute"
+
 
 @dataclass(frozen=True)
 class MuLaw:

@@ -1,0 +1,153 @@
+"""One transformer for environments of different sizes: the paper's generalist (2305.10912, section 4.3).
+
+The environments share every weight. Each has a tokenizer, which has no weights, and a layout of its own, and
+becomes a :class:`TransformerWorldModel` that shares the network: planners, evaluation and fine-tuning see no
+difference. With tokens that need no data (the paper's: mu-law and absolute targets) that holds for
+environments that were not trained on too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tdm_agents.data.batch import MixedBatch
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.world_models.files import read_described, write_described
+from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.network import TransformerNetwork
+
+KIND = "generalist"
+
+
+class Generalist(nn.Module):
+    """A transformer that models several environments.
+
+    Args:
+        specs: By the environment's name.
+        config: Settings; ``max_observation`` and ``max_action`` are raised to the largest environment's where
+            they are None.
+
+    Raises:
+        ValueError: If there is no environment, or one does not fit the settings; the message says which.
+
+    Attributes:
+        config: The settings, with both maxima.
+        network: The weights.
+    """
+
+    def __init__(self, specs: Mapping[str, ModelSpec], config: TransformerConfig) -> None:
+        super().__init__()
+        if not specs:
+            raise ValueError("specs is empty; a generalist needs at least one environment")
+        self.config = replace(
+            config,
+            max_observation=config.max_observation or max(s.observation_dim for s in specs.values()),
+            max_action=config.max_action or max(s.action_dim for s in specs.values()),
+        )
+        self.network = TransformerNetwork(self.config.network(next(iter(specs.values()))))
+        # not modules of this one, or each would list the network's weights again
+        self._models: dict[str, TransformerWorldModel] = {}
+        for name, spec in specs.items():
+            try:
+                self._models[name] = TransformerWorldModel(spec, self.config, self.network)
+            except ValueError as error:
+                raise ValueError(f"environment {name}: {error}") from error
+        self.tokenizers = nn.ModuleList(model.tokenizer for model in self._models.values())
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Names of the environments that it was made for."""
+        return tuple(self._models)
+
+    def environment(self, name: str | None) -> TransformerWorldModel:
+        """The model of one of :attr:`environments`; its weights are this one's.
+
+        Args:
+            name: As it stands there; a module in front (``"tdm_envs:..."``) is no part of it.
+
+        Raises:
+            LookupError: If there is no such environment; the message lists those there are.
+        """
+        model = self._models.get((name or "").rpartition(":")[2])
+        if model is None:
+            raise LookupError(
+                f"env_id is {name!r}; expected one of this generalist's environments, "
+                f"{', '.join(self._models)}; a model of another is Generalist.load(folder).for_spec(spec)"
+            )
+        return model
+
+    def for_spec(self, spec: ModelSpec) -> TransformerWorldModel:
+        """A model of any environment, trained on or not, that shares the weights.
+
+        Args:
+            spec: Of the environment, for example :func:`tdm_agents.specs.spec_of` of its spaces.
+
+        Raises:
+            ValueError: If tokens are fitted to data, which a new environment does not have, or it is larger
+                than ``max_observation`` or ``max_action``.
+        """
+        if not self.config.tokenizer.fixed:
+            raise ValueError(
+                f"tokens are {self.config.tokenizer.observation!r} with {self.config.tokenizer.target!r} "
+                "targets, whose ranges are fitted to data, so that another environment's are not known; "
+                "train the generalist with the paper's tokens (--preset small-paper-tokens, gato-79m, ...)"
+            )
+        # fixed tokenizers are built on the CPU
+        return TransformerWorldModel(spec, self.config, self.network).to(self.network.head.weight.device)
+
+    def fit(self, trajectories: Mapping[str, Trajectories]) -> None:
+        """Set each environment's token ranges from its data; see :meth:`TransformerWorldModel.fit`."""
+        for name, data in trajectories.items():
+            self.environment(name).fit(data)
+
+    def loss(
+        self, batch: MixedBatch, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean of the environments' losses, weighted by their numbers of windows.
+
+        Args:
+            batch: Windows of one or more of the environments, on the weights' device.
+            generator: Source of the reward dropout; None drops no reward.
+
+        Returns:
+            The loss, and detached metrics, each the weighted mean over the environments that have it.
+        """
+        total = self.network.head.weight.new_zeros((), dtype=torch.float32)
+        sums: dict[str, Tensor] = {}
+        shares: dict[str, float] = {}
+        for name, part in batch.parts.items():
+            share = len(part.reward) / batch.windows
+            loss, metrics = self.environment(name).loss(part, generator=generator)
+            total = total + share * loss
+            for metric, value in metrics.items():
+                sums[metric] = sums.get(metric, 0.0) + share * value
+                shares[metric] = shares.get(metric, 0.0) + share
+        return total, {metric: value / shares[metric] for metric, value in sums.items()}
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""
+        specs = {name: spec_to_json(model.spec) for name, model in self._models.items()}
+        write_described(folder, KIND, self, {"environments": specs, "config": asdict(self.config)})
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Generalist:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+        """
+
+        def build(value: Mapping[str, Any]) -> Generalist:
+            specs = {name: spec_from_json(spec, device) for name, spec in value["environments"].items()}
+            return cls(specs, TransformerConfig.from_json(value["config"]))
+
+        return read_described(folder, KIND, build, device=device)
