@@ -15,6 +15,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.serialization import deserialize_space
 
+from tdm_agents.data.compression import compress_hdf5
 from tdm_agents.leaves import encode_leaf, is_leaf
 from tdm_agents.spaces import FloatArray, ObservationCodec
 
@@ -162,6 +164,9 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
         )
 
 
+_EPISODES_AT_ONCE = 256
+
+
 def write_dataset(
     folder: Path,
     env: gym.Env[Any, Any],
@@ -170,7 +175,7 @@ def write_dataset(
     description: str,
     metadata: Mapping[str, Any],
 ) -> Path:
-    """Write ``folder/data``, a Minari data set, whole or not at all.
+    """Write ``folder/data``, a compressed Minari data set, whole or not at all.
 
     Args:
         folder: Its name becomes the data set's id (``-v0`` is added where it has no version).
@@ -200,7 +205,7 @@ def write_dataset(
     )
     written: list[dict[str, Any]] = []
 
-    def buffers() -> Iterator[EpisodeBuffer]:
+    def buffers(episodes: Iterable[FlatEpisode]) -> Iterator[EpisodeBuffer]:
         for episode in episodes:
             steps = len(episode.reward)
             ends = np.zeros((2, steps), bool)
@@ -215,8 +220,15 @@ def write_dataset(
                 truncations=ends[1],
             )
 
-    storage.update_episodes(buffers())
-    storage.update_episode_metadata(written)
+    remaining, done = iter(episodes), 0
+    while True:  # some at a time: what is said of all episodes would grow with their number
+        storage.update_episodes(buffers(islice(remaining, _EPISODES_AT_ONCE)))
+        if not written:
+            break
+        storage.update_episode_metadata(written, range(done, done + len(written)))
+        done += len(written)
+        written.clear()
+    compress_hdf5(building / "main_data.hdf5")
     storage.update_metadata(
         {
             "dataset_id": _dataset_id(folder.resolve().name),
@@ -224,6 +236,7 @@ def write_dataset(
             "algorithm_name": "tdm collect",
             "description": description,
             "env_id": env.spec.id if env.spec is not None else "",
+            "dataset_size": storage.get_size(),
             **metadata,
         }
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 
 from tdm_agents.data.minari_io import FlatEpisode
 from tdm_agents.data.policies import BehaviourPolicy
@@ -64,12 +65,17 @@ def play(
             rewards.append(float(reward))
     return FlatEpisode(
         observation=np.stack(flat),
-        action=np.stack(actions),
+        action=_float32(np.stack(actions)),
         reward=np.asarray(rewards, np.float32),
         terminated=bool(terminated),
         seed=reset_seed,
         metadata={"policy": policy.name, "index": index, **actor.drawn},
     )
+
+
+def _float32(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Half the bytes where an environment acts in float64; exact for bounds of -1 and 1."""
+    return values.astype(np.float32) if np.issubdtype(values.dtype, np.floating) else values
 
 
 @contextmanager
