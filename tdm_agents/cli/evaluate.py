@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tdm_agents.cli.checks import at_least, output_file, usable_device
-from tdm_agents.evaluation.entries import Entry, parse_settings
+from tdm_agents.evaluation.entries import Entry, parse_place, parse_settings
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Evaluate:
     checkpoint: str | None = None
     """Name of a bundled checkpoint, or a folder."""
     env_id: str | None = None
-    """Environment to play; the checkpoint's own if not given."""
+    """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
+    checkpoint's own if not given."""
     planner: str | None = None
     """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
     planner_settings: dict[str, str] = field(default_factory=dict)
@@ -68,12 +69,13 @@ def run(arguments: Evaluate) -> None:
     env_id = arguments.env_id or environment_of(entry)
     if env_id is None:
         raise ValueError("no environment: pass --env-id (the checkpoint names none)")
-    entered = enter(entry, env_id, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
+    place = parse_place(env_id)
+    entered = enter(entry, place, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
     with ProgressBar(entered.name) as progress:
         evaluation = evaluate(
             entered.contestant,
-            env_id,
+            place,
             seeds,
             seed=arguments.seed,
             batch=arguments.batch,
@@ -89,7 +91,7 @@ def run(arguments: Evaluate) -> None:
     }
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
-    Console().print(table([report], title=env_id))
+    Console().print(table([report], title=place.name))
     if arguments.out is not None:
         write_report(arguments.out, report)
         print(f"report: {arguments.out}")
@@ -101,7 +103,10 @@ def entry_of(arguments: Evaluate) -> Entry:
         return Entry("random")
     if arguments.policy is not None:
         return Entry("policy", str(arguments.policy), {"action_repeat": arguments.action_repeat})
-    planning = parse_settings(arguments.planner_settings) | {"planner": arguments.planner}
+    planning = parse_settings(arguments.planner_settings) | {
+        "planner": arguments.planner,
+        "replan_every": arguments.replan_every,
+    }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}
         return Entry("simulator", "", planning | simulated)

@@ -11,12 +11,12 @@ from typing import Any
 from tdm_agents import checkpoint, registry
 from tdm_agents.agent import PREDICTED, TDMAgent
 from tdm_agents.evaluation.entries import Entry
-from tdm_agents.evaluation.environments import Env, make_env
+from tdm_agents.evaluation.environments import Env, Place
 from tdm_agents.evaluation.players import AgentFactory, Contestant
 from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.sb3 import find_policy, load_policy
 from tdm_agents.world_models.simulator import SimulatorModel
-from tdm_envs.suite import batched_task
+from tdm_envs.tasks import batched_task_of
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -38,12 +38,12 @@ class Entered:
     files: tuple[Path, ...] = ()
 
 
-def enter(entry: Entry, env_id: str, *, seed: int = 0, device: str = "cpu", threads: int = 1) -> Entered:
+def enter(entry: Entry, place: Place, *, seed: int = 0, device: str = "cpu", threads: int = 1) -> Entered:
     """Make an entry ready to play in an environment.
 
     Args:
         entry: Who plays.
-        env_id: Where.
+        place: Where.
         seed: Of what it draws from; an evaluation seeds it anew.
         device: Where learned models and policies compute.
         threads: Of the simulator.
@@ -54,17 +54,17 @@ def enter(entry: Entry, env_id: str, *, seed: int = 0, device: str = "cpu", thre
         TypeError: If the planner has no such setting.
         ValueError: If a setting makes no sense.
     """
-    entry = entry.in_environment(env_id)
+    entry = entry.in_environment(place)
     if entry.kind == "random":
-        env = make_env(env_id)
+        env = place()
         space = env.action_space
         env.close()
         return Entered("random policy", RandomPolicy(space, seed), {"policy": "random"})
     if entry.kind == "policy":
         return _policy(entry, device)
     if entry.kind == "simulator":
-        return _simulator(entry, env_id, threads)
-    return _checkpoint(entry, seed, device)
+        return _simulator(entry, place, threads)
+    return _checkpoint(entry, place, seed, device)
 
 
 def environment_of(entry: Entry) -> str | None:
@@ -73,14 +73,16 @@ def environment_of(entry: Entry) -> str | None:
     return None if folder is None else checkpoint.read_settings(checkpoint.resolve(folder)).env_id
 
 
-def _checkpoint(entry: Entry, seed: int, device: str) -> Entered:
+def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
     folder = checkpoint.resolve(entry.source)
     agent = TDMAgent.load(
         folder,
         entry.options.get("planner"),
         seed,
         device,
+        env_id=place.env_id,
         reward_function=entry.options.get("reward_function"),
+        replan_every=entry.options.get("replan_every"),
         **entry.planner_settings,
     )
     name = checkpoint.planner_name(agent.planner)
@@ -89,6 +91,7 @@ def _checkpoint(entry: Entry, seed: int, device: str) -> Entered:
         "action_repeat": agent.model.spec.action_repeat,
         "planner": name,
         "planner_settings": agent.planner,
+        "replan_every": agent.replan_every,
         "reward_function": agent.reward_function,
     }
     files = (folder / file for file in (WEIGHTS_FILE, checkpoint.MODEL_FILE))
@@ -100,23 +103,27 @@ def _checkpoint(entry: Entry, seed: int, device: str) -> Entered:
     )
 
 
-def _simulator(entry: Entry, env_id: str, threads: int) -> Entered:
-    options, reward, repeat = entry.options, None, 1
+def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
+    # what is not said is the checkpoint's, or else the simplest
+    options = entry.options
+    chosen: dict[str, Any] = {"reward_function": None, "replan_every": 1, "action_repeat": 1}
     if (like := options.get("like")) is not None:
         folder = checkpoint.resolve(like)
         saved = checkpoint.read_settings(folder)
         planner = checkpoint.choose_planner(saved, options.get("planner"), entry.planner_settings)
-        reward = saved.reward_function
+        chosen |= {"reward_function": saved.reward_function, "replan_every": saved.replan_every}
         if "action_repeat" not in options:
-            repeat = checkpoint.load_model(folder).spec.action_repeat
+            model = checkpoint.load_model(folder, env_id=place.env_id)
+            chosen["action_repeat"] = model.spec.action_repeat
     else:
         planner = registry.make_planner(options["planner"], **entry.planner_settings)
-    repeat = options.get("action_repeat", repeat)
-    reward = options.get("reward_function", reward)
+    chosen |= {name: options[name] for name in chosen if name in options}
+    repeat, reward = chosen["action_repeat"], chosen["reward_function"]
     factory = AgentFactory(
-        partial(_simulated, repeat=repeat, threads=threads, env_id=env_id),
+        partial(_simulated, repeat=repeat, threads=threads),
         planner,
         None if reward == PREDICTED else reward,
+        chosen["replan_every"],
     )
     name = checkpoint.planner_name(planner)
     settings = {
@@ -124,13 +131,14 @@ def _simulator(entry: Entry, env_id: str, threads: int) -> Entered:
         "action_repeat": repeat,
         "planner": name,
         "planner_settings": planner,
+        "replan_every": factory.replan_every,
         "reward_function": factory.reward_function,
     }
     return Entered(f"{name} on the true simulator", factory, settings)
 
 
-def _simulated(envs: list[Env], *, repeat: int, threads: int, env_id: str) -> SimulatorModel:
-    return SimulatorModel(envs, repeat, threads=threads, fast=batched_task(env_id))
+def _simulated(envs: list[Env], *, repeat: int, threads: int) -> SimulatorModel:
+    return SimulatorModel(envs, repeat, threads=threads, fast=batched_task_of(envs[0]))
 
 
 def _policy(entry: Entry, device: str) -> Entered:

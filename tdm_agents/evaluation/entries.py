@@ -9,8 +9,9 @@
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     random                                              uniform actions
 
-``{env}`` in a path stands for the environment's id with ``-`` for ``/`` and ``:``, where several environments
-are played and each has a file of its own.
+An environment is said the same way: ``dm_control/cartpole-swingup-v0``, ``tdm/WalkerTree-v0 dof=12 body=3``.
+``{env}`` in a path stands for its id with ``-`` for ``/`` and ``:``, where several environments are played
+and each has a file of its own.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from tdm_agents.evaluation.environments import Place
+
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "checkpoint": ("planner", "reward_function"),
-    "simulator": ("like", "planner", "action_repeat", "reward_function"),
+    "checkpoint": ("planner", "replan_every", "reward_function"),
+    "simulator": ("like", "planner", "replan_every", "action_repeat", "reward_function"),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
 }
@@ -73,11 +76,21 @@ class Entry:
         """The options that are the planner's."""
         return {k: v for k, v in self.options.items() if k not in OPTIONS[self.kind]}
 
-    def in_environment(self, env_id: str) -> Entry:
+    def in_environment(self, place: Place) -> Entry:
         """The entry with ``{env}`` filled in."""
-        name = env_id.replace("/", "-").replace(":", "-")
+        name = place.env_id.replace("/", "-").replace(":", "-")
         options = {k: v.replace("{env}", name) if isinstance(v, str) else v for k, v in self.options.items()}
         return replace(self, source=self.source.replace("{env}", name), options=options)
+
+
+def parse_place(text: str) -> Place:
+    """An environment from its id and ``NAME=VALUE`` arguments.
+
+    Raises:
+        ValueError: If the line cannot be read.
+    """
+    env_id, options = _words(text, "an environment's id")
+    return Place(env_id, parse_settings(options))
 
 
 def parse_entry(text: str) -> Entry:
@@ -86,22 +99,9 @@ def parse_entry(text: str) -> Entry:
     Raises:
         ValueError: If the line cannot be read, or an option does not exist.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"entry {text!r} cannot be read ({error}); close every quote") from error
-    if not words or "=" in words[0]:
-        raise ValueError(
-            f"entry {text!r} does not begin with who plays; expected a checkpoint, a .zip of "
-            "Stable-Baselines3, simulator, or random, and then NAME=VALUE"
-        )
-    source, *pairs = words
-    options: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ValueError(f"{pair!r} in entry {text!r} is not NAME=VALUE, for example planner=mppi")
-        options[name] = value
+    source, options = _words(
+        text, "who plays: a checkpoint, a .zip of Stable-Baselines3, simulator, or random"
+    )
     label = options.pop("label", text)
     if source == "simulator":
         return Entry("simulator", "", parse_settings(options), label)
@@ -121,3 +121,20 @@ def parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
             value = text
         parsed[name.replace("-", "_")] = value
     return parsed
+
+
+def _words(text: str, first: str) -> tuple[str, dict[str, str]]:
+    """The first word of a line, and its ``NAME=VALUE`` pairs."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} cannot be read ({error}); close every quote") from error
+    if not words or "=" in words[0]:
+        raise ValueError(f"{text!r} does not begin with {first}; expected that, and then NAME=VALUE")
+    options: dict[str, str] = {}
+    for pair in words[1:]:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{pair!r} in {text!r} is not NAME=VALUE, for example planner=mppi")
+        options[name] = value
+    return words[0], options

@@ -59,8 +59,10 @@ class Place:
 
 def name_of(env: str | MakeEnv, made: Env) -> str:
     """What a report calls the environment."""
-    if isinstance(env, str | Place):
-        return env if isinstance(env, str) else env.name
+    if isinstance(env, str):
+        return env
+    if isinstance(env, Place):
+        return env.name
     return made.spec.id if made.spec is not None else type(made.unwrapped).__name__
 
 

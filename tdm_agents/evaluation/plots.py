@@ -118,7 +118,7 @@ def _whole(
     axis.set_xlabel("time, s", **STYLE)
     axis.set_ylabel(name, **STYLE)
     axis.set_xlim(0, float(time[-1]))
-    _clean(axis)
+    clean(axis)
 
 
 def _returns(axis: Axes, rewards: Mapping[str, npt.NDArray[np.floating[Any]]], seconds: float) -> None:
@@ -137,7 +137,7 @@ def _returns(axis: Axes, rewards: Mapping[str, npt.NDArray[np.floating[Any]]], s
     axis.set_xlabel("time, s", **STYLE)
     axis.set_xlim(left=0)
     axis.legend(frameon=False, fontsize=8, loc="upper left")
-    _clean(axis)
+    clean(axis)
 
 
 def _moment(
@@ -156,10 +156,11 @@ def _moment(
         axis.plot(time, np.concatenate([[now], imagined[:, index]]), line, color=colour, linewidth=1.5,
                   label=label)  # fmt: skip
     axis.plot(moment.step * seconds, now, "o", color=REAL, markersize=4)
-    _clean(axis)
+    clean(axis)
 
 
-def _clean(axis: Axes) -> None:
+def clean(axis: Axes) -> None:
+    """The look that all plots share: no box, small grey ticks, a faint grid."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8, colors=REAL)
     axis.grid(alpha=0.2, linewidth=0.6)

@@ -12,10 +12,8 @@ What is unknown is null, never NaN.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import math
 import os
 import platform
 import shlex
@@ -28,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
-from tdm_agents.evaluation.records import Episode, Evaluation
+from tdm_agents.evaluation.as_json import episode_to_json, plain
+from tdm_agents.evaluation.records import Evaluation
 from tdm_agents.evaluation.statistics import interval, iqm, mean
 from tdm_agents.storage import write_json
 
@@ -61,18 +61,27 @@ def make_report(
         "contestant": contestant,
         "env_id": evaluation.env_id,
         "seeds": [e.seed for e in evaluation.episodes],
-        "settings": _plain(settings),
-        "summary": _plain(summary(evaluation, level=level)),
-        "episodes": [_plain(_row(e)) for e in evaluation.episodes],
+        "settings": plain(settings),
+        "summary": plain(summary(evaluation, level=level)),
+        "episodes": [episode_to_json(e) for e in evaluation.episodes],
         "provenance": provenance(weights),
     }
 
 
-def summary(evaluation: Evaluation, *, level: float = 0.95) -> dict[str, float]:
-    """Mean and IQM of the returns with bootstrap intervals, and what a decision cost."""
-    averaged, middle = (interval(evaluation.scores, s, level=level) for s in (mean, iqm))
+def summary(*evaluations: Evaluation, level: float = 0.95) -> dict[str, float]:
+    """Mean and IQM of the returns with bootstrap intervals, and what a decision cost.
+
+    Args:
+        evaluations: Of one contestant, one an environment. The returns of all are pooled, so that the
+            environments should have one scale; the bootstrap draws within each.
+        level: Confidence level of the intervals.
+    """
+    scores = [e.scores for e in evaluations]
+    averaged, middle = (interval(scores, s, level=level) for s in (mean, iqm))
+    decisions = sum(e.decisions for e in evaluations)
+    played = [episode for e in evaluations for episode in e.episodes]
     return {
-        "episodes": len(evaluation.episodes),
+        "episodes": len(played),
         "mean": averaged.value,
         "mean_low": averaged.low,
         "mean_high": averaged.high,
@@ -80,11 +89,11 @@ def summary(evaluation: Evaluation, *, level: float = 0.95) -> dict[str, float]:
         "iqm_low": middle.low,
         "iqm_high": middle.high,
         "level": level,
-        "decisions": evaluation.decisions,
-        "plan_calls": evaluation.plan_calls,
-        "milliseconds_per_decision": evaluation.milliseconds_per_decision,
-        "transitions_per_decision": evaluation.transitions_per_decision,
-        "non_finite": evaluation.non_finite,
+        "decisions": decisions,
+        "plan_calls": sum(e.plan_calls for e in evaluations),
+        "milliseconds_per_decision": sum(e.milliseconds for e in played) / max(decisions, 1),
+        "transitions_per_decision": sum(e.transitions for e in played) / max(decisions, 1),
+        "non_finite": sum(e.non_finite for e in evaluations),
     }
 
 
@@ -98,12 +107,17 @@ def provenance(weights: Path | None = None) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "versions": versions(),
         "weights_sha256": None if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest(),
         "git_commit": git_commit(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and the packages that results depend on."""
+    return {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES}
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
@@ -116,16 +130,25 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     write_json(path, report)
 
 
-def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
-    """One line a report: return with its interval, and cost."""
+# on two lines, so that a table fits a terminal of 80 columns
+_HEADERS = {
+    "IQM return": "IQM\nreturn",
+    "mean return": "mean\nreturn",
+    "ms a decision": "ms a\ndecision",
+    "imagined a decision": "imagined\na decision",
+}
+
+
+def columns(reports: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the columns of :func:`rows` are."""
     level = f"{100 * reports[0]['summary']['level']:g} %" if reports else ""
-    shown = Table(title=title)
-    shown.add_column("contestant", overflow="fold")
-    for column in ("runs", "IQM\nreturn", level, "mean\nreturn", "ms a\ndecision", "imagined\na decision"):
-        shown.add_column(column, justify="right", no_wrap=True)
-    for report in reports:
-        s = report["summary"]
-        shown.add_row(
+    return ("who", "runs", "IQM return", level, "mean return", "ms a decision", "imagined a decision")
+
+
+def rows(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One line a report (its ``"contestant"`` and ``"summary"``): return with its interval, and cost."""
+    return [
+        (
             str(report["contestant"]),
             str(s["episodes"]),
             f"{s['iqm']:.1f}",
@@ -134,6 +157,20 @@ def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Tab
             f"{s['milliseconds_per_decision']:.1f}",
             f"{s['transitions_per_decision']:.0f}",
         )
+        for report in reports
+        for s in (report["summary"],)
+    ]
+
+
+def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
+    """The rows for a terminal."""
+    shown = Table(title=title)
+    first, *others = columns(reports)
+    shown.add_column(first, overflow="fold")
+    for column in others:
+        shown.add_column(_HEADERS.get(column, column), justify="right", no_wrap=True)
+    for row in rows(reports):
+        shown.add_row(*(escape(cell) for cell in row))
     return shown
 
 
@@ -154,18 +191,6 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _row(episode: Episode) -> dict[str, Any]:
-    return {
-        "seed": episode.seed,
-        "return": episode.score,
-        "length": episode.length,
-        "decisions": episode.decisions,
-        "transitions": episode.transitions,
-        "milliseconds": episode.milliseconds,
-        "end": episode.end,
-    }
-
-
 def _cpu() -> str | None:
     """The processor's name; ``platform`` does not know it on Linux."""
     info = Path("/proc/cpuinfo")
@@ -183,16 +208,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _plain(value: Any) -> Any:
-    """Settings and numbers as JSON values: dataclasses as objects, NaN and inf as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,0 +1,130 @@
+"""``tdm compare``: several contestants on the same seeds, with intervals and costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.evaluation.entries import parse_entry, parse_place
+
+REPORT_FILE = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Play several contestants on the same seeds: return with intervals, time and imagination a decision.
+
+    Each --entry is one contestant: a checkpoint's name or folder (TDM, MLP or any other model), a .zip of
+    Stable-Baselines3, `simulator` or `random`, then settings as NAME=VALUE:
+
+      --entry cartpole-swingup
+      --entry "runs/mlp planner=cem num_samples=64 label=MLP"
+      --entry "simulator like=cartpole-swingup"
+      --entry "simulator planner=mppi horizon=25 action_repeat=4"
+      --entry "sac.zip action_repeat=4"
+      --entry random
+
+    Finished batches of episodes are kept: interrupted, the same command goes on where it stopped, and one
+    with an entry, environment or episode more plays only what is new.
+    """
+
+    entry: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """Who plays; repeat it. `label=` names it in the report. Zips of Stable-Baselines3 hold code that runs
+    when they are read: trust who made them."""
+    env_id: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; repeat
+    it for several, whose returns are also pooled. The first checkpoint's own if not given."""
+    episodes: int = 10
+    """Number of episodes in each environment."""
+    seed_start: int = 0
+    """Seed of the first episode; the others follow."""
+    seed: int = 0
+    """Seed of the contestants."""
+    batch: int = 5
+    """Episodes that are planned for together, and kept together."""
+    max_steps: int | None = None
+    """Environment steps after which an episode is cut."""
+    device: str = "cpu"
+    """Where models and policies compute."""
+    threads: int = 1
+    """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
+    out: Path = Path("runs/compare")
+    """Folder of comparison.json, comparison.md, comparison.png, and of the finished batches."""
+
+
+def run(arguments: Compare) -> None:
+    """Play what has not been played, print the tables, and write the report and the plot.
+
+    Raises:
+        LookupError: If there is no such checkpoint, planner or environment.
+        ValueError: If an entry cannot be read or does not fit an environment, or a setting makes no sense.
+        SystemExit: On Ctrl-C, with code 130, after saying how to go on.
+    """
+    _check(arguments)
+    import torch
+    from rich.console import Console
+
+    from tdm_agents.evaluation.comparison import Rules, kept_episodes, matches_of, play
+    from tdm_agents.evaluation.comparison_plot import plot_comparison
+    from tdm_agents.evaluation.comparison_report import comparison_report, markdown, sections
+    from tdm_agents.evaluation.contestants import environment_of
+    from tdm_agents.evaluation.progress import ProgressBar
+    from tdm_agents.evaluation.report import table, write_report
+    from tdm_agents.storage import write_bytes
+
+    usable_device(arguments.device)
+    torch.set_num_threads(arguments.threads)
+    entries = [parse_entry(text) for text in arguments.entry]
+    env_ids = arguments.env_id or tuple(filter(None, map(environment_of, entries)))[:1]
+    if not env_ids:
+        raise ValueError("no environment: pass --env-id (no entry is a checkpoint that names one)")
+    rules = Rules(
+        seeds=tuple(range(arguments.seed_start, arguments.seed_start + arguments.episodes)),
+        seed=arguments.seed,
+        batch=arguments.batch,
+        max_steps=arguments.max_steps,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    matches = matches_of(entries, [parse_place(e) for e in env_ids], rules)
+    console, out = Console(), arguments.out
+    played = []
+    try:
+        for match in matches:
+            kept = kept_episodes(match, rules, out)
+            name = f"{match.label}, {match.place.name}" + (f" ({kept} episodes are kept)" if kept else "")
+            with ProgressBar(name) as progress:
+                played.append((match, play(match, rules, out, on_step=progress)))
+    except KeyboardInterrupt:
+        kept = sum(kept_episodes(match, rules, out) for match in matches)
+        console.print(
+            f"Stopped. {kept} of {len(matches) * len(rules.seeds)} episodes are kept in {out}; "
+            "the same command goes on from there.",
+            soft_wrap=True,
+            markup=False,
+        )
+        raise SystemExit(130) from None
+    report = comparison_report(played, rules)
+    for title, reports in sections(report).items():
+        console.print(table(reports, title=title))
+    write_bytes(out / "comparison.md", markdown(report).encode())
+    plot_comparison(out / "comparison.png", sections(report))
+    write_report(out / REPORT_FILE, report)
+    print(f"report: {out / REPORT_FILE}, {out / 'comparison.md'}; plot: {out / 'comparison.png'}")
+
+
+def _check(arguments: Compare) -> None:
+    if not arguments.entry:
+        raise ValueError('nobody plays: pass --entry, for example --entry "simulator planner=mppi"')
+    at_least(
+        1,
+        episodes=arguments.episodes,
+        batch=arguments.batch,
+        max_steps=arguments.max_steps,
+        threads=arguments.threads,
+    )
+    at_least(0, seed_start=arguments.seed_start)
+    output_folder(arguments.out)

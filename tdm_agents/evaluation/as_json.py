@@ -1,0 +1,58 @@
+"""Settings, episodes and evaluations to JSON values and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tdm_agents.evaluation.records import Episode, Evaluation
+
+
+def plain(value: Any) -> Any:
+    """Settings and numbers as JSON values: dataclasses as objects, NaN and inf as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def episode_to_json(episode: Episode) -> dict[str, Any]:
+    """An episode without its recording."""
+    return {
+        "seed": episode.seed,
+        "return": episode.score,
+        "length": episode.length,
+        "decisions": episode.decisions,
+        "transitions": episode.transitions,
+        "milliseconds": episode.milliseconds,
+        "end": episode.end,
+    }
+
+
+def episode_from_json(value: Mapping[str, Any]) -> Episode:
+    """The inverse of :func:`episode_to_json`."""
+    rest = {k: v for k, v in value.items() if k != "return"}
+    return Episode(score=value["return"], **rest)
+
+
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation without recordings."""
+    return {
+        "env_id": evaluation.env_id,
+        "episodes": [episode_to_json(e) for e in evaluation.episodes],
+        "plan_calls": evaluation.plan_calls,
+        "non_finite": evaluation.non_finite,
+    }
+
+
+def evaluation_from_json(value: Mapping[str, Any]) -> Evaluation:
+    """The inverse of :func:`evaluation_to_json`."""
+    episodes = tuple(episode_from_json(e) for e in value["episodes"])
+    return Evaluation(value["env_id"], episodes, value["plan_calls"], value["non_finite"])

@@ -1,0 +1,176 @@
+"""Several contestants on the same seeds in the same environments, kept as they finish.
+
+The unit that is kept is a batch of episodes that are planned for together, because a planner's draws depend
+on which those are: an interrupted comparison that goes on ends with the numbers of one that was not
+interrupted. Each batch lies in ``parts/`` under the hash of everything that it depends on (settings,
+weights, seeds, versions), so that one of other settings is never taken for it, and an entry, environment or
+episode more plays only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_json, plain
+from tdm_agents.evaluation.contestants import Entered, enter
+from tdm_agents.evaluation.entries import Entry
+from tdm_agents.evaluation.environments import Place
+from tdm_agents.evaluation.episodes import evaluate
+from tdm_agents.evaluation.players import player_of
+from tdm_agents.evaluation.records import Evaluation, Tick
+from tdm_agents.evaluation.report import provenance, versions
+from tdm_agents.storage import CheckpointError, read_json, write_json
+
+SCHEMA = 1
+PARTS_FOLDER = "parts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is the same for everybody.
+
+    Attributes:
+        seeds: One ``env.reset(seed=...)`` an episode.
+        seed: Of what contestants draw from; a batch adds the index of its first episode.
+        batch: Episodes that are planned for together: many are faster, few lose less to an interruption.
+        max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
+        device: Where learned models and policies compute.
+        threads: Of PyTorch and of the simulator.
+    """
+
+    seeds: tuple[int, ...]
+    seed: int = 0
+    batch: int = 5
+    max_steps: int | None = None
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A contestant in an environment.
+
+    Attributes:
+        label: What reports call the contestant.
+        place: The environment.
+        entered: The contestant.
+        settings: Everything that was chosen for it, with the sha256 of what was read, as JSON.
+    """
+
+    label: str
+    place: Place
+    entered: Entered
+    settings: dict[str, Any]
+
+
+def matches_of(entries: Sequence[Entry], places: Sequence[Place], rules: Rules) -> list[Match]:
+    """Every entry in every environment, entry by entry; what cannot play is found here.
+
+    Raises:
+        ValueError: If two entries have the same label, or a contestant does not fit an environment; and what
+            :func:`tdm_agents.evaluation.contestants.enter` raises.
+    """
+    for kind, names in (("entries", [e.label for e in entries]), ("environments", [p.name for p in places])):
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{kind} are told apart by their names; {repeated[0]!r} is given twice")
+    found = []
+    for entry in entries:
+        for place in places:
+            entered = enter(entry, place, seed=rules.seed, device=rules.device, threads=rules.threads)
+            _try(entry.label, entered, place, rules)
+            hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in entered.files}
+            settings = plain({**entered.settings, "sha256": hashes})
+            found.append(Match(entry.label, place, entered, settings))
+    return found
+
+
+def play(
+    match: Match,
+    rules: Rules,
+    folder: Path,
+    on_step: Callable[[Tick], None] | None = None,
+) -> Evaluation:
+    """The episodes of a match: those that are kept in ``folder`` are read, the others played and kept.
+
+    Args:
+        match: Who plays where.
+        rules: Seeds and settings.
+        folder: Of the comparison.
+        on_step: Called after every environment step that is played.
+
+    Raises:
+        ValueError: See :func:`tdm_agents.evaluation.episodes.evaluate`.
+    """
+    batches = []
+    for first, path, what in _parts(match, rules, folder):
+        kept = _read(path, what)
+        if kept is None:
+            kept = evaluate(
+                match.entered.contestant,
+                match.place,
+                what["seeds"],
+                seed=rules.seed + first,
+                max_steps=rules.max_steps,
+                on_step=on_step,
+            )
+            part = {"schema": SCHEMA, "kind": "part", "what": what, "played": evaluation_to_json(kept)}
+            write_json(path, part | {"provenance": provenance()})
+        batches.append(kept)
+    return Evaluation(
+        env_id=match.place.name,
+        episodes=tuple(e for b in batches for e in b.episodes),
+        plan_calls=sum(b.plan_calls for b in batches),
+        non_finite=sum(b.non_finite for b in batches),
+    )
+
+
+def kept_episodes(match: Match, rules: Rules, folder: Path) -> int:
+    """How many episodes of a match are kept already."""
+    return sum(len(what["seeds"]) for _, path, what in _parts(match, rules, folder) if path.exists())
+
+
+def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, dict[str, Any]]]:
+    """Of every batch: the index of its first episode, its file, and everything that it depends on."""
+    found = []
+    for first in range(0, len(rules.seeds), rules.batch):
+        what = {
+            "env_id": match.place.name,
+            "settings": match.settings,
+            "seeds": list(rules.seeds[first : first + rules.batch]),
+            "seed": rules.seed + first,
+            "max_steps": rules.max_steps,
+            "device": rules.device,
+            "threads": rules.threads,
+            "versions": versions(),
+        }
+        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        found.append((first, folder / PARTS_FOLDER / f"{sha256[:32]}.json", what))
+    return found
+
+
+def _read(path: Path, what: dict[str, Any]) -> Evaluation | None:
+    if not path.exists():
+        return None
+    part = read_json(path, schema=SCHEMA)
+    if part.get("what") != what:
+        raise CheckpointError(f"{path} is not what its name says: it was altered; remove it")
+    return evaluation_from_json(part["played"])
+
+
+def _try(label: str, entered: Entered, place: Place, rules: Rules) -> None:
+    """Make the player once, so that what does not fit is found before anybody plays."""
+    env = place()
+    try:
+        env.reset(seed=rules.seeds[0])
+        player_of(entered.contestant, [env], seed=rules.seed, record_horizon=0)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"entry {label!r} cannot play {place.name}: {error}") from error
+    finally:
+        env.close()

@@ -1,0 +1,96 @@
+"""A comparison as JSON that says how to repeat it, as tables, and as a page of Markdown.
+
+Layout of the JSON (schema 1)::
+
+    {"schema": 1, "kind": "comparison", "env_ids": [...], "seeds": [...], "settings": {...},
+     "contestants": [{"contestant", "summary",
+                      "environments": [{"env_id", "settings", "summary", "episodes": [...]}]}],
+     "provenance": {...}}
+
+A contestant's ``settings`` hold the sha256 of the files that were read. Its ``summary`` pools the returns of
+all environments, which only says something where they are on one scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tdm_agents.evaluation.as_json import episode_to_json, plain
+from tdm_agents.evaluation.comparison import Match, Rules
+from tdm_agents.evaluation.records import Evaluation
+from tdm_agents.evaluation.report import columns, provenance, rows, summary
+
+SCHEMA = 1
+
+
+def comparison_report(played: Sequence[tuple[Match, Evaluation]], rules: Rules) -> dict[str, Any]:
+    """The comparison as a JSON value.
+
+    Args:
+        played: Every match with what came out, in order.
+        rules: What was the same for everybody.
+    """
+    by_label: dict[str, list[tuple[Match, Evaluation]]] = {}
+    for match, evaluation in played:
+        by_label.setdefault(match.label, []).append((match, evaluation))
+    settings = plain(rules)
+    return {
+        "schema": SCHEMA,
+        "kind": "comparison",
+        "env_ids": list(dict.fromkeys(match.place.name for match, _ in played)),
+        "seeds": settings.pop("seeds"),
+        "settings": settings,
+        "contestants": [
+            {
+                "contestant": label,
+                "summary": plain(summary(*(e for _, e in own))),
+                "environments": [_environment(match, evaluation) for match, evaluation in own],
+            }
+            for label, own in by_label.items()
+        ],
+        "provenance": provenance(),
+    }
+
+
+def sections(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """By title, what one table shows: all environments together, where there are several, and each.
+
+    Returns:
+        Lists of objects with a ``"contestant"`` and a ``"summary"``, as
+        :func:`tdm_agents.evaluation.report.rows` takes them.
+    """
+    env_ids, contestants = report["env_ids"], report["contestants"]
+    found = {f"all {len(env_ids)} environments": list(contestants)} if len(env_ids) > 1 else {}
+    for i, env_id in enumerate(env_ids):
+        found[env_id] = [
+            {"contestant": c["contestant"], "summary": c["environments"][i]["summary"]} for c in contestants
+        ]
+    return found
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The tables as a page of Markdown."""
+    lines = [
+        f"Returns of {len(report['seeds'])} episodes, the same seeds for everybody: interquartile mean with "
+        "its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions a decision.",
+        "",
+    ]
+    for title, reports in sections(report).items():
+        header = columns(reports)
+        lines += [f"## {title}", "", _line(header), _line(["---"] + ["---:"] * (len(header) - 1))]
+        lines += [*map(_line, rows(reports)), ""]
+    return "\n".join(lines)
+
+
+def _environment(match: Match, evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "env_id": evaluation.env_id,
+        "settings": match.settings,
+        "summary": plain(summary(evaluation)),
+        "episodes": [episode_to_json(e) for e in evaluation.episodes],
+    }
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

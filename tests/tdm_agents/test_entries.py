@@ -1,0 +1,116 @@
+"""Who plays and where, in one line of text."""
+
+import numpy as np
+import pytest
+
+from tdm_agents.agent import TDMAgent
+from tdm_agents.evaluation.contestants import enter, environment_of
+from tdm_agents.evaluation.entries import Entry, parse_entry, parse_place, parse_settings
+from tdm_agents.evaluation.environments import Place
+from tdm_agents.evaluation.policies import RandomPolicy
+
+CARTPOLE = "dm_control/cartpole-swingup-v0"
+SHIPPED = "cartpole-swingup"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "source", "options"),
+    [
+        ("cartpole-swingup", "checkpoint", "cartpole-swingup", {}),
+        (
+            "runs/mlp planner=cem num-samples=64",
+            "checkpoint",
+            "runs/mlp",
+            {"planner": "cem", "num_samples": 64},
+        ),
+        (
+            "simulator planner=mppi horizon=25",
+            "simulator",
+            "",
+            {"planner": "mppi", "horizon": 25},
+        ),
+        ("models/a.zip deterministic=false", "policy", "models/a.zip", {"deterministic": False}),
+        ("random", "random", "", {}),
+        ("./random", "checkpoint", "./random", {}),
+    ],
+)
+def test_a_line_says_who_plays_and_is_its_own_label(text, kind, source, options):
+    assert parse_entry(text) == Entry(kind, source, options, text)
+
+
+def test_a_label_may_hold_spaces():
+    entry = parse_entry("random label='Nobody, really'")
+    assert (entry.label, entry.options) == ("Nobody, really", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "",
+            "does not begin with who plays: a checkpoint, a .zip of Stable-Baselines3, simulator, or random",
+        ),
+        ("planner=mppi", "does not begin with who plays"),
+        ("random now", "'now' in 'random now' is not NAME=VALUE, for example planner=mppi"),
+        ("random seed=3", r"entry 'random seed=3' has no option 'seed'; a random takes label"),
+        ("a.zip planner=mppi", "has no option 'planner'; a policy takes deterministic, action_repeat"),
+        ("simulator horizon=3", "a simulator needs a planner: planner=NAME"),
+        ("random label='x", "close every quote"),
+    ],
+)
+def test_a_line_that_cannot_be_read_says_what_was_expected(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_entry(text)
+
+
+def test_settings_are_json_or_text():
+    parsed = parse_settings({"num-samples": "64", "returns": "mean", "noise_beta": "null"})
+    assert parsed == {"num_samples": 64, "returns": "mean", "noise_beta": None}
+
+
+def test_a_place_makes_the_environment_that_its_line_names():
+    place = parse_place("Pendulum-v1 g=5.0")
+    assert place == Place("Pendulum-v1", {"g": 5.0}) and place.name == "Pendulum-v1 g=5.0"
+    env = place()
+    assert env.unwrapped.g == 5.0 and env.spec.id == "Pendulum-v1"
+    assert parse_place(place.name) == place
+
+
+def test_each_environment_may_have_a_file_of_its_own():
+    entry = parse_entry("runs/{env}/sac.zip vec_normalize=runs/{env}.pkl")
+    filled = entry.in_environment(Place(CARTPOLE))
+    assert filled.source == "runs/dm_control-cartpole-swingup-v0/sac.zip"
+    assert filled.options == {"vec_normalize": "runs/dm_control-cartpole-swingup-v0.pkl"}
+    assert filled.label == entry.label
+
+
+def test_a_checkpoint_plays_with_another_planner_and_settings():
+    entry = parse_entry(f"{SHIPPED} planner=cem num_samples=12 replan_every=2 reward_function=predicted")
+    assert environment_of(entry) == CARTPOLE
+    entered = enter(entry, Place(CARTPOLE))
+    agent = entered.contestant
+    assert isinstance(agent, TDMAgent)
+    assert (agent.planner.num_samples, agent.replan_every, agent.reward_function) == (12, 2, None)
+    assert entered.name == "cem on TransformerWorldModel"
+    assert entered.settings["planner_settings"] is agent.planner
+    assert [f.name for f in entered.files] == ["weights.safetensors", "model.json"]
+
+
+def test_the_simulator_takes_after_a_checkpoint():
+    agent = TDMAgent.load(SHIPPED)
+    entered = enter(parse_entry(f"simulator like={SHIPPED} num_samples=7"), Place(CARTPOLE))
+    settings = entered.settings
+    assert settings["planner"] == "mppi" and settings["planner_settings"].num_samples == 7
+    assert settings["action_repeat"] == agent.model.spec.action_repeat == 4
+    assert settings["reward_function"] == agent.reward_function
+    other = enter(
+        parse_entry(f"simulator like={SHIPPED} action_repeat=2 reward_function=predicted"), Place(CARTPOLE)
+    )
+    assert other.settings["action_repeat"] == 2 and other.settings["reward_function"] is None
+    assert environment_of(parse_entry("simulator planner=cem")) is None
+
+
+def test_random_plays_in_the_environments_own_units():
+    entered = enter(Entry("random"), Place("Pendulum-v1"), seed=3)
+    assert isinstance(entered.contestant, RandomPolicy)
+    assert np.abs([entered.contestant(None) for _ in range(99)]).max() > 1.5
