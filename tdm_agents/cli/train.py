@@ -179,13 +179,14 @@ def _model(args: Train, training: dict[str, Trajectories]) -> Learned:
     seed = args.training.seed
     model: Learned
     if args.model == TRANSFORMER:
+        # a model that begins with another's weights has its room, unless something else is asked for
+        own = PRESETS[args.preset].transformer
+        room = source.config if source is not None else own
         config = replace(
-            PRESETS[args.preset].transformer, max_observation=args.max_observation, max_action=args.max_action
+            own,
+            max_observation=args.max_observation or room.max_observation,
+            max_action=args.max_action or room.max_action,
         )
-        if isinstance(source, Generalist):  # a model that begins with its weights has its room
-            config = replace(
-                config, max_observation=source.config.max_observation, max_action=source.config.max_action
-            )
         model = new_transformer(training, config, seed=seed)
     else:
         settings = asdict(args.mlp) if args.model == "mlp" else parse_settings(args.model_settings)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
+import gymnasium as gym
 import numpy as np
-from minari.serialization import serialize_space
 
 from tdm_agents.data.batch import MixedBatch
 from tdm_agents.data.minari_io import DataError
@@ -18,31 +17,38 @@ from tdm_agents.data.windows import WindowSampler
 def by_environment(several: Sequence[Trajectories]) -> dict[str, Trajectories]:
     """Data sets by the name of their environment, those of one environment joined, in order.
 
-    Data are of one environment where id, keyword arguments of ``gymnasium.make`` and spaces are the same. It
-    is named by its id, and where several share that, by the keyword arguments in which they differ, for
-    example ``"tdm/WalkerTree-v0(dof=5, body=3)"``.
+    See :func:`environment_name`.
 
     Raises:
-        DataError: If there are none, or two environments have one name because only their spaces differ.
+        DataError: If there are none, or those of one name differ in their spaces.
     """
     if not several:
         raise DataError("there is no data set; name at least one")
-    groups: dict[tuple[str, str], list[Trajectories]] = {}
+    groups: dict[str, list[Trajectories]] = {}
     for trajectories in several:
-        groups.setdefault(_identity(trajectories.info), []).append(trajectories)
-    joined = [Trajectories.concatenate(group) for group in groups.values()]
-    named: dict[str, Trajectories] = {}
-    for trajectories in joined:
-        name = _name(trajectories.info, [other.info for other in joined])
-        if name in named:
+        groups.setdefault(environment_name(trajectories.info), []).append(trajectories)
+    joined: dict[str, Trajectories] = {}
+    for name, group in groups.items():
+        try:
+            joined[name] = Trajectories.concatenate(group)
+        except DataError as error:
             raise DataError(
-                f"two data sets are of {name} by their metadata, but have different spaces: "
-                f"{named[name].info.observation_space} and {named[name].info.action_space} against "
-                f"{trajectories.info.observation_space} and {trajectories.info.action_space}; give each its "
-                "own env_id in metadata.json, or leave one out"
-            )
-        named[name] = trajectories
-    return named
+                f"several data sets are of {name!r} by their metadata, but not of one environment: {error}; "
+                "give each environment its own env_id in metadata.json"
+            ) from error
+    return joined
+
+
+def environment_name(info: TrajectoryInfo) -> str:
+    """The id, and the keyword arguments that are not those it is registered with, sorted.
+
+    For example ``"CartPole-v1"`` or ``"tdm/WalkerTree-v0 body=3 dof=5"``: what reports call the environment.
+    """
+    registered = gym.registry.get(info.env_id)
+    own = dict(info.env_kwargs)
+    if registered is not None:
+        own = {key: value for key, value in own.items() if registered.kwargs.get(key) != value}
+    return " ".join([info.env_id or "unnamed", *(f"{key}={own[key]}" for key in sorted(own))])
 
 
 def shares(
@@ -116,17 +122,3 @@ class MixtureSampler:
         counts = np.diff(np.floor(self._before + rng.random())).astype(int)
         drawn = zip(self._samplers.items(), counts.tolist(), strict=True)
         return MixedBatch({name: sampler.draw(rng, count) for (name, sampler), count in drawn if count})
-
-
-def _identity(info: TrajectoryInfo) -> tuple[str, str]:
-    spaces = [serialize_space(info.observation_space), serialize_space(info.action_space)]
-    return info.env_id, json.dumps([dict(info.env_kwargs), *spaces, info.action_repeat], sort_keys=True)
-
-
-def _name(info: TrajectoryInfo, others: Sequence[TrajectoryInfo]) -> str:
-    name = info.env_id or "unnamed"
-    rivals = [other.env_kwargs for other in others if other.env_id == info.env_id]
-    differing = {
-        key: value for key, value in info.env_kwargs.items() if any(r.get(key) != value for r in rivals)
-    }
-    return name + (f"({', '.join(f'{k}={v}' for k, v in differing.items())})" if differing else "")

@@ -274,6 +274,14 @@ def test_an_environment_that_there_is_no_room_or_no_range_for_is_refused():
         Generalist({}, SMALL)
 
 
+def test_an_environment_is_found_with_its_arguments_in_any_order():
+    spec = episodes("Slide-v0").spec
+    model = Generalist({"a/B-v0 body=1 dof=5": spec, "a/B-v0 body=2 dof=5": spec}, SMALL)
+    assert model.environment("my_envs:a/B-v0 dof=5 body=2") is model.environment("a/B-v0 body=2 dof=5")
+    with pytest.raises(LookupError, match="env_id is 'a/B-v0'; expected one of"):
+        model.environment("a/B-v0")
+
+
 def test_altered_files_are_refused(tmp_path):
     generalist().save(tmp_path)
     path = tmp_path / "model.json"
@@ -341,6 +349,7 @@ def test_a_generalist_is_fine_tuned_to_one_environment_seen_or_not(arguments, tm
     ):
         torch.testing.assert_close(mine, theirs, msg=key)
     assert TDMAgent.load(out).env_id == name
+    tune(dataclasses.replace(seen, out=out), tmp_path / "again", data=(name,))  # what was tuned, once more
 
 
 def test_fitted_tokens_are_kept_in_fine_tuning_and_no_other_body_can_have_them(arguments, tmp_path):
@@ -355,6 +364,8 @@ def test_fitted_tokens_are_kept_in_fine_tuning_and_no_other_body_can_have_them(a
 
 def test_fine_tuning_with_another_size_is_refused(arguments, tmp_path):
     command.run(arguments, console=quiet())
+    with pytest.raises(CheckpointError, match=r"config\.max_observation is 5 there and 7 here"):
+        tune(arguments, tmp_path, data=("Turn-v0",), max_observation=7)
     with pytest.raises(CheckpointError, match=r"config\.decoding is 'sample' there and 'mean' here"):
         tune(arguments, tmp_path, data=("Turn-v0",), preset="small")
 

@@ -211,12 +211,16 @@ def test_a_format_that_cannot_be_read_here_is_named_with_the_remedy(published, m
     metadata.write_text(text)
 
 
+def index_of(root, published, *keys):
+    """An index in Minari's root of some of its data sets."""
+    paths = [locate(published[key]).relative_to(root).as_posix() for key in keys]
+    write_index(
+        root, [IndexEntry(p, key[0], {}, EPISODES, 1, 1, "") for p, key in zip(paths, keys, strict=True)]
+    )
+
+
 def test_an_index_stands_for_its_data_sets(published, root):
-    entries = [
-        IndexEntry(str(locate(published[DISCRETE, f]).relative_to(root)), DISCRETE, {}, EPISODES, 1, 1, "")
-        for f in ("hdf5", "arrow")
-    ]
-    write_index(root, entries)
+    index_of(root, published, (DISCRETE, "hdf5"), (DISCRETE, "arrow"))
     both = Trajectories.from_minari(root)
     assert (both.num_episodes, len(both.parts)) == (2 * EPISODES, 2)
 
@@ -258,3 +262,26 @@ def test_a_model_of_it_is_trained_and_plans(published, recorded, tmp_path, kind,
     observation, _ = env.reset(seed=0)
     agent.reset()
     assert env.action_space.contains(agent.act(observation))
+
+
+def test_one_transformer_is_trained_on_all_that_an_index_names(published, root, recorded, tmp_path):
+    index_of(root, published, (DICT, "hdf5"), (TERMINATING, "arrow"), (DISCRETE, "hdf5"))
+    result = command.run(
+        command.Train(
+            data=(root,),
+            out=tmp_path / "run",
+            preset="small-paper-tokens",
+            action_repeat=1,
+            held_out_fraction=0.25,
+            training=QUICK,
+        ),
+        console=Console(file=io.StringIO()),
+    )
+    names = ("unnamed", TERMINATING, DISCRETE)
+    assert all(np.isfinite(result.metrics[f"held_out/loss/{name}"]) for name in names)
+    for name, env_id in zip(names, (DICT, TERMINATING, DISCRETE), strict=True):
+        agent = TDMAgent.load(tmp_path / "run", env_id=name, horizon=2, num_samples=4)
+        env, _ = recorded[env_id]
+        observation, _ = env.reset(seed=0)
+        agent.reset()
+        assert env.action_space.contains(agent.act(observation))

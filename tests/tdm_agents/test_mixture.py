@@ -35,14 +35,22 @@ def test_data_sets_of_one_environment_are_joined_and_others_kept_apart():
     assert (found["A-v0"].num_episodes, found["B-v0"].num_episodes) == (7, 2)
 
 
-def test_bodies_are_named_by_what_they_differ_in():
-    bodies = [trajectories("W-v0", n, family="tree", dof=5, body=body) for n, body in ((2, 1), (2, 2))]
-    assert list(by_environment(bodies)) == ["W-v0(body=1)", "W-v0(body=2)"]
-    assert list(by_environment(bodies[:1])) == ["W-v0"]
+def test_bodies_are_named_by_the_arguments_that_are_not_registered():
+    import tdm_envs  # noqa: F401  (registers the walkers)
+
+    bodies = [
+        trajectories("tdm/WalkerTree-v0", family="tree", dof=5, body=1),
+        trajectories("tdm/WalkerTree-v0", body=2, dof=5, family="tree"),
+        trajectories("Unknown-v0", dof=5),
+    ]
+    names = ["tdm/WalkerTree-v0 body=1 dof=5", "tdm/WalkerTree-v0 body=2 dof=5", "Unknown-v0 dof=5"]
+    assert list(by_environment(bodies)) == names
 
 
 def test_environments_that_only_their_spaces_tell_apart_are_refused():
-    with pytest.raises(DataError, match=r"two data sets are of A-v0 .*different spaces"):
+    with pytest.raises(
+        DataError, match=r"several data sets are of 'A-v0' .*data set 1 .*has observation_space"
+    ):
         by_environment([trajectories("A-v0", 2), trajectories("A-v0", 3)])
     with pytest.raises(DataError, match="name at least one"):
         by_environment([])

@@ -72,18 +72,19 @@ class Generalist(nn.Module):
         """The model of one of :attr:`environments`; its weights are this one's.
 
         Args:
-            name: As it stands there; a module in front (``"tdm_envs:..."``) is no part of it.
+            name: As it stands there. A module in front (``"tdm_envs:..."``) is no part of it, and keyword
+                arguments (``"tdm/WalkerTree-v0 dof=5 body=3"``) may come in any order.
 
         Raises:
             LookupError: If there is no such environment; the message lists those there are.
         """
-        model = self._models.get((name or "").rpartition(":")[2])
-        if model is None:
-            raise LookupError(
-                f"env_id is {name!r}; expected one of this generalist's environments, "
-                f"{', '.join(self._models)}; a model of another is Generalist.load(folder).for_spec(spec)"
-            )
-        return model
+        for known, model in self._models.items():
+            if name is not None and _parts(known) == _parts(name):
+                return model
+        raise LookupError(
+            f"env_id is {name!r}; expected one of this generalist's environments, "
+            f"{', '.join(self._models)}; a model of another is Generalist.load(folder).for_spec(spec)"
+        )
 
     def for_spec(self, spec: ModelSpec) -> TransformerWorldModel:
         """A model of any environment, trained on or not, that shares the weights.
@@ -126,7 +127,7 @@ class Generalist(nn.Module):
         shares: dict[str, float] = {}
         for name, part in batch.parts.items():
             share = len(part.reward) / batch.windows
-            loss, metrics = self.environment(name).loss(part, generator=generator)
+            loss, metrics = self._models[name].loss(part, generator=generator)
             total = total + share * loss
             for metric, value in metrics.items():
                 sums[metric] = sums.get(metric, 0.0) + share * value
@@ -151,3 +152,9 @@ class Generalist(nn.Module):
             return cls(specs, TransformerConfig.from_json(value["config"]))
 
         return read_described(folder, KIND, build, device=device)
+
+
+def _parts(name: str) -> tuple[str, list[str]]:
+    """Id without a module, and sorted keyword arguments."""
+    env_id, *arguments = name.split()
+    return env_id.rpartition(":")[2], sorted(arguments)

@@ -1,0 +1,62 @@
+"""Named settings of whole agents."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import torch
+
+from tdm_agents.agent import TDMAgent
+from tdm_agents.cli import train as command
+from tdm_agents.presets import PRESETS
+from tdm_agents.registry import make_planner
+from tdm_agents.specs import spec_of
+from tdm_agents.testing import LinearQuadraticModel
+from tdm_agents.world_models.transformer.network import TransformerNetwork
+
+PAPER = {"paper-cartpole": (128, 100), "paper-walker": (64, 25), "paper-humanoid": (64, 20)}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_paper_preset_is_what_the_paper_says(name):
+    preset = PRESETS[name]
+    tokens = preset.transformer.tokenizer
+    assert (tokens.observation, tokens.target, tokens.bins) == ("mu_law", "absolute", 1024)
+    assert (tokens.mu, tokens.limit) == (100.0, 256.0)
+    assert preset.transformer.decoding == "sample"
+    assert preset.action_repeat == 1
+    walker = gym.spaces.Box(-1, 1, (24,)), gym.spaces.Box(-1, 1, (6,))
+    with torch.device("meta"):
+        network = TransformerNetwork(preset.transformer.network(spec_of(*walker)))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(77e6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_paper_preset_imagines_as_many_transitions_as_the_paper(name):
+    planner = PRESETS[name].make_planner()
+    agent = TDMAgent(LinearQuadraticModel(), planner, seed=0)
+    agent.reset()
+    agent.act(agent.model.spec.observation_space.sample())
+    num_samples, horizon = PAPER[name]
+    assert float(agent.last_plan.plan.stats["transitions"]) == num_samples * horizon
+    assert agent.last_plan.plan.sequence.shape[1] == horizon
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_training_writes_down_how_the_paper_plans(name):
+    settings = command.agent_settings(command.Train(data=(Path("any"),), out=Path("run"), preset=name), "")
+    num_samples, horizon = PAPER[name]
+    expected = make_planner("random_shooting", num_samples=num_samples, horizon=horizon)
+    assert settings.planner == "random_shooting"
+    assert settings.planner_settings == asdict(expected)
+
+
+def test_another_planner_beside_a_preset_has_its_own_defaults():
+    args = command.Train(data=(Path("any"),), out=Path("run"), preset="paper-walker", planner="cem")
+    assert command.agent_settings(args, "").planner_settings == asdict(make_planner("cem"))
+    plain = command.Train(data=(Path("any"),), out=Path("run"))
+    assert command.agent_settings(plain, "").planner == "mppi"
+    assert PRESETS[plain.preset].action_repeat == 4
