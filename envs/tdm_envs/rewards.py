@@ -5,7 +5,7 @@ and ``get_reward`` in ``dm_control/suite/{cartpole,walker,humanoid}.py``. Each i
 action[N, m], next_observation[N, n]) -> reward[N]`` of one environment step. Observations are flat in the
 order of Gymnasium's ``flatten`` (keys sorted); actions are in physical units. All four are exact functions of
 the flat observation after the step and of the action; the observation before it is not needed. NaN in, NaN
-out.
+out. All but walker-walk's hold for any physical constants.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import gymnasium as gym
 import torch
 from torch import Tensor
+
+from tdm_envs.suite_tasks import task_id
 
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -78,7 +81,9 @@ def walker_stand(observation: Tensor, action: Tensor, next_observation: Tensor) 
 def walker_walk(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
     """Stand, and move forward at 1 m/s: ``PlanarWalker.get_reward`` with ``move_speed=1``.
 
-    The centre of mass' velocity is not observed, but follows from what is: see :func:`walker_velocity`.
+    The centre of mass' velocity is not observed, but follows from what is, by the masses and lengths of
+    dm_control's walker: see :func:`walker_velocity`. So this is wrong for variants of its body, for which
+    :func:`reward_function_of` refuses it.
     """
     speed = walker_velocity(next_observation)
     move = tolerance(speed, 1.0, math.inf, margin=0.5, sigmoid="linear", value_at_margin=0.5)
@@ -134,6 +139,27 @@ def reward_function(env_id: str) -> Reward:
     return _reward(env_id).function
 
 
+def reward_function_of(env: gym.Env[Any, Any]) -> Reward:
+    """The reward function of a live environment, variants of the suite's bodies included.
+
+    Args:
+        env: In wrappers or not; one of Shimmy's suite or ``tdm/Suite-v0``.
+
+    Raises:
+        LookupError: If there is none, or if it holds for dm_control's own physical constants alone and the
+            environment is a variant.
+    """
+    known = _reward(task_id(env) or str(env))
+    variant = env.spec.kwargs.get("variant") if env.spec is not None else None
+    if known.own_constants and variant is not None:
+        raise LookupError(
+            f"the reward function of {task_id(env)} reads masses and lengths of dm_control's own body, and "
+            f"{env} is a variant ({variant!r}) of it: leave the reward to the simulator's task or to what "
+            "the model predicts"
+        )
+    return known.function
+
+
 def reward_sizes(env_id: str) -> tuple[int, int]:
     """Scalars of the observations and of the actions that the reward function of a Gymnasium id reads.
 
@@ -148,6 +174,7 @@ class _Known(NamedTuple):
     function: Reward
     observation_dim: int
     action_dim: int
+    own_constants: bool = False  # whether other masses or lengths of the body would make it wrong
 
 
 def _reward(env_id: str) -> _Known:
@@ -186,5 +213,5 @@ _REWARDS: dict[str, _Known] = {
     "dm_control/cartpole-swingup-v0": _Known(cartpole_swingup, 5, 1),
     "dm_control/humanoid-stand-v0": _Known(humanoid_stand, 67, 21),
     "dm_control/walker-stand-v0": _Known(walker_stand, 24, 6),
-    "dm_control/walker-walk-v0": _Known(walker_walk, 24, 6),
+    "dm_control/walker-walk-v0": _Known(walker_walk, 24, 6, own_constants=True),
 }

@@ -48,6 +48,7 @@ def observe_cartpole(qpos: Array, qvel: Array) -> Array:
     return observation
 
 
+# functions of the state alone, so they hold for any physical constants (variants of tdm/Suite-v0)
 _TASKS = {"dm_control/cartpole-swingup-v0": SuiteTask(observe_cartpole, cartpole_swingup)}
 
 

@@ -1,4 +1,4 @@
-"""Which tasks of dm_control's suite a generalist learns from: the paper's 28 environments, as we read them.
+"""Tasks of dm_control's suite by name, and which a generalist learns from: the paper's 28, as we read them.
 
 Schubert et al. 2023 (arXiv:2305.10912) train a generalist on 28 environments of the control suite that leave
 cartpole out, fine-tune it on cartpole, and compare generalists that did and did not see the double and triple
@@ -12,7 +12,9 @@ cartpole. The list itself we had to choose:
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import gymnasium as gym
 
 
 class TaskName(NamedTuple):
@@ -20,6 +22,11 @@ class TaskName(NamedTuple):
 
     domain: str
     task: str
+
+    @property
+    def shimmy_id(self) -> str:
+        """Shimmy's Gymnasium id of the task, which also names its reward function."""
+        return f"dm_control/{self.domain}-{self.task}-v0"
 
 
 _BENCHMARK = (
@@ -96,3 +103,14 @@ _LEFT_OUT_TASKS = {
 def left_out_because(name: TaskName) -> str | None:
     """Why a task of the suite is neither learnt from nor a target; None where it is one of these."""
     return _LEFT_OUT_TASKS.get(name) or _LEFT_OUT_DOMAINS.get(name.domain)
+
+
+def task_id(env: gym.Env[Any, Any]) -> str | None:
+    """The Gymnasium id that says which task an environment has; None where it was made without one.
+
+    ``tdm/Suite-v0`` alone does not say: its tasks go by Shimmy's ids, whatever the variant.
+    """
+    spec = env.spec
+    if spec is None or spec.id != "tdm/Suite-v0":
+        return None if spec is None else spec.id
+    return TaskName(spec.kwargs["domain"], spec.kwargs["task"]).shimmy_id

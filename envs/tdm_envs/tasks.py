@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from tdm_envs.suite import SuiteTask, batched_task
+from tdm_envs.suite_tasks import task_id
 from tdm_envs.walkers.env import WalkerEnv
 from tdm_envs.walkers.task import WalkerTask
 
@@ -19,4 +20,5 @@ def batched_task_of(env: gym.Env[Any, Any]) -> SuiteTask | WalkerTask | None:
     """
     if isinstance(env.unwrapped, WalkerEnv):
         return WalkerTask(env)
-    return batched_task(env.spec.id) if env.spec is not None else None
+    env_id = task_id(env)
+    return None if env_id is None else batched_task(env_id)

@@ -24,7 +24,7 @@ NAMESPACES = ("tdm/", "dm_control/")
 
 @dataclass(frozen=True)
 class List:
-    """List the environments: the walkers with their arguments, and dm_control's suite."""
+    """List the environments with their arguments: walkers, dm_control's suite, variants of its bodies."""
 
     match: str = ""
     """Only ids that contain this."""
@@ -134,10 +134,14 @@ def known(match: str = "") -> list[Known]:
             continue
         spec = gym.spec(env_id)
         family = spec.kwargs.get("family")
-        takes = f"dof={MIN_DOF}..{MAX_DOF}, body=0, 1, ..." if family else ""
-        about = (
-            (FAMILIES[family].__doc__ or "").splitlines()[0] if family else "dm_control's suite, by Shimmy"
-        )
+        if family:
+            takes = f"dof={MIN_DOF}..{MAX_DOF}, body=0, 1, ..."
+            about = (FAMILIES[family].__doc__ or "").splitlines()[0]
+        elif env_id == "tdm/Suite-v0":
+            takes = "domain=, task=, variant=None, 0, 1, ... or redraw"
+            about = "dm_control's suite, as it is or with other physical constants"
+        else:
+            takes, about = "", "dm_control's suite, by Shimmy"
         found.append(Known(env_id, takes, spec.max_episode_steps, about))
     return found
 

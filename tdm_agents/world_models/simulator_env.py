@@ -75,7 +75,7 @@ class LiveEnv:
         self.asks_task = self._dm is not None
         self.observation_space = env.observation_space
         self.action_space = env.action_space
-        self._codec = ObservationCodec(inner.observation_space)
+        self._codec = ObservationCodec(_task_space(self._dm) if self.asks_task else inner.observation_space)
         controls = int(np.prod(env.action_space.shape or ()))
         if controls != self.model.nu:
             raise ValueError(f"{env} has {controls} action scalars for {self.model.nu} MuJoCo actuators")
@@ -153,6 +153,12 @@ class LiveEnv:
                     observation = control.flatten_observation(observation)
                 observed[t // every] = self._codec.flatten(observation)
         return observed, reward
+
+
+def _task_space(dm_env: Any) -> spaces.Dict:
+    """What the task itself observes; an environment may have flattened it."""
+    observed = dm_env.observation_spec()
+    return spaces.Dict({key: spaces.Box(-np.inf, np.inf, spec.shape) for key, spec in observed.items()})
 
 
 def live_envs(env: Any) -> tuple[LiveEnv, ...]:

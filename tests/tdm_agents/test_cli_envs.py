@@ -21,6 +21,7 @@ def test_the_list_names_walkers_with_their_arguments_and_the_suite(capsys):
     assert found["tdm/WalkerBush-v0"]["arguments"] == "dof=4..20, body=0, 1, ..."
     assert found["tdm/WalkerBush-v0"]["max_episode_steps"] == 1000
     assert "dm_control/cartpole-swingup-v0" in found
+    assert found["tdm/Suite-v0"]["arguments"].startswith("domain=, task=, variant=")
 
 
 def test_the_list_can_be_narrowed(capsys):
