@@ -6,7 +6,7 @@ The upper bound of every comparison, the expert of data collection and the test 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,12 +44,14 @@ class SimulatorState:
             where the physics diverged.
         warmstart: ``[N, nv]`` where the constraint solver starts; without it results differ in the last bits.
         env: ``[N]`` int64, the environment that each row was read from.
+        ended: ``[N]`` bool, whether the episode terminated in what was imagined.
         consumed: Whether ``step`` or ``rollout`` used it.
     """
 
     physics: Array
     warmstart: Array
     env: npt.NDArray[np.int64]
+    ended: npt.NDArray[np.bool_]
     consumed: bool = False
 
 
@@ -59,16 +61,19 @@ class SimulatorModel:
     ``start`` reads the live environments (row ``b`` from environment ``b``) and ignores what the history
     says. ``rollout`` is bit-exact with stepping the environment where the task's observation and reward are
     functions of position, velocity, activation and control: cartpole, walker, humanoid, cheetah, reacher (not
-    quadruped, which observes accelerations). Time limits are not terminations: ``alive`` stays True. A row
-    whose physics diverge (where the environment itself would raise) observes NaN and earns NaN from then on.
+    quadruped, which observes accelerations). Gymnasium's own MuJoCo environments are stepped as copies, which
+    say themselves when an episode terminates; elsewhere ``alive`` stays True. Time limits are not
+    terminations. A row whose physics diverge (where dm_control would raise) observes NaN and earns NaN from
+    then on.
 
     Args:
         env: A ``gymnasium.Env``, a list of them, a ``SyncVectorEnv`` or an SB3 ``DummyVecEnv``.
         action_repeat: Environment steps a decision; their rewards are summed.
         threads: Threads to roll out on; 0 and 1 both mean the calling one.
         fast: Observations (and rewards) of all rows at once, for example
-            ``tdm_envs.suite.batched_task(env_id)``; None asks the dm_control task row by row, which takes
-            about 50 microseconds an environment step. Environments without a dm_control task need it.
+            ``tdm_envs.suite.batched_task(env_id)``, of tasks that do not end; None asks the dm_control task,
+            or steps a copy of Gymnasium's ``MujocoEnv``, row by row, which takes about 50 microseconds an
+            environment step. Other environments need it.
 
     Raises:
         TypeError: If ``env`` cannot be simulated; the message names the remedy.
@@ -86,10 +91,11 @@ class SimulatorModel:
             raise ValueError(f"threads is {threads}; expected 0 or 1 (the calling thread) or more")
         self._envs: tuple[LiveEnv, ...] = live_envs(env)
         first = self._envs[0]
-        if not first.asks_task and (fast is None or fast.reward is None):
+        self._stepped = first.steps and fast is None
+        if not (first.asks_task or self._stepped) and (fast is None or fast.reward is None):
             raise ValueError(
-                f"{env} has no dm_control task to ask for observations and rewards; "
-                "pass fast=, a BatchedTask with observe and reward"
+                f"{env} has no dm_control task to ask for observations and rewards, and is no MujocoEnv of "
+                "Gymnasium's to step a copy of; pass fast=, a BatchedTask with observe and reward"
             )
         dim = ObservationCodec(first.observation_space).dim
         if fast is not None:
@@ -110,6 +116,7 @@ class SimulatorModel:
             observation_dim=dim,
             action_dim=self._codec.dim,
             action_repeat=action_repeat,
+            terminates=self._stepped,
         )
 
     @property
@@ -146,13 +153,16 @@ class SimulatorModel:
                 "some decide, start model.only(rows)"
             )
         physics, warmstart = zip(*(self._envs[e].read() for e in self._rows), strict=True)
-        return SimulatorState(np.stack(physics), np.stack(warmstart), self._rows.copy())
+        ended = np.zeros(len(self._rows), bool)
+        return SimulatorState(np.stack(physics), np.stack(warmstart), self._rows.copy(), ended)
 
     def take(self, state: SimulatorState, rows: Tensor) -> SimulatorState:
         """Copies of the given rows (int64 ``[N']``, repeats allowed); ``state`` stays usable."""
         _refuse_consumed(state)
         index = rows.cpu().numpy()
-        return SimulatorState(state.physics[index], state.warmstart[index], state.env[index])
+        return SimulatorState(
+            state.physics[index], state.warmstart[index], state.env[index], state.ended[index]
+        )
 
     def step(
         self, state: SimulatorState, action: Tensor, *, generator: torch.Generator | None = None
@@ -191,20 +201,52 @@ class SimulatorModel:
             raise ValueError(f"actions of row {row} contain NaN; check the planner's samples")
         state.consumed = True
 
-        decisions = self._codec.decode(actions.detach().cpu().numpy()).astype(np.float64)
+        decisions = self._codec.decode(actions.detach().cpu().numpy())
         decisions = decisions.reshape(count, actions.shape[1], self._spec.action_dim)
-        ctrl = np.repeat(decisions, repeat, axis=1)  # [N, T, m], T = H * action_repeat environment steps
-        physics, after = self._simulate(state, ctrl)
-        observation, reward = self._perceive(state, physics, ctrl)
+        if self._stepped:
+            observation, reward, alive, after = self._step_copies(state, decisions)
+        else:
+            # [N, T, m], T = H * action_repeat environment steps
+            ctrl = np.repeat(decisions.astype(np.float64), repeat, axis=1)
+            physics, after = self._simulate(state, ctrl)
+            observation, reward = self._perceive(state, physics, ctrl)
+            alive = np.ones(decisions.shape[:2], bool)
         total = np.zeros((count, actions.shape[1]))
         for i in range(repeat):  # in the order in which a loop over the environment would add them
             total += reward[:, i::repeat]
         return Rollout(
             observation=torch.from_numpy(observation),
             reward=torch.from_numpy(total.astype(np.float32)),
-            alive=torch.ones(count, actions.shape[1], dtype=torch.bool),
+            alive=torch.from_numpy(alive),
             state=after,
         )
+
+    def _step_copies(
+        self, state: SimulatorState, decisions: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float32], Array, npt.NDArray[np.bool_], SimulatorState]:
+        """Observations ``[N, H, n]``, rewards of every environment step ``[N, T]``, alive, the last state.
+
+        Rows whose episode has ended are not stepped: they observe and earn 0.
+        """
+        count, horizon = decisions.shape[:2]
+        repeat = self._spec.action_repeat
+        observation = np.zeros((count, horizon, self._spec.observation_dim), np.float32)
+        reward = np.zeros((count, horizon * repeat))
+        alive = np.zeros((count, horizon), bool)
+        after = SimulatorState(state.physics.copy(), state.warmstart.copy(), state.env, state.ended.copy())
+
+        def run(worker: int) -> None:
+            for n in range(worker, count, self._threads):
+                if state.ended[n]:
+                    continue
+                env = self._envs[state.env[n]].stepped_copy(worker)
+                played = env.play(state.physics[n], state.warmstart[n], decisions[n], repeat)
+                observation[n], reward[n], alive[n] = played.observation, played.reward, played.alive
+                after.physics[n], after.warmstart[n] = played.physics, played.warmstart
+                after.ended[n] = not played.alive[-1]
+
+        self._share(run)
+        return observation, reward, alive, after
 
     def _simulate(self, state: SimulatorState, ctrl: Array) -> tuple[Array, SimulatorState]:
         """Physics after every environment step ``[N, T, nstate]``, NaN once diverged, and the last state.
@@ -216,7 +258,9 @@ class SimulatorModel:
         sub = self._envs[0].sub_steps
         inputs = np.repeat(ctrl, sub, axis=1)  # [N, T * sub, m]
         physics = np.full((len(ctrl), inputs.shape[1], state.physics.shape[1]), np.nan)
-        after = SimulatorState(np.full_like(state.physics, np.nan), np.zeros_like(state.warmstart), state.env)
+        after = SimulatorState(
+            np.full_like(state.physics, np.nan), np.zeros_like(state.warmstart), state.env, state.ended
+        )
 
         def run(worker: int) -> None:
             simulate = self._rollouts[worker].rollout_.rollout
@@ -247,11 +291,15 @@ class SimulatorModel:
                     after.physics[n] = out[0, -1]
                     after.warmstart[n] = data.qacc_warmstart
 
+        self._share(run)
+        return physics[:, sub - 1 :: sub], after
+
+    def _share(self, run: Callable[[int], None]) -> None:
+        """Call ``run(worker)`` once a thread."""
         if self._pool is None:
             run(0)
         else:
             list(self._pool.map(run, range(self._threads)))
-        return physics[:, sub - 1 :: sub], after
 
     def _perceive(
         self, state: SimulatorState, physics: Array, ctrl: Array

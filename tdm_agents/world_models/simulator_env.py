@@ -19,6 +19,7 @@ from dm_control.suite import base
 from gymnasium import spaces
 
 from tdm_agents.spaces import ActionCodec, ObservationCodec
+from tdm_agents.world_models.simulator_stepping import SteppedCopy, can_be_copied
 
 Array = npt.NDArray[np.float64]
 
@@ -46,6 +47,7 @@ class LiveEnv:
         action_space: Bounds of the actuators' controls.
         sub_steps: Physics steps of one environment step.
         asks_task: Whether :meth:`ask_task` works, i.e. whether a dm_control task is behind it.
+        steps: Whether :meth:`stepped_copy` works, i.e. whether it is one of Gymnasium's ``MujocoEnv``.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -73,6 +75,7 @@ class LiveEnv:
         _refuse_changed_spaces(env, inner)
         self._inner = inner
         self.asks_task = self._dm is not None
+        self.steps = can_be_copied(inner)
         self.observation_space = env.observation_space
         self.action_space = env.action_space
         self._codec = ObservationCodec(_task_space(self._dm) if self.asks_task else inner.observation_space)
@@ -96,6 +99,7 @@ class LiveEnv:
         self._bound = model
         self._scratch: Any = self._dm.physics.copy(share_model=True) if self.asks_task else None
         self._workers: dict[int, mujoco.MjData] = {}
+        self._copies: dict[int, SteppedCopy] = {}
         self._other_inputs = _read(model, mujoco.MjData(model), _OTHER_INPUTS)
 
     def read(self) -> tuple[Array, Array]:
@@ -120,6 +124,12 @@ class LiveEnv:
         if worker not in self._workers:
             self._workers[worker] = mujoco.MjData(self._bound)
         return self._workers[worker]
+
+    def stepped_copy(self, worker: int) -> SteppedCopy:
+        """A copy of the environment for one thread to step."""
+        if worker not in self._copies:
+            self._copies[worker] = SteppedCopy(self._inner)
+        return self._copies[worker]
 
     def ask_task(
         self, physics: Array, ctrl: Array, every: int, *, observations: bool

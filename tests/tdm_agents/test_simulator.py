@@ -263,18 +263,22 @@ def test_divergence_midway_keeps_what_came_before():
     assert torch.equal(bad, bad.cummax(0).values)
 
 
-def test_gymnasiums_own_mujoco_environments_need_a_batched_task():
+def test_a_batched_task_takes_the_place_of_stepping():
     env = gym.make("InvertedPendulum-v5")
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"no dm_control task.*fast="):
-        SimulatorModel(env)
     task = SuiteTask(lambda qpos, qvel: np.concatenate([qpos, qvel], -1), lambda o, a, o2: torch.ones(len(o)))
     model = SimulatorModel(env, action_repeat=2, fast=task)
+    assert not model.spec.terminates
     sequence = actions(model, 1, 2) * 0.01
     imagined = model.rollout(start(model), sequence)
     observation, reward = execute(env, sequence[0], 2)
     assert torch.equal(imagined.observation[0], observation)
     assert torch.equal(imagined.reward[0], reward)
+
+
+def test_environments_that_are_neither_need_a_batched_task():
+    with pytest.raises(ValueError, match=r"no dm_control task.*MujocoEnv.*fast="):
+        SimulatorModel(gym.make("tdm/WalkerTree-v0", dof=4, body=0))
 
 
 def test_it_is_a_world_model_with_rollout():
