@@ -80,7 +80,7 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
         entry.options.get("planner"),
         seed,
         device,
-        env_id=place.env_id,
+        env_id=place.name,
         reward_function=entry.options.get("reward_function"),
         replan_every=entry.options.get("replan_every"),
         **entry.planner_settings,
@@ -113,7 +113,7 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
         planner = checkpoint.choose_planner(saved, options.get("planner"), entry.planner_settings)
         chosen |= {"reward_function": saved.reward_function, "replan_every": saved.replan_every}
         if "action_repeat" not in options:
-            model = checkpoint.load_model(folder, env_id=place.env_id)
+            model = checkpoint.load_model(folder, env_id=place.name)
             chosen["action_repeat"] = model.spec.action_repeat
     else:
         planner = registry.make_planner(options["planner"], **entry.planner_settings)

@@ -22,6 +22,10 @@ from tdm_agents.cli import train as command
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, describe, locate, read_episodes
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.evaluation.contestants import enter
+from tdm_agents.evaluation.entries import parse_entry
+from tdm_agents.evaluation.environments import Place
+from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.training.config import TrainConfig
 
@@ -285,3 +289,6 @@ def test_one_transformer_is_trained_on_all_that_an_index_names(published, root, 
         observation, _ = env.reset(seed=0)
         agent.reset()
         assert env.action_space.contains(agent.act(observation))
+    entry = parse_entry(f"{tmp_path / 'run'} horizon=2 num_samples=4")
+    played = evaluate(enter(entry, Place(DISCRETE)).contestant, Place(DISCRETE), [0], max_steps=3)
+    assert len(played.scores) == 1
