@@ -101,7 +101,7 @@ def history_of(settings: Settings, steps: int) -> History:
 def copied(state: TransformerState, rows: int) -> TransformerState:
     """``rows`` rows with a prefix of their own each: every key and value copied for every candidate."""
     layers = tuple(
-        (key.repeat(rows, 1, 1, 1), value.repeat(rows, 1, 1, 1)) for key, value in state.prefix.layers
+        (key.repeat(1, rows, 1, 1), value.repeat(1, rows, 1, 1)) for key, value in state.prefix.layers
     )
     return TransformerState(
         prefix=Prefix(layers, None),
@@ -127,14 +127,17 @@ def concatenated(model: TransformerWorldModel, state: TransformerState, actions:
     """Imagine with a cache that grows by concatenation; observations ``[K, H, n]``."""
     rows, horizon = actions.shape[:2]
     layout, tokenizer, network = model.layout, model.tokenizer, model.network
-    cache = [(key.repeat(rows, 1, 1, 1), value.repeat(rows, 1, 1, 1)) for key, value in state.prefix.layers]
+    cache = [  # [rows, heads, tokens, head_dim], as the fused attention wants it
+        tuple(x.transpose(0, 1).repeat(rows, 1, 1, 1) for x in layer) for layer in state.prefix.layers
+    ]
+    rotations = network.rotation(torch.arange(horizon + 1))
     generator = torch.Generator().manual_seed(2)
 
     def extend(tokens: Tensor, offset: int, time: int) -> Tensor:
         chunk = tokens.shape[1]
         start = layout.position(offset)
         x = network.token(tokens) + network.position.weight[start : start + chunk]
-        rotation = (state.rotation[0][time : time + 1], state.rotation[1][time : time + 1])
+        rotation = (rotations[0][time : time + 1], rotations[1][time : time + 1])
         for index, block in enumerate(network.blocks):
             query, key, value = block.project(x, rotation)
             keys, values = (torch.cat(pair, dim=2) for pair in zip(cache[index], (key, value), strict=True))
@@ -142,9 +145,10 @@ def concatenated(model: TransformerWorldModel, state: TransformerState, actions:
             within = (model.context_steps - 1) * layout.tokens + offset + chunk
             cache[index] = keys, values = keys[:, :, -within:], values[:, :, -within:]
             mask = torch.ones(chunk, keys.shape[2], dtype=torch.bool).tril(keys.shape[2] - chunk)
-            x = block.finish(
-                x, F.scaled_dot_product_attention(query, keys, values, attn_mask=mask if chunk > 1 else None)
+            attended = F.scaled_dot_product_attention(
+                query, keys, values, attn_mask=mask if chunk > 1 else None
             )
+            x = block.finish(x, attended.transpose(1, 2).flatten(2))
         return network.norm(x[:, -1])
 
     reward, imagined = state.reward.repeat(rows), []

@@ -2,8 +2,8 @@
 
 The history of each of ``B`` environments is encoded once: the prefix ``[B, ...]``. The ``N`` imagined rows
 continue it: a suffix ``[N, ...]`` in buffers whose size is fixed when they are made. A query attends over
-both in one softmax, computed in two parts. The prefix is never copied a row: queries of the rows that share
-one are brought together instead, which also turns many small products into one large one. All rows advance in
+both in one softmax. The prefix is never copied a row: queries of the rows that share one are brought together
+instead, which also turns many small products into one large one. All rows advance in
 lock-step, so which keys are inside the attention band depends on counters alone, never on data.
 """
 
@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 KeysValues = tuple[Tensor, Tensor]
-"""Keys and values of one layer, ``[rows, heads, tokens, head_dim]`` each."""
+"""Keys and values of one layer, ``[heads, rows, tokens, head_dim]`` each.
+
+Heads come first, so that the rows that share a prefix are one matrix a head without a copy.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Prefix:
     """What ``B`` environments' histories left behind; shared, read-only.
 
     Attributes:
-        layers: Keys and values a layer, ``[B, heads, P, head_dim]``.
+        layers: Keys and values a layer, ``[heads, B, P, head_dim]``.
         visible: ``[B, P]`` bool, False on the padding of shorter histories; None if there is none.
     """
 
@@ -33,7 +36,7 @@ class Prefix:
     @property
     def batch(self) -> int:
         """``B``."""
-        return self.layers[0][0].shape[0]
+        return self.layers[0][0].shape[1]
 
     @property
     def tokens(self) -> int:
@@ -47,6 +50,7 @@ class Grouping:
 
     Attributes:
         prefix_of: ``[N]`` int64.
+        batch: ``B``.
         size: Slots a prefix; ``B * size >= N``.
         slots: ``[B * size]`` int64, the row in each slot (unused slots repeat some row); None if the rows
             already stand in order with equal counts.
@@ -54,6 +58,7 @@ class Grouping:
     """
 
     prefix_of: Tensor
+    batch: int
     size: int
     slots: Tensor | None
     slot_of: Tensor | None
@@ -65,7 +70,7 @@ class Grouping:
         size = int(counts.max())
         in_order = torch.arange(batch, device=prefix_of.device).repeat_interleave(size)
         if torch.equal(in_order, prefix_of):
-            return Grouping(prefix_of, size, None, None)
+            return Grouping(prefix_of, batch, size, None, None)
         order = prefix_of.argsort(stable=True)
         first = counts.cumsum(0) - counts  # [B] where each prefix starts in that order
         rank = torch.arange(len(order), device=order.device) - first[prefix_of[order]]
@@ -73,22 +78,23 @@ class Grouping:
         slot_of[order] = prefix_of[order] * size + rank
         slots = order.new_zeros(batch * size)
         slots[slot_of] = torch.arange(len(order), device=order.device)
-        return Grouping(prefix_of, size, slots, slot_of)
+        return Grouping(prefix_of, batch, size, slots, slot_of)
 
-    def gather(self, x: Tensor, batch: int) -> Tensor:
-        """Rows ``[N, heads, c, dim]`` to ``[B, heads, size * c, dim]``."""
+    @property
+    def in_order(self) -> bool:
+        """Whether rows stand prefix by prefix in equal counts, so that nothing is moved."""
+        return self.slots is None
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Rows ``[heads, N, c, dim]`` to ``[heads * B, size * c, dim]``; a view if in order."""
         if self.slots is not None:
-            x = x[self.slots]
-        heads, chunk, dim = x.shape[1:]
-        x = x.view(batch, self.size, heads, chunk, dim).transpose(1, 2)
-        return x.reshape(batch, heads, self.size * chunk, dim)
+            x = x[:, self.slots]
+        return x.view(-1, self.size * x.shape[2], x.shape[3])
 
     def scatter(self, x: Tensor, chunk: int) -> Tensor:
-        """``[B, heads, size * c, dim]`` back to rows ``[N, heads, c, dim]``."""
-        batch, heads, _, dim = x.shape
-        x = x.view(batch, heads, self.size, chunk, dim).transpose(1, 2)
-        x = x.reshape(batch * self.size, heads, chunk, dim)
-        return x if self.slot_of is None else x[self.slot_of]
+        """``[heads * B, size * c, dim]`` back to rows ``[heads, N, c, dim]``; a view if in order."""
+        x = x.view(-1, self.batch * self.size, chunk, x.shape[2])
+        return x if self.slot_of is None else x[:, self.slot_of]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class Suffix:
     inside the band move to its front. So memory and the bytes read do not grow with the horizon.
 
     Attributes:
-        buffer: ``[layers, 2, N, heads, capacity, head_dim]``.
+        buffer: ``[layers, 2, heads, N, capacity, head_dim]``.
         used: Tokens written.
     """
 
@@ -110,7 +116,7 @@ class Suffix:
     def allocate(prefix: Prefix, rows: int, capacity: int) -> Suffix:
         """Empty buffers for ``rows`` rows of ``capacity`` tokens."""
         key = prefix.layers[0][0]
-        shape = (len(prefix.layers), 2, rows, key.shape[1], capacity, key.shape[3])
+        shape = (len(prefix.layers), 2, key.shape[0], rows, capacity, key.shape[3])
         return Suffix(key.new_empty(shape))
 
     def room(self, tokens: int, keep: int) -> Suffix:
@@ -127,15 +133,13 @@ class Suffix:
 
     def take(self, rows: Tensor) -> Suffix:
         """Copies of the given rows."""
-        buffer = self.buffer.new_empty((*self.buffer.shape[:2], len(rows), *self.buffer.shape[3:]))
-        buffer[..., : self.used, :] = self.buffer[..., : self.used, :].index_select(2, rows)
+        buffer = self.buffer.new_empty((*self.buffer.shape[:3], len(rows), *self.buffer.shape[4:]))
+        buffer[..., : self.used, :] = self.buffer[..., : self.used, :].index_select(3, rows)
         return Suffix(buffer, self.used)
 
-    def write(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Put the keys and values ``[N, heads, c, head_dim]`` of new tokens behind those written."""
-        end = self.used + key.shape[2]
-        self.buffer[layer, 0, :, :, self.used : end] = key
-        self.buffer[layer, 1, :, :, self.used : end] = value
+    def write(self, layer: int, keys_values: Tensor) -> None:
+        """Put the keys and values ``[2, heads, N, c, head_dim]`` of new tokens behind those written."""
+        self.buffer[layer, :, :, :, self.used : self.used + keys_values.shape[3]] = keys_values
 
 
 def attend(
@@ -148,42 +152,38 @@ def attend(
 ) -> Tensor:
     """Attention of each row over its prefix and its suffix, as one softmax.
 
+    Plain products: for one or three queries a row they beat the fused kernels on CPU by half. Scores of
+    prefix and suffix are written side by side into one tensor, so that nothing has to be merged.
+
     Args:
-        query: ``[N, heads, c, head_dim]``.
-        own: The suffix inside the band, ``[N, heads, S, head_dim]`` each, new tokens last.
-        shared: The prefix inside the band, ``[B, heads, P, head_dim]`` each; None once it has left.
+        query: ``[heads, N, c, head_dim]``, contiguous; its products with keys are the scores.
+        own: The suffix inside the band, ``[heads, N, S, head_dim]`` each, new tokens last.
+        shared: The prefix inside the band, ``[heads, B, P, head_dim]`` each; None once it has left.
         grouping: Which row continues which prefix.
         visible: ``[B, P]`` bool over ``shared``, or None if all of it is.
         causal: ``[c, S]`` float, 0 or -inf: order inside the new chunk; None for a single token.
 
     Returns:
-        ``[N, heads, c, head_dim]``.
+        ``[heads, N, c, head_dim]``.
     """
-    query = query * query.shape[-1] ** -0.5
-    # plain products: for one or three queries a row they beat the fused kernels on CPU by half
-    scores = (query @ own[0].transpose(-1, -2)).float()  # [N, heads, c, S]
+    keys, values = (x.flatten(0, 1) for x in own)  # [heads N, S, head_dim]
+    own_scores = query.flatten(0, 1) @ keys.transpose(1, 2)  # [heads N, c, S]
     if causal is not None:
-        scores = scores + causal
+        own_scores += causal
     if shared is None:
-        return scores.softmax(dim=-1).to(query.dtype) @ own[1]
-    chunk, batch = query.shape[2], shared[0].shape[0]
-    prefix_scores = (grouping.gather(query, batch) @ shared[0].transpose(-1, -2)).float()
-    if visible is not None:  # [B, heads, size c, P]
-        prefix_scores = prefix_scores.masked_fill(~visible[:, None, None], float("-inf"))
-    # two partial softmaxes, merged by their maxima and sums: the scores are never copied together
-    of_prefix = [grouping.scatter(x, chunk) for x in _partial_softmax(prefix_scores, shared[1])]
-    of_own = _partial_softmax(scores, own[1])
-    top = torch.maximum(of_prefix[0], of_own[0])  # [N, heads, c, 1]
-    total = sums = torch.zeros((), device=query.device)
-    for maximum, summed, weighted in (of_prefix, of_own):
-        share = (maximum - top).exp()
-        sums = sums + share * summed
-        total = total + share * weighted
-    return (total / sums).to(query.dtype)
-
-
-def _partial_softmax(scores: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Maximum, sum of exponentials below it, and the values weighted by them; consumes ``scores``."""
-    maximum = scores.amax(dim=-1, keepdim=True)
-    weights = scores.sub_(maximum).exp_()
-    return maximum, weights.sum(dim=-1, keepdim=True), (weights.to(value.dtype) @ value).float()
+        return (own_scores.softmax(dim=-1) @ values).view(query.shape)
+    prefix_keys, prefix_values = (x.flatten(0, 1) for x in shared)  # [heads B, P, head_dim]
+    length = prefix_keys.shape[1]
+    scores = query.new_empty((*query.shape[:3], length + keys.shape[1]))  # [heads, N, c, P + S]
+    scores[..., length:] = own_scores.view(*query.shape[:3], -1)
+    prefix_scores = grouping.gather(scores[..., :length])  # [heads B, size c, P]; a view if in order
+    torch.bmm(grouping.gather(query), prefix_keys.transpose(1, 2), out=prefix_scores)
+    if visible is not None:
+        by_prefix = prefix_scores.view(len(query), -1, *prefix_scores.shape[1:])  # [heads, B, size c, P]
+        by_prefix.masked_fill_(~visible[:, None], float("-inf"))
+    if not grouping.in_order:
+        scores[..., :length] = grouping.scatter(prefix_scores, query.shape[2])
+    torch.softmax(scores, dim=-1, out=scores)
+    attended = grouping.scatter(grouping.gather(scores[..., :length]) @ prefix_values, query.shape[2])
+    own_weights = scores[..., length:].flatten(0, 1)  # [heads N, c, S]
+    return torch.baddbmm(attended.flatten(0, 1), own_weights, values).view(query.shape)

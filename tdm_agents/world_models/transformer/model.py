@@ -138,15 +138,16 @@ class TransformerWorldModel(nn.Module):
         for block in self.network.blocks:
             assert isinstance(block, Block)
             query, key, value = block.project(x, rotation)
-            layers.append((key.contiguous(), value.contiguous()))
-            x = block.finish(x, nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+            layers.append((key.transpose(0, 1).contiguous(), value.transpose(0, 1).contiguous()))
+            attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            x = block.finish(x, attended.transpose(1, 2).flatten(2))
         # the present reward is fed with the action, so the prefix ends with o_n and its output is not needed
         return TransformerState(
             prefix=Prefix(tuple(layers), visible),
             grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
             suffix=None,
             capacity=min(horizon, 2 * self.context_steps) * self.layout.tokens,
-            rotation=self.network.rotation(torch.arange(horizon + 1, device=device)),
+            rotation=self.network.step_rotations(torch.arange(horizon + 1, device=device)),
             centres=torch.stack(
                 [
                     *map(self.tokenizer.target_centres, range(self.layout.observation_dim)),
@@ -274,24 +275,25 @@ class TransformerWorldModel(nn.Module):
 
         start = layout.position(offset)
         x = self.network.token(tokens) + self.network.position.weight[start : start + chunk]
-        rotation = (state.rotation[0][time : time + 1], state.rotation[1][time : time + 1])
+        x = x.flatten(0, 1)  # [N c, d]
+        rotation = state.rotation[time]
         for index, block in enumerate(self.network.blocks):
             assert isinstance(block, Block)
-            query, key, value = block.project(x, rotation)
-            suffix.write(index, key, value)
-            buffer = suffix.buffer[index, :, :, :, end - inside : end]
+            projected = block.project_step(x, rotation).view(3, -1, state.rows, chunk, rotation.shape[-1])
+            suffix.write(index, projected[1:])
+            own = suffix.buffer[index, :, :, :, end - inside : end]
             prefix = state.prefix.layers[index]
             attended = attend(
-                query,
-                (buffer[0], buffer[1]),
+                projected[0],
+                (own[0], own[1]),
                 (prefix[0][:, :, first:], prefix[1][:, :, first:]) if shared else None,
                 state.grouping,
                 visible,
                 causal,
             )
-            x = block.finish(x, attended)
+            x = block.finish(x, attended.permute(1, 2, 0, 3).reshape(x.shape))
         state.suffix = replace(suffix, used=end)
-        hidden: Tensor = self.network.norm(x[:, -1])
+        hidden: Tensor = self.network.norm(x[chunk - 1 :: chunk])
         return hidden
 
     # -- reading outputs ------------------------------------------------------------------------------------

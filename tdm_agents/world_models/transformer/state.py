@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix, Suffix
-from tdm_agents.world_models.transformer.network import Rotation
 
 
 @dataclass(slots=True)
@@ -23,7 +22,7 @@ class TransformerState:
         grouping: Which row continues which history.
         suffix: Keys and values of what each row imagined; None until the first ``take`` or ``step``.
         capacity: Tokens that a suffix holds.
-        rotation: Rotary cosines and sines of steps ``0 .. horizon``.
+        rotation: ``[horizon + 1, head_dim, head_dim]``, of :meth:`TransformerNetwork.step_rotations`.
         centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
         observation: ``[N, n]`` in the environment's units.
         reward: ``[N]`` int64, the token of the reward that came with it.
@@ -37,7 +36,7 @@ class TransformerState:
     grouping: Grouping
     suffix: Suffix | None
     capacity: int
-    rotation: Rotation
+    rotation: Tensor
     centres: Tensor
     observation: Tensor
     reward: Tensor
