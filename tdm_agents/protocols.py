@@ -236,6 +236,40 @@ class HasValue(Protocol[S_contra]):
         ...
 
 
+class Draft(Protocol):
+    """Transitions of ``N`` rows that are being written token by token.
+
+    One token a scalar: the ``m`` of the action, then what it leads to, the ``n`` of the next observation and
+    the reward. A draft is a value with one owner, as a model's state is: :meth:`push` and :meth:`finish`
+    consume it, and using a consumed one raises ``RuntimeError``.
+    """
+
+    def log_probs(self) -> Tensor:
+        """Log-probabilities ``[N, V]`` of the next token; ``V`` may differ from scalar to scalar."""
+        ...
+
+    def push(self, token: Tensor) -> Draft:
+        """The drafts with one more token each, int64 ``[N]``; consumes this one."""
+        ...
+
+    def take(self, rows: Tensor) -> Draft:
+        """A new draft of the given rows (int64 ``[N']``, repeats allowed); this one stays usable."""
+        ...
+
+    def finish(self) -> tuple[Any, Tensor, Step]:
+        """Of complete transitions: the model's states after them, their actions ``[N, m]``, and the steps."""
+        ...
+
+
+@runtime_checkable
+class HasTokens(Protocol[S_contra]):
+    """A model whose transitions are tokens, so that a search may choose inside a transition."""
+
+    def draft(self, state: S_contra) -> Draft:
+        """Transitions of ``N`` rows of which nothing is written yet; consumes ``state``."""
+        ...
+
+
 @runtime_checkable
 class HasOnly(Protocol):
     """A model bound to live environments that can be narrowed to some of them (the simulator)."""

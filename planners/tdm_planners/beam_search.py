@@ -20,7 +20,10 @@ from tdm_planners.shooting import (
     refuse_non_finite,
     within_bounds,
 )
+from tdm_planners.transitions import Transitions, likely_transitions, require_tokens
 
+Level = Literal["action", "token"]
+"""What a beam is grown by: whole actions, or tokens."""
 Expand = Literal["auto", "proposal", "uniform", "every"]
 """Where the actions that a beam is grown by come from."""
 
@@ -49,26 +52,37 @@ class BeamSearch:
     """Beam search over actions, as the Trajectory Transformer plans (Janner et al. 2021, arXiv:2106.02039).
 
     At each depth every sequence that was kept is expanded by several actions, the model steps, and the
-    ``beam_width`` best by return so far, plus the model's value of where they are if it has one (section 3.2
-    there), are kept. Actions are expanded whole, a proposal of all components at once; the paper's search
-    inside an action, token by token, is not done. Without a value the search is greedy in the rewards so far.
-    No memory between decisions.
+    ``beam_width`` best by return so far, plus the model's value of where they are if it has one (section 3.3
+    there), are kept. Without a value the search is greedy in the rewards so far. No memory between decisions.
+
+    ``level="action"`` expands by whole actions, all components at once. ``level="token"`` is the paper's:
+    inside a transition it searches the tokens of action, observation and reward (algorithm 1 there). Unlike
+    there, outcomes compete only with outcomes of the same action, and actions are drawn unless ``stochastic``
+    is False: of 1024 bins, the neighbours of the likeliest one would crowd out all that is different.
 
     Attributes:
         horizon: ``H``, depth in decisions.
         beam_width: Sequences kept at each depth.
-        num_expand: Actions that each sequence is expanded by; at the first depth ``beam_width * num_expand``
-            are drawn. Of equal ones the first counts.
-        expand: ``"proposal"`` samples them from the model's proposal, ``"uniform"`` uniformly, ``"every"``
-            takes every discrete action. ``"auto"``: the proposal where the model has one, else every action
-            where there are at most ``num_expand``, else uniform.
+        num_expand: Actions that each sequence is expanded by; at the first depth ``beam_width * num_expand``.
+            Of equal ones the first counts.
+        level: See above; ``"token"`` needs a model that has tokens, as the transformer does.
+        expand: Of ``level="action"``: ``"proposal"`` samples actions from the model's proposal, ``"uniform"``
+            uniformly, ``"every"`` takes every discrete action. ``"auto"``: the proposal where the model has
+            one, else every action where there are at most ``num_expand``, else uniform.
+        stochastic: Of ``level="token"``: draw actions as probable as the model says, no two alike; False
+            takes the likeliest and draws nothing at random.
+        num_outcomes: Of ``level="token"``: likeliest outcomes kept of each action. More than 1 lets the
+            search choose its luck, as the paper's does: where outcomes are uncertain, values are too high.
         discount: Factor a decision on later rewards, in (0, 1].
     """
 
     horizon: int = 15
     beam_width: int = 32
     num_expand: int = 4
+    level: Level = "action"
     expand: Expand = "auto"
+    stochastic: bool = True
+    num_outcomes: int = 1
     discount: float = 1.0
 
     def __post_init__(self) -> None:
@@ -78,6 +92,19 @@ class BeamSearch:
         check_at_least("num_expand", self.num_expand, 1)
         if self.expand not in get_args(Expand):
             raise ValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
+        check_at_least("num_outcomes", self.num_outcomes, 1)
+        if self.level not in get_args(Level):
+            raise ValueError(f"level is {self.level!r}; expected one of {', '.join(get_args(Level))}")
+        if self.level == "token" and self.expand != "auto":
+            raise ValueError(
+                f"expand is {self.expand!r}, but level is 'token', which takes the likeliest actions; leave "
+                "expand out, or set level='action'"
+            )
+        if self.level == "action" and (self.num_outcomes != 1 or not self.stochastic):
+            raise ValueError(
+                f"num_outcomes is {self.num_outcomes} and stochastic {self.stochastic}, but level is "
+                "'action', which has neither choice; leave them out, or set level='token'"
+            )
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:
@@ -108,7 +135,8 @@ class BeamSearch:
         environments) and ``value_spread`` (standard deviation over the last beams).
 
         Raises:
-            TypeError: If ``expand="proposal"`` and the model has none.
+            TypeError: If ``expand="proposal"`` and the model has none, or ``level="token"`` and it has no
+                tokens.
             ValueError: If no sequence of an environment has a finite value.
         """
         spec, batch = model.spec, elapsed.shape[0]
@@ -117,10 +145,12 @@ class BeamSearch:
         beams = _Beams(state, empty, none, none, torch.ones_like(none, dtype=torch.bool))
         non_finite = transitions = 0
         for t in range(self.horizon):
-            actions = self._expansions(model, beams, first=t == 0, generator=generator)
-            beams, refused = self._grown(model, beams, actions, generator=generator)
+            # the one sequence of the first depth stands for beam_width of them
+            count = self.num_expand * (self.beam_width if t == 0 else 1)
+            grown = self._grown(model, beams, count, generator)
+            beams, refused = self._pruned(model, beams, grown)
             non_finite += refused
-            transitions += actions.shape[0] * actions.shape[1]
+            transitions += grown.action.shape[0] * grown.action.shape[1]
         sequence, value = beams.sequence[:, 0], beams.score[:, 0]
         stats = {
             "non_finite": float(non_finite),
@@ -130,16 +160,36 @@ class BeamSearch:
         }
         return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
 
+    def _grown(
+        self, model: WorldModel[Any], beams: _Beams, count: int, generator: torch.Generator
+    ) -> Transitions:
+        """Transitions of the rows of ``beams`` by up to ``count`` actions each."""
+        rows = beams.score.numel()
+        if self.level == "token":
+            tokens = require_tokens(model, self)
+            state = model.take(beams.state, torch.arange(rows, device=beams.score.device))
+            return likely_transitions(
+                tokens,
+                model.spec,
+                state,
+                rows=rows,
+                num_actions=count,
+                num_outcomes=self.num_outcomes,
+                generator=generator if self.stochastic else None,
+            )
+        actions = self._expansions(model, beams, count, generator)
+        parents = torch.arange(rows, device=actions.device).repeat_interleave(actions.shape[1])
+        state, step = model.step(model.take(beams.state, parents), actions.flatten(0, 1), generator=generator)
+        return Transitions(state, actions, step)
+
     def _expansions(
-        self, model: WorldModel[Any], beams: _Beams, *, first: bool, generator: torch.Generator
+        self, model: WorldModel[Any], beams: _Beams, count: int, generator: torch.Generator
     ) -> Tensor:
-        """Actions ``[B * W, E, m]`` to expand the rows of ``beams`` by."""
+        """Whole actions ``[B * W, E, m]`` to expand the rows of ``beams`` by."""
         spec, rows = model.spec, beams.score.numel()
         combinations = math.prod(spec.action_choices)
         discrete = spec.action_kind == "discrete"
         few = discrete and combinations <= self.num_expand
-        # the one sequence of the first depth stands for beam_width of them
-        count = self.num_expand * (self.beam_width if first else 1)
         if self.expand == "proposal" or (self.expand == "auto" and isinstance(model, HasProposal)):
             proposal = require_proposal(model, self).propose(beams.state, count, generator=generator)
             return within_bounds(proposal.actions)
@@ -149,16 +199,12 @@ class BeamSearch:
             return every.expand(rows, -1, -1)
         return uniform_actions((rows, count, spec.action_dim), spec, generator=generator)
 
-    def _grown(
-        self, model: WorldModel[Any], beams: _Beams, actions: Tensor, *, generator: torch.Generator
-    ) -> tuple[_Beams, int]:
-        """The best ``beam_width`` of all expansions, and how many of those were refused."""
+    def _pruned(self, model: WorldModel[Any], beams: _Beams, grown: Transitions) -> tuple[_Beams, int]:
+        """``beams`` grown by transitions, the best ``beam_width`` of them, and how many were refused."""
         batch, width = beams.score.shape
+        actions, state, step = grown.action, grown.state, grown.step
         _, count, dim = actions.shape
         parents = torch.arange(batch * width, device=actions.device).repeat_interleave(count)
-        state, step = model.step(
-            model.take(beams.state, parents), actions.reshape(-1, dim), generator=generator
-        )
         depth = beams.sequence.shape[2]
         before = beams.alive.flatten()[parents]
         # where, not a product: what a sequence earns after its end may be NaN, and NaN * 0 is NaN
@@ -169,23 +215,24 @@ class BeamSearch:
         if isinstance(model, HasValue):
             score = score + self.discount ** (depth + 1) * torch.where(alive, model.value(state), 0.0)
         score = score.view(batch, width * count)
-        # refused before, or beyond the end of a sequence, where all expansions are alike: one is kept
+        # refused before, impossible, or beyond the end of a sequence, where all are alike: one is kept
         child = torch.arange(batch * width * count, device=actions.device) % count
         gone = (beams.score.flatten()[parents] == -math.inf) | (~before & (child > 0))
+        gone |= grown.impossible.flatten()
         score.masked_fill_(gone.view_as(score), -math.inf)
         refused = refuse_non_finite(score) - int(gone.sum())
-        # copies would crowd other sequences out of the beam
-        again = _drawn_before(actions, score.isfinite().view(-1, count))
-        score.masked_fill_(again.view_as(score), -math.inf)
+        if self.level == "action":  # copies would crowd other sequences out of the beam
+            again = _drawn_before(actions, score.isfinite().view(-1, count))
+            score.masked_fill_(again.view_as(score), -math.inf)
 
         kept = score.topk(min(self.beam_width, width * count), dim=1)  # best first
         rows = kept.indices + width * count * torch.arange(batch, device=actions.device)[:, None]  # [B, W']
-        grown = torch.cat(
+        sequence = torch.cat(
             [beams.sequence.flatten(0, 1)[parents].to(actions.dtype), actions.reshape(-1, 1, dim)], dim=1
         )
         chosen = _Beams(
             state=model.take(state, rows.flatten()),
-            sequence=grown[rows],
+            sequence=sequence[rows],
             earned=earned[rows],
             score=kept.values,
             alive=alive[rows],

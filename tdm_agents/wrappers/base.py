@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, Self, TypeVar
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import (
+    Draft,
     HasOnly,
     HasProposal,
     HasRollout,
+    HasTokens,
     HasValue,
     History,
     ModelSpec,
@@ -42,8 +44,8 @@ class Observed(Generic[S]):
 class Wrapper(Generic[S]):
     """A world model around another one, which does what the other does until a subclass says otherwise.
 
-    An instance is a ``HasRollout``, ``HasProposal``, ``HasValue`` or ``HasOnly`` where the wrapped model is
-    one, or where the subclass has the method itself.
+    An instance is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens`` or ``HasOnly`` where the
+    wrapped model is one, or where the subclass has the method itself.
 
     Args:
         model: Any world model.
@@ -87,8 +89,7 @@ class Wrapper(Generic[S]):
     ) -> tuple[Observed[S], Step]:
         """One transition of the wrapped model; consumes ``state``."""
         inner, step = self.model.step(state.inner, action, generator=generator)
-        reward = self._reward(state.observation, action, step.observation, step.reward)
-        return Observed(inner, step.observation), Step(step.observation, reward, step.alive)
+        return self._observed(state.observation, action, inner, step)
 
     def take(self, state: Observed[S], rows: Tensor) -> Observed[S]:
         """Rows of both; ``state`` stays usable."""
@@ -96,10 +97,22 @@ class Wrapper(Generic[S]):
             self.model.take(state.inner, rows), state.observation[rows.to(state.observation.device)]
         )
 
+    def _observed(
+        self, observation: Tensor, action: Tensor, inner: S, step: Step
+    ) -> tuple[Observed[S], Step]:
+        """What the wrapped model's transition from ``observation[N, n]`` to ``inner`` is in this model."""
+        reward = self._reward(observation, action, step.observation, step.reward)
+        after = Step(step.observation, reward, self._alive(step.alive))
+        return Observed(inner, step.observation), after
+
     def _reward(
         self, observation: Tensor, action: Tensor, next_observation: Tensor, predicted: Tensor
     ) -> Tensor:
         """Reward ``[N]`` of ``[N, n], [N, m], [N, n]``, given what the wrapped model predicts, ``[N]``."""
+        return predicted
+
+    def _alive(self, predicted: Tensor) -> Tensor:
+        """Whether rows live on, given what the wrapped model predicts, of any shape."""
         return predicted
 
 
@@ -118,7 +131,7 @@ class _Rollout(Wrapper[S]):
         return Rollout(
             observation=after,
             reward=reward.reshape(after.shape[:2]),
-            alive=imagined.alive,
+            alive=self._alive(imagined.alive),
             state=Observed(imagined.state, after[:, -1]),
         )
 
@@ -144,6 +157,35 @@ class _Value(Wrapper[S]):
         return self.model.value(state.inner)
 
 
+class _Tokens(Wrapper[S]):
+    def draft(self, state: Observed[S]) -> Draft:
+        """The wrapped model's tokens; with what they make up, this wrapper does what it does with a step."""
+        assert isinstance(self.model, HasTokens)
+        return _ObservedDraft(self, self.model.draft(state.inner), state.observation)
+
+
+@dataclass(frozen=True, slots=True)
+class _ObservedDraft:
+    wrapper: Wrapper[Any]
+    inner: Draft
+    observation: Tensor
+
+    def log_probs(self) -> Tensor:
+        return self.inner.log_probs()
+
+    def push(self, token: Tensor) -> _ObservedDraft:
+        return replace(self, inner=self.inner.push(token))
+
+    def take(self, rows: Tensor) -> _ObservedDraft:
+        observation = self.observation[rows.to(self.observation.device)]
+        return replace(self, inner=self.inner.take(rows), observation=observation)
+
+    def finish(self) -> tuple[Observed[Any], Tensor, Step]:
+        inner, action, predicted = self.inner.finish()
+        state, step = self.wrapper._observed(self.observation, action, inner, predicted)
+        return state, action, step
+
+
 class _Only(Wrapper[S]):
     def only(self, rows: Sequence[int]) -> Wrapper[Any]:
         """The same wrapper over some of the environments."""
@@ -155,6 +197,7 @@ _CAPABILITIES: tuple[tuple[Any, type[Wrapper[Any]]], ...] = (
     (HasRollout, _Rollout),
     (HasProposal, _Proposal),
     (HasValue, _Value),
+    (HasTokens, _Tokens),
     (HasOnly, _Only),
 )
 

@@ -24,6 +24,7 @@ from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix, attend
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
+from tdm_agents.world_models.transformer.draft import TransformerDraft
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
@@ -179,10 +180,7 @@ class TransformerWorldModel(nn.Module):
             RuntimeError: If ``state`` was consumed, or stands at its horizon.
             ValueError: If ``action`` has another shape, or is not of the model's kind of numbers.
         """
-        if state.time >= state.horizon:
-            raise RuntimeError(
-                f"the state stands at its horizon of {state.horizon} steps; call start with a longer horizon"
-            )
+        state.check_horizon()
         self._check_action(action, state.rows)
         state = state.consume()
         layout, tokenizer = self.layout, self.tokenizer
@@ -249,6 +247,10 @@ class TransformerWorldModel(nn.Module):
                 hidden = self._extend(fork, tokens[-1][:, None], offset=layout.observation_dim + 2 + j)
         actions = self.tokenizer.decode_action(torch.stack(tokens, dim=1))
         return Proposal(actions.view(state.rows, count, -1), log_prob.view(state.rows, count))
+
+    def draft(self, state: TransformerState) -> TransformerDraft:
+        """``N`` transitions to be written token by token. Consumes ``state``."""
+        return TransformerDraft.begin(self, state)
 
     def _extend(self, state: TransformerState, tokens: Tensor, *, offset: int) -> Tensor:
         """Feed ``tokens[N, c]`` of step ``state.time`` from ``offset`` on; the last one's hidden state.

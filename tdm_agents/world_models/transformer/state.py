@@ -62,6 +62,17 @@ class TransformerState:
                 "call take(state, rows) first to keep a copy"
             )
 
+    def check_horizon(self) -> None:
+        """Refuse a state from which nothing more may be imagined.
+
+        Raises:
+            RuntimeError: If it stands at its horizon.
+        """
+        if self.time >= self.horizon:
+            raise RuntimeError(
+                f"the state stands at its horizon of {self.horizon} steps; call start with a longer horizon"
+            )
+
     def consume(self) -> TransformerState:
         """The same rows as a state with buffers to write to; this one becomes unusable."""
         self.check_usable()

@@ -1,0 +1,129 @@
+"""Transitions of a model that has tokens: beam search inside a transition, for the likeliest or for a sample.
+
+Janner et al. 2021 (Trajectory Transformer, arXiv:2106.02039), algorithm 1, over the tokens of one transition:
+of all continuations by one token, the likeliest are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import Draft, HasTokens, ModelSpec, Step, WorldModel
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """``E`` transitions of each of ``N`` rows; those of a row stand together.
+
+    Attributes:
+        state: The model's after them, ``N * E`` rows.
+        action: ``[N, E, m]``.
+        step: What the actions led to, ``N * E`` rows.
+        log_prob: ``[N, E]`` of all tokens of each, -inf for one that cannot happen; None where not known.
+    """
+
+    state: Any
+    action: Tensor
+    step: Step
+    log_prob: Tensor | None = None
+
+    @property
+    def impossible(self) -> Tensor:
+        """``[N, E]`` bool."""
+        if self.log_prob is None:
+            return torch.zeros_like(self.action[..., 0], dtype=torch.bool)
+        return self.log_prob == -math.inf
+
+
+def require_tokens(model: WorldModel[Any], planner: object) -> HasTokens[Any]:
+    """The model, which has tokens.
+
+    Raises:
+        TypeError: If it has none; the message names the remedy.
+    """
+    if not isinstance(model, HasTokens):
+        raise TypeError(
+            f"{type(planner).__name__} searches tokens, and {type(model).__name__} has no draft(): use a "
+            "model that has tokens (the transformer does), or level='action'"
+        )
+    return model
+
+
+def likely_transitions(
+    tokens: HasTokens[Any],
+    spec: ModelSpec,
+    state: Any,
+    *,
+    rows: int,
+    num_actions: int,
+    num_outcomes: int = 1,
+    generator: torch.Generator | None = None,
+) -> Transitions:
+    """The likeliest actions of each row, or drawn ones, and the likeliest outcomes of each of these.
+
+    Args:
+        tokens: The model.
+        spec: Its spec.
+        state: ``N`` rows; consumed.
+        rows: ``N``.
+        num_actions: Kept of each row; of discrete actions at most as many as there are.
+        num_outcomes: Observations and rewards kept of each action; 1 follows the likeliest token.
+        generator: If given, a row's actions are drawn, each as probable as the model says, and all different
+            (stochastic beam search, Kool et al. 2019, arXiv:1903.06059); None takes the likeliest, in order.
+    """
+    draft = tokens.draft(state)
+    log_prob = rank = torch.zeros(rows, 1, device=spec.device, dtype=spec.dtype)
+    for _ in range(spec.action_dim):
+        draft, log_prob, rank = _continued(draft, log_prob, rank, num_actions, generator)
+    log_prob = log_prob.view(-1, 1)  # from here on, each action keeps outcomes of its own
+    for _ in range(spec.observation_dim + 1):
+        draft, log_prob, _ = _continued(draft, log_prob, log_prob, num_outcomes)
+    after, action, step = draft.finish()
+    return Transitions(after, action.view(rows, -1, spec.action_dim), step, log_prob.view(rows, -1))
+
+
+def _continued(
+    draft: Draft, log_prob: Tensor, rank: Tensor, width: int, generator: torch.Generator | None = None
+) -> tuple[Draft, Tensor, Tensor]:
+    """The ``width`` continuations of each group by one token that rank highest.
+
+    Args:
+        draft: ``G * W`` rows; consumed.
+        log_prob: ``[G, W]`` of what is written.
+        rank: ``[G, W]``: the same, or the perturbed log-probabilities by which these were kept.
+        width: Kept of each group.
+        generator: Of the perturbation; None ranks by log-probability.
+
+    Returns:
+        The drafts, ``G * W'`` rows, their log-probabilities and their ranks ``[G, W']``, highest first.
+    """
+    groups, beams = log_prob.shape
+    total = log_prob.view(-1, 1) + draft.log_probs()  # [G W, V]
+    # a token whose probability is NaN is no candidate, though topk would take it for the likeliest
+    total = torch.where(total.isnan(), -math.inf, total)
+    ranks = total if generator is None else _perturbed(total, rank.view(-1, 1), generator)
+    count = total.shape[1]
+    kept = ranks.view(groups, -1).topk(min(width, beams * count), dim=1)
+    parents = kept.indices // count + beams * torch.arange(groups, device=total.device)[:, None]
+    token = kept.indices % count
+    if parents.numel() > groups or beams > 1:  # else every row goes on where it is, and nothing is copied
+        draft = draft.take(parents.flatten())
+    return draft.push(token.flatten()), total.view(groups, -1).gather(1, kept.indices), kept.values
+
+
+def _perturbed(log_prob: Tensor, most: Tensor, generator: torch.Generator) -> Tensor:
+    """``log_prob[R, V]`` plus Gumbel noise whose greatest sum in each row is ``most[R, 1]``.
+
+    The greatest of such sums are a sample without replacement, and the condition makes it one of whole
+    sequences (Kool et al. 2019, section 4.1 and appendix B.3, whose numerically stable form this is).
+    """
+    noise = torch.empty_like(log_prob).exponential_(generator=generator).log()
+    free = log_prob - noise
+    gap = most - free + torch.log(-torch.expm1(free - free.amax(dim=1, keepdim=True)))
+    conditioned = most - gap.clamp_min(0.0) - torch.log1p(torch.exp(-gap.abs()))
+    return torch.where(log_prob == -math.inf, -math.inf, conditioned)
