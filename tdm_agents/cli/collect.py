@@ -18,7 +18,7 @@ from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolic
 from tdm_agents.data.pool import WorkerDeath, WorkerPool
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.workers import EpisodeDone, one_thread
-from tdm_agents.evaluation.entries import parse_settings
+from tdm_agents.evaluation.entries import parse_place, parse_settings
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,8 @@ class Collect:
     """Folder of the data: OUT/data of one environment, OUT/NAME/data of each of several with OUT/index.json;
     they appear when all episodes are done."""
     env_id: str = "dm_control/cartpole-swingup-v0"
-    """Gymnasium id; "module:ID" imports what registers it."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment, as pairs of name and value: `dof 12 body 3`."""
+    """Gymnasium id, with its arguments: "tdm/WalkerTree-v0 dof=12 body=3"; "module:ID" imports what registers
+    it."""
     bodies: Path | None = None
     """Set of walkers, from `tdm envs sample`; the numbers of episodes are of each."""
     manifest: Path | None = None
@@ -139,7 +138,8 @@ def portions_of(args: Collect) -> Sequence[Portion]:
         settings = parse_settings(args.planner_settings)
         mix.append((PlannerPolicy(args.planner, settings), args.planner_episodes))
     if args.bodies is None:
-        environments = [("", args.env_id, parse_settings(args.env_kwargs))]
+        place = parse_place(args.env_id)
+        environments = [("", place.env_id, dict(place.kwargs))]
     else:
         from tdm_envs.walkers import read_manifest as read_bodies
 
@@ -180,5 +180,5 @@ def _check(args: Collect) -> None:
             "--random-episodes and --planner-episodes are both 0; expected at least 1 episode of either"
         )
     at_least(1, action_repeat=args.action_repeat, max_steps=args.max_steps)
-    if args.bodies is not None and (args.env_kwargs or args.env_id != Collect.env_id):
-        raise ValueError("--bodies says which environments; leave out --env-id and --env-kwargs")
+    if args.bodies is not None and args.env_id != Collect.env_id:
+        raise ValueError("--bodies says which environments; leave out --env-id")

@@ -188,7 +188,7 @@ def write_dataset(
         ``folder/data``.
 
     Raises:
-        DataError: If ``folder/data`` exists.
+        DataError: If ``folder/data`` exists, or cannot be written, as on a full disk.
     """
     folder = folder.resolve()  # Minari joins a relative file name to its own relative folder
     target = folder / "data"
@@ -196,7 +196,30 @@ def write_dataset(
         raise DataError(f"{target} exists; choose another folder or remove it")
     building = folder / ".data.partial"
     shutil.rmtree(building, ignore_errors=True)  # left by a run that was killed here
-    building.mkdir(parents=True)
+    try:
+        building.mkdir(parents=True)
+        _build(building, _dataset_id(folder.name), env, episodes, description, metadata)
+        building.replace(target)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise DataError(
+            f"the data set {target} cannot be written ({why}); its episodes are kept: make room, then run "
+            "the same command again"
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    _fsync(folder)
+    return target
+
+
+def _build(
+    building: Path,
+    dataset_id: str,
+    env: gym.Env[Any, Any],
+    episodes: Iterable[FlatEpisode],
+    description: str,
+    metadata: Mapping[str, Any],
+) -> None:
     storage = MinariStorage.new(
         building,
         observation_space=env.observation_space,
@@ -231,7 +254,7 @@ def write_dataset(
     compress_hdf5(building / "main_data.hdf5")
     storage.update_metadata(
         {
-            "dataset_id": _dataset_id(folder.resolve().name),
+            "dataset_id": dataset_id,
             "minari_version": minari.__version__,
             "algorithm_name": "tdm collect",
             "description": description,
@@ -242,9 +265,6 @@ def write_dataset(
     )
     for file in (*sorted(building.iterdir()), building):
         _fsync(file)
-    building.replace(target)
-    _fsync(folder)
-    return target
 
 
 def flatten_steps(space: spaces.Space[Any], observations: Any) -> FloatArray:
