@@ -202,6 +202,11 @@ def _check_model(args: Train) -> None:
         option = "--mlp.hidden and --mlp.layers" if args.model == "mlp" else "--preset"
         raise ValueError(f"--model-settings are for plug-ins; {args.model} has {option} instead")
     if args.model != TRANSFORMER:
+        if args.max_observation is not None or args.max_action is not None:
+            raise ValueError(
+                f"--max-observation and --max-action are for a {TRANSFORMER}; a model of kind {args.model!r} "
+                "is of one environment: leave them out"
+            )
         learner_class(args.model)
 
 

@@ -66,9 +66,9 @@ class Evaluator:
             draw_starts(held_out, count=config.starts, steps=longest, seed=config.seed)
         except ValueError as error:
             raise ValueError(
-                f"the held-out episodes do not suffice for the prediction error: {error}: lower horizons "
-                f"({', '.join(map(str, config.horizons))}), context_steps ({config.context_steps}) or starts "
-                f"({config.starts}), or hold out more episodes"
+                f"the held-out episodes do not suffice for the prediction error with horizons "
+                f"{', '.join(map(str, config.horizons))}, context_steps {config.context_steps} and starts "
+                f"{config.starts}: {error}"
             ) from error
 
     def __call__(self, model: Any) -> dict[str, float]:

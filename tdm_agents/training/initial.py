@@ -107,11 +107,11 @@ def start_from(model: Learned, source: Learned, environments: Sequence[str]) -> 
         model.load_state_dict(source.state_dict())
         return
     if found := differences({"config": asdict(source.config)}, {"config": asdict(model.config)}):
-        raise _unfit(found)
+        raise _unfit(found[0])
     if not model.config.tokenizer.fixed:
         _copy_tokenizers(model, source, environments)
     if found := differences(asdict(source.network.config), asdict(model.network.config)):
-        raise _unfit(found)
+        raise _unfit(found[0])
     model.network.load_state_dict(source.network.state_dict())
 
 
@@ -121,11 +121,9 @@ def _copy_tokenizers(model: Transformer, source: Transformer, names: Sequence[st
         if isinstance(source, Generalist):
             if name not in source.environments:
                 raise _unfit(
-                    [
-                        f"its tokens are fitted to the data of {', '.join(source.environments)}, not of "
-                        f"{name}; only a model whose tokens need no data (--preset small-paper-tokens, "
-                        "gato-79m, ...) can be fine-tuned to another environment"
-                    ]
+                    f"its tokens are fitted to the data of {', '.join(source.environments)}, not of {name}; "
+                    "only a model whose tokens need no data (--preset small-paper-tokens, gato-79m, ...) can "
+                    "be fine-tuned to another environment"
                 )
             theirs = source.environment(name)
         else:
@@ -137,12 +135,12 @@ def _copy_tokenizers(model: Transformer, source: Transformer, names: Sequence[st
 def _check_same(there: TrainableWorldModel, here: TrainableWorldModel) -> None:
     first, second = ({"config": asdict(m.config), "spec": spec_to_json(m.spec)} for m in (there, here))
     if found := differences(first, second):
-        raise _unfit(found)
+        raise _unfit(found[0])
 
 
-def _unfit(found: list[str]) -> CheckpointError:
+def _unfit(why: str) -> CheckpointError:
     return CheckpointError(
-        f"--init-from does not fit: {found[0]}; fine-tuning needs the same kind and size of model (--model, "
+        f"--init-from does not fit: {why}; fine-tuning needs the same kind and size of model (--model, "
         "--preset, --mlp) and, where tokens or the normaliser are fitted to data, an environment with the "
         "same spaces"
     )

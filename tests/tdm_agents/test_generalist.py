@@ -215,7 +215,7 @@ def test_a_generalist_that_was_cut_in_two_ends_with_the_same_bits(tmp_path):
 def test_held_out_episodes_that_are_too_short_are_named_with_their_environment(tmp_path):
     held_out = all_episodes() | {"Turn-v0": episodes("Turn-v0", steps=3)}
     with pytest.raises(
-        ValueError, match=r"environment Turn-v0: the held-out episodes.*lower horizons \(1, 2\)"
+        ValueError, match=r"environment Turn-v0: the held-out episodes.* horizons 1, 2, context_steps 2"
     ):
         train(generalist(), mixture(), held_out, CONFIG, tmp_path, console=quiet())
 
