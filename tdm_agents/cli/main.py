@@ -20,12 +20,14 @@ COMMANDS = {
     "train": ("Train", "train a world model on a data set"),
     "evaluate": ("Evaluate", "play episodes on fixed seeds and report return and cost"),
     "compare": ("Compare", "play several contestants on the same seeds: table, JSON, plot"),
+    "play": ("Play", "play one episode, with a plot and a video"),
+    "experts": ("Experts", "list tuned planners, train policies of Stable-Baselines3"),
     "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
     "demo": ("Demo", "play one episode with the shipped checkpoint, with a plot and a video"),
     "planners": ("Planners", "list the installed planners and their settings"),
 }
 
-WITHOUT_SCREEN = frozenset({"collect", "train", "evaluate", "compare"})
+WITHOUT_SCREEN = frozenset({"collect", "train", "evaluate", "compare", "experts"})
 """Commands that never render; without this dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(

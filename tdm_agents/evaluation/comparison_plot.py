@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tdm_agents.evaluation.plots import PLAYERS, STYLE, clean
+from tdm_agents.evaluation.plots import PLAYERS, STYLE, clean, save
 
 MARKERS = "osD^v"
 
@@ -41,8 +41,7 @@ def plot_comparison(path: Path, sections: Mapping[str, Sequence[Mapping[str, Any
         _returns(left, reports)
         _costs(right, reports)
         left.set_title(title, loc="left", fontweight="bold", **STYLE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=144)
+    save(path, figure)
 
 
 def _returns(axis: Axes, reports: Sequence[Mapping[str, Any]]) -> None:

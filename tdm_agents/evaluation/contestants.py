@@ -16,6 +16,7 @@ from tdm_agents.evaluation.players import AgentFactory, Contestant
 from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.sb3 import find_policy, load_policy
 from tdm_agents.world_models.simulator import SimulatorModel
+from tdm_agents.wrappers import WithoutAlive
 from tdm_envs.tasks import batched_task_of
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -85,6 +86,19 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
         replan_every=entry.options.get("replan_every"),
         **entry.planner_settings,
     )
+    model = type(agent.base_model).__name__
+    alive = entry.options.get("alive", True)
+    if not isinstance(alive, bool):
+        raise ValueError(f"alive is {alive!r}; expected true, or false to plan as if no episode ended")
+    if not alive:
+        agent = TDMAgent(
+            WithoutAlive(agent.base_model),
+            agent.planner,
+            seed,
+            env_id=place.name,
+            reward_function=agent.reward_function,
+            replan_every=agent.replan_every,
+        )
     name = checkpoint.planner_name(agent.planner)
     settings = {
         "model": entry.source,
@@ -93,10 +107,11 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
         "planner_settings": agent.planner,
         "replan_every": agent.replan_every,
         "reward_function": agent.reward_function,
+        "alive": alive,
     }
     files = (folder / file for file in (WEIGHTS_FILE, checkpoint.MODEL_FILE))
     return Entered(
-        f"{name} on {type(agent.base_model).__name__}",
+        f"{name} on {model}" + ("" if alive else " without alive"),
         agent,
         settings,
         tuple(f for f in files if f.exists()),

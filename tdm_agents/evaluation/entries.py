@@ -6,6 +6,7 @@
     runs/mlp planner=cem num_samples=64 label="MLP"     with another planner, settings, and a name
     simulator like=cartpole-swingup                     the true dynamics, with that checkpoint's planner
     simulator planner=mppi horizon=25 action_repeat=4
+    runs/hopper alive=false                             planning as if no episode ended
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     random                                              uniform actions
 
@@ -27,7 +28,7 @@ from tdm_agents.evaluation.environments import Place
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "checkpoint": ("planner", "replan_every", "reward_function"),
+    "checkpoint": ("planner", "replan_every", "reward_function", "alive"),
     "simulator": ("like", "planner", "replan_every", "action_repeat", "reward_function"),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),

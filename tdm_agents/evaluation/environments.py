@@ -56,6 +56,10 @@ class Place:
         """A new environment."""
         return make_env(self.env_id, **self.kwargs)
 
+    def in_window(self) -> Env:
+        """A new environment that shows itself on the screen."""
+        return make_env(self.env_id, **{**self.kwargs, "render_mode": "human"})
+
 
 def name_of(env: str | MakeEnv, made: Env) -> str:
     """What a report calls the environment."""
@@ -75,3 +79,19 @@ def episode_limit(env: Env) -> int | None:
         return int(env.spec.max_episode_steps)
     steps = getattr(getattr(env.unwrapped, "_env", None), "_step_limit", math.inf)
     return int(steps) if isinstance(steps, int | float) and math.isfinite(steps) else None
+
+
+def seconds_per_step(env: Env) -> float:
+    """An environment step in seconds: ``dt`` of MuJoCo environments, or what ``render_fps`` says.
+
+    Raises:
+        ValueError: If it says neither.
+    """
+    if (dt := getattr(env.unwrapped, "dt", None)) is not None:
+        return float(dt)
+    if not (rate := env.unwrapped.metadata.get("render_fps")):
+        raise ValueError(
+            f"{env.unwrapped} does not say how long a step is; give it dt, in seconds, or "
+            'metadata["render_fps"]'
+        )
+    return 1.0 / float(rate)

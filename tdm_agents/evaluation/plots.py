@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tdm_agents.evaluation.records import FloatArray, Recording
+from tdm_agents.storage import write_bytes
 
 REAL = "#3a3f47"
 IMAGINED = "#e4572e"
@@ -30,7 +32,8 @@ class Moment:
         step: Environment step of the decision.
         planned: ``[h, n]``, observations expected after 1 to ``h`` decisions of the plan that was made there.
         predicted: ``[h', n]``, the same for the actions that were really taken from there on, which later
-            plans changed: what differs from reality is the model's error alone.
+            plans changed: what differs from reality is the model's error alone. ``h'`` is 0 where nobody
+            asked.
     """
 
     step: int
@@ -95,8 +98,7 @@ def plot_episode(
         axis.set_xlabel("time, s", **STYLE)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     below.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=144)
+    save(path, figure)
 
 
 def _whole(
@@ -111,7 +113,7 @@ def _whole(
     time = np.arange(len(recording.observation)) * seconds
     axis.plot(time, recording.observation[:, index], color=REAL, linewidth=1.4)
     for moment in moments:
-        end = moment.step + repeat * len(moment.predicted)
+        end = moment.step + repeat * (len(moment.predicted) or len(moment.planned))
         axis.axvspan(moment.step * seconds, end * seconds, color=IMAGINED, alpha=0.12, linewidth=0)
         axis.axvline(moment.step * seconds, color=IMAGINED, alpha=0.5, linewidth=0.8)
     axis.set_title("The episode; shaded: the moments below", loc="left", **STYLE)
@@ -152,11 +154,20 @@ def _moment(
         (moment.planned, PLANNED, ":", "imagined: the plan as made there"),
         (moment.predicted, IMAGINED, "-", "imagined: the actions then taken"),
     ):
+        if not len(imagined):
+            continue
         time = (moment.step + repeat * np.arange(len(imagined) + 1)) * seconds
         axis.plot(time, np.concatenate([[now], imagined[:, index]]), line, color=colour, linewidth=1.5,
                   label=label)  # fmt: skip
     axis.plot(moment.step * seconds, now, "o", color=REAL, markersize=4)
     clean(axis)
+
+
+def save(path: Path, figure: Figure) -> None:
+    """Write a figure in the format that the path's suffix names, atomically."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:] or "png", dpi=144)
+    write_bytes(path, drawn.getvalue())
 
 
 def clean(axis: Axes) -> None:

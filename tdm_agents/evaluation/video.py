@@ -22,7 +22,8 @@ import imageio.v2 as imageio
 import numpy as np
 import numpy.typing as npt
 
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.evaluation.entries import parse_place
+from tdm_agents.evaluation.environments import seconds_per_step
 
 REMEDY = (
     "`apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0` and then MUJOCO_GL=egl, "
@@ -78,7 +79,8 @@ def render_episode(
 
     Args:
         path: Where to write, ending in ``.mp4``.
-        env_id: An environment whose ``dt`` is its control step in seconds (dm_control, Gymnasium's MuJoCo).
+        env_id: An environment that says how long its step is, with its arguments as
+            :func:`tdm_agents.evaluation.entries.parse_place` reads them.
         seed: What ``env.reset`` was given.
         actions: ``[L, ...]`` in the environment's units.
         score: The episode's return, by which the replay is known to be the same episode.
@@ -102,14 +104,19 @@ def render_episode(
 
 
 def write_video(path: Path, frames: Sequence[npt.NDArray[np.uint8]], fps: float) -> None:
-    """Write frames ``[H, W, 3]``, whose sides are even, as H.264.
+    """Write frames ``[H, W, 3]``, whose sides are even, as H.264; the file appears when it is whole.
 
     Raises:
         ValueError: If there are no frames.
     """
     if not frames:
         raise ValueError(f"no frames for {path}; expected at least one")
-    imageio.mimwrite(path, list(frames), fps=fps, codec="libx264", quality=7, macro_block_size=2)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        imageio.mimwrite(partial, list(frames), fps=fps, codec="libx264", quality=7, macro_block_size=2)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _backends(environ: Mapping[str, str]) -> list[str]:
@@ -139,7 +146,7 @@ def _child(job: Mapping[str, Any], backend: str, environ: Mapping[str, str], *, 
 
 def _work(job: Mapping[str, Any]) -> None:
     """What the child does: render one frame to see whether it can, or a whole episode."""
-    known = make_env(job["env_id"])  # registers it too
+    known = parse_place(job["env_id"])()  # registers it too
     assert known.spec is not None
     env = gym.make(known.spec, render_mode="rgb_array")
     known.close()
@@ -147,7 +154,7 @@ def _work(job: Mapping[str, Any]) -> None:
     frames = [_frame(env)]
     if "actions" not in job:
         return
-    step = float(env.unwrapped.dt)  # type: ignore[attr-defined]
+    step = seconds_per_step(env)
     every = max(1, round(1.0 / (FRAMES_PER_SECOND * step)))
     score = 0.0
     for i, action in enumerate(job["actions"], start=1):

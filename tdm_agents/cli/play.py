@@ -1,0 +1,179 @@
+"""``tdm play``: one episode of an agent, with a plot and a video."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.evaluation.entries import Entry, parse_place, parse_settings
+
+DEFAULT_CHECKPOINT = "cartpole-swingup"
+
+
+@dataclass(frozen=True)
+class Play:
+    """Play one episode with a checkpoint or the true simulator: live progress, a plot and a video."""
+
+    checkpoint: str | None = None
+    """Name of a bundled checkpoint, or a folder; the shipped one if neither it nor --simulator is given."""
+    env_id: str | None = None
+    """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
+    checkpoint's own if not given."""
+    planner: str | None = None
+    """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
+    planner_settings: dict[str, str] = field(default_factory=dict)
+    """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
+    replan_every: int | None = None
+    """Decisions a plan; the checkpoint's own if not given."""
+    simulator: bool = False
+    """Plan with the true dynamics instead of a model; with --checkpoint, its planner, settings,
+    reward function and action repeat are used."""
+    action_repeat: int | None = None
+    """Environment steps a decision of the simulator; the checkpoint's own, or 1."""
+    env_seed: int = 9_999
+    """Seed of the episode."""
+    seed: int = 0
+    """Seed of the agent."""
+    max_steps: int | None = None
+    """Environment steps after which the episode is cut; needed where the environment has no end."""
+    device: str = "cpu"
+    """Where the model computes."""
+    threads: int = 1
+    """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
+    video: bool = True
+    """Render a video afterwards; MUJOCO_GL=disable skips it too."""
+    human: bool = False
+    """Show the episode in a window while it is played; needs a screen."""
+    out: Path = Path("runs/play")
+    """Folder of play.png, play.mp4 and play.json."""
+
+
+def run(arguments: Play) -> None:
+    """Play, print return and cost, and write the plot, the video and ``play.json``.
+
+    Raises:
+        LookupError: If there is no such checkpoint, planner or environment.
+        ValueError: If no environment is named, a window is asked for where there is no screen, or a setting
+            makes no sense.
+    """
+    _check(arguments)
+    from tdm_agents.evaluation.video import OFF
+
+    environ = dict(os.environ)
+    if "MUJOCO_GL" not in os.environ and not arguments.human:
+        # the video is another process's: dm_control shall not look for a screen when it is imported here
+        os.environ["MUJOCO_GL"] = OFF[0]
+
+    import torch
+    from rich.console import Console
+
+    from tdm_agents.agent import TDMAgent
+    from tdm_agents.cli.one_episode import (
+        draw,
+        film,
+        logged_moments,
+        play_episode,
+        recorded_moments,
+        recording_of,
+    )
+    from tdm_agents.evaluation.contestants import enter, environment_of
+    from tdm_agents.evaluation.environments import seconds_per_step
+    from tdm_agents.evaluation.moments import PlanLog
+    from tdm_agents.evaluation.players import AgentFactory
+    from tdm_agents.evaluation.report import make_report, write_report
+
+    usable_device(arguments.device)
+    torch.set_num_threads(arguments.threads)
+    console, entry = Console(), entry_of(arguments)
+    env_id = arguments.env_id or environment_of(entry)
+    if env_id is None:
+        raise ValueError("no environment: pass --env-id (the checkpoint names none)")
+    place = parse_place(env_id)
+    entered = enter(entry, place, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
+    contestant = entered.contestant
+    assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
+    env = place()
+    seconds = seconds_per_step(env)
+    env.close()
+    console.print(f"{place.name}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
+    log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
+    evaluation = play_episode(
+        entered.name,
+        contestant,
+        place.in_window if arguments.human else place,
+        arguments.env_seed,
+        seed=arguments.seed,
+        max_steps=arguments.max_steps,
+        log=log,
+        record_horizon=contestant.planner.horizon if log is None else 0,
+    )
+    episode = evaluation.episodes[0]
+    recording = recording_of(episode)
+    settings = {
+        **entered.settings,
+        "env_seed": arguments.env_seed,
+        "seed": arguments.seed,
+        "max_steps": arguments.max_steps,
+        "device": arguments.device,
+        "threads": arguments.threads,
+    }
+    weights = entered.files[0] if entered.files else None
+    report = make_report(entered.name, evaluation, settings=settings, weights=weights)
+    console.print(
+        f"return {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
+        f"{evaluation.milliseconds_per_decision:.1f} ms and "
+        f"{evaluation.transitions_per_decision:,.0f} imagined transitions a decision"
+    )
+    draw(
+        arguments.out / "play.png",
+        place,
+        contestant.planner,
+        recorded_moments(recording) if log is None else logged_moments(log, recording),
+        recording,
+        {entered.name: recording.reward},
+        seconds_per_step=seconds,
+        action_repeat=entered.settings["action_repeat"],
+        model="the true simulator" if log is None else "a learned model",
+    )
+    console.print(f"plot: {arguments.out / 'play.png'}")
+    if arguments.video:
+        film(arguments.out / "play.mp4", place, episode, environ, console)
+    write_report(arguments.out / "play.json", report)
+    console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
+
+
+def entry_of(arguments: Play) -> Entry:
+    """Who plays."""
+    options = parse_settings(arguments.planner_settings) | {
+        "planner": arguments.planner,
+        "replan_every": arguments.replan_every,
+    }
+    if arguments.simulator:
+        simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}
+        return Entry("simulator", "", options | simulated)
+    return Entry("checkpoint", arguments.checkpoint or DEFAULT_CHECKPOINT, options)
+
+
+def _check(arguments: Play) -> None:
+    at_least(
+        1,
+        action_repeat=arguments.action_repeat,
+        replan_every=arguments.replan_every,
+        max_steps=arguments.max_steps,
+        threads=arguments.threads,
+    )
+    at_least(0, env_seed=arguments.env_seed)
+    output_folder(arguments.out)
+    if arguments.simulator and not (arguments.checkpoint or arguments.planner):
+        raise ValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
+    if arguments.action_repeat is not None and not arguments.simulator:
+        raise ValueError("--action-repeat is the simulator's; a checkpoint's model has its own")
+    screen = platform.system() != "Linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if arguments.human and not screen:
+        raise ValueError(
+            "--human needs a screen, and neither DISPLAY nor WAYLAND_DISPLAY is set; leave it out and watch "
+            "the video"
+        )

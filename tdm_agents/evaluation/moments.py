@@ -1,0 +1,64 @@
+"""What a model imagined at some decisions of an episode, to be held against what then happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from tdm_agents.agent import TDMAgent
+from tdm_agents.deciding import PlanView
+from tdm_agents.evaluation.plots import Moment
+from tdm_agents.evaluation.records import Recording, Tick
+from tdm_agents.protocols import rollout
+
+
+class PlanLog:
+    """Every plan of an agent, in order; pass it as ``on_step`` of an evaluation of one episode.
+
+    Args:
+        agent: Whose plans.
+
+    Attributes:
+        agent: Whose plans.
+        views: The plans so far.
+    """
+
+    def __init__(self, agent: TDMAgent) -> None:
+        self.agent = agent
+        self.views: list[PlanView] = []
+
+    def __call__(self, tick: Tick) -> None:
+        """Take note of the last plan."""
+        last = self.agent.last_plan
+        if last is not None and (not self.views or self.views[-1] is not last):
+            self.views.append(last)
+
+
+def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, decision: int) -> Moment:
+    """What the model expects at a decision, of its plan and of the actions that were then taken.
+
+    Args:
+        agent: The agent that planned.
+        views: Every plan of the episode, in order.
+        recording: The episode.
+        decision: Index into ``views``.
+    """
+    model, view = agent.model, views[decision]
+    planned = view.plan.sequence
+    horizon = planned.shape[1]
+    executed = [v.plan.sequence[:, : agent.replan_every] for v in views[decision : decision + horizon]]
+    taken = torch.cat(executed, dim=1)[:, :horizon]  # [1, h, m]
+    seen = []
+    for actions in (planned, taken):
+        generator = torch.Generator(device=model.spec.device).manual_seed(0)
+        state = model.start(view.history, horizon=horizon)
+        with torch.no_grad():
+            seen.append(rollout(model, state, actions, generator=generator).observation[0].cpu().numpy())
+    return Moment(int(recording.decided_at[decision]), *seen)
+
+
+def moments_of(decisions: int, horizon: int) -> list[int]:
+    """Up to four decisions to look at: the first three horizons, where the motion is, and mid-episode."""
+    last = max(decisions - horizon, 0)
+    return sorted({min(d, last) for d in (0, horizon, 2 * horizon, decisions // 2)})
