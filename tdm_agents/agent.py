@@ -367,9 +367,12 @@ class TDMAgent:
         """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
         Raises:
-            ValueError: Naming the first difference and the remedy.
+            ValueError: Naming the first difference and the remedy; or if the reward function that is planned
+                for would be wrong for the environment's body.
         """
         check_spaces(self.model.spec, env, self.env_id)
+        if self.reward_function is not None:
+            checkpoint.check_reward(self.reward_function, env)
 
     def save(self, folder: str | Path) -> None:
         """Write the model's files and ``agent.json`` to ``folder``; :meth:`load` reads them.

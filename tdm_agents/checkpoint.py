@@ -18,7 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium as gym
 import torch
+from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
 from tdm_agents.protocols import Planner, WorldModel
@@ -241,6 +243,22 @@ def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) ->
         )
     wrapped: WorldModel[Any] = RewardFunction(model, function)
     return wrapped
+
+
+def check_reward(name: str, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
+    """Refuse a reward function that would be wrong for an environment's physical constants.
+
+    Args:
+        name: Of a function of :mod:`tdm_envs.rewards`.
+        env: The environment; of vector environments only a ``SyncVectorEnv`` tells what its members are.
+
+    Raises:
+        ValueError: If it is refused.
+    """
+    from tdm_envs.rewards import refuse_variant
+
+    for member in getattr(env, "envs", ()) if isinstance(env, VectorEnv) else (env,):
+        refuse_variant(name, member)
 
 
 def bundled() -> dict[str, Path]:

@@ -146,18 +146,33 @@ def reward_function_of(env: gym.Env[Any, Any]) -> Reward:
         env: In wrappers or not; one of Shimmy's suite or ``tdm/Suite-v0``.
 
     Raises:
-        LookupError: If there is none, or if it holds for dm_control's own physical constants alone and the
-            environment is a variant.
+        LookupError: If there is none.
+        ValueError: As :func:`refuse_variant`.
     """
-    known = _reward(task_id(env) or str(env))
+    name = task_id(env) or str(env)
+    function = reward_function(name)
+    refuse_variant(name, env)
+    return function
+
+
+def refuse_variant(name: str, env: gym.Env[Any, Any]) -> None:
+    """Refuse a reward function that reads dm_control's own masses or lengths for a body that has others.
+
+    Args:
+        name: Of the function, a Gymnasium id.
+        env: What is planned for, in wrappers or not.
+
+    Raises:
+        LookupError: If there is no such function.
+        ValueError: If it is refused; the message says what to plan for instead.
+    """
     variant = env.spec.kwargs.get("variant") if env.spec is not None else None
-    if known.own_constants and variant is not None:
-        raise LookupError(
-            f"the reward function of {task_id(env)} reads masses and lengths of dm_control's own body, and "
-            f"{env} is a variant ({variant!r}) of it: leave the reward to the simulator's task or to what "
-            "the model predicts"
+    if _reward(name).own_constants and variant is not None:
+        raise ValueError(
+            f"the reward function {name!r} reads masses and lengths of dm_control's own body, and {env} is a "
+            f"variant ({variant!r}) of it: leave the reward to the simulator's task or to what the model "
+            "predicts"
         )
-    return known.function
 
 
 def reward_sizes(env_id: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from tdm_envs.walkers import PhysicsDivergedError
 from tdm_envs.walkers.rendering import FrameRenderer, Window
 
 Array = npt.NDArray[np.float64]
-Observation = npt.NDArray[np.float32]
+Observation = npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]
 
 REDRAW: Final = "redraw"
 """``variant=REDRAW``: every episode has a variant of its own, which ``info["variant"]`` names."""
@@ -47,13 +47,13 @@ _WRITTEN_AT_RESET: dict[str, tuple[str, ...]] = {
 _GOALS = frozenset({"target_pos", "target_position"})  # observed, and the same for a whole episode
 
 
-class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
+class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
     """A task of dm_control's suite.
 
     The same seed is the same episode as Shimmy's environment of that task plays, bit for bit, but
 
     - observations are one float32 vector, the keys of dm_control's dictionary in sorted order, as Gymnasium
-      flattens a ``Dict`` (Shimmy: a dictionary of float64, with scalars that Stable-Baselines3 refuses);
+      flattens a ``Dict`` (Shimmy: the dictionary, of float64, whose scalars Stable-Baselines3 refuses);
     - actions are float32, rewards always floats (Shimmy: float64, and the integer 0 for none);
     - the time limit is Gymnasium's own: ``max_episode_steps``, 1000 as in all of the suite (Shimmy: counted
       within dm_control, and a step after the end silently begins another episode);
@@ -68,6 +68,7 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
             ``"redraw"`` for other ones in each episode.
         scale: Constants are multiplied by factors that are log-uniform in ``[1 / scale, scale]``.
         groups: Which constants, of :data:`~tdm_envs.suite_variants.GROUPS`; None for all that there are.
+        flat: False for the dictionary, of float32, which models of Shimmy's environments read.
         render_mode: None, ``"rgb_array"`` or ``"human"``.
         width: Pixels of a frame.
         height: Pixels of a frame.
@@ -81,7 +82,7 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
         task: As given.
         variant: The seed of the present constants; None where they are dm_control's.
         factors: Group to element to the factor of its constant; empty without a variant.
-        observation_names: Names of the observation scalars, in order.
+        observation_names: Names of the observation scalars, in the order of the flat vector.
         constant_observations: Indices of scalars that never change within an episode: the goal's.
     """
 
@@ -96,6 +97,7 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
         variant: int | Literal["redraw"] | None = None,
         scale: float = 1.4,
         groups: Sequence[str] | None = None,
+        flat: bool = True,
         render_mode: str | None = None,
         width: int = 320,
         height: int = 240,
@@ -130,12 +132,16 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
         self.render_mode = render_mode
         self.width = width
         self.height = height
+        self._flat = flat
         shapes = {key: spec.shape for key, spec in sorted(self._env.observation_spec().items())}
         self._keys = tuple(shapes)
         scalars = [(key, name) for key, shape in shapes.items() for name in _scalar_names(key, shape)]
         self.observation_names = tuple(name for _, name in scalars)
         self.constant_observations = tuple(i for i, (key, _) in enumerate(scalars) if key in _GOALS)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (len(scalars),), np.float32)
+        structure = spaces.Dict(
+            {key: spaces.Box(-np.inf, np.inf, shape, np.float32) for key, shape in shapes.items()}
+        )
+        self.observation_space = spaces.flatten_space(structure) if flat else structure
         bounds = self._env.action_spec()
         low, high = bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
@@ -179,7 +185,7 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
         info: dict[str, Any] = {"domain": self.domain, "task": self.task}
         if self.variant is not None:
             info |= {"variant": self.variant, "factors": copy.deepcopy(self.factors)}
-        return self._flat(observation), info
+        return self._observed(observation), info
 
     def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Advance by :attr:`dt`; only ``lqr`` terminates.
@@ -198,7 +204,7 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
             physics.step(self._env._n_sub_steps)
         task.after_step(physics)
         reward = float(task.get_reward(physics))
-        observation = self._flat(task.get_observation(physics))
+        observation = self._observed(task.get_observation(physics))
         discount = task.get_termination(physics)  # dm_env's: None goes on, 0 is the end of all reward
         if self.render_mode == "human":
             self.render()
@@ -244,7 +250,7 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
         mujoco.mj_setState(model, data, physics, _STATE)
         mujoco.mj_step1(model, data)  # not mj_forward, which would overwrite the solver's warm start
         data.sensordata[:] = sensors
-        return self._flat(self._env.task.get_observation(self._env.physics))
+        return self._observed(self._env.task.get_observation(self._env.physics))
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         """A frame ``[height, width, 3]`` of the model's first camera, or the window for ``"human"``."""
@@ -300,9 +306,9 @@ class SuiteEnv(gym.Env[Observation, npt.NDArray[np.float32]]):
                 "and where it happens again take a smaller scale or fewer groups"
             ) from error
 
-    def _flat(self, observation: Any) -> Observation:
-        parts = [np.ravel(observation[key]) for key in self._keys]
-        return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+    def _observed(self, observation: Any) -> Observation:
+        arrays = {key: np.array(observation[key], np.float32) for key in self._keys}
+        return np.concatenate([array.ravel() for array in arrays.values()]) if self._flat else arrays
 
 
 def _scalar_names(key: str, shape: tuple[int, ...]) -> list[str]:

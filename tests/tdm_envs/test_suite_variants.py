@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tdm_envs  # noqa: F401  (registers the environments)
+from tdm_agents import TDMAgent, make_planner
 from tdm_agents.protocols import History
 from tdm_agents.spaces import ActionCodec
 from tdm_agents.world_models.simulator import SimulatorModel
@@ -307,10 +308,32 @@ def test_a_reward_that_reads_the_bodys_constants_is_refused_for_variants():
     assert reward_function_of(gym.make("dm_control/walker-walk-v0")) is own
     assert reward_function_of(make("walker", "walk")) is own
     for variant in (3, "redraw"):
-        with pytest.raises(LookupError, match=r"variant .* leave the reward to the simulator's task"):
+        with pytest.raises(ValueError, match=r"variant .* leave the reward to the simulator's task"):
             reward_function_of(make("walker", "walk", variant=variant))
     with pytest.raises(LookupError, match="no reward function for 'dm_control/hopper-hop-v0'"):
         reward_function_of(make("hopper", "hop"))
+
+
+def test_an_agent_that_plans_for_such_a_reward_refuses_a_variant():
+    env, other = make("walker", "walk"), make("walker", "walk", variant=3)
+    planner = make_planner("random_shooting", horizon=2, num_samples=2)
+    agent = TDMAgent(SimulatorModel(env), planner, reward_function="dm_control/walker-walk-v0")
+    agent.check_env(env)
+    with pytest.raises(ValueError, match=r"masses and lengths of dm_control's own body"):
+        agent.attach(other)
+    with pytest.raises(ValueError, match=r"masses and lengths of dm_control's own body"):
+        agent.attach(gym.vector.SyncVectorEnv([lambda: other]))
+    TDMAgent(SimulatorModel(other), planner).check_env(other)  # the task's own reward
+
+
+def test_the_shipped_checkpoint_plays_variants_of_its_cartpole():
+    agent = TDMAgent.load("cartpole-swingup", planner="random_shooting", num_samples=2, horizon=2)
+    env = agent.attach(make("cartpole", "swingup", variant=1, flat=False, max_episode_steps=2))
+    observation, _ = env.reset(seed=0)
+    assert observation in env.observation_space and observation["velocity"].dtype == np.float32
+    for _ in range(2):
+        observation, *_ = env.step(agent.act(observation))
+    assert observation in env.observation_space
 
 
 def test_the_batched_cartpole_task_holds_for_variants():
