@@ -22,7 +22,8 @@ from tdm_agents.arrival import Arrival, Flags, flags
 from tdm_agents.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.deciding import PlanView, decide
 from tdm_agents.memory import AgentMemory
-from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.prompt import checked
+from tdm_agents.protocols import History, Planner, WorldModel
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
 
 PREDICTED = "predicted"
@@ -101,29 +102,47 @@ class TDMAgent:
         self.generator = torch.Generator(device=spec.device).manual_seed(seed)
         self.last_plan: PlanView | None = None
         self._memory: AgentMemory | None = None
+        self._prompt: History | None = None  # what episodes begin with
         self._begins = False  # whether the next observations begin episodes, of however many environments
         self._link: Link | None = None
 
     # ------------------------------------------------------------------ acting
 
-    def reset(self, seed: int | None = None, *, mask: npt.ArrayLike | None = None) -> None:
+    def reset(
+        self,
+        seed: int | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+        history: History | None = None,
+    ) -> None:
         """Begin new episodes: forget history and planner memory of all environments, or of some.
 
         Args:
             seed: Seeds the agent's randomness anew; None lets it go on.
             mask: ``[B]`` bool, the environments that were reset; the others go on. None = all, of however
                 many environments the next observation is.
+            history: What every episode begins with from now on, as if it had just happened: with the planner
+                ``policy``, the TDM paper's prompted agent, which goes on as the expert's episode in front of
+                its own (arXiv:2305.10912). One row for all environments, or one each; its last observation,
+                after which nothing was done, is left out. It stays until the next ``reset()`` of all.
 
         Raises:
             TypeError: If ``seed`` is not an integer.
-            ValueError: If ``mask`` is of another number of environments than the agent acts in.
+            ValueError: If ``mask`` is of another number of environments than the agent acts in, or given
+                beside ``history``, or ``history`` is not of the model's observations and actions.
             RuntimeError: If ``mask`` is given before any episode began.
         """
         if mask is not None and self._memory is None and not self._begins:
             raise RuntimeError("reset(mask=...) before an episode began: call reset() without it first")
+        if mask is not None and history is not None:
+            raise ValueError(
+                "reset() is given mask and history; expected one: every episode begins with history"
+            )
+        prompt = None if history is None else checked(history, self.model.spec)
         if seed is not None:
             self.generator.manual_seed(_integer_seed(seed))
         if mask is None:
+            self._prompt = prompt
             self._memory, self._begins, self.last_plan = None, True, None
         elif self._memory is not None:
             rows = flags("mask", mask, self._memory.batch, default=False)
@@ -317,6 +336,7 @@ class TDMAgent:
             reward=reward,
             episode_start=episode_start,
             active=active,
+            prompt=self._prompt,
             generator=generator or self.generator,
         )
         if decision.view is not None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.memory import AgentMemory, gather, scatter
+from tdm_agents.prompt import recall
 from tdm_agents.protocols import HasOnly, History, ModelSpec, Plan, Planner, WorldModel
 
 
@@ -60,10 +61,13 @@ def decide(
     reward: Tensor | None = None,
     episode_start: Tensor | None = None,
     active: Tensor | None = None,
+    prompt: History | None = None,
 ) -> Decision:
-    """See :meth:`tdm_agents.TDMAgent.decide`, which says what the arguments are."""
+    """See :meth:`tdm_agents.TDMAgent.decide`, which says what the arguments are; ``prompt``: its reset."""
     if episode_start is not None:
         memory = memory.forget(episode_start)
+    if prompt is not None:
+        memory = recall(memory, prompt, memory.length == 0)
     if active is None:
         active = torch.ones_like(memory.countdown, dtype=torch.bool)
     arrived = torch.full_like(memory.pending, float("nan")) if reward is None else reward

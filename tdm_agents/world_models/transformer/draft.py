@@ -108,10 +108,10 @@ class TransformerDraft:
         """
         self._check(complete=True)
         state, tokenizer, layout = self.state, self.model.tokenizer, self.model.layout
-        action, outcome, reward = self.tokens.split([layout.action_dim, layout.observation_dim, 1], dim=1)
+        action, outcome = self.tokens[:, : layout.action_dim], self.tokens[:, layout.action_dim : -1]
         self.consumed = True
         state.observation = tokenizer.decode_target(state.observation, outcome)
-        state.reward = reward[:, 0]
+        state.reward = self.tokens[:, -1]
         step = Step(
             state.observation,
             tokenizer.decode_reward(state.reward),
