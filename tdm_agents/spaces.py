@@ -158,11 +158,22 @@ def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
             "Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of them: wrap the environment with "
             "gymnasium.wrappers.TransformObservation"
         )
-    elif isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) >= 2:
+    elif isinstance(space, spaces.Box) and _looks_like_images(space):
         raise ValueError(
             f"{where} {space} looks like images, which scalar tokens cannot model; "
             "give the agent the environment's state instead"
         )
+
+
+def _looks_like_images(space: spaces.Box) -> bool:
+    """Whether a space is of pixels: bytes in rows, or channels first or last beside sides of 16 or more."""
+    if space.dtype == np.uint8:
+        return len(space.shape) >= 2
+    channels, shape = (1, 3, 4), space.shape
+    if len(shape) != 3 or not (shape[0] in channels or shape[2] in channels):
+        return False
+    sides = shape[1:] if shape[0] in channels else shape[:2]
+    return min(sides) >= 16
 
 
 def _leaves(
