@@ -22,12 +22,14 @@ COMMANDS = {
     "compare": ("Compare", "play several contestants on the same seeds: table, JSON, plot"),
     "play": ("Play", "play one episode, with a plot and a video"),
     "experts": ("Experts", "list tuned planners, train policies of Stable-Baselines3"),
+    "data": ("Data", "look at data sets: episodes, returns, ranges, as text and as a plot"),
     "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
     "demo": ("Demo", "play one episode with the shipped checkpoint, with a plot and a video"),
     "planners": ("Planners", "list the installed planners and their settings"),
+    "doctor": ("Doctor", "what is installed, what is missing, and what helps"),
 }
 
-WITHOUT_SCREEN = frozenset({"collect", "train", "evaluate", "compare", "experts"})
+WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "experts"})
 """Commands that never render; without this dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(
