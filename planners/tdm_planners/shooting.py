@@ -57,8 +57,9 @@ class ShootingPlanner(ABC):
 
     An iteration imagines ``num_samples`` candidates of each environment in one rollout: kept rows (the best
     so far, over iterations and, where warm, over decisions) and fresh samples. ``k`` iterations are exactly
-    ``k`` rollouts. All environments draw from one generator in one call, with shapes that do not depend on
-    what they remember, so that one environment's reset does not change the draws of another.
+    ``k`` rollouts where ``max_rows`` does not split them. All environments draw from one generator in one
+    call, with shapes that do not depend on what they remember, so that one environment's reset does not
+    change the draws of another.
 
     Attributes:
         horizon: ``H``, decisions imagined ahead.
@@ -67,6 +68,9 @@ class ShootingPlanner(ABC):
         discount: Factor a decision on later rewards, in (0, 1].
         num_kept: ``E``, best sequences so far that are candidates again (Pinneri et al. 2020 keep elites).
         warm_start: Whether the previous plan, shifted by the decisions executed since, starts the next one.
+        max_rows: Candidates of all environments that are imagined at once, in one rollout; None = all. Bounds
+            the memory of a decision. The plan is the same up to rounding, unless the model samples: it then
+            draws other numbers.
     """
 
     horizon: int = 25
@@ -75,6 +79,7 @@ class ShootingPlanner(ABC):
     discount: float = 1.0
     num_kept: int = 1
     warm_start: bool = True
+    max_rows: int | None = None
 
     keeps_mean: ClassVar[bool] = False
     """Whether the mean is a kept row too."""
@@ -84,6 +89,8 @@ class ShootingPlanner(ABC):
         check_at_least("horizon", self.horizon, 1)
         check_at_least("iterations", self.iterations, 1)
         check_at_least("num_kept", self.num_kept, 1)
+        if self.max_rows is not None:
+            check_at_least("max_rows", self.max_rows, 1)
         kept = self.num_kept + self.keeps_mean
         if self.num_samples <= kept:
             raise ValueError(
@@ -150,12 +157,10 @@ class ShootingPlanner(ABC):
         batch, samples = carry.known.shape[0], self.num_samples
         self._check(carry, elapsed)
         search = self.first(shift(carry, elapsed.to(carry.known.device), warm=self.warm_start), model.spec)
-        rows = torch.arange(batch, device=carry.known.device).repeat_interleave(samples)
         non_finite, value_first = 0, math.nan
         for iteration in range(self.iterations):
             candidates = self._candidates(search, generator)  # [B, K, H, m]
-            imagined = rollout(model, model.take(state, rows), candidates.flatten(0, 1), generator=generator)
-            values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
+            values = self._values(model, state, candidates, generator)
             non_finite += refuse_non_finite(values)
             weights = self.weigh(values)  # [B, K]
             best = values.topk(self.num_kept, dim=1).indices
@@ -178,6 +183,20 @@ class ShootingPlanner(ABC):
             **search.distribution.stats(),
         }
         return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=search.memory, stats=stats)
+
+    def _values(
+        self, model: WorldModel[Any], state: Any, candidates: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """What ``candidates`` ``[B, K, H, m]`` are worth, ``[B, K]``."""
+        batch, samples = candidates.shape[:2]
+        rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
+        most = self.max_rows or batch * samples
+        values = []
+        parts = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
+        for some, actions in parts:
+            imagined = rollout(model, model.take(state, some), actions, generator=generator)
+            values.append(evaluate(model, imagined, discount=self.discount))
+        return torch.cat(values).view(batch, samples)
 
     def _candidates(self, search: Search, generator: torch.Generator) -> Tensor:
         memory = search.memory
