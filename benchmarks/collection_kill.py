@@ -50,13 +50,13 @@ class Settings:
     """Of each body."""
     planner_episodes: int = 1
     """Of each body."""
-    max_steps: int = 60
+    max_steps: int = 30
     """Environment steps of an episode."""
     kills: int = 10
     """SIGKILLs."""
     seed: int = 0
     """Of the bodies, the episodes, and the moments and victims of the kills."""
-    memory_episodes: tuple[int, ...] = (100, 400, 1600)
+    memory_episodes: tuple[int, ...] = (50, 200, 800)
     """Episodes of the runs whose memory is measured, of 5 steps."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -238,10 +238,13 @@ def _check_finished(data: Path, portion: Portion) -> None:
     _check_same(data, there, {**portion.settings(), "episodes": portion.counts})
 
 
-def _check_same(where: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for key in wanted:
-        if there.get(key) != wanted[key]:
+def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
+    for key in (*wanted, *(key for key in there if key not in wanted)):
+        old, new = there.get(key), wanted.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            _check_same(where, old, new, f"{inside}{key}.")
+        elif old != new:
             raise DataError(
-                f"{where} was collected with {key} {there.get(key)!r}, now {wanted[key]!r} is asked for; "
-                "choose another folder, repeat the first command, or remove this one"
+                f"{where} was collected with {inside}{key} {old!r}, now {new!r} is asked for; choose another "
+                "folder, repeat the first command, or remove this one"
             )

@@ -164,6 +164,11 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
         )
 
 
+def episode_metadata(info: DatasetInfo) -> Iterator[Mapping[str, Any]]:
+    """What is said of every episode besides its arrays, in order."""
+    yield from _open(info.path).get_episode_metadata(range(info.episodes))
+
+
 _EPISODES_AT_ONCE = 256
 
 

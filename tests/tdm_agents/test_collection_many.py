@@ -172,7 +172,7 @@ def test_environments_may_be_added_later_but_not_taken_away(tmp_path, pool):
         collect([PENDULUM], out, pool=pool)
     with pytest.raises(DataError, match=r"tree.*collected with action_repeat 2, now 1"):
         collect([PENDULUM, replace(TREE, action_repeat=1)], out, pool=pool)
-    with pytest.raises(DataError, match=r"tree.*collected with env_kwargs"):
+    with pytest.raises(DataError, match=r"tree.*collected with env_kwargs\.body 3, now 4"):
         collect([PENDULUM, replace(TREE, env_kwargs={"dof": 5, "body": 4})], out, pool=pool)
 
 

@@ -1,0 +1,187 @@
+"""``tdm data``: what is in a data set, or in all data sets of an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from tdm_agents.cli.checks import output_file
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from rich.table import Table
+
+    from tdm_agents.data.summary import Float64Array, Ranges, Summary
+
+
+@dataclass(frozen=True)
+class Data:
+    """Look at data sets.
+
+    `tdm data info SOURCE` tells episodes, transitions, returns, actions at their bounds and ranges.
+    """
+
+    what: tyro.conf.Positional[Literal["info"]]
+    """What to do."""
+    source: tyro.conf.Positional[str]
+    """A data set (its folder, or its id in Minari's own root), or a folder of several that `tdm collect`
+    wrote."""
+    plot: Path | None = None
+    """Where to draw it (PNG)."""
+    json: bool = False
+    """Print JSON instead of tables; it has the ranges of every data set."""
+
+
+def run(arguments: Data) -> None:
+    """Print a summary, and draw it.
+
+    Raises:
+        DataError: If there is no such data set, or it is damaged.
+        ValueError: If the plot cannot be written.
+    """
+    from tdm_agents.data.index import data_sets
+    from tdm_agents.data.summary import summarise
+
+    if arguments.plot is not None:
+        output_file(arguments.plot, "--plot")
+    summaries = [summarise(path) for path in data_sets(arguments.source)]
+    if arguments.json:
+        print(json.dumps([to_json(summary) for summary in summaries], indent=2))
+    else:
+        _print(summaries)
+    if arguments.plot is not None:
+        from tdm_agents.data.summary_plot import plot_summaries
+
+        plot_summaries(arguments.plot, summaries, title=arguments.source)
+        if not arguments.json:
+            print(f"drawn in {arguments.plot}")
+
+
+def to_json(summary: Summary) -> dict[str, Any]:
+    """A summary as a JSON value."""
+    return {
+        "path": str(summary.path),
+        "environment": summary.environment,
+        "bytes": summary.bytes,
+        "episodes": len(summary.steps),
+        "transitions": summary.transitions,
+        "terminated": summary.terminated,
+        "replaced": summary.replaced,
+        "returns": {policy: values.tolist() for policy, values in summary.returns.items()},
+        "at_bounds": None if summary.at_bounds is None else summary.at_bounds.tolist(),
+        "observation": _ranges_json(summary.observation),
+        "action": _ranges_json(summary.action),
+    }
+
+
+def _ranges_json(ranges: Ranges) -> Mapping[str, list[float]]:
+    return {name: getattr(ranges, name).tolist() for name in ("low", "high", "mean", "std")}
+
+
+def _print(summaries: Sequence[Summary]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_many_table(summaries) if len(summaries) > 1 else _one_table(summaries[0]))
+    console.print(_returns_table(summaries))
+    if len(summaries) == 1:
+        console.print(_ranges_table("observation", summaries[0].observation, None))
+        console.print(_ranges_table("action", summaries[0].action, summaries[0].at_bounds))
+
+
+def _one_table(summary: Summary) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in {
+        "data set": str(summary.path),
+        "environment": summary.environment or "the data set does not say",
+        "episodes": f"{len(summary.steps):,}, terminated {summary.terminated:,}, replaced after a failure "
+        f"{summary.replaced:,}",
+        "steps": f"{_span(summary.steps)} an episode",
+        "transitions": f"{summary.transitions:,}",
+        "return": _span(summary.all_returns),
+        "actions at a bound": _percent(summary.at_bounds),
+        "on disk": f"{summary.bytes / 1e6:.1f} MB",
+    }.items():
+        table.add_row(name, value)
+    return table
+
+
+def _many_table(summaries: Sequence[Summary]) -> Table:
+    import numpy as np
+    from rich.table import Table
+
+    table = Table(title=f"{len(summaries)} data sets", show_footer=True)
+    table.add_column("data set", footer="all", overflow="fold")
+    for column, total in {
+        "episodes": f"{sum(len(s.steps) for s in summaries):,}",
+        "transitions": f"{sum(s.transitions for s in summaries):,}",
+        "mean return": f"{np.concatenate([s.all_returns for s in summaries]).mean():.4g}",
+        "at bounds": "",
+        "MB": f"{sum(s.bytes for s in summaries) / 1e6:.1f}",
+    }.items():
+        table.add_column(column, footer=total, justify="right", no_wrap=True)
+    for s in summaries:
+        table.add_row(
+            s.path.parent.name,
+            f"{len(s.steps):,}",
+            f"{s.transitions:,}",
+            f"{s.all_returns.mean():.4g}",
+            _percent(s.at_bounds),
+            f"{s.bytes / 1e6:.1f}",
+        )
+    return table
+
+
+def _returns_table(summaries: Sequence[Summary]) -> Table:
+    """A histogram of the returns by policy, in text."""
+    import numpy as np
+    from rich.table import Table
+
+    policies = list(dict.fromkeys(policy for s in summaries for policy in s.returns))
+    returns = {p: np.concatenate([s.returns.get(p, np.empty(0)) for s in summaries]) for p in policies}
+    edges = np.histogram_bin_edges(np.concatenate(list(returns.values())), 10)
+    table = Table("return", *policies, title="episodes by return", show_lines=False)
+    counts = {policy: np.histogram(values, edges)[0] for policy, values in returns.items()}
+    most = max(int(count.max()) for count in counts.values())
+    for i, (low, high) in enumerate(pairwise(edges)):
+        bars = [f"{'█' * round(12 * counts[p][i] / most):12} {counts[p][i]}" for p in policies]
+        table.add_row(f"{low:.4g} to {high:.4g}", *bars)
+    return table
+
+
+def _ranges_table(name: str, ranges: Ranges, at_bounds: Float64Array | None) -> Table:
+    from rich.table import Table
+
+    table = Table(f"{name} scalar", title=f"{name}: ranges")
+    for column in (
+        "lowest",
+        "highest",
+        "mean",
+        "deviation",
+        *(("at bounds",) if at_bounds is not None else ()),
+    ):
+        table.add_column(column, justify="right")
+    for i in range(len(ranges.low)):
+        values = [f"{values[i]:.4g}" for values in (ranges.low, ranges.high, ranges.mean, ranges.std)]
+        constant = "  (constant)" if ranges.low[i] == ranges.high[i] else ""
+        share = [f"{100 * at_bounds[i]:.0f} %"] if at_bounds is not None else []
+        table.add_row(f"{i}{constant}", *values, *share)
+    return table
+
+
+def _percent(share: Float64Array | None) -> str:
+    return "-" if share is None else f"{100 * share.mean():.0f} %"
+
+
+def _span(values: npt.NDArray[Any]) -> str:
+    """Mean, and the lowest and the highest."""
+    low, mean, high = values.min(), values.mean(), values.max()
+    return f"{mean:.4g}" if low == high else f"{mean:.4g} ({low:.4g} to {high:.4g})"

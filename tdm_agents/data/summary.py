@@ -1,0 +1,153 @@
+"""What is in a Minari data set: episodes, returns, actions at their bounds, ranges."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from tdm_agents.actions import ActionCodec
+from tdm_agents.data.minari_io import DataError, describe, episode_metadata, read_episodes
+from tdm_agents.data.moments import moments
+from tdm_agents.evaluation.environments import Place
+
+Float64Array = npt.NDArray[np.float64]
+UNKNOWN_POLICY = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Statistics of each of ``n`` scalars over all transitions, in the environment's units.
+
+    Attributes:
+        low: ``[n]``, the smallest value.
+        high: ``[n]``, the largest.
+        mean: ``[n]``.
+        std: ``[n]``; 0 where a scalar never changes.
+    """
+
+    low: Float64Array
+    high: Float64Array
+    mean: Float64Array
+    std: Float64Array
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A data set in numbers.
+
+    Attributes:
+        path: Folder with ``metadata.json``.
+        environment: Its id with its arguments, as reports name it; ``""`` where the data set does not say.
+        bytes: On disk.
+        steps: ``[E]``, environment steps of each episode.
+        terminated: How many episodes ended in termination; the others were cut off.
+        returns: Sum of the rewards of each episode, by the policy that the episode's metadata name
+            (:data:`UNKNOWN_POLICY` where they name none).
+        replaced: How many episodes are second or third attempts, since the first one failed.
+        at_bounds: ``[m]``, share of the actions that lie exactly at a bound; None where actions are no
+            bounded ``Box``.
+        observation: Ranges of the flat observation ``[n]``, the one after the last action left out.
+        action: Ranges of the actions ``[m]``.
+    """
+
+    path: Path
+    environment: str
+    bytes: int
+    steps: npt.NDArray[np.int64]
+    terminated: int
+    returns: dict[str, Float64Array]
+    replaced: int
+    at_bounds: Float64Array | None
+    observation: Ranges
+    action: Ranges
+
+    @property
+    def transitions(self) -> int:
+        """Environment steps of all episodes."""
+        return int(self.steps.sum())
+
+    @property
+    def all_returns(self) -> Float64Array:
+        """``[E]``, of all policies."""
+        return np.concatenate(list(self.returns.values()))
+
+
+def summarise(path: Path) -> Summary:
+    """Read a data set once, an episode at a time.
+
+    Args:
+        path: Folder with ``metadata.json``, see :func:`tdm_agents.data.index.data_sets`.
+
+    Raises:
+        DataError: If it has no episodes, or is damaged.
+        ValueError: If its observations are no vectors (images).
+    """
+    info = describe(path)
+    if not info.episodes:
+        raise DataError(f"{path} has no episodes; collect some")
+    count = _Count(info.action_space)
+    metadata = list(episode_metadata(info))
+    policies = [str(about.get("policy", UNKNOWN_POLICY)) for about in metadata]
+    dim = 0
+
+    def rows() -> Iterator[npt.NDArray[Any]]:
+        nonlocal dim
+        for policy, episode in zip(policies, read_episodes(info), strict=True):
+            dim = episode.observation.shape[1]
+            action = episode.action.reshape(len(episode.action), -1)
+            joint = np.concatenate([episode.observation[:-1], action], axis=1, dtype=np.float64)
+            count.add(policy, episode.action, episode.reward, joint, terminated=episode.terminated)
+            yield joint
+
+    mean, std = moments(rows())
+    low, high = count.low, count.high
+    return Summary(
+        path=path,
+        environment=Place(info.env_id, info.env_kwargs).name,
+        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        steps=np.asarray(count.steps, np.int64),
+        terminated=count.terminated,
+        returns={policy: np.asarray(values) for policy, values in count.returns.items()},
+        replaced=sum("failures" in about for about in metadata),
+        at_bounds=None if count.codec is None else count.at_bounds / sum(count.steps),
+        observation=Ranges(low[:dim], high[:dim], mean[:dim], std[:dim]),
+        action=Ranges(low[dim:], high[dim:], mean[dim:], std[dim:]),
+    )
+
+
+class _Count:
+    """What is counted while the episodes go by."""
+
+    def __init__(self, action_space: spaces.Space[Any]) -> None:
+        box = isinstance(action_space, spaces.Box) and action_space.is_bounded()
+        self.codec = ActionCodec(action_space) if box else None
+        self.at_bounds = np.zeros(())
+        self.steps: list[int] = []
+        self.terminated = 0
+        self.returns: defaultdict[str, list[float]] = defaultdict(list)
+        self.low: Float64Array = np.asarray(np.inf)
+        self.high: Float64Array = np.asarray(-np.inf)
+
+    def add(
+        self,
+        policy: str,
+        action: npt.NDArray[Any],
+        reward: npt.NDArray[np.float32],
+        joint: Float64Array,
+        *,
+        terminated: bool,
+    ) -> None:
+        self.steps.append(len(reward))
+        self.terminated += terminated
+        self.returns[policy].append(float(reward.sum(dtype=np.float64)))
+        self.low = np.minimum(self.low, joint.min(0))
+        self.high = np.maximum(self.high, joint.max(0))
+        if self.codec is not None:
+            self.at_bounds = self.at_bounds + (np.abs(self.codec.encode(action)) >= 1).sum(0)
