@@ -40,9 +40,10 @@ def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
 
 
 def mean_near_mode(logits: Tensor, centres: Tensor, window: int) -> Tensor:
-    """Expected value over the bins within ``window`` of the mode.
+    """Expected value over the ``2 window + 1`` bins around the mode.
 
-    Finer than a bin, and, unlike the mean over all bins, never between two separate modes.
+    Finer than a bin, and, unlike the mean over all bins, never between two separate modes. Where the window
+    would pass an end, it is moved inside.
 
     Args:
         logits: ``[N, bins]`` float32.
@@ -53,9 +54,8 @@ def mean_near_mode(logits: Tensor, centres: Tensor, window: int) -> Tensor:
         ``[N]``.
     """
     bins = logits.shape[-1]
-    offsets = torch.arange(-window, window + 1, device=logits.device)
-    near = logits.argmax(dim=-1, keepdim=True) + offsets  # [N, 2 window + 1]
-    inside = (near >= 0) & (near < bins)
-    near = near.clamp(0, bins - 1)
-    weights = logits.gather(1, near).masked_fill(~inside, float("-inf")).softmax(dim=-1)
-    return (weights * centres[near]).sum(dim=-1)
+    size = min(2 * window + 1, bins)
+    first = (logits.argmax(dim=-1, keepdim=True) - window).clamp_(0, bins - size)
+    near = first + torch.arange(size, device=logits.device)  # [N, size]
+    weights = logits.gather(1, near).softmax(dim=-1)
+    return (weights * centres.expand_as(logits).gather(1, near)).sum(dim=-1)
