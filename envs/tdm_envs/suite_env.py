@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 import numpy.typing as npt
 from dm_control import suite
@@ -21,36 +20,26 @@ from dm_control.mujoco.wrapper import core
 from dm_control.rl import control
 from gymnasium import spaces
 
+from tdm_envs.suite_state import Array, read_state, write_state, written_fields
 from tdm_envs.suite_variants import Factors, draw_factors, variant_groups, varied_model
 from tdm_envs.walkers import PhysicsDivergedError
 from tdm_envs.walkers.rendering import FrameRenderer, Window
 
-Array = npt.NDArray[np.float64]
 Observation = npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]
 
 REDRAW: Final = "redraw"
 """``variant=REDRAW``: every episode has a variant of its own, which ``info["variant"]`` names."""
 
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 _NOMINAL = -1.0  # stands for no variant in a saved state
 _MAX_SEED = 2**32 - 1
-# what tasks write into the model when an episode begins, and what it then depends on (or is seen by)
-_WRITTEN_AT_RESET: dict[str, tuple[str, ...]] = {
-    "finger": ("site_pos", "site_size", "dof_damping", "site_rgba"),
-    "fish": ("geom_pos", "geom_rgba"),
-    "manipulator": ("body_pos", "body_quat"),
-    "point_mass": ("wrap_prm",),
-    "reacher": ("geom_pos", "geom_size"),
-    "stacker": ("body_pos",),
-    "swimmer": ("geom_pos", "light_pos"),
-}
 _GOALS = frozenset({"target_pos", "target_position"})  # observed, and the same for a whole episode
 
 
 class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
     """A task of dm_control's suite.
 
-    The same seed is the same episode as Shimmy's environment of that task plays, bit for bit, but
+    The same seed is the same episode as Shimmy's environment of that task plays, bit for bit (except of
+    ``lqr``, whose model dm_control draws whenever one is made; here it is always the same), but
 
     - observations are one float32 vector, the keys of dm_control's dictionary in sorted order, as Gymnasium
       flattens a ``Dict`` (Shimmy: the dictionary, of float64, whose scalars Stable-Baselines3 refuses);
@@ -113,18 +102,17 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self.task = task
         self.variant: int | None = None
         self.factors: Factors = {}
-        # named as in Shimmy's environment, so that what reads the physics there reads it here
-        # with random=0, because lqr draws its model from the generator: one task, one model
+        # named as in Shimmy's environment, so that what reads the physics there reads it here; random=0
+        # because lqr draws its model from the generator, which the system then seeds until reset(seed=)
         self._env: Any = suite.load(domain, task, {"random": 0, "time_limit": float("inf")})
-        self._env.task.random.seed()  # from the system, until reset(seed=)
+        self._env.task.random.seed()
         self._nominal: Any = copy.copy(self.model)
         self._scale = scale
         self._groups = variant_groups(domain, groups)
         self._redraw = variant == REDRAW
         self._begun = False
-        self._written = _WRITTEN_AT_RESET.get(domain, ())
-        if (domain, task) == ("quadruped", "escape"):
-            self._written = ("hfield_data",)
+        self._written = written_fields(domain, task)
+        self._screen: FrameRenderer | Window | None = None
         if variant is not None:
             self._become(0 if isinstance(variant, str) else variant)
 
@@ -145,7 +133,6 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         bounds = self._env.action_spec()
         low, high = bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
-        self._screen: FrameRenderer | Window | None = None
 
     @property
     def model(self) -> Any:
@@ -216,14 +203,10 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         The generators of later episodes and the time limit, which Gymnasium's wrapper counts, are no part.
         """
         variant = _NOMINAL if self.variant is None else float(self.variant)
-        physics = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, physics, _STATE)
-        # sensors of forces and accelerations lag one physics step: the state alone does not give them back
-        parts = [[variant], physics, self.data.sensordata]
-        return np.concatenate([*parts, *(getattr(self.model, field).ravel() for field in self._written)])
+        return np.concatenate([[variant], read_state(self.model, self.data, self._written)])
 
     def restore(self, state: Array) -> Observation:
-        """Go back to a :meth:`state` of this task and variant; the observation there.
+        """Go back to a :meth:`state` of this task, variant, scale and groups; the observation there.
 
         Raises:
             ValueError: If it is the state of another task or variant.
@@ -239,17 +222,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
             self._become(variant)
         if not self._begun:
             self._begin_aside()
-        model, data = self.model, self.data
-        at = 1 + mujoco.mj_stateSize(model, _STATE)
-        physics, sensors = state[1:at], state[at : at + model.nsensordata]
-        at += model.nsensordata
-        for field in self._written:
-            values = getattr(model, field)
-            values[:] = state[at : at + values.size].reshape(values.shape)
-            at += values.size
-        mujoco.mj_setState(model, data, physics, _STATE)
-        mujoco.mj_step1(model, data)  # not mj_forward, which would overwrite the solver's warm start
-        data.sensordata[:] = sensors
+        write_state(self.model, self.data, self._written, state[1:])
         return self._observed(self._env.task.get_observation(self._env.physics))
 
     def render(self) -> npt.NDArray[np.uint8] | None:
@@ -284,8 +257,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         model = varied_model(self._nominal, self.domain, self.task, self.factors)
         # dm_control's public ways to reload take a file, which would round the constants
         self._env.physics._reload_from_model(core.MjModel(model))
-        if getattr(self, "_screen", None) is not None:
-            self.close()  # it draws the model of before
+        self.close()  # a renderer draws the model of before
 
     def _begin_aside(self) -> None:
         """Let the task measure its model, as dog's do when an episode begins; no random number is used up."""

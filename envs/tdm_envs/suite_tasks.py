@@ -60,7 +60,7 @@ _FURTHER = (
     TaskName("manipulator", "bring_peg"),
     # each episode draws how the two motors pull: dynamics that only the history tells
     TaskName("point_mass", "hard"),
-    # the only body of the suite with four legs; servos that take bounds other than -1 and 1
+    # four legs, and servos that take bounds other than -1 and 1
     TaskName("quadruped", "run"),
     TaskName("quadruped", "walk"),
 )
@@ -89,7 +89,7 @@ _LEFT_OUT_DOMAINS = {
     "dog": _LONG_STEP,
     "humanoid_CMU": _LONG_STEP,
     "lqr": "its controls have no bounds, so there is nothing to scale actions to",
-    "stacker": "the manipulator's arm with boxes; twice the observation and rewards that are almost always 0",
+    "stacker": "the manipulator's arm again, with boxes and rewards that are almost always 0",
 }
 _LEFT_OUT_TASKS = {
     TaskName("humanoid", "run_pure_state"): "the same body and task as humanoid run, observed otherwise",

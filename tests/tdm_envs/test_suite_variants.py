@@ -74,12 +74,15 @@ def test_a_variant_is_the_same_everywhere_and_for_ever():
 
 
 def test_tasks_of_a_domain_share_the_body_and_domains_do_not():
-    assert SuiteEnv("walker", "stand", variant=3).factors == SuiteEnv("walker", "run", variant=3).factors
-    turn, spin = (SuiteEnv("finger", task, variant=3).factors for task in ("turn_easy", "spin"))
+    def drawn(domain, task):
+        return draw_factors(nominal(domain, task), domain, task, 3, scale=1.4, groups=IN_PLACE)
+
+    assert drawn("walker", "walk") == drawn("walker", "run")
+    turn, spin = drawn("finger", "turn_easy"), drawn("finger", "spin")
     # spin sets the spinner's damping itself, at every reset
     assert set(flat(turn)) - set(flat(spin)) == {("damping", "hinge")}
     assert flat(spin).items() <= flat(turn).items()
-    assert turn["mass"]["proximal"] != SuiteEnv("reacher", "easy", variant=3).factors["mass"]["arm"]
+    assert turn["mass"]["proximal"] != drawn("walker", "walk")["mass"]["torso"]  # the first of each
 
 
 @given(st.integers(0, MAX_VARIANT), st.floats(1.0, 5.0), st.sets(st.sampled_from(GROUPS)))
@@ -112,7 +115,7 @@ def test_what_is_zero_is_not_drawn():
 # ---- what it does
 
 
-@pytest.mark.parametrize(("domain", "task"), [("walker", "walk"), ("cheetah", "run"), ("fish", "swim")])
+@pytest.mark.parametrize(("domain", "task"), [("cheetah", "run"), ("fish", "swim")])
 def test_a_scale_of_1_is_dm_controls_own_model_to_the_last_bit(domain, task):
     own, same = arrays(nominal(domain, task)), arrays(SuiteEnv(domain, task, variant=3, scale=1).model)
     different = [name for name in own if not np.array_equal(own[name], same[name], equal_nan=True)]
@@ -259,11 +262,9 @@ def foresight(env, steps=6, repeat=2):
     ("domain", "task", "variant"),
     [
         ("walker", "walk", None),
-        ("walker", "walk", 3),
         ("humanoid", "stand", 0),
         ("cheetah", "run", 2),
         ("reacher", "hard", 1),
-        ("cartpole", "two_poles", 4),
     ],
 )
 def test_the_simulator_foresees_a_variant_bit_by_bit(domain, task, variant):
