@@ -12,13 +12,19 @@ from tdm_envs.walkers.env import WalkerEnv
 from tdm_envs.walkers.task import WalkerTask
 
 
-def batched_task_of(env: gym.Env[Any, Any]) -> SuiteTask | WalkerTask | None:
+def batched_task_of(env: gym.Env[Any, Any], *, guide: float = 0.0) -> SuiteTask | WalkerTask | None:
     """What ``SimulatorModel(env, fast=...)`` takes; None where the environment's own task has to be asked.
 
     Args:
         env: In wrappers or not; only read.
+        guide: See :class:`~tdm_envs.walkers.task.WalkerTask`.
+
+    Raises:
+        ValueError: If there is a ``guide`` and the environment is no walker.
     """
     if isinstance(env.unwrapped, WalkerEnv):
-        return WalkerTask(env)
+        return WalkerTask(env, guide)
+    if guide:
+        raise ValueError(f"guide is {guide} and {env} is no walker; expected 0")
     env_id = task_id(env)
     return None if env_id is None else batched_task(env_id)

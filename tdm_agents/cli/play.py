@@ -31,8 +31,10 @@ class Play:
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, its planner, settings,
     reward function and action repeat are used."""
+    expert: str | None = None
+    """Plan with the true dynamics and the settings of an expert (see `tdm experts list`)."""
     action_repeat: int | None = None
-    """Environment steps a decision of the simulator; the checkpoint's own, or 1."""
+    """Environment steps a decision of the simulator; the checkpoint's or the expert's own, or 1."""
     env_seed: int = 9_999
     """Seed of the episode."""
     seed: int = 0
@@ -151,6 +153,9 @@ def entry_of(arguments: Play) -> Entry:
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
     }
+    if arguments.expert is not None:
+        tuned = {"expert": arguments.expert, "action_repeat": arguments.action_repeat}
+        return Entry("simulator", "", options | tuned)
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}
         return Entry("simulator", "", options | simulated)
@@ -167,9 +172,11 @@ def _check(arguments: Play) -> None:
     )
     at_least(0, env_seed=arguments.env_seed)
     output_folder(arguments.out)
+    if arguments.expert is not None and (arguments.simulator or arguments.checkpoint):
+        raise ValueError("--expert plans with the true dynamics; leave out --simulator and --checkpoint")
     if arguments.simulator and not (arguments.checkpoint or arguments.planner):
         raise ValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
-    if arguments.action_repeat is not None and not arguments.simulator:
+    if arguments.action_repeat is not None and not (arguments.simulator or arguments.expert):
         raise ValueError("--action-repeat is the simulator's; a checkpoint's model has its own")
     screen = platform.system() != "Linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if arguments.human and not screen:

@@ -99,6 +99,8 @@ class PlannerPolicy:
     Attributes:
         planner: Name in the registry.
         settings: Of the planner; completed with its defaults.
+        guide: Slope of what is maximised where a walker's reward is flat, see
+            :class:`tdm_envs.walkers.task.WalkerTask`; 0 = the reward itself.
         noise_sds: Standard deviation of Gaussian noise on every action, drawn for each episode from these.
         burst_episodes: Fraction of the episodes that have bursts of uniformly random actions.
         burst_rate: Probability a decision that a burst begins.
@@ -108,6 +110,7 @@ class PlannerPolicy:
 
     planner: str = "mppi"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    guide: float = 0.0
     noise_sds: tuple[float, ...] = (0.0, 0.1, 0.3, 0.6)
     burst_episodes: float = 0.5
     burst_rate: float = 0.05
@@ -129,7 +132,8 @@ class PlannerPolicy:
         from tdm_agents.world_models.simulator import SimulatorModel
         from tdm_envs.tasks import batched_task_of
 
-        model = SimulatorModel(env, action_repeat=action_repeat, threads=1, fast=batched_task_of(env))
+        fast = batched_task_of(env, guide=self.guide)
+        model = SimulatorModel(env, action_repeat=action_repeat, threads=1, fast=fast)
         bursts = rng.random() < self.burst_episodes
         return _PlannerEpisode(
             model=model,

@@ -15,6 +15,7 @@ from tdm_agents.evaluation.environments import Env, Place
 from tdm_agents.evaluation.players import AgentFactory, Contestant
 from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.sb3 import find_policy, load_policy
+from tdm_agents.experts.presets import expert
 from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_agents.wrappers import WithoutAlive
 from tdm_envs.tasks import batched_task_of
@@ -122,7 +123,13 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
     # what is not said is the checkpoint's, or else the simplest
     options = entry.options
     chosen: dict[str, Any] = {"reward_function": None, "replan_every": 1, "action_repeat": 1}
-    if (like := options.get("like")) is not None:
+    guide = 0.0
+    if (tuned := options.get("expert")) is not None:
+        one = expert(tuned)
+        planner = registry.make_planner(one.planner, **{**one.settings, **entry.planner_settings})
+        guide = one.guide
+        chosen["action_repeat"] = one.action_repeat
+    elif (like := options.get("like")) is not None:
         folder = checkpoint.resolve(like)
         saved = checkpoint.read_settings(folder)
         planner = checkpoint.choose_planner(saved, options.get("planner"), entry.planner_settings)
@@ -135,7 +142,7 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
     chosen |= {name: options[name] for name in chosen if name in options}
     repeat, reward = chosen["action_repeat"], chosen["reward_function"]
     factory = AgentFactory(
-        partial(_simulated, repeat=repeat, threads=threads),
+        partial(_simulated, repeat=repeat, threads=threads, guide=guide),
         planner,
         None if reward == PREDICTED else reward,
         chosen["replan_every"],
@@ -143,6 +150,7 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
     name = checkpoint.planner_name(planner)
     settings = {
         "model": "simulator",
+        "guide": guide,
         "action_repeat": repeat,
         "planner": name,
         "planner_settings": planner,
@@ -152,8 +160,8 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
     return Entered(f"{name} on the true simulator", factory, settings)
 
 
-def _simulated(envs: list[Env], *, repeat: int, threads: int) -> SimulatorModel:
-    return SimulatorModel(envs, repeat, threads=threads, fast=batched_task_of(envs[0]))
+def _simulated(envs: list[Env], *, repeat: int, threads: int, guide: float) -> SimulatorModel:
+    return SimulatorModel(envs, repeat, threads=threads, fast=batched_task_of(envs[0], guide=guide))
 
 
 def _policy(entry: Entry, device: str) -> Entered:

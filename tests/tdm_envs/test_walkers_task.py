@@ -47,6 +47,20 @@ def test_the_centre_of_mass_velocity_follows_from_the_observation(family, dof):
     np.testing.assert_allclose(reward, np.maximum(0, 1 - np.abs(expected - 1)), atol=1e-12)
 
 
+def test_a_guide_slopes_where_the_reward_is_flat_and_nowhere_else():
+    env = make(dof=4)
+    qpos, qvel, velocity = (np.stack(x) for x in zip(*wild_states(env.unwrapped, 30), strict=True))
+    observation = torch.from_numpy(WalkerTask(env).observe(qpos, qvel))
+    nothing = torch.zeros(30, 4)
+    plain, guided = (WalkerTask(env, guide).reward(observation, nothing, observation) for guide in (0.0, 0.3))
+    flat = plain.numpy() == 0
+    assert flat.any() and not flat.all()
+    np.testing.assert_allclose(guided[~flat], plain[~flat])
+    np.testing.assert_allclose(guided[flat], 0.3 * (1 - np.abs(velocity[flat] - 1)), atol=1e-12)
+    with pytest.raises(ValueError, match=r"guide is 1\.0; expected 0"):
+        WalkerTask(env, 1.0)
+
+
 def test_no_reward_comes_out_of_a_nan():
     task = WalkerTask(make(dof=10))
     observation = torch.zeros(2, 33)

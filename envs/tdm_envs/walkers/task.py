@@ -21,15 +21,22 @@ class WalkerTask:
 
     Args:
         env: A walker, in wrappers or not. Only its model is read.
+        guide: For planners: the slope of :meth:`reward` at velocities where the environment's is flat at 0,
+            in [0, 1), so that a candidate that falls back slowly is better than one that does so fast. 0 is
+            the environment's own reward.
 
     Raises:
         TypeError: If it is no walker.
+        ValueError: If ``guide`` is out of its range.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], guide: float = 0.0) -> None:
         walker = env.unwrapped
         if not isinstance(walker, WalkerEnv):
             raise TypeError(f"{env} is not a procedural walker; expected one of tdm/Walker...-v0")
+        if not 0.0 <= guide < 1.0:
+            raise ValueError(f"guide is {guide}; expected 0 (the environment's own reward) <= guide < 1")
+        self._guide = guide
         model = walker.model
         self._dof = int(model.nv) - 6
         # body 0 is the world, 1 the root; every other turns on one hinge, and frames are aligned at rest
@@ -43,7 +50,7 @@ class WalkerTask:
         return observe(qpos, qvel)
 
     def reward(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
-        """Reward of one environment step, ``max(0, 1 - |v - 1|)``.
+        """Reward of one environment step, ``max(r, guide r)`` with ``r = 1 - |v - 1|``.
 
         Args:
             observation: Not needed.
@@ -53,7 +60,8 @@ class WalkerTask:
         Returns:
             ``[N]``; NaN where the observation is.
         """
-        return torch.clamp(1.0 - (self.velocity(next_observation) - TARGET_SPEED).abs(), min=0.0)
+        reward = 1.0 - (self.velocity(next_observation) - TARGET_SPEED).abs()
+        return torch.maximum(reward, self._guide * reward)
 
     def velocity(self, observation: Tensor) -> Tensor:
         """Velocity of the whole body's centre of mass along world +x, m/s.

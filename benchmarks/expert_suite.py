@@ -1,0 +1,107 @@
+"""What do the tuned planners reach on tasks of the control suite, for how much CPU time?
+
+Whole episodes of 1000 steps on evaluation seeds, which tuning did not see, beside random actions. CPU seconds
+of the process, on one thread; a busy machine makes them longer. What is done is kept in ``--work``, so an
+interrupted run goes on.
+
+    python benchmarks/expert_suite.py
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.evaluation.environments import make_env
+from tdm_agents.evaluation.episodes import evaluate
+from tdm_agents.evaluation.players import AgentFactory
+from tdm_agents.evaluation.policies import RandomPolicy
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.experts.presets import EXPERTS, Expert, expert
+from tdm_agents.storage import write_json
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is played."""
+
+    out: Path = Path("benchmarks/results/expert_suite.json")
+    """Where to write the result."""
+    work: Path = Path("runs/expert_suite")
+    """What is done so far, a file an episode."""
+    experts: tuple[str, ...] = tuple(
+        name for name, one in EXPERTS.items() if one.env_id.startswith("dm_control/")
+    )
+    """Which."""
+    episodes: int = 3
+    """Episodes each."""
+    max_steps: int | None = None
+    """Environment steps after which an episode is cut."""
+
+
+def play(settings: Settings, one: Expert, seed: int) -> dict[str, Any]:
+    """One episode."""
+    began = time.process_time()
+    factory = AgentFactory(one.make_model, one.make_planner())
+    episode = evaluate(factory, one.env_id, [seed], seed=seed, max_steps=settings.max_steps).episodes[0]
+    return {
+        "seed": seed,
+        "return": episode.score,
+        "length": episode.length,
+        "imagined_env_steps_per_step": episode.transitions * one.action_repeat / episode.length,
+        "cpu_seconds_per_1000_steps": 1000.0 * (time.process_time() - began) / episode.length,
+    }
+
+
+def play_random(settings: Settings, one: Expert, seeds: range) -> list[float]:
+    """Returns of random actions."""
+    env = make_env(one.env_id)
+    policy = RandomPolicy(env.action_space, 0)
+    env.close()
+    return evaluate(policy, one.env_id, seeds, max_steps=settings.max_steps).scores
+
+
+def main(settings: Settings) -> None:
+    """Play, print, and keep."""
+    torch.set_num_threads(1)
+    seeds = range(EVALUATION_FIRST, EVALUATION_FIRST + settings.episodes)
+    results = []
+    for name in settings.experts:
+        one, episodes = expert(name), []
+        for seed in seeds:
+            part = settings.work / f"{name}-{seed}.json"
+            if not part.exists():
+                write_json(part, play(settings, one, seed))
+            episodes.append(json.loads(part.read_text()))
+            print(
+                f"{name}, seed {seed}: return {episodes[-1]['return']:.0f}, "
+                f"{episodes[-1]['cpu_seconds_per_1000_steps']:.0f} CPU s for 1000 steps",
+                flush=True,
+            )
+        results.append(
+            {
+                "expert": asdict(one),
+                "random_returns": play_random(settings, one, seeds),
+                "mean_return": sum(episode["return"] for episode in episodes) / len(episodes),
+                "episodes": episodes,
+            }
+        )
+    value = {
+        "schema": 1,
+        "settings": asdict(settings) | {"out": str(settings.out), "work": str(settings.work)},
+        "results": results,
+        "provenance": provenance(),
+    }
+    write_json(settings.out, value)
+    print(f"kept in {settings.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))

@@ -1,0 +1,171 @@
+"""What do the tuned planners reach on walkers, for how much CPU time, and what does PPO for as much?
+
+Six bodies of each family, 7 to 20 degrees of freedom, all of the test split, which tuning did not see; one
+episode of 1000 steps each, on an evaluation seed. Beside them PPO on the first body of each family, trained
+for the CPU time of some of the planner's episodes on that body, and random actions. CPU seconds of the
+process, on one thread; a busy machine makes them longer. What is done is kept in ``--work``, so an
+interrupted run goes on.
+
+    python benchmarks/expert_walkers.py
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.evaluation.environments import make_env
+from tdm_agents.evaluation.episodes import evaluate
+from tdm_agents.evaluation.players import AgentFactory, Contestant
+from tdm_agents.evaluation.policies import RandomPolicy
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.evaluation.sb3 import find_policy, load_policy
+from tdm_agents.evaluation.statistics import interval, mean
+from tdm_agents.experts.presets import EXPERTS, expert_for
+from tdm_agents.experts.reinforcement import BEST_FILE, RECORD_FILE, Training, train
+from tdm_agents.storage import write_json
+from tdm_envs.walkers import FAMILIES, BodyKey, sample_bodies
+
+BODIES_SEED = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which bodies, and for how long."""
+
+    out: Path = Path("benchmarks/results/expert_walkers.json")
+    """Where to write the result."""
+    work: Path = Path("runs/expert_walkers")
+    """What is done so far, a file a body."""
+    families: tuple[str, ...] = tuple(FAMILIES)
+    """Families."""
+    bodies: int = 6
+    """Bodies of each family."""
+    dof: tuple[int, int] = (7, 20)
+    """Fewest and most degrees of freedom."""
+    steps: int = 1000
+    """Environment steps of an episode."""
+    ppo_bodies: int = 1
+    """Bodies of each family on which PPO is trained."""
+    ppo_episodes: float = 5.0
+    """PPO's CPU time, in episodes of the planner on the same body."""
+
+
+def play(settings: Settings, key: BodyKey, contestant: Contestant) -> dict[str, Any]:
+    """One episode: mean reward a step, and CPU seconds for 1000 steps."""
+    make = partial(make_env, key.env_id, dof=key.dof, body=key.body)
+    began = time.process_time()
+    found = evaluate(contestant, make, [EVALUATION_FIRST], seed=0, max_steps=settings.steps)
+    episode = found.episodes[0]
+    return {
+        "mean_reward": episode.score / episode.length,
+        "cpu_seconds_per_1000_steps": 1000.0 * (time.process_time() - began) / episode.length,
+        "imagined_env_steps_per_step": episode.transitions
+        * (expert_for(key.env_id).action_repeat if episode.transitions else 0)
+        / episode.length,
+    }
+
+
+def play_planner(settings: Settings, key: BodyKey) -> dict[str, Any]:
+    """The expert of the family, and random actions."""
+    one = expert_for(key.env_id)
+    env = make_env(key.env_id, dof=key.dof, body=key.body)
+    random = play(settings, key, RandomPolicy(env.action_space, 0))
+    env.close()
+    planner = play(settings, key, AgentFactory(one.make_model, one.make_planner()))
+    return asdict(key) | {"random": random["mean_reward"], "planner": planner}
+
+
+def play_ppo(settings: Settings, key: BodyKey, cpu_seconds: float) -> dict[str, Any]:
+    """PPO trained for that long: its best policy on the planner's episode, and the way there."""
+    folder = settings.work / f"ppo-{key.family}-{key.dof}-{key.body}"
+    (folder / BEST_FILE).unlink(missing_ok=True)  # of a run that was interrupted
+    training = Training(
+        env_id=key.env_id,
+        env_kwargs={"dof": key.dof, "body": key.body},
+        cpu_seconds=cpu_seconds,
+        steps=10**9,
+        evaluate_every=24_576,
+        evaluation_episodes=1,
+    )
+    train(training, folder)
+    record = json.loads((folder / RECORD_FILE).read_text())
+    best = play(settings, key, load_policy(find_policy(folder / BEST_FILE)))
+    return asdict(key) | {
+        "cpu_seconds": cpu_seconds,
+        "mean_reward": best["mean_reward"],
+        "training": record["training"],
+        "evaluations": record["evaluations"],
+    }
+
+
+def kept(path: Path, make: Any) -> dict[str, Any]:
+    """The value in a file; made and written where there is none."""
+    if not path.exists():
+        write_json(path, make())
+    value: dict[str, Any] = json.loads(path.read_text())
+    return value
+
+
+def main(settings: Settings) -> None:
+    """Play, print, and keep."""
+    torch.set_num_threads(1)
+    rows, ppo = [], []
+    for family in settings.families:
+        for key in sample_bodies(family, settings.bodies, "test", BODIES_SEED, dof=settings.dof):
+            path = settings.work / f"{family}-{key.dof}-{key.body}.json"
+            rows.append(kept(path, partial(play_planner, settings, key)))
+            found = rows[-1]["planner"]
+            print(
+                f"{key}: {found['mean_reward']:.2f} a step (random {rows[-1]['random']:.2f}), "
+                f"{found['cpu_seconds_per_1000_steps']:.1f} CPU s",
+                flush=True,
+            )
+    for family in settings.families:
+        for row in [row for row in rows if row["family"] == family][: settings.ppo_bodies]:
+            key = BodyKey(row["family"], row["dof"], row["body"])
+            budget = settings.ppo_episodes * row["planner"]["cpu_seconds_per_1000_steps"]
+            path = settings.work / f"ppo-{family}-{key.dof}-{key.body}.json"
+            ppo.append(kept(path, partial(play_ppo, settings, key, budget)))
+            print(
+                f"{key}: PPO {ppo[-1]['mean_reward']:.2f} a step after {ppo[-1]['cpu_seconds']:.0f} CPU s",
+                flush=True,
+            )
+    rewards = [row["planner"]["mean_reward"] for row in rows]
+    seconds = [row["planner"]["cpu_seconds_per_1000_steps"] for row in rows]
+    average = interval(rewards, mean)
+    summary = {
+        "bodies": len(rows),
+        "mean_reward": average.value,
+        "mean_reward_low": average.low,
+        "mean_reward_high": average.high,
+        "random": sum(row["random"] for row in rows) / len(rows),
+        "cpu_seconds_per_1000_steps": sum(seconds) / len(seconds),
+        "cpu_seconds_most": max(seconds),
+    }
+    print(json.dumps(summary, indent=2))
+    value = {
+        "schema": 1,
+        "settings": asdict(settings) | {"out": str(settings.out), "work": str(settings.work)},
+        "bodies_seed": BODIES_SEED,
+        "reset_seed": EVALUATION_FIRST,
+        "experts": {n: asdict(one) for n, one in EXPERTS.items() if n.startswith("walker-") and one.guide},
+        "summary": summary,
+        "bodies": rows,
+        "ppo": ppo,
+        "provenance": provenance(),
+    }
+    write_json(settings.out, value)
+    print(f"kept in {settings.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))

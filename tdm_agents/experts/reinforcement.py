@@ -1,0 +1,212 @@
+"""Train a policy of Stable-Baselines3 and keep the best one that was seen.
+
+Returns of PPO and SAC go up and down while they train, so the last policy is rarely the best. Training is
+SB3's own; what is added here is a budget of CPU time, evaluation on seeds of their own, and a file that is
+whole whenever the process ends.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+
+from tdm_agents.data.seeds import COLLECTION_FIRST, TUNING_FIRST
+from tdm_agents.evaluation.environments import make_env
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.storage import write_bytes, write_json
+
+Algorithm = Literal["ppo", "sac"]
+
+BEST_FILE = "best.zip"
+RECORD_FILE = "training.json"
+
+# found by trying on walkers; SB3's defaults are for one environment and a network of 64 x 64
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "ppo": {"n_steps": 512, "batch_size": 256, "policy_kwargs": {"net_arch": [128, 128]}},
+    "sac": {"policy_kwargs": {"net_arch": [128, 128]}, "gradient_steps": -1},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What to train, on what, and for how long.
+
+    Attributes:
+        env_id: Gymnasium id.
+        env_kwargs: Of ``gymnasium.make``.
+        algorithm: ``"ppo"`` or ``"sac"``.
+        settings: Arguments of SB3's class, on top of ours for it.
+        steps: Environment steps, of all environments together, after which training ends.
+        cpu_seconds: CPU time of the process, evaluations included, after which it ends; None = no limit.
+        num_envs: Environments side by side, in this process.
+        evaluate_every: Environment steps between evaluations; the end of training is evaluated too.
+        evaluation_episodes: Episodes of each.
+        seed: Of the networks, the actions and the training environments.
+        device: Where the networks compute.
+    """
+
+    env_id: str
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    algorithm: Algorithm = "ppo"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 1_000_000
+    cpu_seconds: float | None = None
+    num_envs: int = 8
+    evaluate_every: int = 40_000
+    evaluation_episodes: int = 3
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in get_args(Algorithm):
+            raise ValueError(
+                f"algorithm is {self.algorithm!r}; expected one of {', '.join(get_args(Algorithm))}"
+            )
+        for name in ("steps", "num_envs", "evaluate_every", "evaluation_episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected at least 0")
+        if self.cpu_seconds is not None and not self.cpu_seconds > 0.0:
+            raise ValueError(f"cpu_seconds is {self.cpu_seconds}; expected more than 0, or None for no limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation on the way.
+
+    Attributes:
+        steps: Environment steps trained so far.
+        cpu_seconds: CPU time so far, evaluations included.
+        mean_return: Over the evaluation's episodes, with the deterministic policy.
+        best: Whether it is the best so far, and therefore kept.
+    """
+
+    steps: int
+    cpu_seconds: float
+    mean_return: float
+    best: bool
+
+
+def train(
+    training: Training, out: Path, *, watch: Callable[[Evaluated], None] | None = None
+) -> list[Evaluated]:
+    """Train, and keep the best policy in ``out/best.zip`` with how it came about in ``out/training.json``.
+
+    Both are whole whenever the process ends; TensorBoard events lie beside them. Evaluations reset with the
+    seeds for tuning (:mod:`tdm_agents.data.seeds`), training with those for collection.
+
+    Args:
+        training: What, and for how long.
+        out: Folder; must not hold a trained policy yet.
+        watch: Called after every evaluation.
+
+    Returns:
+        All evaluations.
+
+    Raises:
+        FileExistsError: If ``out`` holds a policy.
+        ValueError: If the algorithm cannot act in the environment.
+    """
+    best = out / BEST_FILE
+    if best.exists():
+        raise FileExistsError(f"{best} exists; choose another folder, or remove it")
+    began = time.process_time()
+    make = partial(make_env, training.env_id, **training.env_kwargs)
+    envs = make_vec_env(make, training.num_envs, seed=COLLECTION_FIRST + training.seed)
+    held_out = make_vec_env(make, 1, seed=TUNING_FIRST)
+    try:
+        algorithm = _algorithm(training, envs, out)
+        keeper = _Keeper(training, held_out, out, began, watch)
+        algorithm.learn(training.steps, callback=keeper, tb_log_name=training.algorithm)
+    finally:
+        envs.close()
+        held_out.close()
+    return keeper.found
+
+
+def _algorithm(training: Training, envs: VecEnv, out: Path) -> BaseAlgorithm:
+    policy = "MultiInputPolicy" if isinstance(envs.observation_space, gym.spaces.Dict) else "MlpPolicy"
+    kind = {"ppo": PPO, "sac": SAC}[training.algorithm]
+    if training.algorithm == "sac" and not isinstance(envs.action_space, gym.spaces.Box):
+        raise ValueError(f"sac acts in a Box, and {training.env_id} has {envs.action_space}; choose ppo")
+    settings = {**_SETTINGS[training.algorithm], **training.settings}
+    algorithm: BaseAlgorithm = kind(
+        policy, envs, seed=training.seed, device=training.device, tensorboard_log=str(out), **settings
+    )
+    return algorithm
+
+
+class _Keeper(BaseCallback):  # type: ignore[misc]
+    """Evaluates now and then and at the end, keeps the best, and ends training when the budget is spent."""
+
+    def __init__(
+        self,
+        training: Training,
+        envs: VecEnv,
+        out: Path,
+        began: float,
+        watch: Callable[[Evaluated], None] | None,
+    ) -> None:
+        super().__init__()
+        self.found: list[Evaluated] = []
+        self._training = training
+        self._envs = envs
+        self._out = out
+        self._began = began
+        self._watch = watch
+        self._due = training.evaluate_every
+        self._provenance = provenance()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._due:
+            self._due += self._training.evaluate_every
+            self._evaluate()
+        budget = self._training.cpu_seconds
+        return budget is None or self._cpu_seconds() < budget
+
+    def _on_training_end(self) -> None:
+        if not self.found or self.found[-1].steps < self.num_timesteps:
+            self._evaluate()
+
+    def _cpu_seconds(self) -> float:
+        return time.process_time() - self._began
+
+    def _evaluate(self) -> None:
+        returns, _ = evaluate_policy(
+            self.model, self._envs, self._training.evaluation_episodes, return_episode_rewards=True
+        )
+        mean = float(np.mean(returns))
+        best = mean > max((one.mean_return for one in self.found), default=-np.inf)
+        if best:
+            saved = io.BytesIO()
+            self.model.save(saved)
+            write_bytes(self._out / BEST_FILE, saved.getvalue())
+        self.found.append(Evaluated(self.num_timesteps, self._cpu_seconds(), mean, best))
+        write_json(
+            self._out / RECORD_FILE,
+            {
+                "schema": 1,
+                "training": asdict(self._training),
+                "evaluations": [asdict(one) for one in self.found],
+                "provenance": self._provenance,
+            },
+        )
+        self.logger.record("eval/mean_return", mean)
+        self.logger.dump(self.num_timesteps)
+        if self._watch is not None:
+            self._watch(self.found[-1])

@@ -1,0 +1,174 @@
+"""Experts: planners with tuned settings, and policies of Stable-Baselines3."""
+
+import json
+
+import gymnasium as gym
+import pytest
+from stable_baselines3 import PPO
+
+from tdm_agents.cli.main import main
+from tdm_agents.data.play import play
+from tdm_agents.data.policies import PlannerPolicy
+from tdm_agents.data.portion import Portion
+from tdm_agents.evaluation.environments import make_env
+from tdm_agents.experts.presets import EXPERTS, UnknownExpertError, expert, expert_for
+from tdm_agents.experts.reinforcement import Training, train
+from tdm_envs.walkers import FAMILIES
+
+PENDULUM = Training(
+    env_id="Pendulum-v1",
+    steps=128,
+    num_envs=2,
+    evaluate_every=64,
+    evaluation_episodes=1,
+    settings={"n_steps": 32, "batch_size": 64, "n_epochs": 1},
+)
+
+
+def environment(one):
+    return make_env(one.env_id, **({"dof": 4, "body": 1} if one.name.startswith("walker-l") else {}))
+
+
+def test_every_family_and_the_suite_tasks_have_an_expert():
+    assert set(EXPERTS) == {
+        *(f"walker-{family}" for family in FAMILIES),
+        "cartpole-swingup",
+        "walker-stand",
+        "humanoid-stand",
+    }
+    for name, one in EXPERTS.items():
+        assert expert(name) is expert_for(one.env_id) is expert_for(f"tdm_envs:{one.env_id}") is one
+        assert one.make_planner().horizon == one.settings["horizon"]
+
+
+@pytest.mark.parametrize("name", ["walker-line", "cartpole-swingup"])
+def test_an_expert_acts_in_its_environment(name):
+    one = expert(name)
+    env = environment(one)
+    agent = one.make_agent(env)
+    assert agent.model.spec.action_repeat == one.action_repeat
+    observation, _ = env.reset(seed=10_000)
+    agent.reset()
+    for _ in range(one.action_repeat + 1):  # the second decision is warm
+        observation, *_ = env.step(agent.act(observation))
+
+
+def test_an_expert_is_a_policy_to_collect_with():
+    one = expert("walker-line")
+    policy = one.make_policy()
+    assert isinstance(policy, PlannerPolicy)
+    assert policy.name == "walker-line"
+    portion = Portion(
+        env_id=one.env_id,
+        env_kwargs={"dof": 4, "body": 1},
+        mix=((policy, 1),),
+        action_repeat=one.action_repeat,
+        max_steps=7,
+    )
+    episode = play(portion.make_env(), portion, policy, 0)
+    assert len(episode.reward) == 7
+    assert (episode.action[:3] == episode.action[0]).all()
+
+
+def test_an_expert_is_evaluated_by_name(tmp_path):
+    report = tmp_path / "report.json"
+    where = ["--env-id", "tdm/WalkerLine-v0 dof=4 body=1", "--episodes", "1", "--max-steps", "7"]
+    assert main(["evaluate", "--expert", "walker-line", *where, "--out", str(report)]) == 0
+    settings = json.loads(report.read_text())["settings"]
+    one = expert("walker-line")
+    assert settings["action_repeat"] == one.action_repeat
+    assert settings["guide"] == one.guide
+    assert settings["planner_settings"].items() >= one.settings.items()
+
+
+def test_an_expert_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(UnknownExpertError, match="did you mean 'walker-tree'"):
+        expert("walker-treee")
+    with pytest.raises(UnknownExpertError, match="no expert for 'Hopper-v5'; there are some for tdm/"):
+        expert_for("Hopper-v5")
+
+
+def test_the_best_policy_is_kept_with_how_it_came_about(tmp_path):
+    told = []
+    found = train(PENDULUM, tmp_path, watch=told.append)
+    assert found == told
+    assert [one.steps for one in found] == [64, 128]
+    best = max(one.mean_return for one in found)
+    assert [one.best for one in found] == [True, found[1].mean_return > found[0].mean_return]
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["training"]["env_id"] == "Pendulum-v1"
+    assert max(one["mean_return"] for one in record["evaluations"]) == best
+    assert list(tmp_path.glob("PPO_*/events*")) or list(tmp_path.glob("ppo_*/events*"))
+    assert PPO.load(tmp_path / "best.zip").observation_space.shape == (3,)
+    with pytest.raises(FileExistsError, match=r"best\.zip exists; choose another folder, or remove it"):
+        train(PENDULUM, tmp_path)
+
+
+def test_training_is_repeated_by_its_seed(tmp_path):
+    first, second = (train(PENDULUM, tmp_path / name) for name in ("a", "b"))
+    assert [one.mean_return for one in first] == [one.mean_return for one in second]
+
+
+def test_what_was_kept_is_whole_when_training_is_interrupted(tmp_path):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(PENDULUM, tmp_path, watch=interrupt)
+    assert PPO.load(tmp_path / "best.zip").action_space == gym.make("Pendulum-v1").action_space
+    assert len(json.loads((tmp_path / "training.json").read_text())["evaluations"]) == 1
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_cpu_time_ends_training_and_the_end_is_evaluated(tmp_path):
+    spent = Training(env_id="Pendulum-v1", cpu_seconds=1e-3, num_envs=2, evaluation_episodes=1)
+    (only,) = train(spent, tmp_path)
+    assert only.steps == 2
+    assert only.best
+
+
+def test_sac_and_dictionaries_of_observations(tmp_path):
+    training = Training(
+        env_id="dm_control/cartpole-swingup-v0",
+        algorithm="sac",
+        steps=4,
+        num_envs=1,
+        evaluation_episodes=1,
+        settings={"learning_starts": 2, "buffer_size": 10},
+    )
+    assert train(training, tmp_path)[-1].steps == 4
+
+
+def test_the_command_trains_and_lists(tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["experts", "train", "--out", str(out), "--env-id", "tdm/WalkerLine-v0"]
+    settings = ["--env-kwargs", "dof", "4", "body", "1", "--settings", "n-steps", "8", "batch-size", "16"]
+    small = ["--steps", "16", "--num-envs", "2", "--evaluation-episodes", "1"]
+    assert main([*arguments, *settings, *small]) == 0
+    assert (out / "best.zip").is_file()
+    assert "after 16 steps" in capsys.readouterr().out
+    assert main([*arguments, *settings, *small]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+    assert main(["experts", "list", "--json"]) == 0
+    assert {one["name"] for one in json.loads(capsys.readouterr().out)} == set(EXPERTS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"algorithm": "dqn"}, "algorithm is 'dqn'; expected one of ppo, sac"),
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"cpu_seconds": 0.0}, "cpu_seconds is 0.0; expected more than 0, or None"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong, message):
+    with pytest.raises(ValueError) as error:
+        Training(**({"env_id": "Pendulum-v1"} | wrong))
+    assert message in str(error.value)
+
+
+def test_sac_is_refused_where_actions_are_discrete(tmp_path):
+    with pytest.raises(ValueError, match="sac acts in a Box, and CartPole-v1 has Discrete"):
+        train(Training(env_id="CartPole-v1", algorithm="sac"), tmp_path)
+    assert not (tmp_path / "best.zip").exists()
