@@ -1,4 +1,4 @@
-"""Beam search: grow many sequences an action at a time, and keep the best."""
+"""Beam search: grow many sequences a transition at a time, and keep the best."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BeamSearch:
     """Beam search over actions, as the Trajectory Transformer plans (Janner et al. 2021, arXiv:2106.02039).
 
     At each depth every sequence that was kept is expanded by several actions, the model steps, and the
-    ``beam_width`` best by return so far, plus the model's value of where they are if it has one (section 3.3
+    ``beam_width`` best by return so far, plus the model's value of where they are if it has one (section 3.2
     there), are kept. Without a value the search is greedy in the rewards so far. No memory between decisions.
 
     ``level="action"`` expands by whole actions, all components at once. ``level="token"`` is the paper's:
@@ -90,15 +90,15 @@ class BeamSearch:
         check_at_least("horizon", self.horizon, 1)
         check_at_least("beam_width", self.beam_width, 1)
         check_at_least("num_expand", self.num_expand, 1)
+        check_at_least("num_outcomes", self.num_outcomes, 1)
         if self.expand not in get_args(Expand):
             raise ValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
-        check_at_least("num_outcomes", self.num_outcomes, 1)
         if self.level not in get_args(Level):
             raise ValueError(f"level is {self.level!r}; expected one of {', '.join(get_args(Level))}")
         if self.level == "token" and self.expand != "auto":
             raise ValueError(
-                f"expand is {self.expand!r}, but level is 'token', which takes the likeliest actions; leave "
-                "expand out, or set level='action'"
+                f"expand is {self.expand!r}, but level is 'token', which finds actions by their tokens; "
+                "leave expand out, or set level='action'"
             )
         if self.level == "action" and (self.num_outcomes != 1 or not self.stochastic):
             raise ValueError(

@@ -202,7 +202,7 @@ def test_what_is_worth_nan_is_refused_and_counted():
 
 
 def test_actions_are_drawn_as_probable_as_they_are_and_without_repeats():
-    model, count = Language(2), 4000
+    model, count = Language(2), 1500
     drawn = likely_transitions(
         model,
         model.spec,
@@ -217,9 +217,9 @@ def test_actions_are_drawn_as_probable_as_they_are_and_without_repeats():
         p[a, b] = model.probabilities((1,))[a] * model.probabilities((1, a))[b]
     for action, wanted in p.items():
         first, second = (drawn.action == torch.tensor(action)).all(dim=2).float().mean(dim=0).tolist()
-        assert first == pytest.approx(wanted, abs=0.03)
+        assert first == pytest.approx(wanted, abs=0.05)
         others = sum(q * wanted / (1 - q) for other, q in p.items() if other != action)
-        assert second == pytest.approx(others, abs=0.03)
+        assert second == pytest.approx(others, abs=0.05)
 
 
 def test_environments_are_searched_apart_and_the_likeliest_need_no_draws():
