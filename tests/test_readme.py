@@ -79,8 +79,9 @@ def test_tdm_command_parses(words):
     assert isinstance(tyro.cli(kind, args=options), kind)
 
 
-def test_three_commands_hand_their_output_on():
-    collect, train, evaluate = (dict(zip(w[2::2], w[3::2], strict=False)) for w in commands("tdm"))
+def test_commands_hand_their_output_on():
+    said = {w[1]: dict(zip(w[2::2], w[3::2], strict=False)) for w in commands("tdm")}
+    collect, train, evaluate = (said[name] for name in ("collect", "train", "evaluate"))
     assert train["--data"] == f"{collect['--out']}/data"
     assert evaluate["--checkpoint"] == train["--out"]
 

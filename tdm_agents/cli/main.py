@@ -68,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind: type[Any] = getattr(module, COMMANDS[command][0])
         module.run(tyro.cli(kind, args=rest, prog=f"tdm {command}"))
     except KeyboardInterrupt:
-        print(f"\ntdm {command}: interrupted; what was already written is whole", file=sys.stderr)
+        print(
+            f"\ntdm {command}: interrupted; what was already written is whole, and the same command "
+            "begins again",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:
         # the reader (head, less) has gone; without this Python complains again while it exits
