@@ -25,7 +25,8 @@ from tdm_envs.suite_variants import Factors, draw_factors, variant_groups, varie
 from tdm_envs.walkers import PhysicsDivergedError
 from tdm_envs.walkers.rendering import FrameRenderer, Window
 
-Observation = npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]
+Observation = Any
+"""float32 ``[n]``, or the dictionary of float32 arrays with ``flat=False``."""
 
 REDRAW: Final = "redraw"
 """``variant=REDRAW``: every episode has a variant of its own, which ``info["variant"]`` names."""
@@ -132,7 +133,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self.observation_space = spaces.flatten_space(structure) if flat else structure
         bounds = self._env.action_spec()
         low, high = bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
-        self.action_space = spaces.Box(low, high, dtype=np.float32)
+        self.action_space: spaces.Box = spaces.Box(low, high, dtype=np.float32)
 
     @property
     def model(self) -> Any:
