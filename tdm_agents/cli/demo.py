@@ -113,7 +113,7 @@ def run(arguments: Demo) -> None:
     place = Place(env_id)
     env = place()
     observation = agent.observation(env.reset(seed=arguments.env_seed)[0])
-    seconds = seconds_per_step(env)
+    step_seconds = seconds_per_step(env)
     env.close()
     threads, measured = arguments.threads, ""
     if threads is None:
@@ -136,7 +136,7 @@ def run(arguments: Demo) -> None:
         logged_moments(log, recording),
         recording,
         {p.name: recording_of(p.episode).reward for p in players},
-        seconds_per_step=seconds,
+        seconds_per_step=step_seconds,
         action_repeat=agent.model.spec.action_repeat,
     )
     console.print(f"plot: {arguments.out / 'demo.png'}")

@@ -98,7 +98,7 @@ def run(arguments: Play) -> None:
     contestant = entered.contestant
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     env = place()
-    seconds = seconds_per_step(env)
+    step_seconds = seconds_per_step(env)
     env.close()
     console.print(f"{place.name}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
@@ -136,7 +136,7 @@ def run(arguments: Play) -> None:
         recorded_moments(recording) if log is None else logged_moments(log, recording),
         recording,
         {entered.name: recording.reward},
-        seconds_per_step=seconds,
+        seconds_per_step=step_seconds,
         action_repeat=entered.settings["action_repeat"],
         model="the true simulator" if log is None else "a learned model",
     )
