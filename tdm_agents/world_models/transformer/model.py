@@ -21,10 +21,11 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, looped_rollout
 from tdm_agents.world_models.files import read_model, write_model
 from tdm_agents.world_models.transformer.attention import band_mask
-from tdm_agents.world_models.transformer.cache import Grouping, Prefix, attend
+from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.draft import TransformerDraft
+from tdm_agents.world_models.transformer.feeding import feed
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
@@ -253,50 +254,8 @@ class TransformerWorldModel(nn.Module):
         return TransformerDraft.begin(self, state)
 
     def _extend(self, state: TransformerState, tokens: Tensor, *, offset: int) -> Tensor:
-        """Feed ``tokens[N, c]`` of step ``state.time`` from ``offset`` on; the last one's hidden state.
-
-        Everything that decides which keys are read is a counter: no data, no synchronisation.
-        """
-        layout, time, chunk = self.layout, state.time, tokens.shape[1]
-        assert state.suffix is not None
-        # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
-        written = time * layout.tokens + offset + chunk - layout.observation_dim
-        inside = min(written, (self.context_steps - 1) * layout.tokens + offset + chunk)
-        state.suffix = suffix = state.suffix.room(chunk, keep=inside - chunk)
-        end = suffix.used + chunk
-        first = max(0, state.history_steps + time - self.context_steps) * layout.tokens
-        shared = first < state.prefix.tokens
-        visible = state.prefix.visible
-        if visible is not None:
-            visible = visible[:, first:]
-        device = tokens.device
-        causal = None
-        if chunk > 1:
-            causal = torch.full((chunk, inside), float("-inf"), device=device).triu(inside - chunk + 1)
-            causal = causal.to(self.network.head.weight.dtype)
-
-        start = layout.position(offset)
-        x = self.network.token(tokens) + self.network.position.weight[start : start + chunk]
-        x = x.flatten(0, 1)  # [N c, d]
-        rotation = state.rotation[time]
-        for index, block in enumerate(self.network.blocks):
-            assert isinstance(block, Block)
-            projected = block.project_step(x, rotation).view(3, -1, state.rows, chunk, rotation.shape[-1])
-            suffix.write(index, projected[1:])
-            own = suffix.buffer[index, :, :, :, end - inside : end]
-            prefix = state.prefix.layers[index]
-            attended = attend(
-                projected[0],
-                (own[0], own[1]),
-                (prefix[0][:, :, first:], prefix[1][:, :, first:]) if shared else None,
-                state.grouping,
-                visible,
-                causal,
-            )
-            x = block.finish(x, attended.permute(1, 2, 0, 3).reshape(x.shape))
-        state.suffix = replace(suffix, used=end)
-        hidden: Tensor = self.network.norm(x[chunk - 1 :: chunk])
-        return hidden
+        """The last one's hidden state ``[N, d]``, after ``tokens[N, c]`` of a step; see :func:`feed`."""
+        return feed(self.network, self.layout, self.context_steps, state, tokens, offset=offset)
 
     # -- reading outputs ------------------------------------------------------------------------------------
 
