@@ -133,7 +133,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self.observation_space = spaces.flatten_space(structure) if flat else structure
         bounds = self._env.action_spec()
         low, high = bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
-        self.action_space: spaces.Box = spaces.Box(low, high, dtype=np.float32)
+        self.action_space: spaces.Box[np.float32] = spaces.Box(low, high, dtype=np.float32)
 
     @property
     def model(self) -> Any:

@@ -1,0 +1,133 @@
+"""Is one transformer of three environments as good as three, for the same windows of each?
+
+Random episodes of environments of different sizes, as Minari writes them; the same preset, windows and seeds.
+The generalist makes three times the updates of a specialist, on batches of the same size, so that each
+environment is seen equally often. Kept: held-out loss a token, and the median one-step error in standard
+deviations, after one update, of the specialists and of the generalist. Run again, it only evaluates.
+
+    python benchmarks/generalist.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from tdm_agents.cli.train import Train
+from tdm_agents.cli.train import run as run_training
+from tdm_agents.data.collection import collect
+from tdm_agents.data.policies import RandomPolicy
+from tdm_agents.data.portion import Portion
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.storage import read_json, write_json
+from tdm_agents.training.config import TrainConfig
+
+ENVIRONMENTS = {
+    "pendulum": "Pendulum-v1",
+    "cartpole": "dm_control/cartpole-swingup-v0",
+    "hopper": "Hopper-v5",
+}
+ACTION_REPEAT = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much data and training."""
+
+    out: Path = Path("benchmarks/results/generalist.json")
+    """Where to write the result."""
+    runs: Path = Path("runs/generalist")
+    """Folder of data and models."""
+    episodes: int = 200
+    """Of each environment."""
+    max_steps: int = 200
+    """Environment steps an episode, at most."""
+    steps: int = 400
+    """Updates of a specialist; the generalist makes three times as many."""
+    batch_size: int = 12
+    """Windows an update."""
+    preset: str = "small-paper-tokens"
+    """Size and tokens."""
+
+
+def train(settings: Settings, name: str, **changes: Any) -> dict[str, float]:
+    """The held-out metrics of a run that is made, or finished before."""
+    training = TrainConfig(
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        window_steps=8,
+        evaluate_every=10**9,
+        horizons=(1,),
+        context_steps=4,
+        starts=128,
+    )
+    steps = changes.pop("steps", settings.steps)
+    run = Train(
+        data=(),
+        out=settings.runs / name,
+        preset=settings.preset,
+        action_repeat=ACTION_REPEAT,
+        held_out_fraction=0.2,
+        training=replace(training, steps=steps),
+    )
+    return dict(run_training(replace(run, **changes)).metrics)
+
+
+def row(metrics: dict[str, float], env_id: str = "") -> dict[str, float]:
+    """The figures of one environment."""
+    suffix = f"/{env_id}" if env_id else ""
+    keys = ("held_out/loss", "held_out/nll_observation", "held_out/nll_reward", "prediction/median@1")
+    return {key: metrics[key + suffix] for key in keys}
+
+
+def main(settings: Settings) -> None:
+    """Collect, train, print and keep."""
+    portions = [
+        Portion(
+            env_id=env_id,
+            mix=((RandomPolicy(), settings.episodes),),
+            name=name,
+            action_repeat=ACTION_REPEAT,
+            max_steps=settings.max_steps,
+        )
+        for name, env_id in ENVIRONMENTS.items()
+    ]
+    data = collect(portions, settings.runs / "data")
+    weights = dict.fromkeys(ENVIRONMENTS.values(), 1.0)
+    everything = {"data": (data,), "weights": weights}
+    untrained = train(settings, "untrained", steps=1, **everything)
+    together = train(settings, "generalist", steps=3 * settings.steps, **everything)
+    rows = {}
+    for name, env_id in ENVIRONMENTS.items():
+        alone = train(settings, name, data=(data / name,))
+        rows[env_id] = {
+            "after one update": row(untrained, env_id),
+            "specialist": row(alone),
+            "generalist": row(together, env_id),
+        }
+    sources = {
+        name: read_json(settings.runs / name / "run.json", schema=1)["data"]
+        for name in ("generalist", *ENVIRONMENTS)
+    }
+    value = {
+        "schema": 1,
+        "settings": {**asdict(settings), "out": str(settings.out), "runs": str(settings.runs)},
+        "data_sha256": sources,
+        "environments": rows,
+        "provenance": provenance(settings.runs / "generalist" / "weights.safetensors"),
+    }
+    write_json(settings.out, value)
+    table = Table("environment", "model", "loss", "nll of observations", "nll of rewards", "median error")
+    for env_id, models in rows.items():
+        for model, figures in models.items():
+            table.add_row(env_id, model, *(f"{value:.2f}" for value in figures.values()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
