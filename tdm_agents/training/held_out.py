@@ -13,6 +13,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.data.windows import starts as draw_starts
 from tdm_agents.training.config import TrainConfig
+from tdm_agents.training.ends import end_prediction
 from tdm_agents.training.prediction import prediction_error
 
 
@@ -72,7 +73,10 @@ class Evaluator:
             ) from error
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """``held_out/<name>`` and ``prediction/<name>``; leaves the model in training mode."""
+        """``held_out/<name>``, ``prediction/<name>`` and, where episodes end, ``ends/<name>``.
+
+        Leaves the model in training mode.
+        """
         config = self._config
         model.eval()
         loss = held_out_loss(model, self._sampler, batches=config.evaluate_batches)
@@ -84,9 +88,20 @@ class Evaluator:
             context_steps=config.context_steps,
             seed=config.seed,
         )
-        model.train()
         metrics = {f"held_out/{name}": value for name, value in loss.items()}
-        return metrics | {f"prediction/{name}": value for name, value in error.items()}
+        metrics |= {f"prediction/{name}": value for name, value in error.items()}
+        if model.spec.terminates:
+            ends = end_prediction(
+                model,
+                self._held_out,
+                horizons=config.horizons,
+                starts=config.starts,
+                context_steps=config.context_steps,
+                seed=config.seed,
+            )
+            metrics |= {f"ends/{name}": value for name, value in ends.items()}
+        model.train()
+        return metrics
 
 
 class EnvironmentsEvaluator:

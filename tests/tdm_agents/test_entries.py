@@ -8,6 +8,7 @@ from tdm_agents.evaluation.contestants import enter, environment_of
 from tdm_agents.evaluation.entries import Entry, parse_entry, parse_place, parse_settings
 from tdm_agents.evaluation.environments import Place
 from tdm_agents.evaluation.policies import RandomPolicy
+from tdm_agents.wrappers import WithoutAlive
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
 SHIPPED = "cartpole-swingup"
@@ -114,3 +115,15 @@ def test_random_plays_in_the_environments_own_units():
     entered = enter(Entry("random"), Place("Pendulum-v1"), seed=3)
     assert isinstance(entered.contestant, RandomPolicy)
     assert np.abs([entered.contestant(None) for _ in range(99)]).max() > 1.5
+
+
+def test_a_checkpoint_can_play_as_if_no_episode_ended():
+    entered = enter(parse_entry(f"{SHIPPED} alive=false num_samples=3"), Place(CARTPOLE))
+    agent = entered.contestant
+    assert isinstance(agent, TDMAgent)
+    assert isinstance(agent.base_model, WithoutAlive)
+    assert (agent.planner.num_samples, agent.reward_function) == (3, CARTPOLE)
+    assert entered.name == "mppi on TransformerWorldModel without alive"
+    assert entered.settings["alive"] is False
+    with pytest.raises(ValueError, match="alive is 'no'; expected true, or false"):
+        enter(parse_entry(f"{SHIPPED} alive=no"), Place(CARTPOLE))

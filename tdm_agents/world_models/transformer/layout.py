@@ -53,7 +53,7 @@ class StepLayout:
 
 
 def context_steps(context: int, layout: StepLayout) -> int:
-    """Whole steps that a band of ``context`` tokens holds.
+    """Whole steps that a band of ``context`` tokens holds, or two: a transition is read from two.
 
     Raises:
         ValueError: If not even one step fits.
@@ -63,4 +63,4 @@ def context_steps(context: int, layout: StepLayout) -> int:
             f"context of {context} tokens holds not even one step of {layout.tokens} tokens "
             f"(n={layout.observation_dim}, m={layout.action_dim}); use a preset with a larger context"
         )
-    return context // layout.tokens
+    return max(2, context // layout.tokens)

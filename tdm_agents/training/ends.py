@@ -1,0 +1,98 @@
+"""Whether a world model sees ends coming: those that were recorded, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.protocols import History, WorldModel, rollout
+
+Points = list[tuple[int, int]]
+"""Episodes and steps in them."""
+
+
+def end_prediction(
+    model: WorldModel[Any],
+    trajectories: Trajectories,
+    *,
+    horizons: Sequence[int] = (1, 5, 10, 25),
+    starts: int = 64,
+    context_steps: int = 8,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Imagine recorded actions up to a recorded termination, and where none came.
+
+    Ends are rare among all steps, so accuracy would say little: both kinds are asked about apart. A planner
+    is harmed by either mistake: it walks into an end that it does not see, or flees from one that is none.
+
+    Args:
+        model: Any world model.
+        trajectories: Recorded episodes; those that were cut off count as alive.
+        horizons: Decisions ahead.
+        starts: Starting points of each kind and horizon; fewer where there are not as many.
+        context_steps: Most decisions of history up to and with each; a model that can use fewer gets fewer.
+        seed: Of the starting points and of the model's own sampling.
+
+    Returns:
+        For every horizon ``h``: ``foreseen@h``, the share of the recorded ends that the model has come to by
+        then, seen from ``h`` decisions before; and ``false_ends@h``, the share of points at least ``h``
+        decisions before whatever end where it has come to one. A number without points is not there.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = trajectories.episodes[:, 2] - 1  # decisions
+    ended = np.array([not trajectories.episode(e).alive[-1] for e in range(len(lengths))])
+    context = min(context_steps, model.spec.history_steps)
+    generator = torch.Generator(device=model.spec.device).manual_seed(seed)
+    result: dict[str, float] = {}
+    for h in horizons:
+        before = [(int(e), int(lengths[e]) - h) for e in np.flatnonzero(ended & (lengths >= h))]
+        # an episode that ends is alive one decision shorter
+        spare = np.maximum(lengths - ended - h + 1, 0)
+        number = rng.permutation(int(spare.sum()))[:starts]
+        episode = np.searchsorted(np.cumsum(spare), number, side="right")
+        elsewhere = [(int(e), int(i - spare[:e].sum())) for e, i in zip(episode, number, strict=True)]
+        chosen = [before[i] for i in rng.permutation(len(before))[:starts]]
+        for name, points in (("foreseen", chosen), ("false_ends", elsewhere)):
+            if points:
+                dead = _ended_within(model, trajectories, points, h, context, generator)
+                result[f"{name}@{h}"] = float(dead.mean())
+    return result
+
+
+def _ended_within(
+    model: WorldModel[Any],
+    trajectories: Trajectories,
+    points: Points,
+    horizon: int,
+    context: int,
+    generator: torch.Generator,
+) -> npt.NDArray[np.bool_]:
+    """Whether the model is dead ``horizon`` recorded actions after each point."""
+    spec = model.spec
+    batch = len(points)
+    observation = torch.zeros(batch, context, spec.observation_dim)
+    reward = torch.full((batch, context), torch.nan)
+    action_dtype = torch.int64 if spec.action_kind == "discrete" else torch.float32
+    action = torch.zeros(batch, context - 1 + horizon, spec.action_dim, dtype=action_dtype)
+    length = torch.zeros(batch, dtype=torch.int64)
+    for row, (index, now) in enumerate(points):
+        steps = trajectories.episode(index)
+        known = min(now + 1, context)
+        past = slice(now + 1 - known, now + 1)
+        observation[row, context - known :] = torch.from_numpy(steps.observation[past].copy())
+        reward[row, context - known :] = torch.from_numpy(steps.reward[past].copy())
+        taken = steps.action[now + 1 - known : now + horizon]
+        action[row, context - known :] = torch.from_numpy(taken.copy())
+        length[row] = known
+    past_action = action[:, : context - 1]
+    history = History(*(part.to(spec.device) for part in (observation, reward, past_action, length)))
+    with torch.no_grad():
+        state = model.start(history, horizon=horizon)
+        imagined = rollout(model, state, action[:, context - 1 :].to(spec.device), generator=generator)
+    dead: npt.NDArray[np.bool_] = (~imagined.alive[:, -1]).cpu().numpy()
+    return dead
