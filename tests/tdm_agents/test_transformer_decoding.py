@@ -96,7 +96,7 @@ def cached_logits(model, history, actions, monkeypatch):
         patch.setattr(type(model.network), "logits", listen)
         state = model.start(history, horizon=actions.shape[1])
         rollout = model.rollout(model.take(state, torch.zeros(1, dtype=torch.int64)), actions)
-    return torch.stack(seen).view(actions.shape[1], -1, seen[0].shape[-1]), rollout
+    return torch.cat([x.flatten(0, -2) for x in seen]).view(actions.shape[1], -1, seen[0].shape[-1]), rollout
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ class TransformerConfig:
         context: Attention band in tokens; whole steps of it slide over real and imagined steps alike.
         tokenizer: How scalars become tokens.
         decoding: How an imagined scalar is read from its distribution.
+        parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
+            changes, with the same result as one after another; see
+            :mod:`tdm_agents.world_models.transformer.scalars`.
         mean_window: Bins on either side of the mode for ``decoding="mean"``.
         reward_dropout: Rewards are replaced by NONE in training at a rate drawn a window from
             ``reward_dropout * U(0, 1)``, so that histories without rewards are known.
@@ -39,6 +42,7 @@ class TransformerConfig:
     context: int = 1023
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     decoding: Decoding = "mean"
+    parallel: bool = False
     mean_window: int = 16
     reward_dropout: float = 1.0
     action_weight: float = 1.0

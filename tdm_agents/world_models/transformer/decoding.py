@@ -26,17 +26,17 @@ def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
     One uniform number a row suffices to sample; noise for every bin is not needed.
 
     Args:
-        logits: ``[N, bins]`` float32.
-        uniform: ``[N]`` in [0, 1), or None for the mode.
+        logits: ``[..., bins]`` float32.
+        uniform: ``[...]`` in [0, 1), or None for the mode.
 
     Returns:
-        ``[N]`` int64.
+        ``[...]`` int64.
     """
     if uniform is None:
         return logits.argmax(dim=-1)
-    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)  # [N, bins]
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)  # [..., bins]
+    threshold = (uniform[..., None] * cumulative[..., -1:]).contiguous()
+    return torch.searchsorted(cumulative, threshold, right=True)[..., 0].clamp_(max=logits.shape[-1] - 1)
 
 
 def mean_near_mode(logits: Tensor, centres: Tensor, window: int) -> Tensor:
@@ -46,16 +46,16 @@ def mean_near_mode(logits: Tensor, centres: Tensor, window: int) -> Tensor:
     would pass an end, it is moved inside.
 
     Args:
-        logits: ``[N, bins]`` float32.
-        centres: ``[bins]``, the value of each bin.
+        logits: ``[..., bins]`` float32.
+        centres: The value of each bin, of ``logits``' shape but for leading axes.
         window: Bins on either side of the mode.
 
     Returns:
-        ``[N]``.
+        ``[...]``.
     """
     bins = logits.shape[-1]
     size = min(2 * window + 1, bins)
     first = (logits.argmax(dim=-1, keepdim=True) - window).clamp_(0, bins - size)
-    near = first + torch.arange(size, device=logits.device)  # [N, size]
-    weights = logits.gather(1, near).softmax(dim=-1)
-    return (weights * centres.expand_as(logits).gather(1, near)).sum(dim=-1)
+    near = first + torch.arange(size, device=logits.device)  # [..., size]
+    weights = logits.gather(-1, near).softmax(dim=-1)
+    return (weights * centres.expand_as(logits).gather(-1, near)).sum(dim=-1)

@@ -48,7 +48,7 @@ class TransformerDraft:
         state.check_horizon()
         state = state.consume()
         known = torch.stack([state.reward, torch.full_like(state.reward, model.tokenizer.separator)], dim=1)
-        hidden = model._extend(state, known, offset=model.layout.observation_dim)
+        hidden = model._extend(state, known, offset=model.layout.observation_dim)[:, 0]
         return TransformerDraft(model, state, hidden, known[:, :0])
 
     @torch.no_grad()
@@ -120,7 +120,7 @@ class TransformerDraft:
         return state, tokenizer.decode_action(action), step
 
     def _fed(self, token: Tensor, *, offset: int) -> Tensor:
-        return self.model._extend(self.state, token[:, None], offset=offset)
+        return self.model._extend(self.state, token[:, None], offset=offset)[:, 0]
 
     def _check(self, *, complete: bool | None = None) -> None:
         if self.consumed:

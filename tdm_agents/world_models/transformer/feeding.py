@@ -20,6 +20,7 @@ def feed(
     tokens: Tensor,
     *,
     offset: int,
+    outputs: int = 1,
 ) -> Tensor:
     """Feed tokens of step ``state.time``; their keys and values join the suffix of ``state``.
 
@@ -32,9 +33,10 @@ def feed(
         state: ``N`` rows, owned by the caller.
         tokens: ``[N, c]`` int64, next to each other in one decision step.
         offset: Of the first of them in that step.
+        outputs: Of how many of the last tokens the hidden state is wanted.
 
     Returns:
-        ``[N, d]``, the normalised hidden state of the last token.
+        ``[N, outputs, d]``, normalised.
     """
     time, chunk = state.time, tokens.shape[1]
     assert state.suffix is not None
@@ -63,8 +65,9 @@ def feed(
         projected = block.project_step(x, rotation).view(3, -1, state.rows, chunk, rotation.shape[-1])
         suffix.write(index, projected[1:])
         query = projected[0]  # [heads, N, c, head_dim]
-        if index == last and causal is not None:  # of the last block, only the last token's output is read
-            query, causal, x = query[:, :, -1:].contiguous(), None, x[chunk - 1 :: chunk]
+        if index == last and outputs < chunk:  # the other tokens have left their keys and values
+            query, x = query[:, :, -outputs:].contiguous(), x.view(-1, chunk, x.shape[1])[:, -outputs:]
+            x, causal = x.flatten(0, 1), None if causal is None else causal[-outputs:]
         own = suffix.buffer[index, :, :, :, end - inside : end]
         prefix = state.prefix.layers[index]
         attended = attend(
@@ -78,4 +81,4 @@ def feed(
         x = block.finish(x, attended.permute(1, 2, 0, 3).reshape(x.shape))
     state.suffix = replace(suffix, used=end)
     hidden: Tensor = network.norm(x)
-    return hidden
+    return hidden.view(state.rows, outputs, -1)

@@ -29,6 +29,7 @@ from tdm_agents.world_models.transformer.feeding import feed
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.scalars import one_by_one, together
 from tdm_agents.world_models.transformer.state import TransformerState
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
@@ -69,10 +70,16 @@ class TransformerWorldModel(nn.Module):
         """The environment as modelled, on the device where the weights are now."""
         return replace(self._spec, device=self.network.head.weight.device)
 
-    def with_decoding(self, decoding: Decoding) -> TransformerWorldModel:
-        """The same weights, shared, with another way to read an imagined scalar."""
+    def with_decoding(
+        self, decoding: Decoding | None = None, *, parallel: bool | None = None
+    ) -> TransformerWorldModel:
+        """The same weights, shared, with another way to read or to write imagined scalars."""
         other = copy.copy(self)
-        other.config = replace(self.config, decoding=decoding)
+        other.config = replace(
+            self.config,
+            decoding=self.config.decoding if decoding is None else decoding,
+            parallel=self.config.parallel if parallel is None else parallel,
+        )
         return other
 
     # -- learning -------------------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ class TransformerWorldModel(nn.Module):
     def step(
         self, state: TransformerState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[TransformerState, Step]:
-        """Imagine one transition: ``n + 1`` forwards. Consumes ``state``.
+        """Imagine one transition: ``n + 1`` forwards, or fewer if parallel. Consumes ``state``.
 
         Args:
             state: ``N`` rows.
@@ -185,26 +192,21 @@ class TransformerWorldModel(nn.Module):
         self._check_action(action, state.rows)
         state = state.consume()
         layout, tokenizer = self.layout, self.tokenizer
-        uniform = self._uniform(state.rows, generator)  # [n + 2, N] or Nones
+        uniform = self._uniform(state.rows, generator)  # [N, n + 2]
 
         separator = torch.full_like(state.reward, tokenizer.separator)
         known = torch.cat(
             [torch.stack([state.reward, separator], dim=1), tokenizer.encode_action(action)], dim=1
         )
-        hidden = self._extend(state, known, offset=layout.observation_dim)
+        hidden = self._extend(state, known, offset=layout.observation_dim)[:, 0]
         state.time += 1
-        changes = tokenizer.change is not None
-        scalars = []
-        for i in range(layout.observation_dim):
-            previous = state.observation[:, i]
-            value = self._read(hidden, state.centres[i], uniform[i])
-            scalars.append(previous + value if changes else value)
-            token = tokenizer.encode_observation_scalar(i, scalars[-1])
-            hidden = self._extend(state, token[:, None], offset=i)
-        state.observation = torch.stack(scalars, dim=1)
-        reward = self._read(hidden, state.centres[-1], uniform[-2])
+        write = together if self.config.parallel else one_by_one
+        state.observation, hidden = write(self, state, hidden, None if uniform is None else uniform[:, :-2])
+        drawn = None if uniform is None else uniform[:, -2]
+        reward = self._read(hidden, state.centres[-1], drawn)
         state.reward = tokenizer.encode_reward(reward)
-        return state, Step(state.observation, reward, self._read_alive(hidden, uniform[-1]))
+        alive = self._read_alive(hidden, None if uniform is None else uniform[:, -1])
+        return state, Step(state.observation, reward, alive)
 
     def rollout(
         self, state: TransformerState, actions: Tensor, *, generator: torch.Generator | None = None
@@ -235,7 +237,7 @@ class TransformerWorldModel(nn.Module):
         separator = torch.full_like(fork.reward, self.tokenizer.separator)
         hidden = self._extend(
             fork, torch.stack([fork.reward, separator], dim=1), offset=layout.observation_dim
-        )
+        )[:, 0]
         uniform = None
         if not deterministic:
             uniform = torch.rand((layout.action_dim, len(rows)), generator=generator, device=rows.device)
@@ -245,7 +247,7 @@ class TransformerWorldModel(nn.Module):
             tokens.append(choose_bin(logits, None if uniform is None else uniform[j]))
             log_prob += logits.log_softmax(dim=-1).gather(1, tokens[-1][:, None])[:, 0]
             if j + 1 < layout.action_dim:
-                hidden = self._extend(fork, tokens[-1][:, None], offset=layout.observation_dim + 2 + j)
+                hidden = self._extend(fork, tokens[-1][:, None], offset=layout.observation_dim + 2 + j)[:, 0]
         actions = self.tokenizer.decode_action(torch.stack(tokens, dim=1))
         return Proposal(actions.view(state.rows, count, -1), log_prob.view(state.rows, count))
 
@@ -253,26 +255,28 @@ class TransformerWorldModel(nn.Module):
         """``N`` transitions to be written token by token. Consumes ``state``."""
         return TransformerDraft.begin(self, state)
 
-    def _extend(self, state: TransformerState, tokens: Tensor, *, offset: int) -> Tensor:
-        """The last one's hidden state ``[N, d]``, after ``tokens[N, c]`` of a step; see :func:`feed`."""
-        return feed(self.network, self.layout, self.context_steps, state, tokens, offset=offset)
+    def _extend(self, state: TransformerState, tokens: Tensor, *, offset: int, outputs: int = 1) -> Tensor:
+        """Hidden states ``[N, outputs, d]`` after ``tokens[N, c]`` of a step; see :func:`feed`."""
+        return feed(
+            self.network, self.layout, self.context_steps, state, tokens, offset=offset, outputs=outputs
+        )
 
     # -- reading outputs ------------------------------------------------------------------------------------
 
-    def _uniform(self, rows: int, generator: torch.Generator | None) -> list[Tensor | None]:
-        """The draws of a step for all its rows at once: observation scalars, reward, alive."""
-        count = self.layout.observation_dim + 2
+    def _uniform(self, rows: int, generator: torch.Generator | None) -> Tensor | None:
+        """The draws of a step for all its rows at once: observation scalars, reward, alive; None for none."""
         if self.config.decoding != "sample":
-            return [None] * count
+            return None
         device = self.network.head.weight.device
-        return list(torch.rand((count, rows), generator=generator, device=device))
+        return torch.rand((self.layout.observation_dim + 2, rows), generator=generator, device=device).T
 
     def _read(self, hidden: Tensor, centres: Tensor, uniform: Tensor | None) -> Tensor:
-        """A value ``[N]`` from hidden states ``[N, d]`` and what the bins stand for ``[bins]``."""
+        """Values ``[...]`` from hidden states ``[..., d]`` and what the bins stand for, ``[(...,) bins]``."""
         logits = self.network.logits(hidden)
         if self.config.decoding == "mean":
             return mean_near_mode(logits, centres, self.config.mean_window)
-        return centres[choose_bin(logits, uniform)]
+        chosen = choose_bin(logits, uniform)
+        return centres.expand_as(logits).gather(-1, chosen[..., None])[..., 0]
 
     def _read_alive(self, hidden: Tensor, uniform: Tensor | None) -> Tensor:
         if not self._spec.terminates:

@@ -29,6 +29,7 @@ class TransformerState:
         history_steps: Steps in the prefix, the present one included.
         horizon: Steps that may be imagined.
         time: Steps imagined so far.
+        rounds: Of guesses after which it is looked whether scalars have changed, with parallel decoding.
         consumed: Whether ``step`` or ``rollout`` took the buffers over.
     """
 
@@ -43,6 +44,7 @@ class TransformerState:
     history_steps: int
     horizon: int
     time: int = 0
+    rounds: int = 1
     consumed: bool = False
 
     @property
