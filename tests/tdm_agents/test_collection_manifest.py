@@ -42,7 +42,7 @@ WRITTEN = {
 }
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
     st.lists(
         st.builds(
