@@ -12,7 +12,8 @@ from rich.console import Console
 
 from tdm_agents.cli.checks import at_least, output_file, output_folder
 from tdm_agents.cli.collect_progress import Progress
-from tdm_agents.data.collection import check, collect, entry_of, is_finished
+from tdm_agents.data.collection import collect, entry_of
+from tdm_agents.data.collection_check import check, is_finished
 from tdm_agents.data.manifest import default_name, read_manifest, write_manifest
 from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.data.pool import WorkerDeath, WorkerPool

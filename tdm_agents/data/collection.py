@@ -10,24 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tdm_agents.data.decisions import CACHE_FOLDER
-from tdm_agents.data.index import INDEX_FILE, IndexEntry, write_index
-from tdm_agents.data.manifest import check_names
-from tdm_agents.data.minari_io import EPISODES_FOLDER, DataError, content_hash, write_dataset
+from tdm_agents.data.collection_check import SETTINGS_FILE, check, is_finished
+from tdm_agents.data.index import IndexEntry, write_index
+from tdm_agents.data.minari_io import content_hash, write_dataset
 from tdm_agents.data.pool import Pool, WorkerPool
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.shards import read_shard
 from tdm_agents.data.workers import EpisodeDone, Job, found, one_thread, play_job
-from tdm_agents.storage import LOCK_FILE, locked, write_json
-
-SETTINGS_FILE = "settings.json"
+from tdm_agents.storage import locked, write_json
 
 
 def collect(
@@ -69,54 +65,20 @@ def collect(
     result = out if portions[0].name else out / "data"
     if is_finished(portions, out):
         return result
-    with locked(out):
+    with WorkerPool(workers, one_thread) as own, locked(out):
         for portion in unfinished:
-            settings = _shards(portion, out) / SETTINGS_FILE
+            settings = portion.shards(out) / SETTINGS_FILE
             if not settings.exists():
                 write_json(settings, portion.settings())
-        if pool is not None:
-            _play_missing(unfinished, out, pool, watch)
-        else:
-            with WorkerPool(workers, one_thread) as own:
-                _play_missing(unfinished, out, own, watch)
+        _play_missing(unfinished, out, own if pool is None else pool, watch)
+        own.terminate()  # the memory of its workers is not needed any more
         for portion in portions:
-            if not _data(portion, out).exists():
+            if not portion.data(out).exists():
                 _assemble(portion, out)
-            shutil.rmtree(_shards(portion, out), ignore_errors=True)  # also where killed between the two
+            shutil.rmtree(portion.shards(out), ignore_errors=True)  # also where killed between the two
         if portions[0].name:
             write_index(out, [entry_of(portion, out) for portion in portions])
     return result
-
-
-def check(portions: Sequence[Portion], out: str | os.PathLike[str]) -> list[Portion]:
-    """Refuse what :func:`collect` would refuse, and touch nothing.
-
-    Returns:
-        The portions whose data sets are not there yet.
-
-    Raises:
-        DataError: If ``out`` holds a collection with other settings, or other files.
-        ValueError: If the portions cannot be collected together.
-    """
-    check_names(portions)
-    out = Path(out)
-    if portions[0].name:
-        _refuse_others(
-            out,
-            {INDEX_FILE, *(portion.name for portion in portions)},
-            "which is not of this collection; choose another folder, or name all that it was begun with",
-        )
-    for portion in portions:
-        _check_folder(portion, out)
-    return [portion for portion in portions if not _data(portion, out).exists()]
-
-
-def is_finished(portions: Sequence[Portion], out: str | os.PathLike[str]) -> bool:
-    """Whether nothing is left to do."""
-    out = Path(out)
-    return all(_data(portion, out).exists() for portion in portions) and (
-        not portions[0].name or (out / INDEX_FILE).exists()
-    )
 
 
 def _play_missing(
@@ -136,9 +98,9 @@ class _Jobs:
 
     def __init__(self, portions: Sequence[Portion], out: Path) -> None:
         self._rows = [
-            (portion, policy, _shards(portion, out)) for portion in portions for policy, _ in portion.mix
+            (portion, policy, portion.shards(out)) for portion in portions for policy, _ in portion.mix
         ]
-        counts = [count for p in portions for _, count in p.mix]
+        counts = [count for portion in portions for _, count in portion.mix]
         self._ends = np.cumsum(counts, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -160,14 +122,6 @@ class _Jobs:
                 if watch is not None:
                     watch(found(job, played=False))
         return np.flatnonzero(lost)
-
-
-def _shards(portion: Portion, out: Path) -> Path:
-    return portion.folder(out) / EPISODES_FOLDER
-
-
-def _data(portion: Portion, out: Path) -> Path:
-    return portion.folder(out) / "data"
 
 
 def _assemble(portion: Portion, out: Path) -> None:
@@ -194,7 +148,7 @@ def _assemble(portion: Portion, out: Path) -> None:
 
 def entry_of(portion: Portion, out: Path) -> IndexEntry:
     """What an index says of a portion whose data set is there."""
-    data = _data(portion, out)
+    data = portion.data(out)
     about = json.loads((data / "metadata.json").read_text())
     return IndexEntry(
         path=data.relative_to(out).as_posix(),
@@ -205,46 +159,3 @@ def entry_of(portion: Portion, out: Path) -> IndexEntry:
         bytes=sum(file.stat().st_size for file in data.iterdir()),
         sha256=content_hash(data),
     )
-
-
-def _check_folder(portion: Portion, out: Path) -> None:
-    data, shards = _data(portion, out), _shards(portion, out)
-    if data.exists():
-        _check_finished(data, portion)
-    elif (shards / SETTINGS_FILE).exists():
-        _check_same(shards, json.loads((shards / SETTINGS_FILE).read_text()), portion.settings())
-    elif not shards.exists():
-        _refuse_others(
-            portion.folder(out),
-            set(),
-            "and no collection of `tdm collect`; choose another, or empty this one",
-        )
-
-
-def _refuse_others(folder: Path, ours: set[str], message: str) -> None:
-    ours = ours | {LOCK_FILE, CACHE_FOLDER}
-    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if others := [name for name in names if name not in ours and not name.endswith(".partial")]:
-        raise DataError(f"{folder} holds {others[0]!r} {message}")
-
-
-def _check_finished(data: Path, portion: Portion) -> None:
-    metadata = data / "metadata.json"
-    stored = json.loads(metadata.read_text()).get("collection") if metadata.exists() else None
-    if stored is None:
-        raise DataError(f"{data} is a data set that `tdm collect` did not write; choose another folder")
-    written = json.loads(stored)
-    there = {**written["settings"], "episodes": written["episodes"]}
-    _check_same(data, there, {**portion.settings(), "episodes": portion.counts})
-
-
-def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
-    for key in (*wanted, *(key for key in there if key not in wanted)):
-        old, new = there.get(key), wanted.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            _check_same(where, old, new, f"{inside}{key}.")
-        elif old != new:
-            raise DataError(
-                f"{where} was collected with {inside}{key} {old!r}, now {new!r} is asked for; choose another "
-                "folder, repeat the first command, or remove this one"
-            )

@@ -39,10 +39,6 @@ class Pool(Protocol):
         """Results of ``func`` in any order; what ``func`` raises is raised here."""
         ...
 
-    def terminate(self) -> None:
-        """End the workers at once."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerDeath:

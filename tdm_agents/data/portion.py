@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from tdm_agents.data.minari_io import EPISODES_FOLDER
 from tdm_agents.data.policies import BehaviourPolicy, policy_to_json
 from tdm_agents.evaluation.environments import make_env
 
@@ -92,5 +93,13 @@ class Portion:
         return make_env(self.env_id, disable_env_checker=True, **self.env_kwargs)
 
     def folder(self, out: Path) -> Path:
-        """Where the data set lies in the collection ``out``."""
+        """Where it lies in the collection ``out``."""
         return out / self.name if self.name else out
+
+    def data(self, out: Path) -> Path:
+        """Its Minari data set, which is there when all its episodes are."""
+        return self.folder(out) / "data"
+
+    def shards(self, out: Path) -> Path:
+        """Its episodes until then."""
+        return self.folder(out) / EPISODES_FOLDER

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
 def test_a_finished_or_other_collection_is_recognised(tmp_path, capsys):
     portion = pendulum((RandomPolicy(), 2), max_steps=8)
     told: list[EpisodeDone] = []
-    out = collect(portion, tmp_path / "p", watch=told.append)
+    with ThreadPool(1) as pool:  # in this process, through the interface of multiprocessing's
+        out = collect(portion, tmp_path / "p", pool=pool, watch=told.append)
     assert [done.env_steps for done in told] == [8, 8]
     before = (out / "main_data.hdf5").stat().st_mtime_ns
     assert collect(portion, tmp_path / "p") == out
@@ -199,6 +201,7 @@ def test_progress_shows_rate_time_left_and_returns():
 
 def test_the_folder_may_be_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    out = collect(pendulum(max_steps=4), Path("a/b"))
+    with ThreadPool(1) as pool:
+        out = collect(pendulum(max_steps=4), Path("a/b"), pool=pool)
     assert Trajectories.from_minari("a/b").num_decisions == 4
     assert out.exists()

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -42,7 +43,7 @@ WRITTEN = {
 }
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
     st.lists(
         st.builds(
@@ -73,6 +74,14 @@ def test_a_manifest_may_be_written_by_hand(tmp_path):
     assert (tree.action_repeat, tree.max_steps, tree.seed) == (1, None, 0)
     assert tree.mix[0][0] == RandomPolicy() and tree.mix[1][0].settings["horizon"] == 3
     assert (swing.name, swing.action_repeat, swing.max_steps, swing.env_kwargs) == ("swing", 2, 9, {})
+
+
+def test_the_manifest_of_the_documentation_can_be_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "collecting.md").read_text()
+    (tmp_path / "m.json").write_text(page.split("```json\n")[1].split("```")[0])
+    tree, swingup = read_manifest(tmp_path / "m.json")
+    assert (tree.name, swingup.name) == ("WalkerTree-v0-dof12-body3", "swingup")
+    assert tree.mix[1][0].noise_sds == (0.0, 0.3)
 
 
 def change(path, value):

@@ -272,7 +272,7 @@ def test_settings_are_json_or_text():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate"], "--simulator, --policy MODEL.zip or --random"),
+        (["evaluate"], "--policy MODEL.zip or --random"),
         (["evaluate", "--checkpoint", "nonsense"], "no checkpoint named 'nonsense'"),
         (["evaluate", "--random", "--simulator"], "exclude each other"),
         (["evaluate", "--random"], "pass --env-id"),

@@ -1,0 +1,93 @@
+"""Whether a collection may be written to a folder: what is there already has to be its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tdm_agents.data.decisions import CACHE_FOLDER
+from tdm_agents.data.index import INDEX_FILE
+from tdm_agents.data.manifest import check_names
+from tdm_agents.data.minari_io import DataError
+from tdm_agents.data.portion import Portion
+from tdm_agents.storage import LOCK_FILE
+
+SETTINGS_FILE = "settings.json"
+"""Beside the episodes of an unfinished portion: what must not change until they are all there."""
+
+
+def check(portions: Sequence[Portion], out: str | os.PathLike[str]) -> list[Portion]:
+    """Refuse what :func:`collect` would refuse, and touch nothing.
+
+    Returns:
+        The portions whose data sets are not there yet.
+
+    Raises:
+        DataError: If ``out`` holds a collection with other settings, or other files.
+        ValueError: If the portions cannot be collected together.
+    """
+    check_names(portions)
+    out = Path(out)
+    if portions[0].name:
+        _refuse_others(
+            out,
+            {INDEX_FILE, *(portion.name for portion in portions)},
+            "which is not of this collection; choose another folder, or name all that it was begun with",
+        )
+    for portion in portions:
+        _check_folder(portion, out)
+    return [portion for portion in portions if not portion.data(out).exists()]
+
+
+def is_finished(portions: Sequence[Portion], out: str | os.PathLike[str]) -> bool:
+    """Whether nothing is left to do."""
+    out = Path(out)
+    return all(portion.data(out).exists() for portion in portions) and (
+        not portions[0].name or (out / INDEX_FILE).exists()
+    )
+
+
+def _check_folder(portion: Portion, out: Path) -> None:
+    data, shards = portion.data(out), portion.shards(out)
+    if data.exists():
+        _check_finished(data, portion)
+    elif (shards / SETTINGS_FILE).exists():
+        _check_same(shards, json.loads((shards / SETTINGS_FILE).read_text()), portion.settings())
+    elif not shards.exists():
+        _refuse_others(
+            portion.folder(out),
+            set(),
+            "and no collection of `tdm collect`; choose another, or empty this one",
+        )
+
+
+def _refuse_others(folder: Path, ours: set[str], message: str) -> None:
+    ours = ours | {LOCK_FILE, CACHE_FOLDER}
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if others := [name for name in names if name not in ours and not name.endswith(".partial")]:
+        raise DataError(f"{folder} holds {others[0]!r} {message}")
+
+
+def _check_finished(data: Path, portion: Portion) -> None:
+    metadata = data / "metadata.json"
+    stored = json.loads(metadata.read_text()).get("collection") if metadata.exists() else None
+    if stored is None:
+        raise DataError(f"{data} is a data set that `tdm collect` did not write; choose another folder")
+    written = json.loads(stored)
+    there = {**written["settings"], "episodes": written["episodes"]}
+    _check_same(data, there, {**portion.settings(), "episodes": portion.counts})
+
+
+def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
+    for key in (*wanted, *(key for key in there if key not in wanted)):
+        old, new = there.get(key), wanted.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            _check_same(where, old, new, f"{inside}{key}.")
+        elif old != new:
+            raise DataError(
+                f"{where} was collected with {inside}{key} {old!r}, now {new!r} is asked for; choose another "
+                "folder, repeat the first command, or remove this one"
+            )
