@@ -1,14 +1,15 @@
 """How many environment steps a second does a walker make, and how long does a body take to build?
 
 One process, one core, random actions, beside Gymnasium's Ant-v5 and dm_control's walker and quadruped in the
-same run. CPU time, so that other processes on the machine count less; medians over strictly alternating
-repetitions.
+same run. By CPU time, so that other processes on the machine count less (not nothing: they share caches and
+cores' units), and by the clock on the wall; medians over strictly alternating repetitions.
 
     python benchmarks/walkers_speed.py
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -43,20 +44,20 @@ class Settings:
     """What stands beside the walkers."""
 
 
-def steps_per_second(env: gym.Env[Any, Any], steps: int) -> float:
-    """Environment steps a CPU second; an episode that ends begins again, resets included."""
+def steps_per_second(env: gym.Env[Any, Any], steps: int) -> tuple[float, float]:
+    """Environment steps a CPU second, and a second; an episode that ends begins again, resets included."""
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
     actions = (
         np.random.default_rng(0).uniform(space.low, space.high, (steps, *space.shape)).astype(space.dtype)
     )
     env.reset(seed=0)
-    began = time.process_time()
+    began, began_wall = time.process_time(), time.perf_counter()
     for action in actions:
         _, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             env.reset()
-    return steps / (time.process_time() - began)
+    return steps / (time.process_time() - began), steps / (time.perf_counter() - began_wall)
 
 
 def build_milliseconds(dof: int, bodies: int) -> list[float]:
@@ -79,21 +80,34 @@ def main(settings: Settings) -> None:
             for family in FAMILIES
             for body in range(settings.bodies)
         ]
-    speeds: dict[str, list[float]] = {name: [] for name in envs}
+    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in envs}
     for _ in range(settings.repeats):
         for name, group in envs.items():
             speeds[name] += [steps_per_second(env, settings.steps) for env in group]
     rows = []
-    for name, found in speeds.items():
-        rows.append({"env": name, "median": statistics.median(found), "low": min(found), "high": max(found)})
-        print(f"{name:32} {rows[-1]['median']:8,.0f} steps/s ({min(found):,.0f} to {max(found):,.0f})")
+    for name, both in speeds.items():
+        found, wall = ([speed[i] for speed in both] for i in (0, 1))
+        rows.append(
+            {
+                "env": name,
+                "median": statistics.median(found),
+                "low": min(found),
+                "high": max(found),
+                "median_wall": statistics.median(wall),
+            }
+        )
+        print(
+            f"{name:32} {rows[-1]['median']:8,.0f} steps a CPU second ({min(found):,.0f} to "
+            f"{max(found):,.0f}); {rows[-1]['median_wall']:,.0f} a second"
+        )
     build = {dof: statistics.median(build_milliseconds(dof, settings.bodies)) for dof in settings.dofs}
     for dof, taken in build.items():
         print(f"a body of {dof} DoF is built in {taken:.1f} ms")
     value = {
         "schema": 1,
         "settings": asdict(settings) | {"out": str(settings.out)},
-        "steps_per_cpu_second": rows,
+        "steps_per_second": rows,
+        "load_average": os.getloadavg(),
         "build_milliseconds": {str(dof): taken for dof, taken in build.items()},
         "provenance": provenance(),
     }
