@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from tdm_agents.data.pool import WorkerDeath, WorkerPool
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.workers import EpisodeDone, one_thread
 from tdm_agents.evaluation.entries import parse_place, parse_settings
+from tdm_agents.experts.presets import expert_for
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Collect:
     planner_episodes: int = 200
     """Episodes of the planner on the true dynamics, with noise and bursts of random actions."""
     planner: str = "mppi"
-    """The planner's name."""
+    """The planner's name, or `expert`: the one tuned for each environment (see `tdm experts list`)."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     action_repeat: int | None = None
-    """Environment steps that each action is held; 4, or 1 with --bodies."""
+    """Environment steps that each action is held; the expert's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
     """Environment steps after which an episode is cut off; needed where the environment has no end."""
     workers: int = 1
@@ -61,6 +63,7 @@ class Collect:
     """Write what would be collected as a manifest, to be read or changed, and collect nothing."""
 
 
+EXPERT = "expert"
 BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
 
 
@@ -97,10 +100,11 @@ def run(args: Collect) -> None:
             console.print(
                 f"{done.environment} {done.policy} {done.index} failed and was replaced: {failure}",
                 style="yellow",
+                markup=False,
             )
 
     def on_death(death: WorkerDeath) -> None:
-        console.print(str(death), style="yellow")
+        console.print(str(death), style="yellow", markup=False)
 
     try:
         with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:
@@ -132,34 +136,36 @@ def portions_of(args: Collect) -> Sequence[Portion]:
     """
     if args.manifest is not None:
         return read_manifest(args.manifest)
+    if args.bodies is None:
+        place = parse_place(args.env_id)
+        return [_portion(args, "", place.env_id, place.kwargs)]
+    from tdm_envs.walkers import read_manifest as read_bodies
+
+    walkers = [(key.env_id, {"dof": key.dof, "body": key.body}) for key in read_bodies(args.bodies).bodies]
+    return [_portion(args, default_name(env_id, kwargs), env_id, kwargs) for env_id, kwargs in walkers]
+
+
+def _portion(args: Collect, name: str, env_id: str, kwargs: Mapping[str, Any]) -> Portion:
+    repeat = 4 if args.bodies is None else 1
     mix: list[tuple[BehaviourPolicy, int]] = []
     if args.random_episodes:
         mix.append((RandomPolicy(), args.random_episodes))
-    if args.planner_episodes:
+    if args.planner_episodes and args.planner == EXPERT:
+        expert = expert_for(env_id)
+        repeat = expert.action_repeat  # its horizon is counted in decisions
+        mix.append((expert.make_policy(), args.planner_episodes))
+    elif args.planner_episodes:
         settings = parse_settings(args.planner_settings)
         mix.append((PlannerPolicy(args.planner, settings), args.planner_episodes))
-    if args.bodies is None:
-        place = parse_place(args.env_id)
-        environments = [("", place.env_id, dict(place.kwargs))]
-    else:
-        from tdm_envs.walkers import read_manifest as read_bodies
-
-        keys = read_bodies(args.bodies).bodies
-        walkers = [(key.env_id, {"dof": key.dof, "body": key.body}) for key in keys]
-        environments = [(default_name(env_id, kwargs), env_id, kwargs) for env_id, kwargs in walkers]
-    repeat = args.action_repeat or (4 if args.bodies is None else 1)
-    return [
-        Portion(
-            name=name,
-            env_id=env_id,
-            env_kwargs=kwargs,
-            mix=tuple(mix),
-            action_repeat=repeat,
-            seed=args.seed,
-            max_steps=args.max_steps,
-        )
-        for name, env_id, kwargs in environments
-    ]
+    return Portion(
+        name=name,
+        env_id=env_id,
+        env_kwargs=kwargs,
+        mix=tuple(mix),
+        action_repeat=args.action_repeat or repeat,
+        seed=args.seed,
+        max_steps=args.max_steps,
+    )
 
 
 def _check(args: Collect) -> None:
@@ -180,6 +186,8 @@ def _check(args: Collect) -> None:
         raise ValueError(
             "--random-episodes and --planner-episodes are both 0; expected at least 1 episode of either"
         )
+    if args.planner == EXPERT and args.planner_settings:
+        raise ValueError("--planner expert has its own settings; leave out --planner-settings")
     at_least(1, action_repeat=args.action_repeat, max_steps=args.max_steps)
     if args.bodies is not None and args.env_id != Collect.env_id:
         raise ValueError("--bodies says which environments; leave out --env-id")

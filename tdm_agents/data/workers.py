@@ -93,7 +93,7 @@ def play_job(job: Job) -> EpisodeDone:
         return found(job, played=True)
     raise DataError(
         f"{job} failed {len(failures)} times, the last time at {failures[-1]}; finished episodes are kept: "
-        "mend the environment or take it from the collection, then run the same command again"
+        f"mend the environment, or leave it out and remove {job.shards.parent}"
     )
 
 

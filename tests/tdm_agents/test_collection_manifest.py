@@ -13,6 +13,7 @@ from tdm_agents.data.minari_io import DataError
 from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
 from tdm_agents.data.portion import Portion
 from tdm_agents.evaluation.entries import parse_place
+from tdm_agents.experts.presets import EXPERTS
 from tdm_envs.walkers import sample_bodies
 from tdm_envs.walkers import write_manifest as write_bodies
 
@@ -198,6 +199,8 @@ def test_from_a_set_of_bodies_to_data_in_one_command(bodies, tmp_path, capsys):
         (["--bodies", "bodies.json", "--env-id", "Pendulum-v1"], "--bodies says which environments"),
         (["--bodies", "nowhere.json"], "nowhere.json does not exist"),
         (["--env-id", "tdm/WalkerTree-v0 dof=21"], "dof is 21"),
+        (["--planner", "expert", "--planner-settings", "horizon", "3"], "--planner expert has its own"),
+        (["--planner", "expert", "--env-id", "Pendulum-v1"], "no expert for 'Pendulum-v1'"),
         (["--env-id", "Pendulum-v1 g"], "g"),
     ],
 )
@@ -208,6 +211,16 @@ def test_options_that_contradict_are_refused(words, message, tmp_path, bodies, c
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and not said.out
     assert not (tmp_path / "out").exists()
+
+
+def test_experts_are_those_of_each_environment(bodies, tmp_path):
+    path = tmp_path / "m.json"
+    command = ["collect", "--bodies", str(bodies), "--planner", "expert", "--planner-episodes", "2"]
+    assert main([*command, "--out", str(tmp_path / "out"), "--write-manifest", str(path)]) == 0
+    for portion, family in zip(read_manifest(path), ("line", "tree"), strict=True):
+        expert = EXPERTS[f"walker-{family}"]
+        assert portion.counts == {"random": 200, expert.name: 2}
+        assert portion.mix[1][0] == expert.make_policy() and portion.action_repeat == expert.action_repeat
 
 
 def test_a_set_of_bodies_that_was_edited_is_refused(bodies, tmp_path, capsys):
