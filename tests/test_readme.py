@@ -10,11 +10,10 @@ from importlib import import_module
 from pathlib import Path
 
 import gymnasium as gym
+import markdown_pages as pages
 import pytest
-import tyro
 
 from tdm_agents import registry
-from tdm_agents.cli.main import COMMANDS
 from tdm_agents.testing import check_planner
 
 ROOT = Path(__file__).parents[1]
@@ -23,18 +22,11 @@ STEPS = 8  # an episode's length here: two decisions instead of 250
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return pages.sources(README, language)
 
 
 def commands(name):
-    lines = "".join(blocks("bash")).splitlines()
-    found = [shlex.split(line, comments=True) for line in lines]
-    return [words for words in found if words and words[0] == name]
-
-
-def mentioned(name):
-    """Commands in running text, such as `tdm planners`; a name in capitals stands for something else."""
-    return [shlex.split(text) for text in re.findall(rf"`({name} [a-z][^`]*)`", README)]
+    return pages.commands(README, name)
 
 
 @pytest.fixture
@@ -72,11 +64,9 @@ def test_planner_plug_in_keeps_the_contract_and_is_the_entry_point_that_is_shown
     assert registry.make_planner("halving", num_samples=8).num_samples == 8
 
 
-@pytest.mark.parametrize("words", [*commands("tdm"), *mentioned("tdm")], ids=shlex.join)
+@pytest.mark.parametrize("words", [*commands("tdm"), *pages.mentioned(README, "tdm")], ids=shlex.join)
 def test_tdm_command_parses(words):
-    _, command, *options = words
-    kind = getattr(import_module(f"tdm_agents.cli.{command}"), COMMANDS[command][0])
-    assert isinstance(tyro.cli(kind, args=options), kind)
+    pages.assert_parses(words)
 
 
 def test_commands_hand_their_output_on():
@@ -95,9 +85,8 @@ def test_make_target_exists(words):
 
 
 def test_every_file_and_module_that_is_named_exists():
-    paths = re.findall(r"\]\((?!https?:)([^)]+)\)|`((?:benchmarks|tdm_agents)/[\w./]+)`", README)
-    missing = [path for pair in paths for path in pair if path and not (ROOT / path).exists()]
-    assert not missing
+    paths = pages.linked_files(README) + re.findall(r"`((?:benchmarks|tdm_agents)/[\w./]+)`", README)
+    assert not [path for path in paths if not (ROOT / path).exists()]
     for module, name in re.findall(r"`(tdm_agents(?:\.\w+)+)\.(\w+)\b", README):
         if f"{module}.{name}" not in (registry.PLANNERS, registry.WORLD_MODELS):
             assert hasattr(import_module(module), name), f"{module}.{name}"

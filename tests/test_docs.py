@@ -1,0 +1,79 @@
+"""The pages of docs/: their blocks run, print what they show, and name what there is."""
+
+from pathlib import Path
+
+import markdown_pages as pages
+import pytest
+
+from tdm_agents.cli.main import COMMANDS
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+TEXTS = {page.stem: page.read_text() for page in PAGES}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+@each_page
+@pytest.mark.filterwarnings("ignore::UserWarning:minari")  # that data sets should say more
+def test_page_does_and_prints_what_it_shows(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.setenv("COLUMNS", "1000")  # so that no line of output is broken
+    pages.run_page(page)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=f"{name}: {' '.join(words)}")
+        for name, text in TEXTS.items()
+        for words in [*pages.commands(text, "tdm"), *pages.mentioned(text, "tdm")]
+    ],
+)
+def test_tdm_command_parses(words):
+    pages.assert_parses(words)
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    missing = [link for link in pages.linked_files(TEXTS[page.stem]) if not (DOCS / link).exists()]
+    assert not missing
+
+
+def test_the_index_names_every_page_once():
+    linked = [link for link in pages.linked_files(TEXTS["README"]) if "/" not in link]
+    assert sorted(linked) == sorted(page.name for page in PAGES if page.stem != "README")
+
+
+def test_every_command_has_an_example():
+    assert {words[1] for words in pages.commands(TEXTS["command_line"], "tdm")} == set(COMMANDS)
+
+
+def test_the_glossary_is_in_the_order_of_the_alphabet():
+    terms = [line.split("|")[1].strip() for line in TEXTS["glossary"].splitlines() if line.startswith("| ")]
+    words = [term.strip("`").lower() for term in terms if term not in ("word", "---")]
+    assert words == sorted(words)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("a\n", "a\n"),
+        ("a ... d\n", "a b c d\n"),
+        ("a\n...\nd\n", "a\nb\nc\nd\n"),
+        ("...\n", ""),
+        ("about ~1,000 of ~2.0\n", "about 1,049 of 1.92\n"),
+    ],
+)
+def test_shown_output_is_what_was_printed(shown, printed):
+    pages.assert_shown(shown, printed, "a page")
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [("a\n", "b\n"), ("a\n", "a\nb\n"), ("1.0\n", "1.01\n"), ("~1.0\n", "1.06\n"), ("a ... d\n", "a\nd\n")],
+)
+def test_shown_output_that_is_something_else_is_found(shown, printed):
+    with pytest.raises(AssertionError, match="a page"):
+        pages.assert_shown(shown, printed, "a page")
