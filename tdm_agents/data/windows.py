@@ -15,7 +15,8 @@ class WindowSampler:
 
     ``batch(index)`` depends on the seed and the index alone, so a resumed run reads exactly what the
     uninterrupted one would have, without any saved state. A window starts at any step that has at least one
-    successor in its episode, all equally likely.
+    successor in its episode, all equally likely. Windows run into the end of their episode, so the last step
+    of a long one is read about as often as any other: terminations need, and get, no weight of their own.
 
     Args:
         trajectories: Episodes to read.

@@ -9,11 +9,15 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from tdm_agents.data.decisions import Decisions
+from tdm_agents.data.decisions import Decisions, decisions
+from tdm_agents.data.play import play
+from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
+from tdm_agents.data.portion import Portion
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import HasRollout, History, ModelSpec, Step, looped_rollout, rollout
 from tdm_agents.registry import make_planner
+from tdm_agents.spaces import ActionCodec
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.ends import end_prediction
 from tdm_agents.training.held_out import Evaluator
@@ -78,6 +82,27 @@ def walks(episodes=60, steps=12, seed=0, *, edge=1.25):
     arrays = Decisions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     info = TrajectoryInfo("", OBSERVATION, ACTION, 1, ())
     return Trajectories.from_arrays(arrays, offsets=np.array(offsets), info=info)
+
+
+@pytest.mark.parametrize("policy", [RandomPolicy(), PlannerPolicy(settings={"horizon": 2, "num_samples": 4})])
+def test_collected_episodes_end_where_the_environment_ended_them_alone(policy):
+    def episode(max_steps, seed):
+        portion = Portion(
+            env_id="InvertedPendulum-v5", mix=((policy, 1),), action_repeat=3, seed=seed, max_steps=max_steps
+        )
+        env = portion.make_env()
+        played = play(env, portion, policy, 0)
+        return played, decisions(played, ActionCodec(env.action_space), action_repeat=3)
+
+    ended = [episode(40, seed) for seed in range(6)]
+    assert any(raw.terminated for raw, _ in ended)
+    for raw, steps in ended:
+        assert steps.alive[:-1].all() and steps.alive[-1] == (not raw.terminated)
+        if raw.terminated:  # also where the environment ended in the middle of a decision
+            np.testing.assert_array_equal(steps.observation[-1], raw.observation[-1])
+            assert np.nansum(steps.reward) == raw.reward.sum()
+    cut, steps = episode(3, 0)
+    assert not cut.terminated and steps.alive.all()
 
 
 def small_mlp():

@@ -231,6 +231,11 @@ def test_bad_input_is_refused():
         make_model(context=7)
 
 
+def test_a_band_holds_the_two_steps_of_a_transition_however_large_they_are():
+    assert make_model(11, 3, context=24).spec.history_steps == 2
+    assert make_model(5, 1, context=24).spec.history_steps == 3
+
+
 def test_proposal_follows_the_action_distribution():
     model = make_model(5, 2)
     state = model.start(make_history(model, [3, 2]), horizon=1)
