@@ -104,7 +104,7 @@ def cached_logits(model, history, actions, monkeypatch):
     [
         (5, 1, 24, 1, 9),  # the band slides past an empty history
         (5, 1, 24, 3, 9),
-        (5, 1, 8, 2, 5),  # a band of a single step
+        (5, 1, 8, 2, 5),  # room for one step: the band holds two
         (5, 1, 1023, 10, 6),  # nothing leaves the band
         (24, 6, 96, 6, 7),  # walker: the band slides over history and imagination
         (67, 21, 270, 4, 6),  # humanoid
