@@ -136,7 +136,7 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
     storage = _open(info.path)
     codec = ObservationCodec(info.observation_space)  # refuses spaces that cannot be planned over
     steps = 0
-    for index, episode in enumerate(storage.get_episodes(range(info.episodes))):
+    for index, episode in enumerate(_stored(storage, info.episodes)):
         observation = flatten_steps(codec.space, episode["observations"])
         reward = np.asarray(episode["rewards"], np.float32)
         action = np.asarray(episode["actions"])
@@ -170,6 +170,12 @@ def episode_metadata(info: DatasetInfo) -> Iterator[Mapping[str, Any]]:
 
 
 _EPISODES_AT_ONCE = 256
+
+
+def _stored(storage: MinariStorage, count: int) -> Iterator[dict[str, Any]]:
+    """The episodes as Minari reads them, some at a time: its open file remembers all that was read."""
+    for first in range(0, count, _EPISODES_AT_ONCE):
+        yield from storage.get_episodes(range(first, min(first + _EPISODES_AT_ONCE, count)))
 
 
 def write_dataset(
