@@ -21,7 +21,7 @@ from tdm_agents.data.pool import WorkerDeath, WorkerPool
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.workers import EpisodeDone, one_thread
 from tdm_agents.evaluation.entries import parse_place, parse_settings
-from tdm_agents.experts.presets import expert_for
+from tdm_agents.experts.presets import EXPERT, expert_for
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,6 @@ class Collect:
     """Write what would be collected as a manifest, to be read or changed, and collect nothing."""
 
 
-EXPERT = "expert"
 BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
 
 

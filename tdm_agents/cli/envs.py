@@ -185,7 +185,7 @@ def _gallery(command: Gallery, environ: Mapping[str, str]) -> None:
         if key.body == command.bodies[0]:
             axis.set_ylabel(f"{key.dof} DoF", fontsize=8)
     command.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(command.out, dpi=144)
+    figure.savefig(command.out, dpi=100)
     print(f"{len(keys)} walkers in {command.out}")
 
 

@@ -19,7 +19,8 @@ class Evaluate:
     """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
     checkpoint's own if not given."""
     planner: str | None = None
-    """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
+    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator
+    also `expert`: the one tuned for the environment (see `tdm experts list`)."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
@@ -27,8 +28,6 @@ class Evaluate:
     simulator: bool = False
     """Plan with the true dynamics instead of the checkpoint's model; its planner, settings, reward function
     and action repeat are used."""
-    expert: str | None = None
-    """Plan with the true dynamics and the settings of an expert (see `tdm experts list`)."""
     random: bool = False
     """Play uniformly random actions."""
     policy: Path | None = None
@@ -109,9 +108,6 @@ def entry_of(arguments: Evaluate) -> Entry:
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
     }
-    if arguments.expert is not None:
-        tuned = {"expert": arguments.expert, "action_repeat": arguments.action_repeat}
-        return Entry("simulator", "", planning | tuned)
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}
         return Entry("simulator", "", planning | simulated)
@@ -131,7 +127,6 @@ def _check(arguments: Evaluate) -> None:
     at_least(0, seed_start=arguments.seed_start)
     chosen = {
         "--simulator": arguments.simulator,
-        "--expert": arguments.expert is not None,
         "--random": arguments.random,
         "--policy": arguments.policy is not None,
     }
@@ -142,11 +137,8 @@ def _check(arguments: Evaluate) -> None:
         )
     if not (given or arguments.checkpoint):
         raise ValueError(
-            "nothing to evaluate: pass --checkpoint NAME, --simulator, --expert NAME, --policy MODEL.zip or "
-            "--random"
+            "nothing to evaluate: pass --checkpoint NAME, --simulator, --policy MODEL.zip or --random"
         )
-    if arguments.expert is not None and arguments.checkpoint is not None:
-        raise ValueError("--expert plans with the true dynamics; leave out --checkpoint")
     if arguments.simulator and not (arguments.checkpoint or arguments.planner):
         raise ValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
     if arguments.out is not None:

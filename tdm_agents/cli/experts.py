@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from tdm_agents.cli.checks import at_least, output_folder
-from tdm_agents.evaluation.entries import parse_settings
+from tdm_agents.evaluation.entries import parse_place, parse_settings
 
 if TYPE_CHECKING:
     from tdm_agents.experts.reinforcement import Evaluated
@@ -33,9 +33,7 @@ class Train:
     out: Path
     """Folder of the policy, its record (training.json) and TensorBoard events."""
     env_id: str
-    """Gymnasium id, such as tdm/WalkerLine-v0."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment, as pairs of name and value: `dof 12 body 3`."""
+    """Gymnasium id, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`."""
     algorithm: Literal["ppo", "sac"] = "ppo"
     """PPO was the faster one on walkers."""
     settings: dict[str, str] = field(default_factory=dict)
@@ -106,9 +104,10 @@ def _train(command: Train) -> None:
 
     usable_device(command.device)
     torch.set_num_threads(command.threads)
+    place = parse_place(command.env_id)
     training = Training(
-        env_id=command.env_id,
-        env_kwargs=parse_settings(command.env_kwargs),
+        env_id=place.env_id,
+        env_kwargs=place.kwargs,
         algorithm=command.algorithm,
         settings=parse_settings(command.settings),
         steps=command.steps,

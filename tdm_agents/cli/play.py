@@ -23,7 +23,8 @@ class Play:
     """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
     checkpoint's own if not given."""
     planner: str | None = None
-    """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
+    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator
+    also `expert`: the one tuned for the environment (see `tdm experts list`)."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
@@ -31,10 +32,8 @@ class Play:
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, its planner, settings,
     reward function and action repeat are used."""
-    expert: str | None = None
-    """Plan with the true dynamics and the settings of an expert (see `tdm experts list`)."""
     action_repeat: int | None = None
-    """Environment steps a decision of the simulator; the checkpoint's or the expert's own, or 1."""
+    """Environment steps a decision of the simulator; the checkpoint's own, or 1."""
     env_seed: int = 9_999
     """Seed of the episode."""
     seed: int = 0
@@ -153,9 +152,6 @@ def entry_of(arguments: Play) -> Entry:
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
     }
-    if arguments.expert is not None:
-        tuned = {"expert": arguments.expert, "action_repeat": arguments.action_repeat}
-        return Entry("simulator", "", options | tuned)
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}
         return Entry("simulator", "", options | simulated)
@@ -172,11 +168,9 @@ def _check(arguments: Play) -> None:
     )
     at_least(0, env_seed=arguments.env_seed)
     output_folder(arguments.out)
-    if arguments.expert is not None and (arguments.simulator or arguments.checkpoint):
-        raise ValueError("--expert plans with the true dynamics; leave out --simulator and --checkpoint")
     if arguments.simulator and not (arguments.checkpoint or arguments.planner):
         raise ValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
-    if arguments.action_repeat is not None and not (arguments.simulator or arguments.expert):
+    if arguments.action_repeat is not None and not arguments.simulator:
         raise ValueError("--action-repeat is the simulator's; a checkpoint's model has its own")
     screen = platform.system() != "Linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if arguments.human and not screen:

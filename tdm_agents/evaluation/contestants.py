@@ -15,7 +15,7 @@ from tdm_agents.evaluation.environments import Env, Place
 from tdm_agents.evaluation.players import AgentFactory, Contestant
 from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.sb3 import find_policy, load_policy
-from tdm_agents.experts.presets import expert
+from tdm_agents.experts.presets import EXPERT, expert_for
 from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_agents.wrappers import WithoutAlive
 from tdm_envs.tasks import batched_task_of
@@ -124,11 +124,13 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
     options = entry.options
     chosen: dict[str, Any] = {"reward_function": None, "replan_every": 1, "action_repeat": 1}
     guide = 0.0
-    if (tuned := options.get("expert")) is not None:
-        one = expert(tuned)
-        planner = registry.make_planner(one.planner, **{**one.settings, **entry.planner_settings})
-        guide = one.guide
-        chosen["action_repeat"] = one.action_repeat
+    if options.get("planner") == EXPERT:
+        if "like" in options:
+            raise ValueError("planner=expert has settings of its own; leave out like=")
+        expert = expert_for(place.env_id)
+        planner = registry.make_planner(expert.planner, **{**expert.settings, **entry.planner_settings})
+        guide = expert.guide
+        chosen["action_repeat"] = expert.action_repeat
     elif (like := options.get("like")) is not None:
         folder = checkpoint.resolve(like)
         saved = checkpoint.read_settings(folder)

@@ -6,7 +6,7 @@
     runs/mlp planner=cem num_samples=64 label="MLP"     with another planner, settings, and a name
     simulator like=cartpole-swingup                     the true dynamics, with that checkpoint's planner
     simulator planner=mppi horizon=25 action_repeat=4
-    simulator expert=walker-tree                        with settings tuned for it (`tdm experts list`)
+    simulator planner=expert                            tuned for the environment (`tdm experts list`)
     runs/hopper alive=false                             planning as if no episode ended
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     random                                              uniform actions
@@ -30,7 +30,7 @@ Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
     "checkpoint": ("planner", "replan_every", "reward_function", "alive"),
-    "simulator": ("expert", "like", "planner", "replan_every", "action_repeat", "reward_function"),
+    "simulator": ("like", "planner", "replan_every", "action_repeat", "reward_function"),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
 }
@@ -67,17 +67,12 @@ class Entry:
                 f"entry {self.label or self.kind!r} has no option {unknown[0]!r}; a {self.kind} takes "
                 f"{', '.join((*known, 'label'))}"
             )
-        if self.kind == "simulator":
-            chosen = {"expert", "like", "planner"} & set(self.options)
-            if not chosen:
-                raise ValueError(
-                    "a simulator needs a planner: planner=NAME (see `tdm planners`), expert=NAME (see `tdm "
-                    "experts list`), or like=CHECKPOINT for the planner, settings, reward function and time "
-                    "step of a checkpoint"
-                )
-            if "expert" in chosen and len(chosen) > 1:
-                other = min(chosen - {"expert"})
-                raise ValueError(f"expert= and {other}= exclude each other: an expert has its planner")
+        if self.kind == "simulator" and not ("planner" in self.options or "like" in self.options):
+            raise ValueError(
+                "a simulator needs a planner: planner=NAME (see `tdm planners`), planner=expert (see `tdm "
+                "experts list`), or like=CHECKPOINT for the planner, settings, reward function and time step "
+                "of a checkpoint"
+            )
 
     @property
     def planner_settings(self) -> dict[str, Any]:

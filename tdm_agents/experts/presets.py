@@ -20,6 +20,9 @@ from tdm_agents.registry import make_planner
 from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_envs.tasks import batched_task_of
 
+EXPERT = "expert"
+"""What commands take in place of a planner's name: the expert for the environment."""
+
 
 class UnknownExpertError(LookupError):
     """There is no expert of that name, or for that environment."""

@@ -57,6 +57,9 @@ class Training:
         evaluation_episodes: Episodes of each.
         seed: Of the networks, the actions and the training environments.
         device: Where the networks compute.
+
+    Raises:
+        ValueError: If a setting makes no sense.
     """
 
     env_id: str

@@ -70,15 +70,20 @@ def test_an_expert_is_a_policy_to_collect_with():
     assert (episode.action[:3] == episode.action[0]).all()
 
 
-def test_an_expert_is_evaluated_by_name(tmp_path):
+def test_the_environments_expert_is_evaluated(tmp_path, capsys):
     report = tmp_path / "report.json"
     where = ["--env-id", "tdm/WalkerLine-v0 dof=4 body=1", "--episodes", "1", "--max-steps", "7"]
-    assert main(["evaluate", "--expert", "walker-line", *where, "--out", str(report)]) == 0
+    plans = ["--simulator", "--planner", "expert"]
+    assert main(["evaluate", *plans, *where, "--out", str(report)]) == 0
     settings = json.loads(report.read_text())["settings"]
     one = expert("walker-line")
     assert settings["action_repeat"] == one.action_repeat
     assert settings["guide"] == one.guide
     assert settings["planner_settings"].items() >= one.settings.items()
+    assert main(["evaluate", *plans, "--env-id", "Pendulum-v1"]) == 2
+    assert "no expert for 'Pendulum-v1'; there are some for" in capsys.readouterr().err
+    assert main(["evaluate", *plans, *where, "--checkpoint", "cartpole-swingup"]) == 2
+    assert "planner=expert has settings of its own; leave out like=" in capsys.readouterr().err
 
 
 def test_an_expert_that_does_not_exist_is_refused_with_those_that_do():
@@ -141,8 +146,8 @@ def test_sac_and_dictionaries_of_observations(tmp_path):
 
 def test_the_command_trains_and_lists(tmp_path, capsys):
     out = tmp_path / "run"
-    arguments = ["experts", "train", "--out", str(out), "--env-id", "tdm/WalkerLine-v0"]
-    settings = ["--env-kwargs", "dof", "4", "body", "1", "--settings", "n-steps", "8", "batch-size", "16"]
+    arguments = ["experts", "train", "--out", str(out), "--env-id", "tdm/WalkerLine-v0 dof=4 body=1"]
+    settings = ["--settings", "n-steps", "8", "batch-size", "16"]
     small = ["--steps", "16", "--num-envs", "2", "--evaluation-episodes", "1"]
     assert main([*arguments, *settings, *small]) == 0
     assert (out / "best.zip").is_file()
