@@ -188,15 +188,42 @@ class WorldModel(Protocol[S]):
         ...
 
     def start(self, history: History, *, horizon: int) -> S:
-        """Read what has happened; a state of ``B`` rows from which ``horizon`` steps can be imagined."""
+        """Read what has happened.
+
+        Args:
+            history: Of ``B`` environments, on the model's device.
+            horizon: Steps that will be imagined from here, at least 1.
+
+        Returns:
+            A state of ``B`` rows.
+
+        Raises:
+            ValueError: If the history is not of the model's observations and actions.
+        """
         ...
 
     def step(self, state: S, action: Tensor, *, generator: torch.Generator | None = None) -> tuple[S, Step]:
-        """Imagine one transition. ``action`` is ``[N, m]``; consumes ``state``."""
+        """Imagine one transition.
+
+        Args:
+            state: ``N`` rows; consumed.
+            action: ``[N, m]``, float in [-1, 1] or int64 choices.
+            generator: Of a sampling model's draws, for all rows at once; None draws from torch's own.
+
+        Returns:
+            The state of ``N`` rows after it, and what was imagined.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         ...
 
     def take(self, state: S, rows: Tensor) -> S:
-        """A new state of the given rows (int64 ``[N']``, repeats allowed); ``state`` stays usable."""
+        """A new state of the given rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         ...
 
 
@@ -207,7 +234,16 @@ class HasRollout(Protocol[S_contra]):
     def rollout(
         self, state: S_contra, actions: Tensor, *, generator: torch.Generator | None = None
     ) -> Rollout:
-        """Equal to ``H`` calls of ``step``. ``actions`` is ``[N, H, m]``; consumes ``state``."""
+        """Equal to ``H`` calls of ``step`` with the same generator.
+
+        Args:
+            state: ``N`` rows; consumed.
+            actions: ``[N, H, m]``, float in [-1, 1] or int64 choices.
+            generator: As for ``step``.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         ...
 
 
@@ -223,7 +259,14 @@ class HasProposal(Protocol[S_contra]):
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """``count`` actions a row; does not consume ``state``."""
+        """``count`` actions a row.
+
+        Args:
+            state: ``N`` rows; stays usable.
+            count: At least 1.
+            generator: Of sampled actions.
+            deterministic: The mean or likeliest action, ``count`` times, instead of sampled ones.
+        """
         ...
 
 
@@ -232,7 +275,7 @@ class HasValue(Protocol[S_contra]):
     """A model that knows what a state is worth beyond the horizon."""
 
     def value(self, state: S_contra) -> Tensor:
-        """``[N]``; does not consume ``state``."""
+        """``[N]``, in the units of the reward, from this state on; does not consume ``state``."""
         ...
 
 

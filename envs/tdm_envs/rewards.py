@@ -4,8 +4,8 @@ Reimplemented in PyTorch from dm_control (Apache-2.0, The dm_control Authors): `
 and ``get_reward`` in ``dm_control/suite/{cartpole,walker,humanoid}.py``. Each is ``fn(observation[N, n],
 action[N, m], next_observation[N, n]) -> reward[N]`` of one environment step. Observations are flat in the
 order of Gymnasium's ``flatten`` (keys sorted); actions are in physical units. All four are exact functions of
-the flat observation after the step and of the action; the observation before it is not needed. NaN in, NaN
-out. All but walker-walk's hold for any physical constants.
+the flat observation after the step and of the action; the observation before it is not needed. Rewards are in
+[0, 1], of one environment step. NaN in, NaN out. All but walker-walk's hold for any physical constants.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def tolerance(
         margin: Positive, in the units of ``x``.
         sigmoid: How it falls.
         value_at_margin: In (0, 1) for ``gaussian``, in [0, 1) otherwise.
+
+    Returns:
+        Of the shape of ``x``, in [0, 1]; NaN where ``x`` is.
     """
     # the distance to the interval is NaN where x is; where() would hide that
     distance = (torch.clamp(lower - x, min=0.0) + torch.clamp(x - upper, min=0.0)) / margin
@@ -56,7 +59,7 @@ def cartpole_swingup(observation: Tensor, action: Tensor, next_observation: Tens
     """Pole upright, cart centred, little control, little velocity.
 
     ``Balance._get_reward`` of ``suite/cartpole.py`` with ``sparse=False``. Observation ``[5]``: cart
-    position, cosine and sine of the pole's angle, cart velocity, pole velocity.
+    position (m), cosine and sine of the pole's angle, cart velocity (m/s), pole velocity (rad/s).
     """
     position, cosine, pole_velocity = next_observation[:, 0], next_observation[:, 1], next_observation[:, 4]
     upright = (cosine + 1) / 2
@@ -69,8 +72,8 @@ def cartpole_swingup(observation: Tensor, action: Tensor, next_observation: Tens
 def walker_stand(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
     """Torso high and upright: ``PlanarWalker.get_reward`` of ``suite/walker.py`` with ``move_speed=0``.
 
-    Observation ``[24]``: height, (cosine, sine) of the orientation of 7 bodies with the torso first, 9
-    velocities.
+    Observation ``[24]``: height (m), (cosine, sine) of the orientation of 7 bodies with the torso first, 9
+    velocities (m/s, rad/s).
     """
     height, torso_cosine = next_observation[:, 0], next_observation[:, 1]
     standing = tolerance(height, _WALKER_HEIGHT, math.inf, margin=_WALKER_HEIGHT / 2)

@@ -61,19 +61,23 @@ class BeamSearch:
     is False: of 1024 bins, the neighbours of the likeliest one would crowd out all that is different.
 
     Attributes:
-        horizon: ``H``, depth in decisions.
-        beam_width: Sequences kept at each depth.
-        num_expand: Actions that each sequence is expanded by; at the first depth ``beam_width * num_expand``.
-            Of equal ones the first counts.
+        horizon: ``H``, depth in decisions, at least 1.
+        beam_width: Sequences kept at each depth, at least 1.
+        num_expand: Actions that each sequence is expanded by, at least 1; at the first depth
+            ``beam_width * num_expand``. Of equal ones the first counts.
         level: See above; ``"token"`` needs a model that has tokens, as the transformer does.
         expand: Of ``level="action"``: ``"proposal"`` samples actions from the model's proposal, ``"uniform"``
             uniformly, ``"every"`` takes every discrete action. ``"auto"``: the proposal where the model has
             one, else every action where there are at most ``num_expand``, else uniform.
         stochastic: Of ``level="token"``: draw actions as probable as the model says, no two alike; False
             takes the likeliest and draws nothing at random.
-        num_outcomes: Of ``level="token"``: likeliest outcomes kept of each action. More than 1 lets the
+        num_outcomes: Of ``level="token"``: likeliest outcomes kept of each action, at least 1. More lets the
             search choose its luck, as the paper's does: where outcomes are uncertain, values are too high.
         discount: Factor a decision on later rewards, in (0, 1].
+
+    Raises:
+        TypeError: If a setting is not of its type.
+        ValueError: If one is out of its range; the message says what is expected.
     """
 
     horizon: int = 15

@@ -20,7 +20,11 @@ class CEM(GaussianPlanner):
     is refitted to those it has.
 
     Attributes:
-        num_elites: Candidates that the next samples are fitted to, at most ``num_samples``.
+        num_elites: Candidates that the next samples are fitted to, from 1 to ``num_samples``.
+
+    Raises:
+        TypeError: If a setting is not of its type.
+        ValueError: If one is out of its range; the message says what is expected.
     """
 
     num_elites: int = 6

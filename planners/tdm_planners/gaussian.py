@@ -25,8 +25,8 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
 
     Attributes:
         initial_std: Standard deviation of the first iteration's samples, each decision (actions are in
-            [-1, 1]).
-        std_floor: Least standard deviation of later iterations.
+            [-1, 1]); more than 0.
+        std_floor: Least standard deviation of later iterations, from 0 to ``initial_std``.
         uniform_start: Discrete actions: share of uniform draws around a remembered plan in a decision's first
             iteration, in [0, 1].
         uniform_floor: Discrete actions: share of uniform draws in later iterations, at most that.
@@ -34,6 +34,10 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
         returns: ``"best"`` executes the best candidate of the last iteration and returns its value;
             ``"sample"`` one drawn by weight, with its value; ``"mean"`` the final mean, with the weighted
             mean of the candidates' values as an estimate, because the final mean itself is not imagined.
+
+    Raises:
+        TypeError: If a setting is not of its type.
+        ValueError: If one is out of its range; the message says what is expected.
     """
 
     initial_std: float = 0.7
@@ -79,6 +83,9 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
 
         The standard deviation is refitted as in TD-MPC2 (Hansen et al. 2024, arXiv:2310.16828, section 3.2);
         MPPI as first published (Williams et al. 2017) leaves it as it is.
+
+        Raises:
+            TypeError: If :meth:`first` of a subclass searches a distribution that is neither of the two.
         """
         distribution = search.distribution
         if isinstance(distribution, Categorical):

@@ -21,7 +21,11 @@ class MPPI(GaussianPlanner):
     (arXiv:2310.16828).
 
     Attributes:
-        temperature: Divides the standardised values; higher is flatter.
+        temperature: Divides the standardised values, more than 0; higher is flatter.
+
+    Raises:
+        TypeError: If a setting is not of its type.
+        ValueError: If one is out of its range; the message says what is expected.
     """
 
     temperature: float = 1.0 / 3.0

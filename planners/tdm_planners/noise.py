@@ -155,8 +155,8 @@ class NoiseSettings:
     """How a planner's noise is correlated over time; its scale is the planner's own.
 
     Attributes:
-        noise_beta: If given, coloured noise of power spectral density ``f^-noise_beta``.
-        noise_knots: If given, splines through that many knots over the horizon.
+        noise_beta: If given, at least 0: coloured noise of power spectral density ``f^-noise_beta``.
+        noise_knots: If given, from 1 to the horizon: splines through that many knots over it.
         noise_spline: What lies between the knots: ``"zero"`` (constant pieces), ``"linear"`` or ``"cubic"``.
     """
 
@@ -219,7 +219,11 @@ class AR1NoiseSettings(NoiseSettings):
         return ar1_noise(shape, alpha=self.noise_alpha, generator=generator, dtype=dtype)
 
     def check_noise(self, horizon: int) -> None:
-        """See :meth:`NoiseSettings.check_noise`; ``noise_alpha`` has to be in [0, 1)."""
+        """Also refuse a ``noise_alpha`` that is none.
+
+        Raises:
+            ValueError: As :meth:`NoiseSettings.check_noise`, or if ``noise_alpha`` is not in [0, 1).
+        """
         if not 0.0 <= self.noise_alpha < 1.0:
             raise ValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")
         super().check_noise(horizon)

@@ -22,11 +22,15 @@ class Policy:
     value, finite or not, changes what is executed. No memory between decisions.
 
     Attributes:
-        horizon: 1 imagines nothing: the fastest, and the value of the plan is NaN. With more, what the
-            policy will do is imagined for so many decisions, for the plan's value and for plots.
+        horizon: At least 1, which imagines nothing: the fastest, and the value of the plan is NaN. With more,
+            what the policy will do is imagined for so many decisions, for the plan's value and for plots.
         returns: ``"best"`` executes the proposal's mean (or most likely) actions, ``"sample"`` sampled ones;
             :meth:`tdm_agents.TDMAgent.predict` sets it by ``deterministic``, as a policy of SB3 would.
         discount: Factor a decision on later rewards in the plan's value, in (0, 1].
+
+    Raises:
+        TypeError: If a setting is not of its type.
+        ValueError: If one is out of its range; the message says what is expected.
     """
 
     horizon: int = 1

@@ -17,15 +17,20 @@ from tdm_planners.shooting import Search, ShootingCarry, ShootingPlanner
 
 @dataclass(frozen=True, kw_only=True)
 class RandomShooting(NoiseSettings, ShootingPlanner):
-    """The TDM paper's planner (section 4.1): Brownian action noise, and the best sequence's first action.
+    """The TDM paper's planner: Brownian action noise, and the best sequence's first action.
 
-    A candidate is a walk from 0 with increments of N(0, 2), clipped to [-1, 1] after summing. The 2 is read
-    as a variance, hence ``noise_scale = sqrt(2)``. Discrete actions are drawn uniformly. No memory unless
-    ``warm_start``, where the previous best sequence, shifted, is one of the candidates.
+    Section 4.1 of arXiv:2305.10912. A candidate is a walk from 0 with increments of N(0, 2), clipped to
+    [-1, 1] after summing. The 2 is read as a variance, hence ``noise_scale = sqrt(2)``. Discrete actions are
+    drawn uniformly. No memory unless ``warm_start``, where the previous best sequence, shifted, is one of the
+    candidates.
 
     Attributes:
-        noise_scale: Standard deviation of the walk's increments; of the noise itself where it is coloured or
-            a spline.
+        noise_scale: Standard deviation of the walk's increments, more than 0; of the noise itself where it is
+            coloured or a spline.
+
+    Raises:
+        TypeError: If a setting is not of its type.
+        ValueError: If one is out of its range; the message says what is expected.
     """
 
     num_samples: int = 128

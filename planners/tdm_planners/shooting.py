@@ -62,15 +62,20 @@ class ShootingPlanner(ABC):
     change the draws of another.
 
     Attributes:
-        horizon: ``H``, decisions imagined ahead.
-        num_samples: ``K``, candidates an environment and iteration, kept rows included.
-        iterations: Rollouts a decision.
+        horizon: ``H``, decisions imagined ahead, at least 1.
+        num_samples: ``K``, candidates an environment and iteration, kept rows included; more than these.
+        iterations: Rollouts a decision, at least 1.
         discount: Factor a decision on later rewards, in (0, 1].
-        num_kept: ``E``, best sequences so far that are candidates again (Pinneri et al. 2020 keep elites).
+        num_kept: ``E``, best sequences so far that are candidates again (Pinneri et al. 2020 keep elites); at
+            least 1.
         warm_start: Whether the previous plan, shifted by the decisions executed since, starts the next one.
         max_rows: Candidates of all environments that are imagined at once, in one rollout; None = all. Bounds
             the memory of a decision. The plan is the same up to rounding, unless the model samples: it then
             draws other numbers.
+
+    Raises:
+        TypeError: If a setting is not of its type.
+        ValueError: If one is out of its range; the message says what is expected.
     """
 
     horizon: int = 25
@@ -113,16 +118,27 @@ class ShootingPlanner(ABC):
 
     @abstractmethod
     def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:
-        """A new distribution from ``[B, K, H, m]`` and ``[B, K]``, and its centre as the memory's mean.
+        """A new distribution, and its centre as the memory's mean. The loop replaces the kept rows.
 
-        The loop replaces the kept rows.
+        Args:
+            search: This iteration's.
+            candidates: ``[B, K, H, m]``.
+            weights: ``[B, K]``, from :meth:`weigh`.
         """
 
     @abstractmethod
     def choose(
         self, search: Search, candidates: Tensor, values: Tensor, weights: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The sequence to execute ``[B, H, m]`` and its value ``[B]``, after the last iteration."""
+        """The sequence to execute ``[B, H, m]`` and its value ``[B]``, after the last iteration.
+
+        Args:
+            search: After the last :meth:`update`.
+            candidates: ``[B, K, H, m]`` of the last iteration.
+            values: ``[B, K]``, -inf where a candidate is refused.
+            weights: ``[B, K]``, from :meth:`weigh`.
+            generator: Of what is drawn, if anything is.
+        """
 
     def init(self, spec: ModelSpec, batch: int) -> ShootingCarry:
         """Memory of ``batch`` environments that have not decided yet."""
@@ -243,6 +259,11 @@ def evaluate(model: WorldModel[Any], imagined: Rollout, *, discount: float) -> T
     """Value ``[N]`` of imagined rows: discounted rewards while alive, then the model's own value, if any.
 
     ``sum_t discount^t (alive before step t) reward_t + discount^H (alive at the end) value(final state)``.
+
+    Args:
+        model: What imagined; its ``value`` counts where it has one.
+        imagined: ``N`` rows.
+        discount: Factor a decision, in (0, 1].
     """
     reward, alive = imagined.reward, imagined.alive  # [N, H]
     before = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)

@@ -57,6 +57,9 @@ class RandomPolicy:
         max_correlation: ``rho`` between decisions is uniform in [0, max_correlation].
         min_scale: The scale is log-uniform in [min_scale, max_scale].
         max_scale: At 3, two of three actions are at a bound.
+
+    Raises:
+        ValueError: If not 0 <= ``max_correlation`` < 1, or not 0 < ``min_scale`` <= ``max_scale``.
     """
 
     name: str = "random"
@@ -106,6 +109,11 @@ class PlannerPolicy:
         burst_rate: Probability a decision that a burst begins.
         burst_max: Decisions that a burst lasts at most (uniform from 1).
         name: Of the episodes.
+
+    Raises:
+        ValueError: If a setting makes no sense.
+        LookupError: If there is no such planner.
+        TypeError: If the planner has no such setting.
     """
 
     planner: str = "mppi"

@@ -35,6 +35,9 @@ class Portion:
         seed: At least 0. Environment resets use the range of :mod:`tdm_agents.data.seeds` that no evaluation
             uses.
         max_steps: Environment steps after which an episode is cut off, for environments without an end.
+
+    Raises:
+        ValueError: If a setting makes no sense.
     """
 
     env_id: str

@@ -129,6 +129,9 @@ class Trajectories:
             steps: Arrays of ``S`` steps.
             offsets: ``[E + 1]``; episode ``e`` is ``offsets[e]:offsets[e + 1]``.
             info: Spaces, time step, provenance.
+
+        Raises:
+            ValueError: If ``offsets`` do not run from 0 to ``S``, increasing.
         """
         offsets = np.asarray(offsets, np.int64)
         if offsets[0] != 0 or offsets[-1] != len(steps.reward) or (np.diff(offsets) < 1).any():

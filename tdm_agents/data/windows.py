@@ -58,6 +58,9 @@ def sequential(trajectories: Trajectories, *, steps: int, batch_size: int) -> It
         trajectories: Episodes to read.
         steps: ``T``, at least 2.
         batch_size: ``B``; the last batch may have fewer rows.
+
+    Raises:
+        ValueError: If ``steps`` is below 2 or ``batch_size`` below 1.
     """
     if steps < 2 or batch_size < 1:
         raise ValueError(f"steps={steps}, batch_size={batch_size}; expected at least 2 and 1")

@@ -87,13 +87,17 @@ class LinearQuadraticModel:
         return self._spec
 
     def start(self, history: History, *, horizon: int) -> LinearQuadraticState:
-        """The present observation is the whole state."""
+        """The present observation ``[B, 2m]`` is the whole state; ``horizon`` is not used."""
         return LinearQuadraticState(history.observation[:, -1].clone())
 
     def step(
         self, state: LinearQuadraticState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[LinearQuadraticState, Step]:
-        """One transition of every row; deterministic, so ``generator`` is not used."""
+        """One transition of every row, ``action[N, m]``; deterministic, so ``generator`` is not used.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         push = self.push(action)
         after = state.consume() @ self.transition.T + push @ self.control.T  # [N, n]
         reward = -(after.square() @ self.cost) - self.effort * push.square().sum(dim=1)
@@ -101,7 +105,11 @@ class LinearQuadraticModel:
         return LinearQuadraticState(after), Step(observation=after.clone(), reward=reward, alive=alive)
 
     def take(self, state: LinearQuadraticState, rows: Tensor) -> LinearQuadraticState:
-        """A copy of the given rows."""
+        """A copy of the given rows (int64 ``[N']``, repeats allowed).
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         return LinearQuadraticState(state.read()[rows])
 
     def push(self, action: Tensor) -> Tensor:
@@ -187,7 +195,14 @@ class LinearQuadraticExpert(LinearQuadraticModel):
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """``count`` actions a row; does not consume ``state``."""
+        """Actions ``[N, count, m]``, their probabilities unknown; does not consume ``state``.
+
+        Args:
+            state: ``N`` rows.
+            count: Actions a row.
+            generator: Of the samples.
+            deterministic: What it knows to be best, ``count`` times, instead of samples around it.
+        """
         push = (state.read() @ self.gain)[:, None].repeat(1, count, 1)  # [N, count, m]
         if not deterministic:
             push = push + self.std * torch.randn(push.shape, generator=generator)

@@ -32,6 +32,9 @@ class TrainConfig:
         horizons: Decisions ahead at which the prediction error is reported.
         starts: Held-out starting points of the prediction error.
         context_steps: Decisions of history in front of each starting point.
+
+    Raises:
+        ValueError: If a setting makes no sense.
     """
 
     steps: int = 3000

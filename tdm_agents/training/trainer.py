@@ -86,6 +86,7 @@ def train(
         console: Where to show progress; by default standard error.
 
     Raises:
+        TypeError: If ``model`` is no ``nn.Module``.
         TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
         ValueError: If the run in ``folder`` has other settings, or there is one and ``resume`` is False.
         CheckpointError: If the checkpoint in ``folder`` was altered or is of another model.

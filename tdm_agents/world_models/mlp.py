@@ -31,8 +31,11 @@ class MLPConfig:
     """Size of an :class:`MLPWorldModel`.
 
     Attributes:
-        hidden: Width of the hidden layers.
-        layers: How many hidden layers.
+        hidden: Width of the hidden layers, at least 1.
+        layers: How many hidden layers, at least 1.
+
+    Raises:
+        ValueError: If a setting makes no sense.
     """
 
     hidden: int = 256
@@ -192,7 +195,11 @@ class MLPWorldModel(nn.Module):
     def step(
         self, state: MLPState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[MLPState, Step]:
-        """One transition of ``N`` rows; ``action`` is ``[N, m]``. Consumes ``state``, draws nothing."""
+        """One transition of ``N`` rows; ``action`` is ``[N, m]``. Consumes ``state``, draws nothing.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         now = state.consume()
         outputs, logit = self(now, action)
         outputs = outputs * self.output_scale + self.output_mean  # [N, n+1]
@@ -201,7 +208,11 @@ class MLPWorldModel(nn.Module):
         return MLPState(after), Step(after, outputs[:, -1], alive)
 
     def take(self, state: MLPState, rows: Tensor) -> MLPState:
-        """A new state of the rows (int64 ``[N']``)."""
+        """A new state of the rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         return MLPState(state.observation[rows])
 
     def rollout(

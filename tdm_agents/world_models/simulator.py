@@ -157,7 +157,11 @@ class SimulatorModel:
         return SimulatorState(np.stack(physics), np.stack(warmstart), self._rows.copy(), ended)
 
     def take(self, state: SimulatorState, rows: Tensor) -> SimulatorState:
-        """Copies of the given rows (int64 ``[N']``, repeats allowed); ``state`` stays usable."""
+        """Copies of the given rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         _refuse_consumed(state)
         index = rows.cpu().numpy()
         return SimulatorState(
@@ -167,7 +171,17 @@ class SimulatorModel:
     def step(
         self, state: SimulatorState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[SimulatorState, Step]:
-        """One decision a row: a rollout of horizon 1. ``action`` is ``[N, m]``; consumes ``state``."""
+        """One decision a row: a rollout of horizon 1.
+
+        Args:
+            state: ``N`` rows; consumed.
+            action: ``[N, m]``; values outside [-1, 1] are clipped.
+            generator: Unused: the physics are deterministic.
+
+        Raises:
+            ValueError: If ``action`` has another shape or contains NaN.
+            RuntimeError: If ``state`` was consumed.
+        """
         if action.ndim != 2:
             raise ValueError(f"action has shape {tuple(action.shape)}; expected [N, m]")
         result = self.rollout(state, action[:, None], generator=generator)

@@ -87,7 +87,7 @@ class Wrapper(Generic[S]):
     def step(
         self, state: Observed[S], action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Observed[S], Step]:
-        """One transition of the wrapped model; consumes ``state``."""
+        """One transition of the wrapped model, ``action[N, m]``; consumes ``state``."""
         inner, step = self.model.step(state.inner, action, generator=generator)
         return self._observed(state.observation, action, inner, step)
 

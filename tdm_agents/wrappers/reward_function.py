@@ -29,6 +29,9 @@ class RewardFunction(Wrapper[S]):
         fn: Reward of one environment step: ``[N, n]``, ``[N, m]`` in the environment's physical units,
             ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
 
+    Raises:
+        ValueError: Where a step is imagined and ``fn`` does not return one reward a row.
+
     Attributes:
         model: The wrapped model.
         fn: The reward function.

@@ -69,7 +69,11 @@ class WithProposal(Wrapper[S]):
     ) -> Proposal:
         """``count`` actions of the policy a row, ``[N, count, m]``, without their probabilities.
 
-        A Stable-Baselines3 policy draws each of them anew, from ``generator``.
+        Args:
+            state: ``N`` rows; stays usable.
+            count: At least 1.
+            generator: Of the noise, and of a Stable-Baselines3 policy's draws, one an action.
+            deterministic: The policy's mean or most likely action, ``count`` times, without noise.
 
         Raises:
             ValueError: If the policy returns another shape.

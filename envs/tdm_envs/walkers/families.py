@@ -134,14 +134,24 @@ def build_body(family: str, dof: int, body: int) -> Body:
 
 
 def checked_key(family: str, dof: int, body: int) -> BodyKey:
-    """A key of plain values, or an error that says what was expected; see :func:`build_body`."""
+    """A key of plain values.
+
+    Raises:
+        ValueError: As :func:`build_body`.
+        TypeError: As :func:`build_body`.
+    """
     if family not in FAMILIES:
         raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
     return BodyKey(family, checked_int("dof", dof, MIN_DOF, MAX_DOF), checked_int("body", body, 0))
 
 
 def checked_int(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """``value`` as a plain integer from ``low`` to ``high``, or an error that calls it ``name``."""
+    """``value`` as a plain integer from ``low`` to ``high`` (None: no limit).
+
+    Raises:
+        ValueError: If it is out of this range; the message calls it ``name``.
+        TypeError: If it is no integer.
+    """
     wanted = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
     try:
         number = operator.index(value)

@@ -18,10 +18,11 @@ class TransformerConfig:
 
     Attributes:
         layers: Blocks.
-        width: Model width.
+        width: Model width, a multiple of twice ``heads``.
         heads: Attention heads.
         feedforward: Hidden width of the GEGLU.
-        context: Attention band in tokens; whole steps of it slide over real and imagined steps alike.
+        context: Attention band in tokens, at least a step's; whole steps of it slide over real and imagined
+            steps alike.
         tokenizer: How scalars become tokens.
         decoding: How an imagined scalar is read from its distribution.
         parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
@@ -33,6 +34,9 @@ class TransformerConfig:
         action_weight: Weight of the behaviour-cloning tokens in the loss; 1 in the paper.
         max_observation: Largest observation with positions; None for the environment's own.
         max_action: Largest action with positions; None for the environment's own.
+
+    Raises:
+        ValueError: If a setting makes no sense.
     """
 
     layers: int = 4

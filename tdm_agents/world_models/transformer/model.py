@@ -170,7 +170,11 @@ class TransformerWorldModel(nn.Module):
         )
 
     def take(self, state: TransformerState, rows: Tensor) -> TransformerState:
-        """Copies of the given rows; the prefix stays shared. See :meth:`TransformerState.take`."""
+        """Copies of the given rows (int64 ``[N']``), with the prefix shared; :meth:`TransformerState.take`.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
         return state.take(rows)
 
     @torch.no_grad()
@@ -211,7 +215,7 @@ class TransformerWorldModel(nn.Module):
     def rollout(
         self, state: TransformerState, actions: Tensor, *, generator: torch.Generator | None = None
     ) -> Rollout:
-        """``H`` calls of :meth:`step` for ``actions[N, H, m]``. Consumes ``state``."""
+        """``H`` calls of :meth:`step`, for ``actions[N, H, m]``; raises what they do. Consumes ``state``."""
         return looped_rollout(self, state, actions, generator=generator)
 
     @torch.no_grad()
@@ -230,6 +234,12 @@ class TransformerWorldModel(nn.Module):
             count: Actions a row.
             generator: Source of randomness.
             deterministic: The most likely tokens instead of sampled ones.
+
+        Returns:
+            Actions ``[N, count, m]`` and their log-probabilities ``[N, count]``.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
         """
         rows = torch.arange(state.rows, device=state.reward.device).repeat_interleave(count)
         fork = state.take(rows).consume()

@@ -33,6 +33,9 @@ class NetworkConfig:
         bins: Output bins.
         max_observation: Largest observation that has positions.
         max_action: Largest action that has positions.
+
+    Raises:
+        ValueError: If a size is below 1, or the width does not fit the heads.
     """
 
     layers: int
