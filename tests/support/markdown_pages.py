@@ -41,14 +41,9 @@ def sources(text, language):
     return [block.source for block in blocks(text, language)]
 
 
-def lines_of(source):
-    """Lines, those that end in a backslash joined to the next."""
-    return source.replace("\\\n", " ").splitlines()
-
-
 def commands(text, name):
     """The commands of a program in blocks of a shell: words, without comments."""
-    lines = [line.removeprefix("$ ") for block in blocks(text, "bash") for line in lines_of(block.source)]
+    lines = [line for source in sources(text, "bash") for line in source.replace("\\\n", " ").splitlines()]
     lines += [line for block in blocks(text, "console") for line, _ in shown_commands(block)]
     found = [shlex.split(line, comments=True) for line in lines]
     return [words for words in found if words and words[0] == name]
