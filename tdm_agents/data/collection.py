@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from tdm_agents.data.collection_check import SETTINGS_FILE, check, is_finished
 from tdm_agents.data.index import IndexEntry, write_index
-from tdm_agents.data.minari_io import content_hash, write_dataset
+from tdm_agents.data.minari_io import DataError, content_hash, write_dataset
 from tdm_agents.data.pool import Pool, WorkerPool
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.shards import read_shard
@@ -70,12 +71,13 @@ def collect(
             settings = portion.shards(out) / SETTINGS_FILE
             if not settings.exists():
                 write_json(settings, portion.settings())
-        _play_missing(unfinished, out, own if pool is None else pool, watch)
-        own.terminate()  # the memory of its workers is not needed any more
+        hands = own if pool is None else pool
+        _play_missing(unfinished, out, hands, watch)
+        # by workers too: HDF5 may crash the process in which it finds a disk full
+        for _ in hands.imap_unordered(partial(_assemble, out=out), unfinished):
+            pass
         for portion in portions:
-            if not portion.data(out).exists():
-                _assemble(portion, out)
-            shutil.rmtree(portion.shards(out), ignore_errors=True)  # also where killed between the two
+            shutil.rmtree(portion.shards(out), ignore_errors=True)
         if portions[0].name:
             write_index(out, [entry_of(portion, out) for portion in portions])
     return result
@@ -91,6 +93,10 @@ def _play_missing(
     for done in pool.imap_unordered(play_job, map(jobs.__getitem__, missing)):
         if watch is not None:
             watch(done)
+
+
+_BYTES_AN_EPISODE = 50_000
+"""Of HDF5's own, besides the numbers; measured: 23,000 uncompressed and 9,000 compressed."""
 
 
 class _Jobs:
@@ -125,8 +131,11 @@ class _Jobs:
 
 
 def _assemble(portion: Portion, out: Path) -> None:
-    """Make the data set of a portion from its shards."""
+    """Make the data set of a portion from its shards, unless it was made already."""
+    if portion.data(out).exists():  # by a worker that died just after it
+        return
     jobs = _Jobs([portion], out)
+    _check_room(portion.shards(out), len(jobs))
     env = portion.make_env()
     try:
         write_dataset(
@@ -144,6 +153,19 @@ def _assemble(portion: Portion, out: Path) -> None:
         )
     finally:
         env.close()
+
+
+def _check_room(shards: Path, episodes: int) -> None:
+    """Refuse to make a data set where the disk has no room for it, since HDF5 crashes on a full one."""
+    size = sum(file.stat().st_size for file in shards.iterdir())
+    needed = 2 * size + episodes * _BYTES_AN_EPISODE  # as Minari writes it, and compressed beside that
+    free = shutil.disk_usage(shards).free
+    if free < needed:
+        raise DataError(
+            f"the data set {shards.parent / 'data'} cannot be written: it needs {needed / 1e6:.1f} MB for a "
+            f"while, {free / 1e6:.1f} MB are free; its episodes are kept: make room, then run the same "
+            "command again"
+        )
 
 
 def entry_of(portion: Portion, out: Path) -> IndexEntry:

@@ -69,6 +69,9 @@ class Portion:
             if value < 0:
                 raise ValueError(f"{about}{name} is {value}; expected at least 0")
 
+    def __str__(self) -> str:
+        return self.name or self.env_id
+
     @property
     def counts(self) -> dict[str, int]:
         """Episodes by the policy's name."""

@@ -42,7 +42,7 @@ class Job:
         return shard_path(self.shards, self.policy.name, self.index)
 
     def __str__(self) -> str:
-        return f"episode {self.index} of {self.policy.name!r} in {self.portion.name or self.portion.env_id}"
+        return f"episode {self.index} of {self.policy.name!r} in {self.portion}"
 
 
 @dataclass(frozen=True, slots=True)
