@@ -1,0 +1,246 @@
+r"""Which planner needs how much imagination? Return against transitions imagined, of every built-in planner.
+
+Cartpole-swingup as in ``cartpole_returns.py``: its evaluation seeds, horizon, time step and reward function,
+and its ten episodes where it has measured the same point. Only the number of candidates changes. Each point
+is kept as soon as it is played, so an interrupted run goes on.
+
+``proposal_shooting`` and ``policy`` follow what the checkpoint would do as a behaviour-cloning policy: on the
+simulator, of each imagined observation alone. ``beam_search`` grows sequences by uniform actions and has no
+value of where they end, so that it is greedy in the rewards so far.
+
+    python benchmarks/planner_returns.py
+    python benchmarks/planner_returns.py --plot-only
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from cartpole_returns import ACTION_REPEAT, ENV_ID, PLANNERS, learned
+from planner_returns_plot import plot_returns
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from tdm_agents import SimulatorModel, TDMAgent, make_planner
+from tdm_agents.checkpoint import load_model, resolve
+from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.evaluation.as_json import plain
+from tdm_agents.evaluation.episodes import evaluate
+from tdm_agents.evaluation.players import AgentFactory
+from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.report import make_report, write_report
+from tdm_agents.protocols import History, Planner, WorldModel
+from tdm_agents.storage import read_json
+from tdm_agents.wrappers import WithProposal
+from tdm_envs.suite import batched_task
+
+SCHEMA = 1
+CHECKPOINT = "cartpole-swingup"
+HORIZON = 25
+FROZEN = Path(__file__).with_name("results") / "cartpole_returns"
+EPISODES = {"simulator": 5, "tdm": 3}
+# an episode on the TDM costs about ten times one on the simulator
+NUM_SAMPLES: dict[str, dict[str, tuple[int, ...]]] = {
+    "simulator": {
+        "mppi": (4, 8, 16, 32, 64),
+        "cem": (4, 8, 16, 32, 64),
+        "random_shooting": (4, 8, 16, 32, 64, 128),
+        "proposal_shooting": (4, 16),
+        "beam_search": (8, 32),
+        "policy": (1,),
+    },
+    "tdm": {
+        "mppi": (4, 8, 32),
+        "cem": (4, 8, 32),
+        "random_shooting": (8, 32, 128),
+        "proposal_shooting": (4, 16),
+        "beam_search": (8,),
+        "policy": (1,),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to play."""
+
+    only: tuple[str, ...] = ()
+    """Points to play, such as ``tdm-mppi-8``; all if empty."""
+    threads: int = 1
+    """Threads of PyTorch and of the simulator."""
+    plot_only: bool = False
+    """Play nothing; draw what is kept."""
+    out: Path = Path("benchmarks/results/planner_returns.json")
+    """Every point."""
+    plot: Path = Path("docs/planner_returns.png")
+    """The picture."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A planner with ``num_samples`` candidates (an iteration) on a model."""
+
+    model: str
+    planner: str
+    num_samples: int
+
+    @property
+    def name(self) -> str:
+        """Unique among the points."""
+        return f"{self.model}-{self.planner}-{self.num_samples}"
+
+    @property
+    def frozen(self) -> Path | None:
+        """Where ``cartpole_returns.py`` has kept the same point, if it has."""
+        same = PLANNERS.get(self.planner)
+        if same is None or getattr(same, "num_samples") != self.num_samples:  # noqa: B009
+            return None
+        return FROZEN / f"{self.model}-{self.planner}.json"
+
+    def build(self) -> Planner:
+        """The planner."""
+        count = self.num_samples
+        if self.planner == "policy":
+            return make_planner("policy")
+        if self.planner == "proposal_shooting":
+            return make_planner("proposal_shooting", horizon=HORIZON, num_samples=count)
+        if self.planner == "beam_search":
+            # half as wide as it is looked around in, so that count transitions are imagined at each depth
+            return make_planner(
+                "beam_search", horizon=HORIZON, beam_width=count // 2, num_expand=2, expand="uniform"
+            )
+        base: Any = PLANNERS[self.planner]
+        changes = {"num_samples": count}
+        if self.planner == "cem":  # the same share of elites, as far as that is more than one
+            changes["num_elites"] = max(2, round(count * base.num_elites / base.num_samples))
+        planner: Planner = replace(base, **changes)
+        return planner
+
+
+def points() -> dict[str, Point]:
+    """Every point by name, those that imagine least first."""
+    found = [
+        Point(model, planner, count)
+        for model, planners in NUM_SAMPLES.items()
+        for planner, counts in planners.items()
+        for count in counts
+    ]
+    return {p.name: p for p in sorted(found, key=lambda p: p.num_samples)}
+
+
+class FirstProposal:
+    """What a transformer proposes where an episode begins with the observation that it is asked about."""
+
+    def __init__(self) -> None:
+        self.model: Any = load_model(resolve(CHECKPOINT), "cpu")
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """The most likely action ``[N, m]`` after each of ``observation[N, n]``."""
+        history = History.of_observation(observation, action_dim=self.model.spec.action_dim)
+        state = self.model.start(history, horizon=1)
+        actions: Tensor = self.model.propose(state, 1, deterministic=True).actions[:, 0]
+        return actions
+
+
+def contestant(point: Point, threads: int) -> TDMAgent | AgentFactory:
+    """Who plays."""
+    planner = point.build()
+    if point.model == "tdm":
+        return learned(resolve(CHECKPOINT), planner)
+    proposal = FirstProposal() if point.planner in ("proposal_shooting", "policy") else None
+
+    def simulator(envs: Any) -> WorldModel[Any]:
+        model = SimulatorModel(envs, ACTION_REPEAT, threads=threads, fast=batched_task(ENV_ID))
+        return model if proposal is None else WithProposal(model, proposal)
+
+    return AgentFactory(simulator, planner, ENV_ID)
+
+
+def play(point: Point, threads: int) -> dict[str, Any]:
+    """The report of a point, with the seconds of processor time that it took."""
+    began = time.process_time()
+    seeds = range(EVALUATION_FIRST, EVALUATION_FIRST + EPISODES[point.model])
+    with ProgressBar(point.name) as progress:
+        evaluation = evaluate(contestant(point, threads), ENV_ID, seeds, seed=0, on_step=progress)
+    chosen = {
+        "planner": point.planner,
+        "planner_settings": point.build(),
+        "action_repeat": ACTION_REPEAT,
+        "reward_function": ENV_ID,
+        "threads": threads,
+        "batch": None,
+        "seed": 0,
+    }
+    asks = point.model == "tdm" or point.planner in ("proposal_shooting", "policy")
+    weights = resolve(CHECKPOINT) / "weights.safetensors" if asks else None
+    report = make_report(point.name, evaluation, settings=chosen, weights=weights)
+    return report | {"cpu_seconds": time.process_time() - began}
+
+
+def is_of(report: Mapping[str, Any], point: Point) -> bool:
+    """Whether a kept report is of the point as it is defined now."""
+    return report["settings"]["planner_settings"] == plain(point.build())
+
+
+def kept(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The points that are measured, by name: played here, or frozen."""
+    reports: dict[str, dict[str, Any]] = {}
+    if settings.out.exists():
+        reports = read_json(settings.out, schema=SCHEMA)["points"]
+    found = {}
+    for name, point in points().items():
+        if point.frozen is not None:
+            frozen = json.loads(point.frozen.read_text())
+            found[name] = frozen | {"from": f"{FROZEN.name}/{point.frozen.name}"}
+        elif name in reports and is_of(reports[name], point):
+            found[name] = reports[name]
+    return {
+        name: report
+        | {
+            "model": points()[name].model,
+            "planner": points()[name].planner,
+            "num_samples": points()[name].num_samples,
+        }
+        for name, report in found.items()
+    }
+
+
+def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Returns and costs."""
+    shown = Table("point", "episodes", "mean return", "transitions a decision", "ms a decision")
+    for name, report in reports.items():
+        s = report["summary"]
+        cells = (s["mean"], s["transitions_per_decision"], s["milliseconds_per_decision"])
+        shown.add_row(name, str(s["episodes"]), *(f"{cell:.0f}" for cell in cells))
+    return shown
+
+
+def main(settings: Settings) -> None:
+    """Play what has not been played, print and draw everything."""
+    torch.set_num_threads(settings.threads)
+    everything = points()
+    if unknown := sorted(set(settings.only) - set(everything)):
+        raise SystemExit(f"no point {unknown[0]!r}; there are {', '.join(everything)}")
+    reports = kept(settings)
+    for name in () if settings.plot_only else settings.only or everything:
+        if name in reports:
+            continue
+        played = play(everything[name], settings.threads)
+        reports = kept(settings) | {name: played}  # others may have played since
+        write_report(settings.out, {"schema": SCHEMA, "points": reports})
+        reports = kept(settings)
+    Console().print(table(reports))
+    plot_returns(settings.plot, reports.values())
+    print(f"kept in {settings.out}, drawn in {settings.plot}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
