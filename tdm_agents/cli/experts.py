@@ -35,7 +35,7 @@ class Train:
     env_id: str
     """Gymnasium id, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`."""
     algorithm: Literal["ppo", "sac"] = "ppo"
-    """PPO was the faster one on walkers."""
+    """Which algorithm; PPO also takes discrete actions."""
     settings: dict[str, str] = field(default_factory=dict)
     """Arguments of the algorithm, as pairs of name and value: `learning-rate 1e-3 n-steps 512`."""
     steps: int = 1_000_000
@@ -100,7 +100,7 @@ def _train(command: Train) -> None:
     import torch
 
     from tdm_agents.cli.checks import usable_device
-    from tdm_agents.experts.reinforcement import Training, train
+    from tdm_agents.experts.reinforcement import BEST_FILE, Training, train
 
     usable_device(command.device)
     torch.set_num_threads(command.threads)
@@ -118,16 +118,24 @@ def _train(command: Train) -> None:
         seed=command.seed,
         device=command.device,
     )
-    found = train(training, command.out, watch=_tell)
+    found: list[Evaluated] = []
+
+    def watch(one: Evaluated) -> None:
+        found.append(one)
+        best = ", the best so far" if one.best else ""
+        returned = f"mean return {one.mean_return:.1f}{best}"
+        print(f"{one.steps:>10,} steps, {one.cpu_seconds:6.0f} CPU s: {returned}", flush=True)
+
+    try:
+        train(training, command.out, watch=watch)
+    except KeyboardInterrupt:
+        print(f"Stopped. {_kept(found, command.out / BEST_FILE)}")
+        raise SystemExit(130) from None
+    print(_kept(found, command.out / BEST_FILE))
+
+
+def _kept(found: list[Evaluated], path: Path) -> str:
+    if not found:
+        return "Nothing was evaluated yet, and nothing is kept."
     best = max(found, key=lambda one: one.mean_return)
-    print(
-        f"mean return {best.mean_return:.1f} after {best.steps:,} steps is kept in {command.out / 'best.zip'}"
-    )
-
-
-def _tell(one: Evaluated) -> None:
-    kept = ", the best so far" if one.best else ""
-    print(
-        f"{one.steps:>10,} steps, {one.cpu_seconds:6.0f} CPU s: mean return {one.mean_return:.1f}{kept}",
-        flush=True,
-    )
+    return f"Mean return {best.mean_return:.1f} after {best.steps:,} steps is kept in {path}."

@@ -34,7 +34,7 @@ Algorithm = Literal["ppo", "sac"]
 BEST_FILE = "best.zip"
 RECORD_FILE = "training.json"
 
-# found by trying on walkers; SB3's defaults are for one environment and a network of 64 x 64
+# SB3's own are for one environment and a network of 64 x 64
 _SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"n_steps": 512, "batch_size": 256, "policy_kwargs": {"net_arch": [128, 128]}},
     "sac": {"policy_kwargs": {"net_arch": [128, 128]}, "gradient_steps": -1},
@@ -110,8 +110,8 @@ def train(
 ) -> list[Evaluated]:
     """Train, and keep the best policy in ``out/best.zip`` with how it came about in ``out/training.json``.
 
-    Both are whole whenever the process ends; TensorBoard events lie beside them. Evaluations reset with the
-    seeds for tuning (:mod:`tdm_agents.data.seeds`), training with those for collection.
+    Both are whole whenever the process ends; TensorBoard events lie beside them. Every evaluation plays the
+    same episodes, on seeds for tuning (:mod:`tdm_agents.data.seeds`); training has those for collection.
 
     Args:
         training: What, and for how long.
@@ -131,7 +131,7 @@ def train(
     began = time.process_time()
     make = partial(make_env, training.env_id, **training.env_kwargs)
     envs = make_vec_env(make, training.num_envs, seed=COLLECTION_FIRST + training.seed)
-    held_out = make_vec_env(make, 1, seed=TUNING_FIRST)
+    held_out = make_vec_env(make, 1)
     try:
         algorithm = _algorithm(training, envs, out)
         keeper = _Keeper(training, held_out, out, began, watch)
@@ -190,6 +190,7 @@ class _Keeper(BaseCallback):  # type: ignore[misc]
         return time.process_time() - self._began
 
     def _evaluate(self) -> None:
+        self._envs.seed(TUNING_FIRST)
         returns, _ = evaluate_policy(
             self.model, self._envs, self._training.evaluation_episodes, return_episode_rewards=True
         )

@@ -12,7 +12,7 @@ from tdm_agents.data.policies import PlannerPolicy
 from tdm_agents.data.portion import Portion
 from tdm_agents.evaluation.environments import make_env
 from tdm_agents.experts.presets import EXPERTS, UnknownExpertError, expert, expert_for
-from tdm_agents.experts.reinforcement import Training, train
+from tdm_agents.experts.reinforcement import Evaluated, Training, train
 from tdm_envs.walkers import FAMILIES
 
 PENDULUM = Training(
@@ -156,6 +156,19 @@ def test_the_command_trains_and_lists(tmp_path, capsys):
     assert "choose another folder" in capsys.readouterr().err
     assert main(["experts", "list", "--json"]) == 0
     assert {one["name"] for one in json.loads(capsys.readouterr().out)} == set(EXPERTS)
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, capsys, monkeypatch):
+    def interrupted(training, out, *, watch):
+        watch(Evaluated(steps=64, cpu_seconds=1.0, mean_return=-7.0, best=True))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tdm_agents.experts.reinforcement.train", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(["experts", "train", "--out", str(tmp_path), "--env-id", "Pendulum-v1"])
+    assert stopped.value.code == 130
+    printed = capsys.readouterr().out
+    assert f"Stopped. Mean return -7.0 after 64 steps is kept in {tmp_path / 'best.zip'}." in printed
 
 
 @pytest.mark.parametrize(
