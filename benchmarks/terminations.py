@@ -1,11 +1,11 @@
-"""What is it worth to know where episodes end? Hopper-v5, planned for with ``alive`` and without it.
+"""What is it worth to know where episodes end? Hopper-v5 or InvertedPendulum-v5, with ``alive`` and without.
 
 Collects, trains a small TDM and an MLP on the same data, and plays each twice, with the same weights and the
 same planner: as it is, and as if no episode ended (``alive=false``). Beside them the true simulator, which
 ends as the environment does, and random actions. Interrupted, the same command goes on. Every setting is
 frozen here; the planner's were chosen on the true simulator, on tuning seeds.
 
-    python benchmarks/terminations.py
+    python benchmarks/terminations.py --task inverted-pendulum
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -34,17 +34,46 @@ from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
 from tdm_agents.training.config import TrainConfig
 
-ENV_ID = "Hopper-v5"
-ACTION_REPEAT = 4
-COLLECTION = Portion(
-    env_id=ENV_ID,
-    mix=(
-        (RandomPolicy(), 1000),
-        (PlannerPolicy("mppi", {"horizon": 20, "num_samples": 16, "iterations": 1}), 160),
+
+@dataclass(frozen=True)
+class Task:
+    """An environment that ends, and how it is collected and played.
+
+    Attributes:
+        collection: Episodes that are learned from.
+        max_steps: Environment steps after which an evaluation episode is cut; None for the environment's own.
+    """
+
+    collection: Portion
+    max_steps: int | None = None
+
+
+TASKS = {
+    "hopper": Task(
+        Portion(
+            env_id="Hopper-v5",
+            mix=(
+                (RandomPolicy(), 1000),
+                (PlannerPolicy("mppi", {"horizon": 20, "num_samples": 16, "iterations": 1}), 160),
+            ),
+            action_repeat=4,
+            max_steps=400,
+        )
     ),
-    action_repeat=ACTION_REPEAT,
-    max_steps=400,
-)
+    # every step pays 1, so that a plan which ignores ends has nothing to choose by
+    "inverted-pendulum": Task(
+        Portion(
+            env_id="InvertedPendulum-v5",
+            mix=(
+                (RandomPolicy(), 400),
+                (PlannerPolicy("mppi", {"horizon": 20, "num_samples": 16, "iterations": 1}), 80),
+            ),
+            action_repeat=1,
+            max_steps=150,
+        ),
+        max_steps=300,
+    ),
+}
 HELD_OUT: dict[str, Any] = {"horizons": (1, 5, 10), "starts": 64, "context_steps": 2}
 TRAINING = {
     "transformer": TrainConfig(
@@ -61,12 +90,14 @@ FOUND_FILE = "found.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things go."""
+    """What to play, and where things go."""
 
+    task: Literal["hopper", "inverted-pendulum"] = "hopper"
+    """The environment."""
     work: Path = Path("runs/terminations")
-    """Data, training runs and finished episodes; an interrupted run goes on from there."""
-    out: Path = Path("benchmarks/results/terminations.json")
-    """Returns, what the models know about ends, data, settings and hashes."""
+    """Data, training runs and finished episodes, a folder a task; an interrupted run goes on from there."""
+    out: Path = Path("benchmarks/results")
+    """Folder of terminations_TASK.json: returns, what the models know about ends, data, settings, hashes."""
     episodes: int = 10
     """Episodes each."""
     workers: int = 1
@@ -75,14 +106,16 @@ class Settings:
     """Threads of PyTorch and of the simulator."""
 
 
-def trained(kind: str, data: Path, folder: Path, console: Console) -> dict[str, Any]:
+def trained(kind: str, portion: Portion, data: Path, folder: Path, console: Console) -> dict[str, Any]:
     """Train a model, or read what its training found."""
     found = folder / FOUND_FILE
     if not found.exists():
         training = TRAINING[kind]
-        run = Train(data=(data,), out=folder, model=kind, action_repeat=ACTION_REPEAT, training=training)
+        run = Train(
+            data=(data,), out=folder, model=kind, action_repeat=portion.action_repeat, training=training
+        )
         result = run_training(run, console=console)
-        write_settings(folder, settings_of(PLANNER, None, ENV_ID))
+        write_settings(folder, settings_of(PLANNER, None, portion.env_id))
         write_json(found, {"training": asdict(training), "metrics": dict(result.metrics)})
     value: dict[str, Any] = json.loads(found.read_text())
     model: Any = load_model(folder)
@@ -106,40 +139,44 @@ def main(settings: Settings) -> None:
     """Collect, train, compare."""
     torch.set_num_threads(settings.threads)
     console = Console(stderr=True)
+    task, work = TASKS[settings.task], settings.work / settings.task
+    portion = task.collection
     data = collect(
-        COLLECTION,
-        settings.work / "data",
+        portion,
+        work / "data",
         workers=settings.workers,
         watch=lambda done: console.print(f"{done.policy} {done.episode_return:.0f}", end="  "),
     )
-    folders = {kind: settings.work / kind for kind in TRAINING}
-    models = {kind: trained(kind, data, folder, console) for kind, folder in folders.items()}
+    folders = {kind: work / kind for kind in TRAINING}
+    models = {kind: trained(kind, portion, data, folder, console) for kind, folder in folders.items()}
     run_comparison(
         Compare(
             entry=entries(folders),
-            env_id=(ENV_ID,),
+            env_id=(portion.env_id,),
             episodes=settings.episodes,
             batch=settings.episodes,
+            max_steps=task.max_steps,
             threads=settings.threads,
-            out=settings.work / "comparison",
+            out=work / "comparison",
         )
     )
-    trajectories = Trajectories.from_minari(data, action_repeat=ACTION_REPEAT)
+    trajectories = Trajectories.from_minari(data, action_repeat=portion.action_repeat)
     ended = sum(not trajectories.episode(e).alive[-1] for e in range(trajectories.num_episodes))
     value = {
         "schema": 1,
         "data": {
-            "settings": COLLECTION.settings(),
-            "episodes": COLLECTION.counts,
+            "settings": portion.settings(),
+            "episodes": portion.counts,
             "ended": int(ended),
             "decisions": trajectories.num_decisions,
             "sha256": list(trajectories.info.source),
         },
         "models": models,
-        "comparison": json.loads((settings.work / "comparison" / REPORT_FILE).read_text()),
+        "comparison": json.loads((work / "comparison" / REPORT_FILE).read_text()),
     }
-    write_json(settings.out, value)
-    console.print(f"kept in {settings.out}")
+    out = settings.out / f"terminations_{settings.task.replace('-', '_')}.json"
+    write_json(out, value)
+    console.print(f"kept in {out}")
 
 
 if __name__ == "__main__":
