@@ -14,6 +14,7 @@ last tenth of the blocks. The very first block is left out: it fills caches.
 from __future__ import annotations
 
 import gc
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -34,9 +35,10 @@ from rich.table import Table
 from tdm_agents import TDMAgent, make_planner
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.storage import write_json
+from tdm_agents.storage import read_json, write_json
 from tdm_agents.testing import LinearQuadraticModel
 
+SCHEMA = 1
 PLANNER = {"horizon": 3, "num_samples": 4, "iterations": 1, "num_elites": 2}
 EPISODE_STEPS = (37, 53)  # in turns by environment, so that those of a vector environment end apart
 HISTORY_STEPS, ACTION_REPEAT = 8, 4
@@ -193,22 +195,36 @@ def summary(blocks: dict[str, list[float]], objects: list[int]) -> dict[str, flo
 def resident_mb() -> float:
     """Memory that this process holds, in MB; what Linux says of it."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+    return pages * resource.getpagesize() / 1e6
 
 
 def main(settings: Settings) -> None:
-    """Run every loop, print, keep."""
+    """Run every loop that is not kept, print, keep."""
     counts = dict.fromkeys(LOOPS, settings.other_calls) | {"act": settings.calls}
     if min(counts.values()) < 3 * settings.block:
         raise SystemExit(
             f"calls are {settings.calls} and {settings.other_calls}; expected three blocks of "
             f"{settings.block} or more"
         )
+    stated = {
+        "schema": SCHEMA,
+        "settings": asdict(settings) | {"out": str(settings.out)},
+        "planner": {"name": "cem", **PLANNER},
+        "history_steps": HISTORY_STEPS,
+        "action_repeat": ACTION_REPEAT,
+        "episode_steps": list(EPISODE_STEPS),
+    }
+    loops: dict[str, Any] = {}
+    if settings.out.exists():
+        kept = read_json(settings.out, schema=SCHEMA)
+        found = kept.pop("loops")
+        loops = found if kept == stated else {}
     table = Table("loop", "calls", "resident MB", "growth", "CPU ms a call", "slower by")
-    loops = {}
     for name, count in counts.items():
-        with get_context("spawn").Pool(1) as pool:
-            loops[name] = pool.apply(measured, (name, count, settings))
+        if name not in loops:
+            with get_context("spawn").Pool(1) as pool:
+                loops[name] = pool.apply(measured, (name, count, settings)) | {"provenance": provenance()}
+            write_json(settings.out, stated | {"loops": loops})
         s = loops[name]["summary"]
         table.add_row(
             name,
@@ -218,17 +234,6 @@ def main(settings: Settings) -> None:
             f"{s['cpu_milliseconds']:.2f}",
             f"{s['cpu_slowdown']:.2f}",
         )
-    value = {
-        "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out)},
-        "planner": {"name": "cem", **PLANNER},
-        "history_steps": HISTORY_STEPS,
-        "action_repeat": ACTION_REPEAT,
-        "episode_steps": EPISODE_STEPS,
-        "loops": loops,
-        "provenance": provenance(),
-    }
-    write_json(settings.out, value)
     Console().print(table)
     print(f"kept in {settings.out}")
 

@@ -14,10 +14,11 @@ value of where they end, so that it is greedy in the rewards so far.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ CHECKPOINT = "cartpole-swingup"
 HORIZON = 25
 FROZEN = Path(__file__).with_name("results") / "cartpole_returns"
 EPISODES = {"simulator": 5, "tdm": 3}
+FOLLOWERS = ("proposal_shooting", "policy")  # of what the checkpoint proposes
 # an episode on the TDM costs about ten times one on the simulator
 NUM_SAMPLES: dict[str, dict[str, tuple[int, ...]]] = {
     "simulator": {
@@ -100,10 +102,21 @@ class Point:
     @property
     def frozen(self) -> Path | None:
         """Where ``cartpole_returns.py`` has kept the same point, if it has."""
-        same = PLANNERS.get(self.planner)
-        if same is None or getattr(same, "num_samples") != self.num_samples:  # noqa: B009
+        same: Any = PLANNERS.get(self.planner)
+        if same is None or same.num_samples != self.num_samples:
             return None
         return FROZEN / f"{self.model}-{self.planner}.json"
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the episodes that are played here."""
+        return list(range(EVALUATION_FIRST, EVALUATION_FIRST + EPISODES[self.model]))
+
+    @property
+    def weights(self) -> Path | None:
+        """The checkpoint's, where it is asked for transitions or proposals."""
+        asks = self.model == "tdm" or self.planner in FOLLOWERS
+        return resolve(CHECKPOINT) / "weights.safetensors" if asks else None
 
     def build(self) -> Planner:
         """The planner."""
@@ -155,7 +168,7 @@ def contestant(point: Point, threads: int) -> TDMAgent | AgentFactory:
     planner = point.build()
     if point.model == "tdm":
         return learned(resolve(CHECKPOINT), planner)
-    proposal = FirstProposal() if point.planner in ("proposal_shooting", "policy") else None
+    proposal = FirstProposal() if point.planner in FOLLOWERS else None
 
     def simulator(envs: Any) -> WorldModel[Any]:
         model = SimulatorModel(envs, ACTION_REPEAT, threads=threads, fast=batched_task(ENV_ID))
@@ -167,9 +180,8 @@ def contestant(point: Point, threads: int) -> TDMAgent | AgentFactory:
 def play(point: Point, threads: int) -> dict[str, Any]:
     """The report of a point, with the seconds of processor time that it took."""
     began = time.process_time()
-    seeds = range(EVALUATION_FIRST, EVALUATION_FIRST + EPISODES[point.model])
     with ProgressBar(point.name) as progress:
-        evaluation = evaluate(contestant(point, threads), ENV_ID, seeds, seed=0, on_step=progress)
+        evaluation = evaluate(contestant(point, threads), ENV_ID, point.seeds, seed=0, on_step=progress)
     chosen = {
         "planner": point.planner,
         "planner_settings": point.build(),
@@ -179,15 +191,16 @@ def play(point: Point, threads: int) -> dict[str, Any]:
         "batch": None,
         "seed": 0,
     }
-    asks = point.model == "tdm" or point.planner in ("proposal_shooting", "policy")
-    weights = resolve(CHECKPOINT) / "weights.safetensors" if asks else None
-    report = make_report(point.name, evaluation, settings=chosen, weights=weights)
-    return report | {"cpu_seconds": time.process_time() - began}
+    report = make_report(point.name, evaluation, settings=chosen, weights=point.weights)
+    return asdict(point) | report | {"cpu_seconds": time.process_time() - began}
 
 
 def is_of(report: Mapping[str, Any], point: Point) -> bool:
-    """Whether a kept report is of the point as it is defined now."""
-    return report["settings"]["planner_settings"] == plain(point.build())
+    """Whether a kept report is of the point as it is defined now, with the weights that are there now."""
+    weights = point.weights
+    sha256 = None if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
+    played = (report["settings"]["planner_settings"], report["seeds"], report["provenance"]["weights_sha256"])
+    return bool(played == (plain(point.build()), point.seeds, sha256))
 
 
 def kept(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -199,26 +212,18 @@ def kept(settings: Settings) -> dict[str, dict[str, Any]]:
     for name, point in points().items():
         if point.frozen is not None:
             frozen = json.loads(point.frozen.read_text())
-            found[name] = frozen | {"from": f"{FROZEN.name}/{point.frozen.name}"}
+            found[name] = asdict(point) | frozen | {"from": f"{FROZEN.name}/{point.frozen.name}"}
         elif name in reports and is_of(reports[name], point):
             found[name] = reports[name]
-    return {
-        name: report
-        | {
-            "model": points()[name].model,
-            "planner": points()[name].planner,
-            "num_samples": points()[name].num_samples,
-        }
-        for name, report in found.items()
-    }
+    return found
 
 
 def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Returns and costs."""
-    shown = Table("point", "episodes", "mean return", "transitions a decision", "ms a decision")
+    """Returns, and what was imagined."""
+    shown = Table("point", "episodes", "mean return", "lowest", "highest", "transitions a decision")
     for name, report in reports.items():
-        s = report["summary"]
-        cells = (s["mean"], s["transitions_per_decision"], s["milliseconds_per_decision"])
+        s, returns = report["summary"], [e["return"] for e in report["episodes"]]
+        cells = (s["mean"], min(returns), max(returns), s["transitions_per_decision"])
         shown.add_row(name, str(s["episodes"]), *(f"{cell:.0f}" for cell in cells))
     return shown
 
@@ -236,7 +241,6 @@ def main(settings: Settings) -> None:
         played = play(everything[name], settings.threads)
         reports = kept(settings) | {name: played}  # others may have played since
         write_report(settings.out, {"schema": SCHEMA, "points": reports})
-        reports = kept(settings)
     Console().print(table(reports))
     plot_returns(settings.plot, reports.values())
     print(f"kept in {settings.out}, drawn in {settings.plot}")
