@@ -1,0 +1,95 @@
+"""Memory of a decision is what the formula says, counted as tensors that exist at once."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tdm_agents.benchmark.memory import decision_bytes
+from tdm_agents.benchmark.models import random_actions, random_history, random_model
+from tdm_agents.benchmark.roofline import DecisionShape
+from tdm_agents.benchmark.tensor_bytes import TensorBytes
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
+
+CONFIG = TransformerConfig(
+    layers=3,
+    width=32,
+    heads=4,
+    feedforward=64,
+    context=1023,
+    tokenizer=TokenizerConfig(observation="mu_law", target="absolute", bins=64),
+    decoding="sample",
+)
+SHAPE = DecisionShape(
+    observation_dim=5, action_dim=1, num_samples=64, horizon=8, config=CONFIG, history_steps=10
+)
+SHAPES = {
+    "cartpole": SHAPE,
+    "a long history": replace(SHAPE, history_steps=60, num_samples=16),
+    "several environments": replace(SHAPE, batch=4, num_samples=16),
+    "the band slides": replace(SHAPE, config=replace(CONFIG, context=16), history_steps=2),
+    "walker": replace(SHAPE, observation_dim=24, action_dim=6, num_samples=16, horizon=3),
+    "logits count": replace(SHAPE, config=replace(CONFIG, tokenizer=TokenizerConfig(bins=1024)), horizon=3),
+    "weights count": replace(SHAPE, config=replace(CONFIG, width=128, feedforward=512), num_samples=2),
+}
+
+
+def measured(shape, model):
+    """The most bytes at once, weights included, and those of prefix and suffix."""
+    with TensorBytes() as counter:
+        state = model.start(random_history(shape), horizon=shape.horizon)
+        state = model.take(state, torch.arange(shape.batch).repeat_interleave(shape.num_samples))
+        actions = random_actions(shape)
+        state = model.rollout(state, actions, generator=torch.Generator().manual_seed(0)).state
+    weights = sum(weight.nbytes for weight in model.network.parameters())
+    prefix = sum(x.untyped_storage().nbytes() for layer in state.prefix.layers for x in layer)
+    return counter.peak + weights, prefix, state.suffix.buffer.untyped_storage().nbytes()
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_decision_needs_what_the_formula_says(shape, parallel):
+    total, prefix, suffix = measured(shape, random_model(shape).with_decoding(parallel=parallel))
+    formula = decision_bytes(shape, parallel=parallel)
+    assert (formula.prefix, formula.suffix) == (prefix, suffix)
+    assert formula.total == pytest.approx(total, rel=0.1)
+
+
+def test_weights_are_those_of_the_network():
+    network = random_model(SHAPE).network
+    assert decision_bytes(SHAPE).weights == sum(weight.nbytes for weight in network.parameters())
+
+
+def test_bfloat16_halves_what_is_not_float32():
+    total, prefix, suffix = measured(SHAPE, random_model(SHAPE, dtype=torch.bfloat16))
+    formula = decision_bytes(SHAPE, number_bytes=2)
+    assert (formula.prefix, formula.suffix) == (prefix, suffix)
+    assert formula.total == pytest.approx(total, rel=0.1)
+
+
+def test_the_history_does_not_multiply_with_candidates():
+    short, long = (replace(SHAPE, history_steps=steps, horizon=3) for steps in (2, 60))
+    more = {}
+    for name, shape in (("short", short), ("long", long)):
+        few, many = (measured(replace(shape, num_samples=k), random_model(shape)) for k in (2, 32))
+        assert few[1] == many[1]
+        more[name] = many[2] - few[2]
+    assert more["short"] == more["long"]
+
+
+def test_storages_count_once_and_until_nothing_refers_to_them():
+    with TensorBytes() as counter:
+        first = torch.zeros(1000)
+        view = first[:10]
+        assert counter.now == 4000
+        first += 1.0
+        second = first + 1.0
+        assert counter.now == 8000
+        del first
+        assert counter.now == 8000
+        del view
+        assert counter.now == 4000
+        second = second.view(10, 100).T.contiguous()
+        assert counter.now == 4000
+    assert counter.peak == 8000
