@@ -21,7 +21,7 @@ from tdm_agents import batching, checkpoint
 from tdm_agents.arrival import Arrival, Flags, flags
 from tdm_agents.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.deciding import PlanView, decide
-from tdm_agents.memory import AgentMemory
+from tdm_agents.memory import AgentMemory, carry_flaw
 from tdm_agents.prompt import checked
 from tdm_agents.protocols import History, Planner, WorldModel
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
@@ -267,9 +267,20 @@ class TDMAgent:
     # ------------------------------------------------------------------ any number of environments
 
     def initial_memory(self, batch: int) -> AgentMemory:
-        """Memory of ``batch`` environments whose episodes have not begun."""
+        """Memory of ``batch`` environments whose episodes have not begun.
+
+        Raises:
+            TypeError: If the planner's ``init`` returns no memory of as many environments.
+        """
         spec = self.model.spec
-        return AgentMemory.empty(spec, batch, self.planner.init(spec, batch), replan_every=self.replan_every)
+        carry = self.planner.init(spec, batch)
+        flaw = carry_flaw(carry, batch)
+        if flaw is not None:
+            raise TypeError(
+                f"{type(self.planner).__name__}.init: {flaw}; check the planner with "
+                "tdm_agents.testing.check_planner"
+            )
+        return AgentMemory.empty(spec, batch, carry, replan_every=self.replan_every)
 
     def observation(self, obs: Any) -> Tensor:
         """An observation of the environment's space as ``[n]`` on the model's device.

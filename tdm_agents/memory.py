@@ -143,6 +143,25 @@ def scatter(whole: V, rows: Tensor, part: V) -> V:
     raise TypeError(_not_memory(part))
 
 
+def carry_flaw(carry: Any, batch: int) -> str | None:
+    """What makes ``carry`` unfit as a planner's memory of ``batch`` environments; None where nothing does.
+
+    A carry is None or a dataclass of tensors with one row an environment, so that the agent can gather and
+    scatter rows where only some environments decide.
+    """
+    if carry is None:
+        return None
+    if not is_dataclass(carry) or isinstance(carry, type):
+        return f"carry is a {type(carry).__name__}; expected None or a dataclass of tensors"
+    for f in fields(carry):
+        value = getattr(carry, f.name)
+        if not isinstance(value, Tensor):
+            return f"carry.{f.name} is a {type(value).__name__}; expected a tensor with a leading B = {batch}"
+        if value.ndim == 0 or value.shape[0] != batch:
+            return f"carry.{f.name} has shape {tuple(value.shape)}; expected a leading B = {batch}"
+    return None
+
+
 def _not_memory(value: object) -> str:
     return (
         f"planner memory holds a {type(value).__name__}; expected a dataclass of tensors with one row an "

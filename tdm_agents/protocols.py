@@ -336,7 +336,10 @@ class Planner(Protocol):
         ...
 
     def init(self, spec: ModelSpec, batch: int) -> Any:
-        """Memory of ``batch`` environments that have not decided yet: a dataclass of ``[B, ...]`` tensors."""
+        """Memory of ``batch`` environments that have not decided yet.
+
+        None, or a frozen dataclass of tensors whose first axis is ``B``: the agent gathers and scatters rows.
+        """
         ...
 
     def plan(
@@ -354,8 +357,9 @@ class Planner(Protocol):
             model: The world model; a planner that needs an optional capability says so in its error.
             state: ``model.start(...)`` of ``B`` rows. Not consumed.
             carry: Memory from :meth:`init` or the last plan.
-            elapsed: ``[B]`` int64, decisions executed since that environment's last plan; 0 = new episode,
-                which forgets that row's memory and no other's.
+            elapsed: ``[B]`` int64, decisions executed since that environment's last plan: 1, or up to
+                ``replan_every``; 0 = new episode, which forgets that row's memory and no other's. From
+                ``horizon`` on nothing is left of what was planned.
             generator: The only source of randomness, on ``model.spec.device``.
 
         Raises:

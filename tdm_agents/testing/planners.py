@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.memory import carry_flaw
 from tdm_agents.protocols import (
     History,
     Plan,
@@ -209,7 +210,8 @@ def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
     carry = _plan(planner, model, seed=3).carry
     if carry is None:
         return  # it remembers nothing
-    _check_rows(carry, 3)
+    flaw = carry_flaw(carry, 3)
+    assert flaw is None, f"{flaw}: the agent could not gather its rows"
     before = _clone(carry)
     warm = _plan(planner, model, carry=carry, elapsed=late, seed=4)
     assert _same(before, carry), "plan changed the carry it was given: memory is a value"
@@ -225,14 +227,6 @@ def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
     past = _plan(planner, model, carry=carry, elapsed=torch.full((3,), _HORIZON + 1), seed=4)
     gone = torch.equal(past.sequence, fresh.sequence)
     assert gone, "a plan was remembered although more decisions were executed than it had (elapsed > horizon)"
-
-
-def _check_rows(carry: Any, batch: int) -> None:
-    assert is_dataclass(carry), f"carry is a {type(carry).__name__}; expected None or a dataclass of tensors"
-    for f in fields(carry):
-        value = getattr(carry, f.name)
-        good = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == batch
-        assert good, f"carry.{f.name} is not a tensor with a leading B: the agent could not gather its rows"
 
 
 def _check_optimum(planner: Planner, world: LinearQuadraticModel, fraction: float) -> None:

@@ -32,7 +32,6 @@ class Model(LinearQuadraticModel):
 @dataclass(frozen=True)
 class Count:
     plans: Tensor  # [B], plans since the episode began
-    unused: None = None
 
 
 @dataclass(frozen=True)
@@ -253,17 +252,35 @@ def test_deciding_leaves_the_memory_that_it_was_given():
 def test_planner_memory_of_an_unknown_kind_is_refused_with_its_type():
     @dataclass(frozen=True)
     class Listing(Counting):
-        def init(self, spec, batch):
-            return [0] * batch
-
         def plan(self, model, state, carry, *, elapsed, generator):
             plan = super().plan(model, state, Count(elapsed), elapsed=elapsed, generator=generator)
-            return replace(plan, carry=carry)
+            return replace(plan, carry=elapsed.tolist())
 
     agent = TDMAgent(Model(action_repeat=2), Listing())
     memory, _ = agent.decide(agent.initial_memory(2), torch.zeros(2, 2))
     with pytest.raises(TypeError, match="planner memory holds a list"):
         agent.decide(memory, torch.zeros(2, 2), episode_start=torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize(
+    ("carry", "sentence"),
+    [
+        ([0], "carry is a list; expected None or a dataclass of tensors"),
+        (torch.zeros(1), "carry is a Tensor; expected None or a dataclass"),
+        (Count(0), "carry.plans is a int; expected a tensor with a leading B = 1"),
+        (Count(torch.tensor(0)), r"carry.plans has shape \(\); expected a leading B = 1"),
+        (Count(torch.zeros(3)), r"carry.plans has shape \(3,\); expected a leading B = 1"),
+    ],
+)
+def test_a_planner_whose_first_memory_has_no_rows_is_refused_before_it_plans(carry, sentence):
+    @dataclass(frozen=True)
+    class Odd(Counting):
+        def init(self, spec, batch):
+            return carry
+
+    agent = TDMAgent(Model(), Odd())
+    with pytest.raises(TypeError, match=rf"Odd\.init: {sentence}.*check_planner"):
+        agent.act(np.zeros(2, np.float32), episode_start=True)
 
 
 def test_the_simulator_plans_for_those_environments_that_decide():

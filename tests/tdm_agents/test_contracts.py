@@ -160,7 +160,7 @@ class StopsAtAnything(MPPI):
         (ConsumesItsState, "plan consumed the state it was given"),
         (DoesNotSearch, "optimum of the linear-quadratic model is missed"),
         (ChangesItsCarry, "plan changed the carry it was given"),
-        (CarryIsNotTensors, "carry.memory is not a tensor with a leading B"),
+        (CarryIsNotTensors, "carry.memory is a ShootingCarry; expected a tensor with a leading B"),
         (StopsAtAnything, "the error does not name it"),
     ],
 )
