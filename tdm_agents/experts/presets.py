@@ -127,7 +127,7 @@ def _suite(task: str, action_repeat: int, **settings: Any) -> Expert:
 EXPERTS: Mapping[str, Expert] = {
     one.name: one
     for one in (
-        # about 20 ms a step on one core; snakes need the most candidates, chains the fewest
+        # candidates are what costs: snakes need the most, chains the fewest
         _walker("line", num_samples=28),
         _walker("chain", num_samples=18),
         _walker("bush", num_samples=20),
