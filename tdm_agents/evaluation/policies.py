@@ -15,7 +15,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from tdm_agents.evaluation.environments import Env
 from tdm_agents.evaluation.moves import Move
 from tdm_agents.spaces import ObservationCodec
-from tdm_agents.wrappers.sb3 import Predicts, draws_from, policy_of
+from tdm_agents.wrappers.sb3 import Predicts, draws_from, other_space, policy_of
 
 Policy = Callable[[Any], Any]
 """An observation of the environment's space to an action of its space."""
@@ -147,27 +147,12 @@ class PredictPlayer:
 def _check_spaces(policy: Predicts, env: Env) -> ObservationCodec | None:
     """Refuse other spaces than the environment's; the codec where observations are to be flattened."""
     observation = getattr(policy, "observation_space", env.observation_space)
-    action = getattr(policy, "action_space", env.action_space)
     flattened = isinstance(observation, spaces.Box) and not isinstance(env.observation_space, spaces.Box)
     expected = spaces.flatten_space(env.observation_space) if flattened else env.observation_space
-    for what, trained, here, same in (
-        ("observation_space", observation, expected, _same_shapes(observation, expected)),
-        # SB3 answers in the units of the space that it was trained on
-        ("action_space", action, env.action_space, action == env.action_space),
-    ):
-        if not same:
-            raise ValueError(
-                f"{what} of {type(policy).__name__} is {trained}, the environment's is {here}: expected a "
-                "policy that was trained on this environment; if it was trained behind wrappers, pass a "
-                "function that makes the environment with them"
-            )
+    flaw = other_space(policy, expected, env.action_space, "the environment's")
+    if flaw is not None:
+        raise ValueError(
+            f"{flaw}: expected a policy that was trained on this environment; if it was trained behind "
+            "wrappers, pass a function that makes the environment with them"
+        )
     return ObservationCodec(env.observation_space) if flattened else None
-
-
-def _same_shapes(one: spaces.Space[Any], other: spaces.Space[Any]) -> bool:
-    """Whether observations have the same structure, whatever their dtypes and bounds."""
-    if isinstance(one, spaces.Dict) and isinstance(other, spaces.Dict):
-        return one.keys() == other.keys() and all(_same_shapes(one[k], other[k]) for k in one)
-    if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
-        return one.shape == other.shape
-    return one == other

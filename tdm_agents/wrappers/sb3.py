@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.spaces import ObservationCodec, action_codec
+from tdm_agents.spaces import ObservationCodec, action_codec, difference
 
 
 @runtime_checkable
@@ -122,6 +122,58 @@ def _in_own_dtype(space: spaces.Space[Any], value: Any) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(_in_own_dtype(child, part) for child, part in zip(space, value, strict=True))
     return value.astype(space.dtype)
+
+
+def check_tensor(who: str, answer: Any, shape: tuple[int, ...]) -> None:
+    """Raise a ``TypeError`` that says what ``who`` returned and what is expected, unless it is a tensor."""
+    if not isinstance(answer, Tensor):
+        kind = "NumPy array" if isinstance(answer, np.ndarray) else type(answer).__name__
+        raise TypeError(
+            f"{who} returned a {kind}; expected a torch.Tensor of shape {shape}: it is given one, too "
+            "(torch.as_tensor(...) makes one of an array)"
+        )
+
+
+def check_trained_on(policy: Any, spec: ModelSpec) -> None:
+    """Refuse a policy that says that it was trained on other spaces than the model's; others say nothing.
+
+    Raises:
+        ValueError: If its observations have another structure, or its actions are of another space.
+    """
+    flaw = other_space(policy, spec.observation_space, spec.action_space, "the model's")
+    if flaw is not None:
+        raise ValueError(
+            f"{flaw}: expected a policy that was trained on the model's environment; if it was trained "
+            "behind wrappers, pass a function of flat observations that does what they do"
+        )
+
+
+def other_space(
+    policy: Any, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], whose: str
+) -> str | None:
+    """Which space of a policy's training is another than ``whose``; None where none is, or it does not say.
+
+    Observations need the same structure, whatever their dtypes and bounds; actions the same bounds, because
+    Stable-Baselines3 answers in the units of the space that it was trained on.
+    """
+    observed = getattr(policy, "observation_space", observation_space)
+    acted = getattr(policy, "action_space", action_space)
+    for what, trained, here, same in (
+        ("observation_space", observed, observation_space, _same_shapes(observed, observation_space)),
+        ("action_space", acted, action_space, difference(action_space, acted, "action_space") is None),
+    ):
+        if not same:
+            return f"{what} of {type(policy).__name__} is {trained}, {whose} is {here}"
+    return None
+
+
+def _same_shapes(one: spaces.Space[Any], other: spaces.Space[Any]) -> bool:
+    """Whether observations have the same structure, whatever their dtypes and bounds."""
+    if isinstance(one, spaces.Dict) and isinstance(other, spaces.Dict):
+        return one.keys() == other.keys() and all(_same_shapes(one[k], other[k]) for k in one)
+    if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
+        return one.shape == other.shape
+    return one == other
 
 
 def policy_of(policy: Predicts) -> Predicts:

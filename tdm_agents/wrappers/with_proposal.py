@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tdm_agents.protocols import Proposal, WorldModel
 from tdm_agents.wrappers.base import Observed, Wrapper
-from tdm_agents.wrappers.sb3 import Predicts, predicted_actions
+from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, predicted_actions
 
 S = TypeVar("S")
 
@@ -30,15 +30,16 @@ class WithProposal(Wrapper[S]):
         policy: A Stable-Baselines3 algorithm or policy (anything with its ``predict``), which gets
             observations of the environment's own space and answers in the environment's units; or any
             function ``observation[N, n] -> action[N, m]`` of flat observations, in [-1, 1] (int64 where
-            actions are discrete). An algorithm trained under ``VecNormalize`` saw other observations: pass a
-            function that normalises first.
+            actions are discrete), torch tensors in and out. An algorithm trained under ``VecNormalize`` saw
+            other observations: pass a function that normalises first.
         std: Standard deviation of Gaussian noise, in units of [-1, 1], around the actions that are proposed
             where ``deterministic`` is False. A function is asked once an observation, so that without noise
             all its proposals are equal. Continuous actions only.
 
     Raises:
         TypeError: If ``policy`` is neither.
-        ValueError: If ``std`` is negative, or positive where actions are discrete.
+        ValueError: If ``policy`` says that it was trained on other spaces than the model's, or ``std`` is
+            negative, or positive where actions are discrete.
     """
 
     policy: ActionFn | Predicts
@@ -51,6 +52,7 @@ class WithProposal(Wrapper[S]):
                 f"policy is a {type(policy).__name__}; expected something with Stable-Baselines3's "
                 "predict(), or a function from observations [N, n] to actions [N, m]"
             )
+        check_trained_on(policy, self.spec)
         if not (math.isfinite(std) and std >= 0.0):
             raise ValueError(f"std is {std}; expected a finite number of at least 0")
         if std > 0.0 and self.spec.action_kind == "discrete":
@@ -76,6 +78,7 @@ class WithProposal(Wrapper[S]):
             deterministic: The policy's mean or most likely action, ``count`` times, without noise.
 
         Raises:
+            TypeError: If a function returns something else than a tensor.
             ValueError: If the policy returns another shape.
         """
         observation, spec = state.observation, self.spec
@@ -100,6 +103,7 @@ class WithProposal(Wrapper[S]):
         spec = self.spec
         actions = policy(observation)
         expected = (observation.shape[0], spec.action_dim)
+        check_tensor("the proposal policy", actions, expected)
         if tuple(actions.shape) != expected:
             raise ValueError(
                 f"the proposal policy returned shape {tuple(actions.shape)} for {expected[0]} observations; "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tdm_agents.protocols import WorldModel
 from tdm_agents.wrappers.base import Observed, Wrapper
-from tdm_agents.wrappers.sb3 import Predicts, critic_of
+from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, critic_of
 
 S = TypeVar("S")
 
@@ -30,10 +30,11 @@ class WithValue(Wrapper[S]):
         model: Any world model.
         critic: A Stable-Baselines3 algorithm or policy (PPO and A2C: the value function; SAC, TD3 and DDPG:
             the least of the critics at the actor's own action; DQN: the greatest Q), or any function
-            ``observation[N, n] -> value[N]`` of flat observations.
+            ``observation[N, n] -> value[N]`` of flat observations, torch tensors in and out.
 
     Raises:
         TypeError: If ``critic`` is neither, or a Stable-Baselines3 policy without a critic.
+        ValueError: If ``critic`` says that it was trained on other spaces than the model's.
     """
 
     critic: ValueFn | Predicts
@@ -47,6 +48,7 @@ class WithValue(Wrapper[S]):
                 f"critic is a {type(critic).__name__}; expected a Stable-Baselines3 policy or algorithm, "
                 "or a function from observations [N, n] to values [N]"
             )
+        check_trained_on(critic, model.spec)
         self._value: ValueFn = fn
 
     @torch.no_grad()
@@ -54,10 +56,12 @@ class WithValue(Wrapper[S]):
         """The critic's value of the present observation, ``[N]``.
 
         Raises:
+            TypeError: If the critic returns something else than a tensor.
             ValueError: If the critic returns another shape.
         """
         observation = state.observation
         value = self._value(observation)
+        check_tensor("the critic", value, (len(observation),))
         if value.shape != observation.shape[:1]:
             raise ValueError(
                 f"the critic returned shape {tuple(value.shape)} for {len(observation)} observations; "

@@ -278,6 +278,30 @@ def test_answers_of_another_shape_are_refused():
         model.value(observed_of(model)[1])
 
 
+def test_answers_that_are_no_tensors_are_refused():
+    model = WithProposal(LinearQuadraticModel(), lambda o: o[:, :1].numpy())
+    with pytest.raises(TypeError, match=r"returned a NumPy array; expected a torch.Tensor of shape \(3, 1\)"):
+        model.propose(observed_of(model)[1], 1)
+    model = WithValue(LinearQuadraticModel(), lambda o: 0.0)
+    with pytest.raises(TypeError, match=r"critic returned a float; expected a torch.Tensor of shape \(3,"):
+        model.value(observed_of(model)[1])
+
+
+def test_a_policy_of_another_environment_is_refused_before_it_is_asked():
+    def ppo(env):
+        return PPO("MlpPolicy", env, policy_kwargs=dict(NET), seed=0, device="cpu", n_steps=8, batch_size=8)
+
+    pendulum = gym.make("Pendulum-v1")
+    rescaled = gym.wrappers.RescaleAction(pendulum, -1.0, 1.0)
+    model = Still(pendulum)
+    for wrap in (WithProposal, WithValue):
+        with pytest.raises(ValueError, match=r"observation_space of PPO .*the model's is .* trained on the"):
+            wrap(model, ppo(gym.make("CartPole-v1")))
+        with pytest.raises(ValueError, match=r"action_space of PPO is .*the model's is .* behind wrappers"):
+            wrap(model, ppo(rescaled))
+        wrap(model, ppo(pendulum).policy)
+
+
 def test_a_policy_without_a_known_critic_is_refused():
     class Acts:
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
