@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tdm_agents.cli.main import main
-from tdm_agents.data.collection import EPISODES_FOLDER
+from tdm_agents.data.minari_io import EPISODES_FOLDER
 from tdm_agents.data.shards import read_shard
 from tdm_agents.training import checkpoint
 
