@@ -192,7 +192,7 @@ def play(point: Point, threads: int) -> dict[str, Any]:
         "seed": 0,
     }
     report = make_report(point.name, evaluation, settings=chosen, weights=point.weights)
-    return asdict(point) | report | {"cpu_seconds": time.process_time() - began}
+    return report | {"cpu_seconds": time.process_time() - began}
 
 
 def is_of(report: Mapping[str, Any], point: Point) -> bool:
@@ -212,7 +212,7 @@ def kept(settings: Settings) -> dict[str, dict[str, Any]]:
     for name, point in points().items():
         if point.frozen is not None:
             frozen = json.loads(point.frozen.read_text())
-            found[name] = asdict(point) | frozen | {"from": f"{FROZEN.name}/{point.frozen.name}"}
+            found[name] = frozen | {"from": f"{FROZEN.name}/{point.frozen.name}"}
         elif name in reports and is_of(reports[name], point):
             found[name] = reports[name]
     return found
@@ -220,7 +220,10 @@ def kept(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Returns, and what was imagined."""
-    shown = Table("point", "episodes", "mean return", "lowest", "highest", "transitions a decision")
+    shown = Table()
+    shown.add_column("point", no_wrap=True)
+    for column in ("episodes", "mean\nreturn", "lowest", "highest", "transitions\na decision"):
+        shown.add_column(column, justify="right")
     for name, report in reports.items():
         s, returns = report["summary"], [e["return"] for e in report["episodes"]]
         cells = (s["mean"], min(returns), max(returns), s["transitions_per_decision"])
@@ -242,7 +245,7 @@ def main(settings: Settings) -> None:
         reports = kept(settings) | {name: played}  # others may have played since
         write_report(settings.out, {"schema": SCHEMA, "points": reports})
     Console().print(table(reports))
-    plot_returns(settings.plot, reports.values())
+    plot_returns(settings.plot, [asdict(everything[name]) | report for name, report in reports.items()])
     print(f"kept in {settings.out}, drawn in {settings.plot}")
 
 

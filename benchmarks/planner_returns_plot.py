@@ -15,13 +15,14 @@ from tdm_agents.evaluation.plots import PLAYERS, REAL, STYLE, clean, save
 
 PANELS = {"simulator": "the true simulator", "tdm": "the shipped TDM"}
 MAXIMUM = 1000.0
-COLOURS = dict(
-    zip(
-        ("mppi", "cem", "random_shooting", "proposal_shooting", "beam_search"),
-        (PLAYERS[0], PLAYERS[3], REAL, PLAYERS[4], "#8f5fbf"),
-        strict=True,
-    )
-)
+# of K candidates, what is imagined at each of the horizon's decisions
+LOOKS = {
+    "mppi": (PLAYERS[0], "mppi, 2 x K"),
+    "cem": (PLAYERS[3], "cem, 2 x K"),
+    "random_shooting": (REAL, "random_shooting, K"),
+    "proposal_shooting": (PLAYERS[4], "proposal_shooting, K"),
+    "beam_search": ("#8f5fbf", "beam_search, K"),
+}
 
 
 def plot_returns(path: Path, reports: Iterable[Mapping[str, Any]]) -> None:
@@ -38,25 +39,25 @@ def plot_returns(path: Path, reports: Iterable[Mapping[str, Any]]) -> None:
     known = list(reports)
     for axis, (model, title) in zip(figure.subplots(1, 2, sharey=True), PANELS.items(), strict=True):
         own = [r for r in known if r["model"] == model]
-        for planner, colour in COLOURS.items():
-            _line(axis, [r for r in own if r["planner"] == planner], planner, colour)
+        for planner, (colour, label) in LOOKS.items():
+            _line(axis, [r for r in own if r["planner"] == planner], label, colour)
         for report in own:
             if report["planner"] == "policy":
-                axis.axhline(report["summary"]["mean"], color="#a0a7b4", linestyle="--", linewidth=1.4,
-                             label="policy (imagines nothing)")  # fmt: skip
+                axis.axhline(report["summary"]["mean"], color=PLAYERS[2], linestyle="--", linewidth=1.4,
+                             label="policy, imagines nothing")  # fmt: skip
         _frame(axis, f"imagined with {title}")
-    axis_with_labels = figure.axes[0]
-    axis_with_labels.set_ylabel("return", **STYLE)
-    handles, labels = axis_with_labels.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    first = figure.axes[0]
+    first.set_ylabel("return", **STYLE)
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     save(path, figure)
 
 
-def _line(axis: Axes, reports: list[Mapping[str, Any]], planner: str, colour: str) -> None:
+def _line(axis: Axes, reports: list[Mapping[str, Any]], label: str, colour: str) -> None:
     reports.sort(key=lambda r: r["num_samples"])
     imagined = [r["summary"]["transitions_per_decision"] for r in reports]
     means = [r["summary"]["mean"] for r in reports]
-    axis.plot(imagined, means, "o-", color=colour, linewidth=1.6, markersize=5, label=planner)
+    axis.plot(imagined, means, "o-", color=colour, linewidth=1.6, markersize=5, label=label)
     for x, report in zip(imagined, reports, strict=True):
         returns = [e["return"] for e in report["episodes"]]
         axis.plot([x] * len(returns), returns, ".", color=colour, markersize=3, alpha=0.45)
@@ -70,5 +71,5 @@ def _frame(axis: Axes, title: str) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(0, MAXIMUM)
     axis.set_title(title, loc="left", fontweight="bold", **STYLE)
-    axis.set_xlabel("transitions imagined a decision", **STYLE)
+    axis.set_xlabel("transitions imagined a decision (horizon 25)", **STYLE)
     clean(axis)
