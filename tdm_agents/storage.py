@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 import safetensors
 import safetensors.torch
 from torch import Tensor
+
+LOCK_FILE = ".lock"
 
 
 class CheckpointError(RuntimeError):
@@ -28,9 +30,31 @@ class FolderInUseError(RuntimeError):
     """Another process writes to the same folder."""
 
 
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and what it lies in, where they are not there.
+
+    Raises:
+        OSError: If it cannot be made; the message says what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the folder {folder} cannot be made ({error.strerror}); choose another one") from error
+
+
+def foreign_file(folder: Path, ours: Container[str] = ()) -> str | None:
+    """A file in ``folder`` that is not named in ``ours``, visible ones first; None where there is none.
+
+    Locks and what a killed write leaves do not count.
+    """
+    names = [path.name for path in folder.iterdir() if path.name not in ours] if folder.is_dir() else []
+    others = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
+    return min(others, key=lambda name: (name.startswith("."), name), default=None)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically (temporary file, fsync, rename, fsync of the folder)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with temporary.open("wb") as file:
@@ -99,17 +123,15 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a safetensors file ({error})") from error
 
 
-LOCK_FILE = ".lock"
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, made if need be, for this process alone; the kernel lets go however the process ends.
 
     Raises:
         FolderInUseError: If another process holds it.
+        OSError: If it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

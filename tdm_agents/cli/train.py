@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
+import torch
 import tyro
 from rich.console import Console
 
@@ -17,7 +17,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.evaluation.entries import parse_settings
 from tdm_agents.presets import PRESETS
-from tdm_agents.storage import read_json, write_json
+from tdm_agents.storage import foreign_file, locked, read_json, write_json
 from tdm_agents.training import checkpoint
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.held_out import Learner
@@ -110,6 +110,15 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     device = usable_device(args.device)
     output_folder(args.out)
     _check_ours(args.out)
+    with locked(args.out):  # before data are read, which may take minutes
+        result = _train(args, device, console)
+    if result.interrupted:
+        raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
+    return result
+
+
+def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
+    """Read, train and write in ``args.out``, which this process holds."""
     data = _data(args)
     split = {name: t.split(args.held_out_fraction, args.data_seed) for name, t in data.items()}
     training = {name: kept for name, (kept, _) in split.items()}
@@ -129,13 +138,13 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     windows = {"steps": args.training.window_steps, "batch_size": args.training.batch_size}
     if len(data) > 1:
         mixture = MixtureSampler(training, weights=portions, seed=args.data_seed, **windows)
-        result = train(learner, mixture, held_out, args.training, args.out, console=console)
+        result = train(learner, mixture, held_out, args.training, args.out, held=True, console=console)
     else:
         (name,) = data
         sampler = WindowSampler(training[name], seed=args.data_seed, **windows)
-        result = train(learner, sampler, held_out[name], args.training, args.out, console=console)
+        result = train(learner, sampler, held_out[name], args.training, args.out, held=True, console=console)
     if result.interrupted:
-        raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
+        return result
     env_ids = {t.info.env_id for t in data.values()}
     write_settings(args.out, agent_settings(args, env_ids.pop() if len(data) == 1 else ""))
     if len(data) == 1:
@@ -214,12 +223,10 @@ def _check_ours(folder: Path) -> None:
     """Refuse a folder that holds files but no run; what a killed start of one leaves is no obstacle."""
     if not folder.exists() or (folder / RUN_FILE).exists() or checkpoint.exists(folder):
         return
-    leftover = re.compile(rf"\.lock|\.{re.escape(RUN_FILE)}\..*\.partial")
-    names = (path.name for path in folder.iterdir() if not leftover.fullmatch(path.name))
-    others = sorted(names, key=lambda name: (name.startswith("."), name))
-    if others:
+    found = foreign_file(folder)
+    if found is not None:
         raise ValueError(
-            f"--out {folder} holds {others[0]!r} and no run of tdm train; choose another --out, "
+            f"--out {folder} holds {found!r} and no run of tdm train; choose another --out, "
             "or empty this folder"
         )
 

@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,6 +69,7 @@ def train(
     folder: Path,
     *,
     resume: bool = True,
+    held: bool = False,
     console: Console | None = None,
 ) -> TrainResult:
     """Train ``model`` in place; leave it, loadable, in ``folder``.
@@ -83,6 +85,7 @@ def train(
         config: Settings.
         folder: Of the run.
         resume: Go on where ``folder`` holds a run; otherwise a run there is an error.
+        held: Whether the caller holds :func:`tdm_agents.storage.locked` of ``folder`` already.
         console: Where to show progress; by default standard error.
 
     Raises:
@@ -96,7 +99,8 @@ def train(
         raise TypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
     folder = Path(folder)
     console = console if console is not None else Console(stderr=True)
-    with locked(folder), threads(config.threads), interrupts() as interrupted:
+    lock = nullcontext() if held else locked(folder)
+    with lock, threads(config.threads), interrupts() as interrupted:
         run = _Run(model, config, folder)
         run.begin(resume=resume)
         if run.step:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tdm_agents.cli import train as train_command
 from tdm_agents.cli.checks import usable_device
 from tdm_agents.cli.main import main
 from tdm_agents.data.collection import collect
@@ -150,11 +149,11 @@ def test_what_a_killed_training_left_is_no_obstacle(tmp_path, refused):
     assert "nowhere" in said and "holds" not in said
 
 
-def test_a_second_training_in_a_folder_is_one_line(tmp_path, refused, monkeypatch):
-    def start(arguments):
-        with locked(arguments.out):
-            pass
-
-    monkeypatch.setattr(train_command, "run", start)
-    with locked(tmp_path):
+def test_a_second_training_in_a_folder_is_refused_before_data_are_read(tmp_path, refused):
+    with locked(tmp_path):  # the data are nowhere, which is not said
         assert "another process writes to" in refused(*TRAIN, "--out", tmp_path)
+
+
+def test_a_run_whose_folder_cannot_be_made_is_refused_before_data_are_read(refused):
+    said = refused(*TRAIN, "--out", "/proc/nowhere")
+    assert "/proc" in said and "choose another" in said
