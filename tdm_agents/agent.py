@@ -50,9 +50,10 @@ class TDMAgent:
             before the next one, in open loop. An environment whose episode begins plans at once.
 
     Raises:
-        TypeError: If ``planner`` is not one, or ``seed`` or ``replan_every`` not an integer.
+        TypeError: If ``planner`` is not one, or its horizon, ``seed`` or ``replan_every`` not an integer.
         ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, the reward
-            function is of another body, or ``replan_every`` is not from 1 to the planner's horizon.
+            function is of another body, the planner's horizon is less than 1, or ``replan_every`` is not from
+            1 to it.
         LookupError: If there is no such reward function.
 
     Attributes:
@@ -127,7 +128,7 @@ class TDMAgent:
                 after which nothing was done, is left out. It stays until the next ``reset()`` of all.
 
         Raises:
-            TypeError: If ``seed`` is not an integer.
+            TypeError: If ``seed`` is not an integer, or ``history`` no :class:`History`.
             ValueError: If ``mask`` is of another number of environments than the agent acts in, or given
                 beside ``history``, or ``history`` is not of the model's observations and actions.
             RuntimeError: If ``mask`` is given before any episode began.
@@ -409,6 +410,8 @@ class TDMAgent:
         """Write the model's files and ``agent.json`` to ``folder``; :meth:`load` reads them.
 
         Raises:
+            FileExistsError: If ``folder`` holds files and no checkpoint; a checkpoint is replaced.
+            OSError: If ``folder`` cannot be made or written to.
             ValueError: If the model has nothing to save, or the planner is neither installed nor registered
                 under a name.
         """
@@ -476,6 +479,11 @@ def _check_planner(planner: Any) -> None:
             f"planner is {planner!r}; expected a planner, an object with init() and plan(): build one with "
             f"tdm_agents.make_planner({name!r}, ...)"
         )
+    kind, horizon = type(planner).__name__, getattr(planner, "horizon", None)
+    if isinstance(horizon, bool) or not isinstance(horizon, int):
+        raise TypeError(f"horizon of {kind} is {horizon!r}; expected an integer, decisions imagined ahead")
+    if horizon < 1:
+        raise ValueError(f"horizon of {kind} is {horizon}; expected at least 1, decisions imagined ahead")
 
 
 def _check_replan_every(value: Any, planner: Planner) -> None:

@@ -24,12 +24,14 @@ from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
 from tdm_agents.protocols import Planner, WorldModel
-from tdm_agents.storage import CheckpointError, read_json, write_json
+from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.wrappers import RewardFunction
 
 SCHEMA = 1
 AGENT_FILE = "agent.json"
 MODEL_FILE = "model.json"
+OWN_FILES = frozenset({AGENT_FILE, MODEL_FILE, "weights.safetensors"})
+"""What a killed :func:`write` may have left of a model, besides a plug-in's own files."""
 
 
 @runtime_checkable
@@ -99,6 +101,8 @@ def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None
     """Write a model and how to plan with it; ``agent.json`` comes last, so a folder that has it is whole.
 
     Raises:
+        FileExistsError: If ``folder`` holds files and no checkpoint.
+        OSError: If ``folder`` cannot be made or written to.
         ValueError: If the model cannot be saved.
     """
     if not isinstance(model, Saveable):
@@ -106,6 +110,12 @@ def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None
             f"{type(model).__name__} has no save(): only models with weights can be saved; a wrapped "
             "model is saved by giving its wrapper by name, TDMAgent(model, planner, reward_function=...)"
         )
+    found = foreign_file(folder, OWN_FILES)
+    if found is not None and not any((folder / name).exists() for name in (AGENT_FILE, MODEL_FILE)):
+        raise FileExistsError(
+            f"{folder} holds {found!r} and no checkpoint; choose another folder, or empty this one"
+        )
+    make_folder(folder)
     model.save(folder)
     write_settings(folder, settings)
 

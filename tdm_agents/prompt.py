@@ -33,9 +33,15 @@ def checked(prompt: History, spec: ModelSpec) -> History:
     """A prompt on the model's device and in its dtype, its padding 0.
 
     Raises:
+        TypeError: If it is no history.
         ValueError: If it is of other observations or actions than the model's, not finite, or has no
             observation after which something was done.
     """
+    if not isinstance(prompt, History):
+        raise TypeError(
+            f"history is {prompt!r}; expected a tdm_agents.protocols.History, for example "
+            "tdm_agents.prompt.of_episode(trajectories.episode(0))"
+        )
     batch, steps = prompt.observation.shape[:2]
     for name, tensor, shape in (
         ("observation", prompt.observation, (batch, steps, spec.observation_dim)),

@@ -8,6 +8,7 @@ Observations become one float32 vector: leaves in the order in which Gymnasium's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,9 @@ def _leaves(
     read: npt.NDArray[np.bool_] | None,
 ) -> list[npt.NDArray[np.float64]]:
     if isinstance(space, spaces.Dict):
+        if not isinstance(value, Mapping):
+            given = "an array" if isinstance(value, np.ndarray) else _short(value)
+            raise ValueError(f"{where} is {given}; expected a dict with the keys {list(space.spaces)}")
         missing = [k for k in space.spaces if k not in value]
         if missing:
             raise ValueError(f"{where} lacks the key {missing[0]!r}; expected {list(space.spaces)}")

@@ -7,6 +7,7 @@ of ten episodes costs about as many model calls as one.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -73,9 +74,12 @@ def evaluate(
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress`.
 
     Raises:
+        TypeError: If ``seeds`` are no integers.
         ValueError: If there are no seeds, the environment's spaces are not the agent's, or an observation is
             not finite; the message names the episode.
     """
+    if isinstance(seeds, str) or not all(isinstance(s, numbers.Integral) for s in seeds):
+        raise TypeError(f"seeds is {seeds!r}; expected integers, one an episode: for example [0, 1]")
     if not seeds:
         raise ValueError("seeds is empty; expected at least one seed, one an episode")
     size = len(seeds) if batch is None else batch

@@ -1,12 +1,13 @@
 """Mistakes of a first hour: each is refused where it is made, and the message says what to do."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from tdm_agents import TDMAgent, make_planner
+from tdm_agents import TDMAgent, evaluate, make_planner
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.storage import CheckpointError
 from tdm_agents.world_models.files import settings_sha256
@@ -178,3 +179,55 @@ def test_a_batch_of_no_environments_is_refused():
     for call in (an_agent().act, an_agent().predict):
         with pytest.raises(ValueError, match="a batch of 0 environments; expected at least one"):
             call(np.zeros((0, 5), np.float32))
+
+
+def test_the_planners_horizon_is_the_first_complaint():
+    @dataclass(frozen=True)
+    class Short:
+        horizon: object = 0
+
+        def init(self, spec, batch):
+            return None
+
+        def plan(self, model, state, carry, *, elapsed, generator):
+            raise AssertionError("planned")
+
+    with pytest.raises(ValueError, match="horizon of Short is 0; expected at least 1"):
+        TDMAgent(a_model(), Short())
+    with pytest.raises(TypeError, match="horizon of Short is 'long'; expected an integer"):
+        TDMAgent(a_model(), Short("long"))
+
+
+def test_a_history_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"history is 'x'; expected a tdm_agents\.protocols\.History"):
+        an_agent().reset(history="x")
+
+
+@pytest.mark.parametrize("seeds", ["01", ["0"], [0.5]])
+def test_seeds_that_are_no_integers_are_refused_by_name(seeds):
+    with pytest.raises(TypeError, match=r"seeds is .*expected integers.*\[0, 1\]"):
+        evaluate(an_agent(), CARTPOLE, seeds)
+
+
+def test_an_agent_is_not_saved_among_the_files_of_others(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds 'notes\.txt' and no checkpoint; choose another folder"):
+        an_agent(env_id=CARTPOLE).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_checkpoint_and_what_a_killed_save_left_are_replaced(folder):
+    (folder / "notes.txt").write_text("beside a checkpoint nothing is in the way")
+    an_agent(env_id=CARTPOLE, replan_every=2).save(folder)
+    assert TDMAgent.load(folder).replan_every == 2
+    for name in ("agent.json", "model.json", "notes.txt"):
+        (folder / name).unlink()
+    (folder / ".model.json.1.partial").write_text("{")
+    an_agent(env_id=CARTPOLE).save(folder)
+    assert TDMAgent.load(folder).replan_every == 1
+
+
+def test_a_folder_that_cannot_be_made_is_said_with_the_remedy(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"the folder .*file/model cannot be made \(.*\); choose another one"):
+        an_agent().save(tmp_path / "file" / "model")
