@@ -1,0 +1,184 @@
+"""``tdm benchmark speed``: rows are whole, kept at once, and not measured again."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tdm_agents.benchmark import speed
+from tdm_agents.benchmark.clock import Imagined, time_decision
+from tdm_agents.benchmark.contestants import OTHERS, OWN, rows_that_fit, why_left_out
+from tdm_agents.benchmark.floor import linear_seconds
+from tdm_agents.benchmark.memory import decision_bytes
+from tdm_agents.benchmark.models import random_model
+from tdm_agents.benchmark.results import read_rows, write_rows
+from tdm_agents.benchmark.roofline import DecisionShape
+from tdm_agents.benchmark.scenarios import Scenario, chosen, scenarios
+from tdm_agents.benchmark.speed import Effort, measure, summary
+from tdm_agents.cli.main import main
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
+
+CPU = torch.device("cpu")
+SHAPE = DecisionShape(
+    observation_dim=3,
+    action_dim=1,
+    num_samples=4,
+    horizon=2,
+    config=TransformerConfig(
+        layers=2,
+        width=16,
+        heads=2,
+        feedforward=24,
+        tokenizer=TokenizerConfig(observation="mu_law", target="absolute", bins=32),
+        decoding="sample",
+    ),
+    history_steps=3,
+)
+WITHOUT_LLAMA = tuple(name for name in OTHERS if name != "transformers")
+TINY = Scenario("tiny/one", SHAPE, 0.1, contestants=OWN + WITHOUT_LLAMA)
+EFFORT = Effort(repeats=1, seconds=60.0, rounds=2.0, memory=2**30)
+
+
+@pytest.fixture
+def small_rates(monkeypatch):
+    """The machine's rates from small products and copies."""
+    for table in (speed._SQUARE, speed._COPIED_MEGABYTES):
+        for kind in table:
+            monkeypatch.setitem(table, kind, 16)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu])])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_row_has_everybody_and_every_limit(dtype, device, small_rates):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    row = measure(TINY, dtype, device=torch.device(device), effort=EFFORT)
+    json.dumps(row, allow_nan=False)
+    assert tuple(row["contestants"]) == TINY.contestants
+    for found in row["contestants"].values():
+        assert found["whole"] and len(found["seconds"]) == 1
+        assert found["tokens_per_second"] == pytest.approx(4 * found["transitions_per_second"])
+        assert found["transitions_per_second"] == pytest.approx(8 * found["decisions_per_second"])
+        assert found["times_real_time"] == pytest.approx(0.1 * found["decisions_per_second"])
+        assert found["peak_bytes"] > 0 and found["of_floor"] > 0 and found["of_roofline"] > 0
+    assert row["limits"]["sequential"]["forwards"] == 1 + 2 * 4
+    assert row["limits"]["parallel"]["forwards"] == 1 + 2 * 3
+    assert row["provenance"]["versions"]["torch"] == torch.__version__
+
+
+def test_a_decision_that_takes_too_long_is_cut_and_says_so():
+    found = time_decision(iter([torch.zeros(4, 3)] * 5), CPU, at_most=0.0)
+    assert found.transitions == 4
+    limit = {"roofline_seconds": 1.0, "call_floor_seconds": 1.0}
+    cut = summary(TINY, [Imagined(1.0, 4), Imagined(2.0, 8)], floor=0.5, limit=limit)
+    assert cut["seconds"] == [2.0, 2.0] and not cut["whole"]
+    assert cut["of_floor"] == 0.25 and cut["of_roofline"] is None
+    whole = summary(TINY, [Imagined(2.0, 8)], floor=0.5, limit=limit)
+    assert whole["whole"] and whole["of_roofline"] == 0.5
+
+
+def test_rows_split_where_memory_is_short_and_the_others_are_left_out(small_rates):
+    whole = decision_bytes(SHAPE)
+    memory = whole.weights + whole.tables + whole.prefix + (whole.suffix + whole.working) // 2
+    assert rows_that_fit(SHAPE, parallel=False, number_bytes=4, memory=memory) == 2
+    assert rows_that_fit(SHAPE, parallel=False, number_bytes=4, memory=2**40) == SHAPE.rows
+    assert rows_that_fit(SHAPE, parallel=False, number_bytes=4, memory=1) == 1
+    row = measure(TINY, "float32", device=CPU, effort=replace(EFFORT, memory=1))
+    assert set(row["contestants"]) == set(OWN)
+    assert set(row["left_out"]) == set(WITHOUT_LLAMA) and "GiB" in row["left_out"]["no cache"]
+    assert row["contestants"]["sequential"]["rows_at_once"] == 1
+    assert row["contestants"]["sequential"]["whole"]
+
+
+def test_who_takes_too_long_or_too_much_is_left_out():
+    enough = {"number_bytes": 4, "memory": 2**40, "seconds": 60.0, "flops_per_second": 1e12}
+    for name in OWN + OTHERS:
+        assert why_left_out(name, SHAPE, **enough) is None
+    slow = enough | {"flops_per_second": 1.0}
+    assert "s or more for its first step" in why_left_out("no cache", SHAPE, **slow)
+    assert why_left_out("copied cache", SHAPE, **slow) is None
+    for name in OTHERS:
+        assert "GiB" in why_left_out(name, SHAPE, **enough | {"memory": 1000})
+
+
+def test_the_floor_is_that_of_every_forward():
+    short, long = (replace(SHAPE, horizon=h) for h in (1, 400))
+    model = random_model(SHAPE)
+    seconds = [linear_seconds(model, shape, repeats=1) for shape in (short, long)]
+    assert 0 < seconds[0] < seconds[1]
+
+
+def test_scenarios_are_the_papers_and_every_one_fits():
+    found = scenarios()
+    sizes = {"cartpole": (128, 100), "walker": (64, 25), "humanoid": (64, 20)}
+    for body, (samples, horizon) in sizes.items():
+        for network in ("small", "gato-79m"):
+            shape = found[f"{body}/{network}"].shape
+            assert (shape.num_samples, shape.horizon) == (samples, horizon)
+            assert shape.history_steps == shape.band_steps
+            assert {found[f"{body}/{network}/batch-{b}"].shape.batch for b in (8, 64)} == {8, 64}
+    assert found["cartpole/small"].shape.config.context == 24
+    assert found["table/history-118"].shape.config.width == 128
+    assert [s.name for s in chosen(["table/*"])] == ["table/history-10", "table/history-118"]
+
+
+def test_a_command_measures_prints_keeps_and_goes_on(tmp_path, monkeypatch, capsys, small_rates):
+    monkeypatch.setattr("tdm_agents.benchmark.scenarios.scenarios", lambda: every)
+    every = {
+        f"sweep/horizon-{h}": replace(TINY, name=f"sweep/horizon-{h}", shape=replace(SHAPE, horizon=h))
+        for h in (1, 2)
+    }
+    out, plot = tmp_path / "speed.json", tmp_path / "speed.png"
+    words = ["benchmark", "speed", "--dtypes", "float32", "--repeats", "1", "--out", str(out)]
+    assert main([*words, "--only", "sweep/horizon-1"]) == 0
+    kept = json.loads(out.read_text())["rows"]
+    assert list(kept) == ["sweep/horizon-1/float32"]
+    assert main([*words, "--plot", str(plot)]) == 0
+    value = json.loads(out.read_text())
+    assert value["rows"]["sweep/horizon-1/float32"] == kept["sweep/horizon-1/float32"]
+    assert list(value["rows"]) == ["sweep/horizon-1/float32", "sweep/horizon-2/float32"]
+    said = capsys.readouterr().out
+    assert all(f"{name} " in said for name in (*TINY.contestants, "the floor", "roofline"))
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert main([*words, "--threads", "2"]) == 2
+    assert "was measured with threads 1, not 2" in capsys.readouterr().err
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    path = tmp_path / "rows.json"
+    assert read_rows(path, {"threads": 1}) == {}
+    write_rows(path, {"threads": 1}, {"a/float32": {"x": 1.5}})
+    assert read_rows(path, {"threads": 1}) == {"a/float32": {"x": 1.5}}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "nothing"], "no scenario 'nothing'; there are table/history-10"),
+        (["--without", "Llama"], "no contestant 'Llama'"),
+        (["--repeats", "0"], "--repeats is 0"),
+        (["--seconds", "0"], "--seconds is 0.0"),
+        (["--rounds", "0.5"], "--rounds is 0.5"),
+        (["--memory-gb", "0"], "--memory-gb is 0.0"),
+        (["--plot", "."], "is a folder"),
+    ],
+)
+def test_mistakes_are_one_line(words, said, capsys):
+    assert main(["benchmark", "speed", *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_names_are_listed_and_transformers_is_asked_for(monkeypatch, capsys, tmp_path):
+    assert main(["benchmark", "speed", "--list", "--only", "walker/small*"]) == 0
+    assert capsys.readouterr().out.split() == [
+        "walker/small",
+        "walker/small/batch-8",
+        "walker/small/batch-64",
+    ]
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    out = str(tmp_path / "speed.json")
+    assert main(["benchmark", "speed", "--only", "walker/small", "--out", out]) == 2
+    assert "--without transformers" in capsys.readouterr().err
