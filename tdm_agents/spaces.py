@@ -186,8 +186,8 @@ def _leaves(
 ) -> list[npt.NDArray[np.float64]]:
     if isinstance(space, spaces.Dict):
         if not isinstance(value, Mapping):
-            given = "an array" if isinstance(value, np.ndarray) else _short(value)
-            raise ValueError(f"{where} is {given}; expected a dict with the keys {list(space.spaces)}")
+            found = "an array" if isinstance(value, np.ndarray) else _short(value)
+            raise ValueError(f"{where} is {found}; expected a dict with the keys {list(space.spaces)}")
         missing = [k for k in space.spaces if k not in value]
         if missing:
             raise ValueError(f"{where} lacks the key {missing[0]!r}; expected {list(space.spaces)}")
