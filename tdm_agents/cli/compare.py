@@ -91,6 +91,7 @@ def run(arguments: Compare) -> None:
     )
     matches = matches_of(entries, [parse_place(e) for e in env_ids], rules)
     console, out = Console(), arguments.out
+    former = _episodes_of(out / REPORT_FILE)
     played = []
     try:
         for match in matches:
@@ -107,6 +108,11 @@ def run(arguments: Compare) -> None:
             markup=False,
         )
         raise SystemExit(130) from None
+    if former > arguments.episodes:
+        print(
+            f"the former report in {out}, of {former} episodes, is replaced by one of {arguments.episodes}; "
+            "the episodes themselves stay kept"
+        )
     report = comparison_report(played, rules)
     for title, reports in sections(report).items():
         console.print(table(reports, title=title))
@@ -114,6 +120,16 @@ def run(arguments: Compare) -> None:
     plot_comparison(out / "comparison.png", sections(report))
     write_report(out / REPORT_FILE, report)
     print(f"report: {out / REPORT_FILE}, {out / 'comparison.md'}; plot: {out / 'comparison.png'}")
+
+
+def _episodes_of(report: Path) -> int:
+    """In how many episodes everybody played in an earlier report; 0 where there is none to speak of."""
+    if not report.exists():
+        return 0
+    from tdm_agents.evaluation.comparison_report import SCHEMA
+    from tdm_agents.storage import read_json
+
+    return len(read_json(report, schema=SCHEMA).get("seeds", ()))
 
 
 def _check(arguments: Compare) -> None:

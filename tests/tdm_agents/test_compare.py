@@ -200,6 +200,13 @@ def test_compare_on_the_command_line(tmp_path, capsys):
     assert "(3 episodes are kept)" in said.err
     again = json.loads((tmp_path / "out" / "comparison.json").read_text())["contestants"]
     assert [c["summary"] for c in again[:2]] == [planned["summary"], random["summary"]]
+    assert "former report" not in said.out
+    # with fewer episodes the report is of those; what was played stays
+    kept = sorted((tmp_path / "out" / "parts").iterdir())
+    assert tdm(*words, "--episodes", "2", "--entry", "random") == 0
+    assert "the former report in" in (said := capsys.readouterr()).out
+    assert "of 3 episodes, is replaced by one of 2; the episodes themselves stay kept" in said.out
+    assert set(kept) <= set((tmp_path / "out" / "parts").iterdir())
 
 
 @pytest.mark.parametrize(
