@@ -78,7 +78,7 @@ def evaluate(
         ValueError: If there are no seeds, the environment's spaces are not the agent's, or an observation is
             not finite; the message names the episode.
     """
-    if isinstance(seeds, str) or not all(isinstance(s, numbers.Integral) for s in seeds):
+    if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
         raise TypeError(f"seeds is {seeds!r}; expected integers, one an episode: for example [0, 1]")
     if not seeds:
         raise ValueError("seeds is empty; expected at least one seed, one an episode")

@@ -203,7 +203,7 @@ def test_a_history_that_is_none_is_refused():
         an_agent().reset(history="x")
 
 
-@pytest.mark.parametrize("seeds", ["01", ["0"], [0.5]])
+@pytest.mark.parametrize("seeds", ["01", 1, ["0"], [0.5]])
 def test_seeds_that_are_no_integers_are_refused_by_name(seeds):
     with pytest.raises(TypeError, match=r"seeds is .*expected integers.*\[0, 1\]"):
         evaluate(an_agent(), CARTPOLE, seeds)
