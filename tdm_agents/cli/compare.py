@@ -61,6 +61,7 @@ def run(arguments: Compare) -> None:
     Raises:
         LookupError: If there is no such checkpoint, planner or environment.
         ValueError: If an entry cannot be read or does not fit an environment, or a setting makes no sense.
+        CheckpointError: If the report that would be replaced or a kept part is not what was written.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     _check(arguments)

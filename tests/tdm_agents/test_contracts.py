@@ -196,8 +196,8 @@ class ChoicesThatDoNotExist(CEM):
 
 
 class TakesNaNForNothing(BeamSearch):
-    def _grown(self, model, beams, actions, **more):
-        return super()._grown(_NoNaNSteps(model), beams, actions, **more)
+    def _grown(self, model, beams, count, generator):
+        return super()._grown(_NoNaNSteps(model), beams, count, generator)
 
 
 @dataclass
