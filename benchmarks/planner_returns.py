@@ -54,17 +54,17 @@ NUM_SAMPLES: dict[str, dict[str, tuple[int, ...]]] = {
     "simulator": {
         "mppi": (4, 8, 16, 32, 64),
         "cem": (4, 8, 16, 32, 64),
-        "random_shooting": (4, 8, 16, 32, 64, 128),
+        "random_shooting": (8, 32, 128),
         "proposal_shooting": (4, 16),
         "beam_search": (8, 32),
         "policy": (1,),
     },
     "tdm": {
-        "mppi": (4, 8, 32),
-        "cem": (4, 8, 32),
-        "random_shooting": (8, 32, 128),
+        "mppi": (8, 32),
+        "cem": (8, 32),
+        "random_shooting": (8, 128),
         "proposal_shooting": (4, 16),
-        "beam_search": (8,),
+        "beam_search": (8, 32),
         "policy": (1,),
     },
 }
@@ -220,9 +220,9 @@ def kept(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Returns, and what was imagined."""
-    shown = Table()
+    shown = Table(title="returns, and transitions imagined a decision")
     shown.add_column("point", no_wrap=True)
-    for column in ("episodes", "mean\nreturn", "lowest", "highest", "transitions\na decision"):
+    for column in ("runs", "mean", "lowest", "highest", "imagined"):
         shown.add_column(column, justify="right")
     for name, report in reports.items():
         s, returns = report["summary"], [e["return"] for e in report["episodes"]]
