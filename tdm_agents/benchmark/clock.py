@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LEAST_SECONDS = 0.02
+"""Least length of what is timed at once."""
+
 
 class Stopwatch:
     """Seconds between two moments: CUDA events on a GPU, the clock elsewhere.
@@ -79,15 +82,18 @@ def time_decision(steps: Iterable[Tensor], device: torch.device, *, at_most: flo
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
-    """The median over repetitions, after one that does not count."""
+    """The median over repetitions; short work is done many times in each, and once before them."""
     work()
-    taken = []
-    for _ in range(repeats):
-        watch = Stopwatch(device)
-        watch.start()
+    times = max(1, int(_LEAST_SECONDS / _seconds_each(work, device, times=1)))
+    return statistics.median(_seconds_each(work, device, times=times) for _ in range(repeats))
+
+
+def _seconds_each(work: Callable[[], object], device: torch.device, *, times: int) -> float:
+    watch = Stopwatch(device)
+    watch.start()
+    for _ in range(times):
         work()
-        taken.append(watch.stop())
-    return statistics.median(taken)
+    return watch.stop() / times
 
 
 def product_flops_per_second(device: torch.device, dtype: torch.dtype, *, size: int, repeats: int) -> float:

@@ -40,17 +40,13 @@ def decide_as(name: str, model: TransformerWorldModel, shape: DecisionShape, *, 
         ImportError: If it is ``transformers``, and that is not installed.
     """
     device = model.spec.device
+    way: Callable[..., Iterator[Tensor]]
     if name in OWN:
         way = partial(caches.shared, model, max_rows=max_rows)
     elif name == "transformers":
-        way = partial(Llama(model, shape).imagine)
+        way = Llama(model, shape).imagine
     else:
-        others = {
-            "copied cache": caches.copied,
-            "grown cache": caches.concatenated,
-            "no cache": caches.uncached,
-        }
-        way = partial(others[name], model)
+        way = partial(_CACHES[name], model)
     history, actions = random_history(shape, device=device), random_actions(shape, device=device)
     return lambda: way(history, actions, generator=torch.Generator(device).manual_seed(_SEED))
 

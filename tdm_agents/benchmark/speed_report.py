@@ -79,7 +79,7 @@ def plot_sweeps(path: Path, rows: Sequence[Row]) -> None:
         raise ValueError("no row of the group sweep to draw; measure some, with --only 'sweep/*'")
     figure = Figure(figsize=(12.0, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(_SIZES), squeeze=False)[0]
+    panels = figure.subplots(1, len(_SIZES), sharey=True, squeeze=False)[0]
     for axes, (size, label) in zip(panels, _SIZES.items(), strict=True):
         of_size = [row for row in sweeps if row["scenario"].startswith(f"sweep/{size}-")]
         for dtype in sorted({row["dtype"] for row in of_size}):
@@ -90,7 +90,8 @@ def plot_sweeps(path: Path, rows: Sequence[Row]) -> None:
                 seconds = [_seconds(row, name) for row in some]
                 axes.plot(values, seconds, marker="o", label=f"{name}, {dtype}")
             roofline = [row["limits"]["sequential"]["roofline_seconds"] for row in some]
-            axes.plot(values, roofline, color="grey", linestyle="--", label=f"roofline, {dtype}")
+            line = "--" if dtype == "float32" else ":"
+            axes.plot(values, roofline, color="grey", linestyle=line, label=f"roofline, {dtype}")
         axes.set(xlabel=label, xscale="log", yscale="log")
     panels[0].set_ylabel("seconds until all have decided")
     handles = {

@@ -29,7 +29,7 @@ SHAPES = {
     "a long history": replace(SHAPE, history_steps=60, num_samples=16),
     "several environments": replace(SHAPE, batch=4, num_samples=16),
     "the band slides": replace(SHAPE, config=replace(CONFIG, context=16), history_steps=2),
-    "walker": replace(SHAPE, observation_dim=24, action_dim=6, num_samples=16, horizon=3),
+    "walker": replace(SHAPE, observation_dim=24, action_dim=6, num_samples=16, horizon=2),
     "logits count": replace(SHAPE, config=replace(CONFIG, tokenizer=TokenizerConfig(bins=1024)), horizon=3),
     "weights count": replace(SHAPE, config=replace(CONFIG, width=128, feedforward=512), num_samples=2),
 }
@@ -47,9 +47,11 @@ def measured(shape, model):
     return counter.peak + weights, prefix, state.suffix.buffer.untyped_storage().nbytes()
 
 
-@pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_a_decision_needs_what_the_formula_says(shape, parallel):
+@pytest.mark.parametrize(
+    ("name", "parallel"), [*((name, False) for name in SHAPES), ("cartpole", True), ("logits count", True)]
+)
+def test_a_decision_needs_what_the_formula_says(name, parallel):
+    shape = SHAPES[name]
     total, prefix, suffix = measured(shape, random_model(shape).with_decoding(parallel=parallel))
     formula = decision_bytes(shape, parallel=parallel)
     assert (formula.prefix, formula.suffix) == (prefix, suffix)
