@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tdm_agents.evaluation.records import Episode
     from tdm_agents.protocols import WorldModel
 
-SCHEMA = 2
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class Player:
 
     @property
     def milliseconds(self) -> float:
-        """A plan."""
+        """A decision."""
         return self.episode.milliseconds / max(self.episode.decisions, 1)
 
     @property
     def transitions(self) -> float:
-        """Imagined a plan."""
+        """Imagined a decision."""
         return self.episode.transitions / max(self.episode.decisions, 1)
 
     @property
@@ -222,8 +222,8 @@ def _table(players: Sequence[Player], title: str) -> Table:
     shown.add_column("")
     for column in (
         "return",
-        "ms a\nplan",
-        "imagined\ntransitions\na plan",
+        "ms a\ndecision",
+        "imagined\ntransitions\na decision",
         "imagined\ntokens\na second",
     ):
         shown.add_column(column, justify="right")
@@ -269,9 +269,9 @@ def _report(
                 "name": p.name,
                 "return": p.episode.score,
                 "length": p.episode.length,
-                "plans": p.episode.decisions,
-                "milliseconds_per_plan": p.milliseconds,
-                "transitions_per_plan": p.transitions,
+                "decisions": p.episode.decisions,
+                "milliseconds_per_decision": p.milliseconds,
+                "transitions_per_decision": p.transitions,
                 "tokens_per_second": p.tokens_per_second,
             }
             for p in players

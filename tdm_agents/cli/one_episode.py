@@ -71,21 +71,22 @@ def recording_of(episode: Episode) -> Recording:
 
 
 def logged_moments(log: PlanLog, recording: Recording) -> list[Moment]:
-    """A few decisions of an agent whose model can be asked again after the episode."""
-    decisions = moments_of(len(log.views), log.agent.planner.horizon)
-    return [imagine(log.agent, log.views, recording, d) for d in decisions]
+    """A few plans of an agent whose model can be asked again after the episode."""
+    agent = log.agent
+    plans = moments_of(len(log.views), agent.planner.horizon, agent.replan_every)
+    return [imagine(agent, log.views, recording, index) for index in plans]
 
 
-def recorded_moments(recording: Recording) -> list[Moment]:
-    """A few decisions of a model that reads the live environment: the plans as they were made there.
+def recorded_moments(recording: Recording, replan_every: int) -> list[Moment]:
+    """A few plans of a model that reads the live environment, as they were made there.
 
     What it expected of the actions then taken is what happened, and is left out.
     """
-    _, horizon, n = recording.imagined.shape
+    plans, horizon, n = recording.imagined.shape
     nothing = np.zeros((0, n), np.float32)
     return [
-        Moment(int(recording.decided_at[d]), recording.imagined[d], nothing)
-        for d in moments_of(len(recording.decided_at), horizon)
+        Moment(int(recording.planned_at[index]), recording.imagined[index], nothing)
+        for index in moments_of(plans, horizon, replan_every)
     ]
 
 

@@ -132,7 +132,9 @@ def run(arguments: Play) -> None:
         arguments.out / "play.png",
         place,
         contestant.planner,
-        recorded_moments(recording) if log is None else logged_moments(log, recording),
+        recorded_moments(recording, contestant.replan_every)
+        if log is None
+        else logged_moments(log, recording),
         recording,
         {entered.name: recording.reward},
         seconds_per_step=step_seconds,

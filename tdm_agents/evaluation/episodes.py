@@ -38,7 +38,7 @@ class _Running:
     observations: list[FloatArray] = field(default_factory=list)
     actions: list[FloatArray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
-    decided_at: list[int] = field(default_factory=list)
+    planned_at: list[int] = field(default_factory=list)
     imagined: list[FloatArray] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ def evaluate(
             episode, so that its draws are others. None lets an agent's generator go on.
         batch: Episodes side by side; None = all.
         max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
-        record_horizon: Imagined steps a decision to keep in :class:`Recording`; None = record nothing, 0 =
+        record_horizon: Imagined steps a plan to keep in :class:`Recording`; None = record nothing, 0 =
             what happened without what was imagined.
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress`.
 
@@ -158,18 +158,19 @@ class _Loop:
             ) from error
 
     def _account(self, move: Move, batch: list[_Running]) -> None:
+        for row in move.decided:
+            batch[row].decisions += 1
         if not move.rows:
             return
         self.plan_calls += 1
         self.non_finite += move.non_finite
         for i, row in enumerate(move.rows):
             episode = batch[row]
-            episode.decisions += 1
             # candidates are the same number for every environment of a plan, and so is the time
             episode.transitions += move.transitions / len(move.rows)
             episode.milliseconds += move.milliseconds / len(move.rows)
             if self.record_horizon is not None:
-                episode.decided_at.append(episode.length)
+                episode.planned_at.append(episode.length)
                 episode.values.append(math.nan if move.value is None else float(move.value[i]))
                 if move.imagined is not None:
                     episode.imagined.append(move.imagined[i])
@@ -229,12 +230,12 @@ class _Loop:
 
 def _recording(e: _Running) -> Recording:
     observation = np.stack(e.observations)
-    nothing = np.zeros((len(e.decided_at), 0, observation.shape[1]), np.float32)
+    nothing = np.zeros((len(e.planned_at), 0, observation.shape[1]), np.float32)
     return Recording(
         observation=observation,
         action=np.stack(e.actions),
         reward=np.asarray(e.rewards, np.float32),
-        decided_at=np.asarray(e.decided_at, np.int64),
+        planned_at=np.asarray(e.planned_at, np.int64),
         imagined=np.stack(e.imagined) if e.imagined else nothing,
         value=np.asarray(e.values, np.float32),
     )

@@ -1,4 +1,4 @@
-"""What a model imagined at some decisions of an episode, to be held against what then happened."""
+"""What a model imagined at some plans of an episode, to be held against what then happened."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ class PlanLog:
             self.views.append(last)
 
 
-def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, decision: int) -> Moment:
-    """What the model expects at a decision, of its plan and of the actions that were then taken.
+def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, index: int) -> Moment:
+    """What the model expected when it planned, of that plan and of the actions that were then taken.
 
     Args:
         agent: The agent that planned.
         views: Every plan of the episode, in order.
         recording: The episode.
-        decision: Index into ``views``.
+        index: Of the plan in ``views``.
     """
-    model, view = agent.model, views[decision]
+    model, view = agent.model, views[index]
     planned = view.plan.sequence
     horizon = planned.shape[1]
-    executed = [v.plan.sequence[:, : agent.replan_every] for v in views[decision : decision + horizon]]
+    executed = [v.plan.sequence[:, : agent.replan_every] for v in views[index : index + horizon]]
     taken = torch.cat(executed, dim=1)[:, :horizon]  # [1, h, m]
     seen = []
     for actions in (planned, taken):
@@ -55,10 +55,11 @@ def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, de
         state = model.start(view.history, horizon=horizon)
         with torch.no_grad():
             seen.append(rollout(model, state, actions, generator=generator).observation[0].cpu().numpy())
-    return Moment(int(recording.decided_at[decision]), *seen)
+    return Moment(int(recording.planned_at[index]), *seen)
 
 
-def moments_of(decisions: int, horizon: int) -> list[int]:
-    """Up to four decisions to look at: the first three horizons, where the motion is, and mid-episode."""
-    last = max(decisions - horizon, 0)
-    return sorted({min(d, last) for d in (0, horizon, 2 * horizon, decisions // 2)})
+def moments_of(plans: int, horizon: int, replan_every: int) -> list[int]:
+    """Up to four plans to look at: the first three horizons, where the motion is, and mid-episode."""
+    apart = -(-horizon // replan_every)  # plans until one has been followed to its end
+    last = max(plans - apart, 0)
+    return sorted({min(index, last) for index in (0, apart, 2 * apart, plans // 2)})

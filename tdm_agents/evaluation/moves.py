@@ -16,8 +16,9 @@ class Move:
 
     Attributes:
         actions: ``E`` actions; None where an episode is over.
-        rows: Environments that decided in this step.
-        milliseconds: Wall-clock time of those decisions together.
+        decided: Environments that decided in this step.
+        rows: Those of them for which there was planning (or a policy was asked); the others follow a plan.
+        milliseconds: Wall-clock time of that, all of them together.
         transitions: Imagined transitions, all of them together.
         non_finite: Candidates refused because their value was NaN or inf.
         imagined: ``[len(rows), h, n]``, what the plan expected; None where not asked for.
@@ -25,6 +26,7 @@ class Move:
     """
 
     actions: list[Any]
+    decided: list[int]
     rows: list[int]
     milliseconds: float
     transitions: float = 0.0

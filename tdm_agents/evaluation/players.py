@@ -79,11 +79,14 @@ class AgentPlayer:
         )
         played = agent.environment_action(action)
         actions = [a if r else None for a, r in zip(played, active, strict=True)]
+        # who has just decided holds an action of which only this step is gone
+        decided = (running & (self._memory.countdown == spec.action_repeat - 1)).nonzero()[:, 0].tolist()
         view = agent.last_plan
         if view is None or view is before:
-            return Move(actions, [], 0.0)
+            return Move(actions, decided, [], 0.0)
         return Move(
             actions=actions,
+            decided=decided,
             rows=view.rows.tolist(),
             milliseconds=view.milliseconds,
             transitions=float(view.plan.stats.get("transitions", 0.0)),

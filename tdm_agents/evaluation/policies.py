@@ -32,7 +32,8 @@ class PolicyPlayer:
         began = time.perf_counter()
         actions = [self.policy(o) if a else None for o, a in zip(observations, active, strict=True)]
         milliseconds = 1e3 * (time.perf_counter() - began)
-        return Move(actions, [i for i, a in enumerate(active) if a], milliseconds)
+        rows = [i for i, a in enumerate(active) if a]
+        return Move(actions, rows, rows, milliseconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ class PredictPlayer:
             rows = [i for i, a in enumerate(active) if a]
             self._left = self._predictor.action_repeat
         self._left -= 1
-        return Move([h if a else None for h, a in zip(self._held, active, strict=True)], rows, milliseconds)
+        actions = [h if a else None for h, a in zip(self._held, active, strict=True)]
+        return Move(actions, rows, rows, milliseconds)
 
     def _ask(self, observations: Sequence[Any]) -> list[Any]:
         predictor = self._predictor

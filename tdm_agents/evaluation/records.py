@@ -14,13 +14,13 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What happened in an episode of ``L`` environment steps and ``D`` decisions, for plots.
+    """What happened in an episode of ``L`` environment steps and ``D`` plans, for plots.
 
     Attributes:
         observation: ``[L + 1, n]``, flat.
         action: ``[L, m]``, flat, in the environment's units.
         reward: ``[L]``.
-        decided_at: ``[D]`` int64, the environment step of each decision.
+        planned_at: ``[D]`` int64, the environment step of each plan (or call of a policy).
         imagined: ``[D, h, n]``, observations that each plan expected after 1 to ``h`` decisions; ``h`` is 0
             for a policy that imagines nothing.
         value: ``[D]``, what the planner believed its plan is worth; NaN for a policy.
@@ -29,7 +29,7 @@ class Recording:
     observation: FloatArray
     action: FloatArray
     reward: FloatArray
-    decided_at: npt.NDArray[np.int64]
+    planned_at: npt.NDArray[np.int64]
     imagined: FloatArray
     value: FloatArray
 
@@ -42,7 +42,7 @@ class Episode:
         seed: Given to ``env.reset``.
         score: The return: the undiscounted sum of the environment's rewards.
         length: Environment steps.
-        decisions: Calls of the planner (or policy) for this environment.
+        decisions: Actions that were chosen, planned for or taken from an earlier plan.
         transitions: Imagined transitions: its share of each batched plan.
         milliseconds: Planning time: its share of each batched plan.
         end: ``"terminated"`` or ``"truncated"`` by the environment, or ``"cut"`` at ``max_steps``.

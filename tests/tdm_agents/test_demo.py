@@ -69,11 +69,12 @@ def test_plays_three_players_and_keeps_what_repeats_it(checkpoint, tmp_path, cap
         assert player["name"] in printed
         assert f"{player['return']:.1f}" in printed
         assert player["length"] == STEPS
-    assert agent["plans"] == simulator["plans"] == STEPS / 4 / Demo().replan_every
-    assert agent["transitions_per_plan"] == simulator["transitions_per_plan"] == 5 * 4
-    assert random["transitions_per_plan"] == 0
+    assert agent["decisions"] == simulator["decisions"] == STEPS / 4
+    imagined = 5 * 4 / Demo().replan_every  # transitions a decision
+    assert agent["transitions_per_decision"] == simulator["transitions_per_decision"] == imagined
+    assert random["transitions_per_decision"] == 0
     # 5 observation scalars, the reward, the separator and 1 action scalar are 8 tokens a transition
-    expected = 8 * 5 * 4 / agent["milliseconds_per_plan"] * 1e3
+    expected = 8 * imagined / agent["milliseconds_per_decision"] * 1e3
     assert agent["tokens_per_second"] == pytest.approx(expected)
     assert simulator["tokens_per_second"] is None
     settings = report["settings"]
@@ -96,7 +97,7 @@ def test_the_same_seeds_play_the_same_episodes(checkpoint, tmp_path):
 def test_another_planner_by_name_plays_with_the_model_and_with_the_simulator(checkpoint, tmp_path):
     report = demo(checkpoint, tmp_path, planner="random_shooting")
     assert report["settings"]["planner"] == "random_shooting"
-    assert {p["transitions_per_plan"] for p in report["players"][:2]} == {128 * 4}
+    assert {p["transitions_per_decision"] for p in report["players"][:2]} == {128 * 4 / Demo().replan_every}
 
 
 def test_without_a_renderer_the_video_is_skipped_with_the_remedy(checkpoint, tmp_path, capsys, monkeypatch):
@@ -144,11 +145,17 @@ def test_trying_threads_leaves_the_agent_as_it_was(checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("decisions", "horizon", "expected"),
-    [(250, 25, [0, 25, 50, 125]), (60, 25, [0, 25, 30, 35]), (10, 25, [0]), (1, 1, [0])],
+    ("plans", "horizon", "every", "expected"),
+    [
+        (250, 25, 1, [0, 25, 50, 125]),
+        (60, 25, 1, [0, 25, 30, 35]),
+        (10, 25, 1, [0]),
+        (1, 1, 1, [0]),
+        (125, 25, 2, [0, 13, 26, 62]),
+    ],
 )
-def test_moments_are_whole_horizons_inside_the_episode(decisions, horizon, expected):
-    assert moments_of(decisions, horizon) == expected
+def test_moments_are_whole_horizons_inside_the_episode(plans, horizon, every, expected):
+    assert moments_of(plans, horizon, every) == expected
 
 
 def test_a_video_has_every_frame_at_its_rate(tmp_path):

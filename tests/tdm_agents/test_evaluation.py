@@ -118,7 +118,7 @@ def test_recording_shows_what_was_imagined_and_changes_nothing():
         assert record.observation.shape == (episode.length + 1, 2)
         assert record.action.shape == (episode.length, 1)
         assert record.reward.sum() == pytest.approx(episode.score, rel=1e-5)
-        assert record.decided_at.tolist() == list(range(episode.length))
+        assert record.planned_at.tolist() == list(range(episode.length))
         assert record.imagined.shape == (episode.length, 2, 2)
         # the model is exact, so the first imagined step is what then happened
         np.testing.assert_allclose(record.imagined[:, 0], record.observation[1:], atol=1e-5)
@@ -154,7 +154,7 @@ def test_the_simulator_knows_what_will_happen():
     assert [e.decisions for e in found.episodes] == [3, 3]
     for episode in found.episodes:
         record = episode.recording
-        assert record.decided_at.tolist() == [0, 2, 4]
+        assert record.planned_at.tolist() == [0, 2, 4]
         np.testing.assert_array_equal(record.imagined[:, 0], record.observation[2::2])
 
 

@@ -14,7 +14,7 @@ def a_recording(steps=80, n=3):
         observation=np.stack([np.sin(time + i) for i in range(n)], axis=1),
         action=np.zeros((steps, 1), np.float32),
         reward=np.ones(steps, np.float32),
-        decided_at=np.arange(0, steps, REPEAT),
+        planned_at=np.arange(0, steps, REPEAT),
         imagined=np.zeros((steps // REPEAT, 0, n), np.float32),
         value=np.zeros(steps // REPEAT, np.float32),
     )

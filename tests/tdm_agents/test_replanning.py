@@ -210,12 +210,16 @@ def test_predict_follows_plans_that_are_in_its_state():
         np.testing.assert_array_equal(action[0], plain.act(obs, episode_start=t == 5))
 
 
-def test_an_evaluation_counts_the_plans():
+def test_an_evaluation_counts_decisions_and_what_their_plans_cost():
     factory = AgentFactory(
         lambda envs: SimulatorModel(envs, 4), cem(horizon=3, num_samples=6, num_elites=2), None, 2
     )
     found = evaluate(factory, CARTPOLE, [0, 1], max_steps=16)
-    assert found.plan_calls == 2 and [e.decisions for e in found.episodes] == [2, 2]
+    assert found.plan_calls == 2 and [e.decisions for e in found.episodes] == [4, 4]
+    assert [e.transitions for e in found.episodes] == [
+        2 * 6 * 3,
+        2 * 6 * 3,
+    ] and found.transitions_per_decision == 9
 
 
 # -- keeping and refusing ---------------------------------------------------------------------------------
