@@ -66,14 +66,48 @@ class Settings:
     """Where to write the result; other checkpoints' rows in it are kept."""
 
 
-def held_out_states(settings: Settings, data: Path, model: TransformerWorldModel) -> History:
-    """Distinct moments of episodes that the model was not trained on."""
+def load_transformer(name: str) -> tuple[TransformerWorldModel, Path]:
+    """A transformer by name or folder, and its folder."""
+    folder = resolve(name)
+    model = load_model(folder, "cpu")
+    if not isinstance(model, TransformerWorldModel):
+        raise SystemExit(f"{name} is a {type(model).__name__}; expected a transformer of one environment")
+    return model, folder
+
+
+def held_out_states(
+    model: TransformerWorldModel, data: Path, *, fraction: float, seed: int, states: int, history_steps: int
+) -> History:
+    """Distinct moments of episodes that the model was not trained on.
+
+    Args:
+        model: Whose.
+        data: What it was trained on.
+        fraction: Of the episodes, held out.
+        seed: Of that choice.
+        states: How many.
+        history_steps: Of each, the present one included, where the model sees as many.
+    """
     trajectories = Trajectories.from_minari(data, action_repeat=model.spec.action_repeat)
-    _, held_out = trajectories.split(settings.held_out_fraction, settings.data_seed)
-    steps = min(settings.history_steps, model.spec.history_steps)
-    found = starts(held_out, count=settings.states, steps=steps, seed=0)
-    length = torch.full((settings.states,), steps)
-    return History(found.observation, found.reward, found.action[:, :-1], length)
+    _, held_out = trajectories.split(fraction, seed)
+    steps = min(history_steps, model.spec.history_steps)
+    found = starts(held_out, count=states, steps=steps, seed=0)
+    return History(found.observation, found.reward, found.action[:, :-1], torch.full((states,), steps))
+
+
+def shooting_actions(model: TransformerWorldModel, *, rows: int, horizon: int) -> Tensor:
+    """Random shooting's, ``[rows, horizon, m]``."""
+    noise = RandomShooting(horizon=horizon)
+    shape = (rows, horizon, model.spec.action_dim)
+    walks = noise.plain_noise(shape, torch.Generator().manual_seed(0), torch.float32)
+    return (noise.noise_scale * walks).clamp(-1.0, 1.0)
+
+
+def part_of(history: History, rows: slice) -> History:
+    """Some of its rows."""
+    return History(
+        history.observation[rows], history.reward[rows], history.action[rows], history.length[rows]
+    )
 
 
 @contextmanager
@@ -153,19 +187,13 @@ def compared(
 
 def measured(settings: Settings, model: TransformerWorldModel, history: History) -> dict[str, Any]:
     """One decoding of one model on all states."""
-    noise = RandomShooting(horizon=settings.horizon)
-    shape = (settings.states, settings.horizon, model.spec.action_dim)
-    walks = noise.plain_noise(shape, torch.Generator().manual_seed(0), torch.float32)
-    actions = (noise.noise_scale * walks).clamp(-1.0, 1.0)
+    actions = shooting_actions(model, rows=settings.states, horizon=settings.horizon)
     forwards: list[int] = []
     equal: list[Tensor] = []
     ties: list[Tensor] = []
     for first in range(0, settings.states, settings.rows):
         part = slice(first, first + settings.rows)
-        some = History(
-            history.observation[part], history.reward[part], history.action[part], history.length[part]
-        )
-        found = compared(model, some, actions[part], first_seed=first * settings.horizon)
+        found = compared(model, part_of(history, part), actions[part], first_seed=first * settings.horizon)
         forwards += found[0]
         equal.append(found[1])
         ties.append(found[2])
@@ -191,11 +219,15 @@ def main(settings: Settings) -> None:
     rows: dict[str, Any] = read_json(settings.out, schema=1)["rows"] if settings.out.exists() else {}
     stated = {k: v for k, v in asdict(settings).items() if k not in ("out", "checkpoints", "data")}
     for name, data in zip(settings.checkpoints, settings.data, strict=True):
-        folder = resolve(name)
-        model = load_model(folder, "cpu")
-        if not isinstance(model, TransformerWorldModel):
-            raise SystemExit(f"{name} is a {type(model).__name__}; expected a transformer of one environment")
-        history = held_out_states(settings, data, model)
+        model, folder = load_transformer(name)
+        history = held_out_states(
+            model,
+            data,
+            fraction=settings.held_out_fraction,
+            seed=settings.data_seed,
+            states=settings.states,
+            history_steps=settings.history_steps,
+        )
         found = {
             decoding: measured(settings, model.with_decoding(decoding, parallel=False), history)
             for decoding in DECODINGS

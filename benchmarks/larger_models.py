@@ -1,0 +1,181 @@
+"""Transformers of larger bodies, from nothing: the control suite's walker and a procedural one of 16 hinges.
+
+``benchmarks/parallel_decoding.py`` needs models of many observation scalars that have learned something, and
+states that they were not trained on. Collects and trains one body after the other, in one process of one
+thread; interrupted, the same command goes on. The network is that of the preset ``small`` with a band of
+three whole steps. Nothing here is shipped: data and models stay in ``--work``.
+
+    python benchmarks/larger_models.py
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+from make_checkpoint import timed
+from rich.console import Console
+
+from tdm_agents.data.collection import collect
+from tdm_agents.data.policies import RandomPolicy
+from tdm_agents.data.portion import Portion
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.data.windows import WindowSampler
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.experts.presets import Expert, expert, expert_for
+from tdm_agents.storage import read_json, write_json
+from tdm_agents.training.config import TrainConfig
+from tdm_agents.training.initial import new_transformer
+from tdm_agents.training.trainer import train
+from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_envs.walkers import sample_bodies
+
+CONTEXT_STEPS = 3
+HELD_OUT_FRACTION = 0.1
+DATA_SEED = 0
+FOUND_FILE = "found.json"
+
+
+@dataclass(frozen=True)
+class Body:
+    """What is collected and how it is learned."""
+
+    portion: Portion
+    training: TrainConfig
+
+
+def portion(one: Expert, *, random: int, disturbed: int, **env_kwargs: int) -> Portion:
+    """Episodes of 1000 environment steps, ``random`` of correlated noise and ``disturbed`` of the expert."""
+    return Portion(
+        env_id=one.env_id,
+        env_kwargs=env_kwargs,
+        mix=((RandomPolicy(), random), (one.make_policy(), disturbed)),
+        action_repeat=one.action_repeat,
+        max_steps=1000,
+    )
+
+
+def training(steps: int, batch_size: int) -> TrainConfig:
+    """As the shipped checkpoint's, but for the number of updates and the size of a batch."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        window_steps=8,
+        learning_rate=3e-3,
+        bf16=True,
+        evaluate_every=500,
+        horizons=(1, 5, 10),
+        context_steps=CONTEXT_STEPS,
+    )
+
+
+(TREE,) = sample_bodies("tree", 1, "train", 0, dof=16)
+BODIES = {
+    "walker-stand": Body(
+        portion(expert("walker-stand"), random=120, disturbed=20), training(steps=4000, batch_size=12)
+    ),
+    "walker-tree-16": Body(
+        portion(expert_for(TREE.env_id), random=120, disturbed=30, dof=TREE.dof, body=TREE.body),
+        training(steps=3000, batch_size=6),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which bodies, and where things go."""
+
+    bodies: tuple[str, ...] = tuple(BODIES)
+    """Of those defined here."""
+    work: Path = Path("runs/larger_models")
+    """Models (a folder a body) and their data (`data/BODY`); an interrupted run goes on from there."""
+    out: Path = Path("benchmarks/results/larger_models.json")
+    """Settings, held-out metrics, seconds and hashes; other bodies' rows in it are kept."""
+
+
+@contextmanager
+def stage(folder: Path, name: str) -> Iterator[None]:
+    """Add the seconds of a stage to those of the body, also where it is interrupted."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        timed(folder / "seconds.json", name, time.monotonic() - began)
+
+
+def trained(body: Body, data: Trajectories, folder: Path, console: Console) -> dict[str, float]:
+    """Train, or read what the finished training found: the last evaluation's metrics."""
+    found = folder / FOUND_FILE
+    if not found.exists():
+        kept, held_out = data.split(HELD_OUT_FRACTION, DATA_SEED)
+        tokens = data.spec.observation_dim + data.spec.action_dim + 2
+        config = replace(PRESETS["small"], context=CONTEXT_STEPS * tokens)
+        model = new_transformer({data.info.env_id: kept}, config, seed=body.training.seed)
+        assert isinstance(model, TransformerWorldModel)
+        sampler = WindowSampler(
+            kept, steps=body.training.window_steps, batch_size=body.training.batch_size, seed=DATA_SEED
+        )
+        result = train(model, sampler, held_out, body.training, folder, console=console)
+        if result.interrupted:
+            raise SystemExit(130)
+        write_json(found, dict(result.metrics))
+    metrics: dict[str, float] = json.loads(found.read_text())
+    return metrics
+
+
+def made(name: str, work: Path, console: Console) -> dict[str, Any]:
+    """Collect and train one body; what there is to say about it."""
+    body, folder = BODIES[name], work / name
+    with stage(folder, "collect"):
+        path = collect(
+            body.portion,
+            work / "data" / name,
+            watch=lambda done: console.print(f"{done.policy} {done.episode_return:.0f}", end="  "),
+        )
+    data = Trajectories.from_minari(path, action_repeat=body.portion.action_repeat)
+    with stage(folder, "train"):
+        metrics = trained(body, data, folder, console)
+    model = TransformerWorldModel.load(folder)
+    return {
+        "collection": body.portion.settings() | {"episodes": body.portion.counts},
+        "decisions": data.num_decisions,
+        "data_sha256": list(data.info.source),
+        "held_out_fraction": HELD_OUT_FRACTION,
+        "data_seed": DATA_SEED,
+        "observation_dim": model.spec.observation_dim,
+        "action_dim": model.spec.action_dim,
+        "model": asdict(model.config),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "training": asdict(body.training),
+        "metrics": metrics,
+        "seconds": json.loads((folder / "seconds.json").read_text()),
+        "provenance": provenance(folder / "weights.safetensors"),
+    }
+
+
+def main(settings: Settings) -> None:
+    """One body after the other; kept as soon as it is there."""
+    console = Console(stderr=True)
+    rows: dict[str, Any] = read_json(settings.out, schema=1)["rows"] if settings.out.exists() else {}
+    for name in settings.bodies:
+        rows[name] = row = made(name, settings.work, console)
+        write_json(settings.out, {"schema": 1, "rows": rows})
+        metrics, seconds = row["metrics"], row["seconds"]
+        console.print(
+            f"{name}: held-out nll of a scalar {metrics['held_out/nll_observation']:.2f}, of a reward "
+            f"{metrics['held_out/nll_reward']:.2f}; median error after 1 and 10 decisions "
+            f"{metrics['prediction/median@1']:.3f}, {metrics['prediction/median@10']:.3f}; "
+            f"{seconds['collect']:.0f} s of collection, {seconds['train']:.0f} s of training"
+        )
+    console.print(f"kept in {settings.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
