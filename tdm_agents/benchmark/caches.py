@@ -36,7 +36,7 @@ def shared(
     generator: torch.Generator,
     max_rows: int | None = None,
 ) -> Iterator[Tensor]:
-    """What the package does: one prefix an environment, suffixes in buffers of fixed size.
+    """What the package does: one prefix an environment, packed suffixes.
 
     Args:
         model: Any; in parallel where its settings say so.
@@ -62,7 +62,7 @@ def copied(
 
 def copied_state(state: TransformerState, rows: Tensor) -> TransformerState:
     """Rows (int64 ``[N]``) of a fresh state, each with a prefix of its own."""
-    layers = tuple((key[:, rows], value[:, rows]) for key, value in state.prefix.layers)
+    layers = tuple(layer[:, :, rows] for layer in state.prefix.layers)
     visible = state.prefix.visible
     every = torch.arange(len(rows), device=rows.device)
     return replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tdm_agents.benchmark.roofline import DecisionShape
+from tdm_agents.world_models.transformer.suffix import most_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class DecisionBytes:
         mask: Which tokens of the history see which, ``P^2``, needed before all that follows here.
         tables: A rotation matrix a head and imagined step, for queries, keys and values; the bins' centres.
         prefix: Keys and values of the histories, ``2 L d B P`` numbers: not once a candidate.
-        suffix: The rows' own, ``2 L d N C`` numbers, ``C`` being ``min(H, twice the band)`` whole steps.
+        suffix: The rows' own, ``2 (L + 1) d N C`` numbers, ``C`` being the tokens of ``H`` steps, or of the
+            band, and some more; see :func:`tdm_agents.world_models.transformer.suffix.most_tokens`.
         working: The larger of what a block of a forward and a reading of logits need for a moment.
     """
 
@@ -52,16 +54,17 @@ def decision_bytes(shape: DecisionShape, *, parallel: bool = False, number_bytes
     embedded = bins + 2 + dim + 2 + shape.action_dim
     ends = (embedded + bins) * width + 3 * width + 1  # tables of embeddings, head, last norm, alive
     cached = 2 * config.layers * width
-    capacity = min(shape.horizon, 2 * shape.band_steps) * step
-    own = min(shape.horizon, shape.band_steps) * step
+    own = most_tokens(shape.horizon, shape.band_steps, shape.layout)
     at_once = max(shape.layout.chunk, dim) if parallel else shape.layout.chunk
-    scores = config.heads * (min(shape.prefix_tokens + own, shape.band_steps * step) + own) + 5 * width
+    scores = (
+        config.heads * (min(shape.prefix_tokens + own, max(shape.band_steps * step, own)) + own) + 5 * width
+    )
     logits = rows * bins * (max(1, dim - 1) if parallel else 1)
     return DecisionBytes(
         weights=(blocks + ends) * number_bytes,
         mask=11 * (shape.prefix_steps * step) ** 2,  # int64 distances, three tables of bool
         tables=(shape.horizon + 1) * 3 * width**2 // config.heads * number_bytes + (dim + 1) * bins * 4,
         prefix=cached * shape.batch * shape.prefix_tokens * number_bytes,
-        suffix=cached * rows * capacity * number_bytes,
+        suffix=(cached + 2 * width) * rows * own * number_bytes,
         working=max(rows * at_once * max(scores, 4 * hidden + 7 * width) * number_bytes, 3 * logits * 4),
     )

@@ -43,8 +43,8 @@ def measured(shape, model):
         actions = random_actions(shape)
         state = model.rollout(state, actions, generator=torch.Generator().manual_seed(0)).state
     weights = sum(weight.nbytes for weight in model.network.parameters())
-    prefix = sum(x.untyped_storage().nbytes() for layer in state.prefix.layers for x in layer)
-    return counter.peak + weights, prefix, state.suffix.buffer.untyped_storage().nbytes()
+    prefix = sum(layer.untyped_storage().nbytes() for layer in state.prefix.layers)
+    return counter.peak + weights, prefix, state.suffix.nbytes
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.suffix import most_tokens
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
@@ -149,9 +150,8 @@ def test_rows_of_a_prefix_in_any_order():
 
 
 def tensor_bytes(state):
-    tensors = [t for layer in state.prefix.layers for t in layer]
-    tensors += [state.suffix.buffer] if state.suffix is not None else []
-    return sum({t.data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+    shared = sum(layer.untyped_storage().nbytes() for layer in state.prefix.layers)
+    return shared + (0 if state.suffix is None else state.suffix.nbytes)
 
 
 def test_history_is_never_copied_per_candidate():
@@ -161,16 +161,18 @@ def test_history_is_never_copied_per_candidate():
     size = {}
     for steps in (2, 60):
         state = model.start(make_history(model, [steps]), horizon=horizon)
-        shared = [key.data_ptr() for key, _ in state.prefix.layers]
+        shared = [layer.data_ptr() for layer in state.prefix.layers]
         for candidates in (1, 64):
             fork = model.take(state, torch.zeros(candidates, dtype=torch.int64))
             final = model.rollout(fork, actions_for(model, candidates, horizon)).state
-            assert [key.data_ptr() for key, _ in final.prefix.layers] == shared
+            assert [layer.data_ptr() for layer in final.prefix.layers] == shared
             size[steps, candidates] = tensor_bytes(final)
     assert size[60, 64] - size[60, 1] == size[2, 64] - size[2, 1]
     config = model.config
-    token = 2 * config.layers * config.width * 4
-    assert size[2, 64] - size[2, 1] == 63 * horizon * model.layout.tokens * token
+    token = 2 * (config.layers + 1) * config.width * 4
+    tokens = most_tokens(horizon, model.context_steps, model.layout)
+    assert tokens <= (horizon + 1) * model.layout.tokens
+    assert size[2, 64] - size[2, 1] == 63 * tokens * token
 
 
 def test_forward_calls_do_not_depend_on_the_batch():

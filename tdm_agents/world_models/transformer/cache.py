@@ -1,24 +1,18 @@
-"""Keys and values of a decision: a prefix that all candidates share, and each candidate's own suffix.
+"""Attention over what all candidates share, the prefix, and what each has of its own, the suffix.
 
-The history of each of ``B`` environments is encoded once: the prefix ``[B, ...]``. The ``N`` imagined rows
-continue it: a suffix ``[N, ...]`` in buffers whose size is fixed when they are made. A query attends over
-both in one softmax. The prefix is never copied a row: queries of the rows that share one are brought together
-instead, which also turns many small products into one large one. All rows advance in
-lock-step, so which keys are inside the attention band depends on counters alone, never on data.
+The history of each of ``B`` environments is encoded once: the prefix. The ``N`` imagined rows continue it,
+each with a suffix of its own. A query attends over both in one softmax. The prefix is never copied a row:
+queries of the rows that share one are brought together instead, which also turns many small products into one
+large one. All rows advance in lock-step, so which keys are inside the attention band depends on counters
+alone, never on data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-KeysValues = tuple[Tensor, Tensor]
-"""Keys and values of one layer, ``[heads, rows, tokens, head_dim]`` each.
-
-Heads come first, so that the rows that share a prefix are one matrix a head without a copy.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +20,23 @@ class Prefix:
     """What ``B`` environments' histories left behind; shared, read-only.
 
     Attributes:
-        layers: Keys and values a layer, ``[heads, B, P, head_dim]``.
+        layers: Keys and values a layer, ``[2, heads, B, P, head_dim]``. Heads come first, so that the rows
+            that share a prefix are one matrix a head without a copy.
         visible: ``[B, P]`` bool, False on the padding of shorter histories; None if there is none.
     """
 
-    layers: tuple[KeysValues, ...]
+    layers: tuple[Tensor, ...]
     visible: Tensor | None
 
     @property
     def batch(self) -> int:
         """``B``."""
-        return self.layers[0][0].shape[1]
+        return self.layers[0].shape[2]
 
     @property
     def tokens(self) -> int:
         """``P``."""
-        return self.layers[0][0].shape[2]
+        return self.layers[0].shape[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,58 +92,13 @@ class Grouping:
         return x if self.slot_of is None else x[:, self.slot_of]
 
 
-@dataclass(frozen=True, slots=True)
-class Suffix:
-    """Each row's own keys and values, in buffers of fixed size.
-
-    The buffer holds the steps inside the attention band and some more; when it is full, the steps still
-    inside the band move to its front. So memory and the bytes read do not grow with the horizon.
-
-    Attributes:
-        buffer: ``[layers, 2, heads, N, capacity, head_dim]``.
-        used: Tokens written.
-    """
-
-    buffer: Tensor
-    used: int = 0
-
-    @staticmethod
-    def allocate(prefix: Prefix, rows: int, capacity: int) -> Suffix:
-        """Empty buffers for ``rows`` rows of ``capacity`` tokens."""
-        key = prefix.layers[0][0]
-        shape = (len(prefix.layers), 2, key.shape[0], rows, capacity, key.shape[3])
-        return Suffix(key.new_empty(shape))
-
-    def room(self, tokens: int, keep: int) -> Suffix:
-        """Make room for ``tokens`` more, of those written only the last ``keep`` being needed."""
-        capacity = self.buffer.shape[4]
-        if self.used + tokens <= capacity:
-            return self
-        keep = min(keep, self.used)
-        if keep + tokens > capacity:
-            raise ValueError(f"a suffix of {capacity} tokens cannot hold {keep} + {tokens}")
-        kept = self.buffer[..., self.used - keep : self.used, :]
-        self.buffer[..., :keep, :] = kept.clone() if 2 * keep > self.used else kept
-        return replace(self, used=keep)
-
-    def take(self, rows: Tensor) -> Suffix:
-        """Copies of the given rows."""
-        buffer = self.buffer.new_empty((*self.buffer.shape[:3], len(rows), *self.buffer.shape[4:]))
-        buffer[..., : self.used, :] = self.buffer[..., : self.used, :].index_select(3, rows)
-        return Suffix(buffer, self.used)
-
-    def write(self, layer: int, keys_values: Tensor) -> None:
-        """Put the keys and values ``[2, heads, N, c, head_dim]`` of new tokens behind those written."""
-        self.buffer[layer, :, :, :, self.used : self.used + keys_values.shape[3]] = keys_values
-
-
 def attend(
     query: Tensor,
-    own: KeysValues,
-    shared: KeysValues | None,
+    own: Tensor,
+    shared: Tensor | None,
     grouping: Grouping,
     visible: Tensor | None,
-    causal: Tensor | None,
+    hidden: Tensor | None,
 ) -> Tensor:
     """Attention of each row over its prefix and its suffix, as one softmax.
 
@@ -157,25 +107,30 @@ def attend(
 
     Args:
         query: ``[heads, N, c, head_dim]``, contiguous; its products with keys are the scores.
-        own: The suffix inside the band, ``[heads, N, S, head_dim]`` each, new tokens last.
-        shared: The prefix inside the band, ``[heads, B, P, head_dim]`` each; None once it has left.
+        own: The suffix, ``[2, heads, N, S, head_dim]``.
+        shared: The prefix inside the band, ``[2, heads, B, P, head_dim]``; None once it has left.
         grouping: Which row continues which prefix.
         visible: ``[B, P]`` bool over ``shared``, or None if all of it is.
-        causal: ``[c, S]`` float, 0 or -inf: order inside the new chunk; None for a single token.
+        hidden: ``[c, S]`` float, -inf where ``own`` is not to be seen, otherwise 0; None if all of it is.
 
     Returns:
         ``[heads, N, c, head_dim]``.
     """
-    keys, values = (x.flatten(0, 1) for x in own)  # [heads N, S, head_dim]
+    keys, values = own.flatten(1, 2)  # [heads N, S, head_dim]
     own_scores = query.flatten(0, 1) @ keys.transpose(1, 2)  # [heads N, c, S]
-    if causal is not None:
-        own_scores += causal
     if shared is None:
-        return (own_scores.softmax(dim=-1) @ values).view(query.shape)
-    prefix_keys, prefix_values = (x.flatten(0, 1) for x in shared)  # [heads B, P, head_dim]
+        if hidden is not None:
+            own_scores += hidden
+        alone: Tensor = own_scores.softmax(dim=-1) @ values
+        return alone.view(query.shape)
+    prefix_keys, prefix_values = shared.flatten(1, 2)  # [heads B, P, head_dim]
     length = prefix_keys.shape[1]
     scores = query.new_empty((*query.shape[:3], length + keys.shape[1]))  # [heads, N, c, P + S]
-    scores[..., length:] = own_scores.view(*query.shape[:3], -1)
+    beside = scores[..., length:].flatten(0, 1)
+    if hidden is None:
+        beside.copy_(own_scores)
+    else:
+        torch.add(own_scores, hidden, out=beside)
     prefix_scores = grouping.gather(scores[..., :length])  # [heads B, size c, P]; a view if in order
     torch.bmm(grouping.gather(query), prefix_keys.transpose(1, 2), out=prefix_scores)
     if visible is not None:
@@ -185,5 +140,5 @@ def attend(
         scores[..., :length] = grouping.scatter(prefix_scores, query.shape[2])
     torch.softmax(scores, dim=-1, out=scores)
     attended = grouping.scatter(grouping.gather(scores[..., :length]) @ prefix_values, query.shape[2])
-    own_weights = scores[..., length:].flatten(0, 1)  # [heads N, c, S]
-    return torch.baddbmm(attended.flatten(0, 1), own_weights, values).view(query.shape)
+    both: Tensor = torch.baddbmm(attended.flatten(0, 1), beside, values)
+    return both.view(query.shape)

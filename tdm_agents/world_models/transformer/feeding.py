@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import torch
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.cache import attend
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 from tdm_agents.world_models.transformer.state import TransformerState
+from tdm_agents.world_models.transformer.suffix import Suffix
 
 
 def feed(
@@ -38,22 +38,17 @@ def feed(
     Returns:
         ``[N, outputs, d]``, normalised.
     """
-    time, chunk = state.time, tokens.shape[1]
-    assert state.suffix is not None
+    time, chunk, suffix = state.time, tokens.shape[1], state.suffix
+    assert suffix is not None
     # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
     written = time * layout.tokens + offset + chunk - layout.observation_dim
     inside = min(written, (context_steps - 1) * layout.tokens + offset + chunk)
-    state.suffix = suffix = state.suffix.room(chunk, keep=inside - chunk)
-    end = suffix.used + chunk
+    suffix.make_room(chunk, keep=inside - chunk, step=layout.tokens)
+    hidden = _hidden(suffix, chunk, inside, network.head.weight)
     first = max(0, state.history_steps + time - context_steps) * layout.tokens
-    shared = first < state.prefix.tokens
     visible = state.prefix.visible
     if visible is not None:
         visible = visible[:, first:]
-    causal = None
-    if chunk > 1:
-        weight = network.head.weight
-        causal = weight.new_full((chunk, inside), float("-inf")).triu(inside - chunk + 1)
 
     start = layout.position(offset)
     x = network.token(tokens) + network.position.weight[start : start + chunk]
@@ -67,18 +62,30 @@ def feed(
         query = projected[0]  # [heads, N, c, head_dim]
         if index == last and outputs < chunk:  # the other tokens have left their keys and values
             query, x = query[:, :, -outputs:].contiguous(), x.view(-1, chunk, x.shape[1])[:, -outputs:]
-            x, causal = x.flatten(0, 1), None if causal is None else causal[-outputs:]
-        own = suffix.buffer[index, :, :, :, end - inside : end]
-        prefix = state.prefix.layers[index]
-        attended = attend(
-            query,
-            (own[0], own[1]),
-            (prefix[0][:, :, first:], prefix[1][:, :, first:]) if shared else None,
-            state.grouping,
-            visible,
-            causal,
-        )
+            x, hidden = x.flatten(0, 1), None if hidden is None else hidden[-outputs:]
+        shared = state.prefix.layers[index][..., first:, :] if first < state.prefix.tokens else None
+        attended = attend(query, suffix.layers[index], shared, state.grouping, visible, hidden)
         x = block.finish(x, attended.permute(1, 2, 0, 3).reshape(x.shape))
-    state.suffix = replace(suffix, used=end)
-    hidden: Tensor = network.norm(x)
-    return hidden.view(state.rows, outputs, -1)
+    suffix.used += chunk
+    normal: Tensor = network.norm(x)
+    return normal.view(state.rows, outputs, -1)
+
+
+def _hidden(suffix: Suffix, chunk: int, inside: int, like: Tensor) -> Tensor | None:
+    """What the next ``chunk`` tokens do not see of the suffix, as :func:`attend` wants it.
+
+    Left of the band, later tokens of the chunk, and what is not written yet.
+
+    Args:
+        suffix: With room for them.
+        chunk: Tokens.
+        inside: Of the suffix inside the band, the chunk included.
+        like: Of the device and type wanted.
+    """
+    end = suffix.used + chunk
+    if chunk == 1 and inside == suffix.capacity:
+        return None
+    key = torch.arange(suffix.capacity, device=like.device)
+    query = torch.arange(suffix.used, end, device=like.device)[:, None]
+    unseen = (key > query) | (key < end - inside)  # [c, S]
+    return like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))

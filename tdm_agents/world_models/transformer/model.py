@@ -31,6 +31,7 @@ from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_lo
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 from tdm_agents.world_models.transformer.scalars import one_by_one, together
 from tdm_agents.world_models.transformer.state import TransformerState
+from tdm_agents.world_models.transformer.suffix import most_tokens
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 
@@ -147,7 +148,7 @@ class TransformerWorldModel(nn.Module):
         for block in self.network.blocks:
             assert isinstance(block, Block)
             query, key, value = block.project(x, rotation)
-            layers.append((key.transpose(0, 1).contiguous(), value.transpose(0, 1).contiguous()))
+            layers.append(torch.stack([key, value]).transpose(1, 2).contiguous())
             attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             x = block.finish(x, attended.transpose(1, 2).flatten(2))
         # the present reward is fed with the action, so the prefix ends with o_n and its output is not needed
@@ -155,7 +156,7 @@ class TransformerWorldModel(nn.Module):
             prefix=Prefix(tuple(layers), visible),
             grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
             suffix=None,
-            capacity=min(horizon, 2 * self.context_steps) * self.layout.tokens,
+            most_tokens=most_tokens(horizon, self.context_steps, self.layout),
             rotation=self.network.step_rotations(torch.arange(horizon + 1, device=device)),
             centres=torch.stack(
                 [

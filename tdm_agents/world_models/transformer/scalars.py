@@ -10,7 +10,6 @@ after ``k`` rounds at least ``k + 1`` scalars are final, so ``n`` rounds always 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,7 +62,7 @@ def together(
     for rounds in range(1, dim + 1):
         if rounds > 1:  # the keys and values of the last guess are written over
             assert state.suffix is not None
-            state.suffix = replace(state.suffix, used=state.suffix.used - dim)
+            state.suffix.used -= dim
         outputs = model._extend(state, tokens, offset=0, outputs=dim)  # [N, n, d]
         if rounds == dim:
             break

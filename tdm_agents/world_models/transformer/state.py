@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Grouping, Prefix, Suffix
+from tdm_agents.world_models.transformer.cache import Grouping, Prefix
+from tdm_agents.world_models.transformer.suffix import Suffix
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class TransformerState:
         prefix: Keys and values of the histories, shared by the rows.
         grouping: Which row continues which history.
         suffix: Keys and values of what each row imagined; None until the first ``take`` or ``step``.
-        capacity: Tokens that a suffix holds.
+        most_tokens: That a suffix holds at once.
         rotation: ``[horizon + 1, head_dim, head_dim]``, of :meth:`TransformerNetwork.step_rotations`.
         centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
         observation: ``[N, n]`` in the environment's units.
@@ -36,7 +37,7 @@ class TransformerState:
     prefix: Prefix
     grouping: Grouping
     suffix: Suffix | None
-    capacity: int
+    most_tokens: int
     rotation: Tensor
     centres: Tensor
     observation: Tensor
@@ -78,7 +79,7 @@ class TransformerState:
     def consume(self) -> TransformerState:
         """The same rows as a state with buffers to write to; this one becomes unusable."""
         self.check_usable()
-        suffix = self.suffix or Suffix.allocate(self.prefix, self.rows, self.capacity)
+        suffix = self.suffix or Suffix(self.prefix, self.rows, self.most_tokens)
         owner = replace(self, suffix=suffix)
         self.consumed = True
         return owner
@@ -100,7 +101,7 @@ class TransformerState:
                 f"rows reach from {int(rows.min())} to {int(rows.max())}; expected 0 to {self.rows - 1}"
             )
         if self.suffix is None:
-            suffix = Suffix.allocate(self.prefix, len(rows), self.capacity)
+            suffix = Suffix(self.prefix, len(rows), self.most_tokens)
         else:
             suffix = self.suffix.take(rows)
         return replace(
