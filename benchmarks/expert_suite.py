@@ -2,21 +2,22 @@
 
 Whole episodes of 1000 steps on evaluation seeds, which tuning did not see, beside random actions. CPU seconds
 of the process, on one thread; a busy machine makes them longer. What is done is kept in ``--work``, so an
-interrupted run goes on.
+interrupted run goes on; what was done with other settings is done anew.
 
     python benchmarks/expert_suite.py
 """
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from parts import kept
 
 from tdm_agents.data.seeds import EVALUATION_FIRST
 from tdm_agents.evaluation.environments import make_env
@@ -77,9 +78,8 @@ def main(settings: Settings) -> None:
         one, episodes = expert(name), []
         for seed in seeds:
             part = settings.work / f"{name}-{seed}.json"
-            if not part.exists():
-                write_json(part, play(settings, one, seed))
-            episodes.append(json.loads(part.read_text()))
+            asked = {"expert": asdict(one), "max_steps": settings.max_steps}
+            episodes.append(kept(part, asked, partial(play, settings, one, seed)))
             print(
                 f"{name}, seed {seed}: return {episodes[-1]['return']:.0f}, "
                 f"{episodes[-1]['cpu_seconds_per_1000_steps']:.0f} CPU s for 1000 steps",

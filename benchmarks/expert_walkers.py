@@ -4,7 +4,7 @@ Six bodies of each family, 7 to 20 degrees of freedom, all of the test split, wh
 episode of 1000 steps each, on an evaluation seed. Beside them PPO on the first body of each family, trained
 for the CPU time of some of the planner's episodes on that body, and random actions. CPU seconds of the
 process, on one thread; a busy machine makes them longer. What is done is kept in ``--work``, so an
-interrupted run goes on.
+interrupted run goes on; what was done with other settings is done anew.
 
     python benchmarks/expert_walkers.py
 """
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import tyro
+from parts import kept
 
 from tdm_agents.data.seeds import EVALUATION_FIRST
 from tdm_agents.evaluation.environments import make_env
@@ -84,11 +85,9 @@ def play_planner(settings: Settings, key: BodyKey) -> dict[str, Any]:
     return asdict(key) | {"random": random["mean_reward"], "planner": planner}
 
 
-def play_ppo(settings: Settings, key: BodyKey, cpu_seconds: float) -> dict[str, Any]:
-    """PPO trained for that long: its best policy on the planner's episode, and the way there."""
-    folder = settings.work / f"ppo-{key.family}-{key.dof}-{key.body}"
-    (folder / BEST_FILE).unlink(missing_ok=True)  # of a run that was interrupted
-    training = Training(
+def ppo_training(key: BodyKey, cpu_seconds: float) -> Training:
+    """PPO on a body for that long."""
+    return Training(
         env_id=key.env_id,
         env_kwargs={"dof": key.dof, "body": key.body},
         cpu_seconds=cpu_seconds,
@@ -96,23 +95,20 @@ def play_ppo(settings: Settings, key: BodyKey, cpu_seconds: float) -> dict[str, 
         evaluate_every=24_576,
         evaluation_episodes=1,
     )
+
+
+def play_ppo(settings: Settings, key: BodyKey, training: Training, folder: Path) -> dict[str, Any]:
+    """PPO's best policy on the planner's episode, and the way there."""
+    (folder / BEST_FILE).unlink(missing_ok=True)  # of another run
     train(training, folder)
     record = json.loads((folder / RECORD_FILE).read_text())
     best = play(settings, key, load_policy(find_policy(folder / BEST_FILE)))
     return asdict(key) | {
-        "cpu_seconds": cpu_seconds,
+        "cpu_seconds": training.cpu_seconds,
         "mean_reward": best["mean_reward"],
         "training": record["training"],
         "evaluations": record["evaluations"],
     }
-
-
-def kept(path: Path, make: Any) -> dict[str, Any]:
-    """The value in a file; made and written where there is none."""
-    if not path.exists():
-        write_json(path, make())
-    value: dict[str, Any] = json.loads(path.read_text())
-    return value
 
 
 def main(settings: Settings) -> None:
@@ -122,7 +118,8 @@ def main(settings: Settings) -> None:
     for family in settings.families:
         for key in sample_bodies(family, settings.bodies, "test", BODIES_SEED, dof=settings.dof):
             path = settings.work / f"{family}-{key.dof}-{key.body}.json"
-            rows.append(kept(path, partial(play_planner, settings, key)))
+            asked = {"expert": asdict(expert_for(key.env_id)), "steps": settings.steps}
+            rows.append(kept(path, asked, partial(play_planner, settings, key)))
             found = rows[-1]["planner"]
             print(
                 f"{key}: {found['mean_reward']:.2f} a step (random {rows[-1]['random']:.2f}), "
@@ -133,8 +130,11 @@ def main(settings: Settings) -> None:
         for row in [row for row in rows if row["family"] == family][: settings.ppo_bodies]:
             key = BodyKey(row["family"], row["dof"], row["body"])
             budget = settings.ppo_episodes * row["planner"]["cpu_seconds_per_1000_steps"]
-            path = settings.work / f"ppo-{family}-{key.dof}-{key.body}.json"
-            ppo.append(kept(path, partial(play_ppo, settings, key, budget)))
+            training = ppo_training(key, budget)
+            folder = settings.work / f"ppo-{family}-{key.dof}-{key.body}"
+            asked = {"training": asdict(training), "steps": settings.steps}
+            make = partial(play_ppo, settings, key, training, folder)
+            ppo.append(kept(folder.with_suffix(".json"), asked, make))
             print(
                 f"{key}: PPO {ppo[-1]['mean_reward']:.2f} a step after {ppo[-1]['cpu_seconds']:.0f} CPU s",
                 flush=True,

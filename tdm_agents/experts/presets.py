@@ -106,18 +106,20 @@ def expert_for(env_id: str) -> Expert:
     return found[0]
 
 
-def _walker(family: str, *, num_samples: int) -> Expert:
+def _walker(family: str) -> Expert:
+    # the physics are what costs. For as much of them, many plans from few candidates earned more than fewer
+    # plans from more, and more than decisions that are held for longer
     settings = {
-        "num_samples": num_samples,
+        "num_samples": 15,
         "horizon": 8,
         "iterations": 1,
         "noise_knots": 3,
-        "initial_std": 0.5,
+        "initial_std": 0.7,
         "temperature": 0.3,
         "returns": "mean",
     }
     env_id = f"tdm/Walker{family.capitalize()}-v0"
-    return Expert(name=f"walker-{family}", env_id=env_id, action_repeat=3, settings=settings, guide=0.3)
+    return Expert(name=f"walker-{family}", env_id=env_id, action_repeat=2, settings=settings, guide=0.3)
 
 
 def _suite(task: str, action_repeat: int, **settings: Any) -> Expert:
@@ -127,11 +129,10 @@ def _suite(task: str, action_repeat: int, **settings: Any) -> Expert:
 EXPERTS: Mapping[str, Expert] = {
     one.name: one
     for one in (
-        # candidates are what costs: snakes need the most, chains the fewest
-        _walker("line", num_samples=28),
-        _walker("chain", num_samples=18),
-        _walker("bush", num_samples=20),
-        _walker("tree", num_samples=20),
+        _walker("line"),
+        _walker("chain"),
+        _walker("bush"),
+        _walker("tree"),
         _suite("cartpole-swingup", 4, horizon=25, num_samples=64, noise_beta=2.0, initial_std=0.5),
         _suite(
             "walker-stand",

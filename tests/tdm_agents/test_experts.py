@@ -67,7 +67,7 @@ def test_an_expert_is_a_policy_to_collect_with():
     )
     episode = play(portion.make_env(), portion, policy, 0)
     assert len(episode.reward) == 7
-    assert (episode.action[:3] == episode.action[0]).all()
+    assert (episode.action[: one.action_repeat] == episode.action[0]).all()
 
 
 def test_the_environments_expert_is_evaluated(tmp_path, capsys):
