@@ -23,7 +23,7 @@ from gymnasium import spaces
 from tdm_envs.suite_state import Array, read_state, write_state, written_fields
 from tdm_envs.suite_variants import Factors, draw_factors, variant_groups, varied_model
 from tdm_envs.walkers import PhysicsDivergedError
-from tdm_envs.walkers.rendering import FrameRenderer, Window
+from tdm_envs.walkers.rendering import Screen
 
 Observation = Any
 """float32 ``[n]``, or the dictionary of float32 arrays with ``flat=False``."""
@@ -93,8 +93,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         height: int = 240,
     ) -> None:
         _refuse_unknown(domain, task)
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode is {render_mode!r}; expected None, 'human' or 'rgb_array'")
+        self._screen = Screen(render_mode, width, height)
         if isinstance(variant, str) and variant != REDRAW:
             raise ValueError(f"variant is {variant!r}; expected None, an integer or {REDRAW!r}")
         if variant is None and groups is not None:
@@ -113,14 +112,11 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self._redraw = variant == REDRAW
         self._begun = False
         self._written = written_fields(domain, task)
-        self._screen: FrameRenderer | Window | None = None
         if variant is not None:
             self._become(0 if isinstance(variant, str) else variant)
 
         self.metadata = {**type(self).metadata, "render_fps": round(1.0 / self.dt)}
         self.render_mode = render_mode
-        self.width = width
-        self.height = height
         self._flat = flat
         shapes = {key: spec.shape for key, spec in sorted(self._env.observation_spec().items())}
         self._keys = tuple(shapes)
@@ -228,25 +224,13 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         """A frame ``[height, width, 3]`` of the model's first camera, or the window for ``"human"``."""
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing without a render_mode; pass one to gym.make")
-            return None
-        if self._screen is None:
-            camera = self.model.camera(0).name
-            if self.render_mode == "human":
-                self._screen = Window(self.model, self.data, camera, self.metadata["render_fps"])
-            else:
-                self._screen = FrameRenderer(self.model, camera, self.width, self.height)
-        if isinstance(self._screen, Window):
-            self._screen.show()
-            return None
-        return self._screen.frame(self.data)
+        return self._screen.draw(
+            self.model, self.data, self.model.camera(0).name, self.metadata["render_fps"]
+        )
 
     def close(self) -> None:
         """Free the renderer."""
-        if self._screen is not None:
-            self._screen.close()
-            self._screen = None
+        self._screen.close()
 
     def _become(self, variant: int) -> None:
         """Go on with the constants of a variant, in a new model."""

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from tdm_envs.walkers.families import build_body
 from tdm_envs.walkers.observation import Array, observation_scalars, observe
-from tdm_envs.walkers.rendering import FrameRenderer, Window
+from tdm_envs.walkers.rendering import Screen
 from tdm_envs.walkers.spec import FRAME_SKIP, JOINT_RANGE, TIMESTEP, build_spec
 
 TARGET_SPEED = 1.0
@@ -88,15 +88,12 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         width: int = 320,
         height: int = 240,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode is {render_mode!r}; expected None, 'human' or 'rgb_array'")
+        self._screen = Screen(render_mode, width, height)
         self.body = build_body(family, dof, body)
         self.model: Any = build_spec(self.body).compile()
         self.data: Any = mujoco.MjData(self.model)
         self.frame_skip = FRAME_SKIP
         self.render_mode = render_mode
-        self.width = width
-        self.height = height
 
         dof = self.body.key.dof
         self.observation_names = tuple(scalar.name for scalar in observation_scalars(dof))
@@ -106,7 +103,6 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         # views into the data, which indexing by name would look up at every step
         self._velocity = self.data.subtree_linvel[1]  # body 0 is the world, 1 the root with all it carries
         self._warnings = self.data.warning.number
-        self._screen: FrameRenderer | Window | None = None
 
     @property
     def dt(self) -> float:
@@ -187,26 +183,12 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         """A frame ``[height, width, 3]`` for ``"rgb_array"``; for ``"human"`` the window shows it."""
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing without a render_mode; pass one to gym.make")
-            return None
         mujoco.mj_camlight(self.model, self.data)  # the camera and the light follow the present state
-        if self._screen is None:
-            fps = self.metadata["render_fps"]
-            if self.render_mode == "human":
-                self._screen = Window(self.model, self.data, "track", fps)
-            else:
-                self._screen = FrameRenderer(self.model, "track", self.width, self.height)
-        if isinstance(self._screen, Window):
-            self._screen.show()
-            return None
-        return self._screen.frame(self.data)
+        return self._screen.draw(self.model, self.data, "track", self.metadata["render_fps"])
 
     def close(self) -> None:
         """Free the renderer."""
-        if self._screen is not None:
-            self._screen.close()
-            self._screen = None
+        self._screen.close()
 
     def _observation(self) -> npt.NDArray[np.float32]:
         return observe(self.data.qpos, self.data.qvel).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import gymnasium as gym
 import mujoco
 import numpy as np
 import numpy.typing as npt
@@ -67,3 +68,51 @@ class Window:
     def close(self) -> None:
         """Close the window."""
         self._viewer.close()
+
+
+class Screen:
+    """What an environment's ``render()`` draws on; opened when first asked for.
+
+    Args:
+        mode: None, ``"rgb_array"`` or ``"human"``.
+        width: Pixels of a frame.
+        height: Pixels of a frame.
+
+    Raises:
+        ValueError: If the mode is another.
+    """
+
+    def __init__(self, mode: str | None, width: int, height: int) -> None:
+        if mode not in (None, "human", "rgb_array"):
+            raise ValueError(f"render_mode is {mode!r}; expected None, 'human' or 'rgb_array'")
+        self._mode = mode
+        self._size = width, height
+        self._open: FrameRenderer | Window | None = None
+
+    def draw(self, model: Any, data: Any, camera: str, fps: int) -> npt.NDArray[np.uint8] | None:
+        """A frame ``[height, width, 3]``; for ``"human"`` None, and the window shows it.
+
+        Args:
+            model: The same until :meth:`close`.
+            data: Its data, likewise.
+            camera: Name of a camera of the model.
+            fps: Frames a second of the window.
+        """
+        if self._mode is None:
+            gym.logger.warn("render() does nothing without a render_mode; pass one to gym.make")
+            return None
+        if self._open is None:
+            if self._mode == "human":
+                self._open = Window(model, data, camera, fps)
+            else:
+                self._open = FrameRenderer(model, camera, *self._size)
+        if isinstance(self._open, Window):
+            self._open.show()
+            return None
+        return self._open.frame(data)
+
+    def close(self) -> None:
+        """Free what is open; the next :meth:`draw` opens it anew."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
