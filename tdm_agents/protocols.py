@@ -314,6 +314,20 @@ class HasTokens(Protocol[S_contra]):
 
 
 @runtime_checkable
+class HasRowBytes(Protocol[S_contra]):
+    """A model that knows what it takes to imagine a row, so that a planner can keep to a memory budget."""
+
+    def row_bytes(self, state: S_contra, *, horizon: int) -> int:
+        """Bytes that each row imagined from a state needs, beyond what rows share; does not consume it.
+
+        Args:
+            state: From :meth:`WorldModel.start`.
+            horizon: Steps that are imagined.
+        """
+        ...
+
+
+@runtime_checkable
 class HasOnly(Protocol):
     """A model bound to live environments that can be narrowed to some of them (the simulator)."""
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import HasValue, ModelSpec, Plan, Rollout, WorldModel, rollout
+from tdm_agents.protocols import HasRowBytes, HasValue, ModelSpec, Plan, Rollout, WorldModel, rollout
 from tdm_planners.distributions import Distribution
 
 Returns = Literal["best", "mean", "sample"]
@@ -72,6 +72,8 @@ class ShootingPlanner(ABC):
         max_rows: Candidates of all environments that are imagined at once, in one rollout; None = all. Bounds
             the memory of a decision. The plan is the same up to rounding, unless the model samples: it then
             draws other numbers.
+        max_memory: The same bound in GiB, for models that know what a row takes (``HasRowBytes``; the
+            transformer does): as many candidates at once as fit beside what they share, at least one.
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -85,6 +87,7 @@ class ShootingPlanner(ABC):
     num_kept: int = 1
     warm_start: bool = True
     max_rows: int | None = None
+    max_memory: float | None = None
 
     keeps_mean: ClassVar[bool] = False
     """Whether the mean is a kept row too."""
@@ -96,6 +99,8 @@ class ShootingPlanner(ABC):
         check_at_least("num_kept", self.num_kept, 1)
         if self.max_rows is not None:
             check_at_least("max_rows", self.max_rows, 1)
+        if self.max_memory is not None and not self.max_memory > 0:
+            raise ValueError(f"max_memory is {self.max_memory} GiB; expected a number above 0, or None")
         kept = self.num_kept + self.keeps_mean
         if self.num_samples <= kept:
             raise ValueError(
@@ -167,6 +172,7 @@ class ShootingPlanner(ABC):
         a share of uniform choices', of discrete ones).
 
         Raises:
+            TypeError: If there is a ``max_memory``, and the model has no ``row_bytes``.
             ValueError: If no candidate of an environment has a finite value, or ``elapsed`` or ``carry`` is
                 not of this batch and horizon.
         """
@@ -206,13 +212,25 @@ class ShootingPlanner(ABC):
         """What ``candidates`` ``[B, K, H, m]`` are worth, ``[B, K]``."""
         batch, samples = candidates.shape[:2]
         rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
-        most = self.max_rows or batch * samples
+        most = self._rows_at_once(model, state, batch * samples)
         values = []
         parts = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
         for some, actions in parts:
             imagined = rollout(model, model.take(state, some), actions, generator=generator)
             values.append(evaluate(model, imagined, discount=self.discount))
         return torch.cat(values).view(batch, samples)
+
+    def _rows_at_once(self, model: WorldModel[Any], state: Any, rows: int) -> int:
+        most = min(rows, self.max_rows or rows)
+        if self.max_memory is None:
+            return most
+        if not isinstance(model, HasRowBytes):
+            raise TypeError(
+                f"max_memory is {self.max_memory} GiB, and {type(model).__name__} does not say what a row "
+                "takes (it has no row_bytes): set max_rows instead"
+            )
+        fit = int(self.max_memory * 2**30) // model.row_bytes(state, horizon=self.horizon)
+        return max(1, min(most, fit))
 
     def _candidates(self, search: Search, generator: torch.Generator) -> Tensor:
         memory = search.memory

@@ -15,6 +15,7 @@ from tdm_agents.protocols import (
     HasOnly,
     HasProposal,
     HasRollout,
+    HasRowBytes,
     HasTokens,
     HasValue,
     History,
@@ -44,8 +45,8 @@ class Observed(Generic[S]):
 class Wrapper(Generic[S]):
     """A world model around another one, which does what the other does until a subclass says otherwise.
 
-    An instance is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens`` or ``HasOnly`` where the
-    wrapped model is one, or where the subclass has the method itself.
+    An instance is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
+    ``HasOnly`` where the wrapped model is one, or where the subclass has the method itself.
 
     Args:
         model: Any world model.
@@ -186,6 +187,13 @@ class _ObservedDraft:
         return state, action, step
 
 
+class _RowBytes(Wrapper[S]):
+    def row_bytes(self, state: Observed[S], *, horizon: int) -> int:
+        """The wrapped model's: what a wrapper adds is a step's observation, which is little beside it."""
+        assert isinstance(self.model, HasRowBytes)
+        return self.model.row_bytes(state.inner, horizon=horizon)
+
+
 class _Only(Wrapper[S]):
     def only(self, rows: Sequence[int]) -> Wrapper[Any]:
         """The same wrapper over some of the environments."""
@@ -198,6 +206,7 @@ _CAPABILITIES: tuple[tuple[Any, type[Wrapper[Any]]], ...] = (
     (HasProposal, _Proposal),
     (HasValue, _Value),
     (HasTokens, _Tokens),
+    (HasRowBytes, _RowBytes),
     (HasOnly, _Only),
 )
 

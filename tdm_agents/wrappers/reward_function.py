@@ -21,8 +21,8 @@ class RewardFunction(Wrapper[S]):
     ``action_repeat = 1``, otherwise as if every environment step in the decision earned what its last one
     does. A row that predicts NaN earns NaN whatever ``fn`` makes of it, so that planners refuse it.
 
-    The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens`` or ``HasOnly`` exactly where
-    ``model`` is one.
+    The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
+    ``HasOnly`` exactly where ``model`` is one.
 
     Args:
         model: Any world model.

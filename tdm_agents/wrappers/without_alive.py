@@ -20,8 +20,8 @@ class WithoutAlive(Wrapper[S]):
     For asking what ``alive`` is worth: a learned model imagines beyond an end that it has never seen anything
     follow, and a planner that believes it goes on earning there.
 
-    The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens`` or ``HasOnly`` exactly where
-    ``model`` is one.
+    The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
+    ``HasOnly`` exactly where ``model`` is one.
 
     Args:
         model: Any world model; of the true simulator an ended row earns 0, with or without this.

@@ -8,6 +8,7 @@ from tdm_agents.protocols import History
 from tdm_agents.registry import make_planner
 from tdm_agents.testing import LinearQuadraticModel, check_planner
 from tdm_agents.testing.recorder import Recorder
+from tdm_agents.wrappers import RewardFunction
 
 STARTS = torch.tensor([[0.5, 0.2], [-0.4, 0.3], [0.2, 0.0]])
 NAMES = ["random_shooting", "cem", "mppi"]
@@ -58,3 +59,39 @@ def test_candidates_of_the_shipped_checkpoint_may_be_imagined_apart():
 def test_a_number_of_rows_that_makes_no_sense_is_refused(most, error):
     with pytest.raises(error, match=r"max_rows.* expected"):
         make_planner("cem", max_rows=most)
+
+
+def test_a_memory_budget_bounds_what_is_imagined_at_once():
+    model = TDMAgent.load("cartpole-swingup").model
+    settings = {"horizon": 3, "num_samples": 6, "iterations": 1}
+    state = model.start(History.of_observation(torch.zeros(1, 5), action_dim=1), horizon=3)
+    row = model.row_bytes(state, horizon=3)
+    sizes = []
+    model.model.network.norm.register_forward_hook(lambda _, __, found: sizes.append(len(found)))
+    starts = torch.tensor([[0.0, -1.0, 0.0, 0.0, 0.0]])
+    whole = plan(make_planner("mppi", **settings), model, starts)
+    for rows in (1, 4):
+        sizes.clear()
+        parts = plan(make_planner("mppi", max_memory=(rows + 0.5) * row / 2**30, **settings), model, starts)
+        assert max(sizes) == rows
+        torch.testing.assert_close(parts.value, whole.value, rtol=1e-3, atol=1e-3)
+
+
+def test_a_budget_below_a_row_takes_one_at_a_time_and_wrappers_pass_it_on():
+    model = TDMAgent.load("cartpole-swingup").model
+    assert isinstance(model, RewardFunction)
+    found = plan(make_planner("mppi", horizon=2, num_samples=4, max_memory=1e-9), model, torch.zeros(1, 5))
+    assert found.value.isfinite().all()
+
+
+def test_a_budget_for_a_model_that_knows_no_sizes_is_refused():
+    with pytest.raises(TypeError, match="set max_rows instead"):
+        plan(make_planner("cem", max_memory=1.0), LinearQuadraticModel())
+
+
+@pytest.mark.parametrize(
+    ("budget", "error"), [(0.0, ValueError), (float("nan"), ValueError), ("1", TypeError)]
+)
+def test_a_budget_that_makes_no_sense_is_refused(budget, error):
+    with pytest.raises(error, match=r"max_memory.* expected"):
+        make_planner("cem", max_memory=budget)

@@ -29,6 +29,7 @@ from tdm_agents.world_models.transformer.feeding import feed
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.row_memory import row_bytes
 from tdm_agents.world_models.transformer.scalars import one_by_one, together
 from tdm_agents.world_models.transformer.state import TransformerState
 from tdm_agents.world_models.transformer.suffix import most_tokens
@@ -265,6 +266,18 @@ class TransformerWorldModel(nn.Module):
     def draft(self, state: TransformerState) -> TransformerDraft:
         """``N`` transitions to be written token by token. Consumes ``state``."""
         return TransformerDraft.begin(self, state)
+
+    def row_bytes(self, state: TransformerState, *, horizon: int) -> int:
+        """Bytes that each row imagined from ``state`` needs; :func:`.row_memory.row_bytes`."""
+        needed = row_bytes(
+            self.config,
+            self.layout,
+            prefix_tokens=state.prefix.tokens,
+            horizon=horizon,
+            parallel=self.config.parallel,
+            number_bytes=self.network.head.weight.element_size(),
+        )
+        return needed.total
 
     def _extend(self, state: TransformerState, tokens: Tensor, *, offset: int, outputs: int = 1) -> Tensor:
         """Hidden states ``[N, outputs, d]`` after ``tokens[N, c]`` of a step; see :func:`feed`."""

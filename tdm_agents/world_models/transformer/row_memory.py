@@ -1,0 +1,66 @@
+"""Memory of one imagined row, by formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
+from tdm_agents.world_models.transformer.suffix import most_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RowBytes:
+    """Bytes that a row needs beyond what rows share.
+
+    Attributes:
+        suffix: Its keys and values, ``2 (L + 1) d C`` numbers; ``C`` is
+            :func:`tdm_agents.world_models.transformer.suffix.most_tokens`.
+        working: The larger of what a block of a forward and a reading of logits need for a moment.
+    """
+
+    suffix: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        """Of both."""
+        return self.suffix + self.working
+
+
+def row_bytes(
+    config: TransformerConfig,
+    layout: StepLayout,
+    *,
+    prefix_tokens: int,
+    horizon: int,
+    parallel: bool,
+    number_bytes: int,
+) -> RowBytes:
+    """The bytes of a row.
+
+    A forward of ``c`` tokens needs ``c heads (P + 2 C)`` numbers for scores, or ``c (4 f + 7 d)`` for the
+    GEGLU; logits of ``q`` scalars, three times ``q V`` float32. One after another ``c = m + 2``, ``q = 1``,
+    in parallel ``c = n`` and ``q = n - 1`` where that is more.
+
+    Args:
+        config: Sizes of the network.
+        layout: Of the environment.
+        prefix_tokens: ``P``.
+        horizon: Steps that are imagined.
+        parallel: Whether observation scalars are guessed together.
+        number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
+    """
+    dim, width = layout.observation_dim, config.width
+    band = context_steps(config.context, layout)
+    own = most_tokens(horizon, band, layout)
+    at_once, read = layout.chunk, 1
+    if parallel:
+        at_once, read = max(at_once, dim), max(read, dim - 1)
+    seen = min(prefix_tokens + own, max(band * layout.tokens, own))
+    scores = config.heads * (seen + own) + 5 * width
+    block = at_once * max(scores, 4 * config.feedforward + 7 * width) * number_bytes
+    return RowBytes(
+        suffix=2 * (config.layers + 1) * width * own * number_bytes,
+        working=max(block, 3 * read * config.tokenizer.bins * 4),
+    )
