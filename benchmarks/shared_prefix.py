@@ -2,11 +2,11 @@
 
 The same rollouts, in one run, three ways; medians over repetitions, strictly alternating:
 
-- *shared*: what the package does, one prefix for all candidates, suffixes in buffers of fixed size.
+- *shared*: what the package does, one prefix for all candidates, packed suffixes.
 - *concatenated*: a cache of its own for every candidate, grown by concatenation with every forward, fused
   attention: the dynamic cache of common libraries.
-- *copied*: the package's own code with the prefix copied for every candidate, a stronger opponent: buffers of
-  fixed size, and the batched products that are fastest at these shapes.
+- *copied*: the package's own code with the prefix copied for every candidate, a stronger opponent: packed
+  suffixes, and the batched products that are fastest at these shapes.
 
 All three feed ``[r, SEP, a]`` in one forward and draw the same uniform numbers.
 
