@@ -15,7 +15,8 @@ class DecisionBytes:
     Attributes:
         weights: Of the network.
         mask: Which tokens of the history see which, ``P^2``, needed before all that follows here.
-        tables: A rotation matrix a head and imagined step, for queries, keys and values; the bins' centres.
+        tables: A rotation matrix a head and imagined step, for queries, keys and values; the projections that
+            are rotated by it; the bins' centres.
         prefix: Keys and values of the histories, ``2 L d B P`` numbers: not once a candidate.
         suffix: The rows' own keys and values, and
         working: what the rows need for a moment; see :func:`tdm_agents.world_models.transformer.row_memory`.
@@ -58,7 +59,9 @@ def decision_bytes(shape: DecisionShape, *, parallel: bool = False, number_bytes
     return DecisionBytes(
         weights=(blocks + ends) * number_bytes,
         mask=11 * (shape.prefix_steps * step) ** 2,  # int64 distances, three tables of bool
-        tables=(shape.horizon + 1) * 3 * width**2 // config.heads * number_bytes + (dim + 1) * bins * 4,
+        tables=(shape.horizon + 1) * 3 * width**2 // config.heads * number_bytes
+        + 3 * config.layers * width**2 * number_bytes
+        + (dim + 1) * bins * 4,
         prefix=2 * config.layers * width * shape.batch * shape.prefix_tokens * number_bytes,
         suffix=shape.rows * row.suffix,
         working=shape.rows * row.working,

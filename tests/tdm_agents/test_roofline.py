@@ -36,10 +36,7 @@ each_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
 def imagine(shape, model):
-    """FLOPs of linear layers and of batched products, counted while the rows are imagined.
-
-    Those of pairs that a mask hides are counted apart, the third number.
-    """
+    """FLOPs that are counted: of plain products, of batched ones, and of those that attention masks."""
     masked = []
 
     def attend(query, own, shared, grouping, visible, hidden):
@@ -57,17 +54,22 @@ def imagine(shape, model):
     return counts.pop("aten.mm"), sum(counts.values()), sum(masked)
 
 
+def projected(shape, calls):
+    """FLOPs of queries, keys and values: a batched product, though a linear layer."""
+    return 6 * shape.config.layers * shape.config.width**2 * sum(call.count * call.tokens for call in calls)
+
+
 @each_shape
 def test_imagining_costs_what_the_formula_says(shape):
     config = shape.config
-    linear, batched, masked = imagine(shape, random_model(shape))
+    plain, batched, masked = imagine(shape, random_model(shape))
     history, *calls = decision_cost(shape).calls
     cost = replace(decision_cost(shape), calls=tuple(calls))
-    assert linear == cost.linear_flops
-    # a rotation is a product of each head
-    rotation = 6 * config.width * (config.width // config.heads) * config.layers
-    tokens = sum(call.count * call.tokens for call in calls)
-    assert batched == cost.attention_flops + tokens * rotation + masked
+    linear = projected(shape, calls)
+    # once a step the weights of queries, keys and values are rotated, a matrix a head
+    rotated = 6 * config.layers * config.width**2 * (config.width // config.heads) * (shape.horizon + 1)
+    assert plain + linear == cost.linear_flops
+    assert batched - linear == cost.attention_flops + masked + rotated
     assert history.tokens == shape.batch * shape.prefix_tokens
 
 
@@ -77,7 +79,7 @@ def test_rounds_cost_what_the_formula_says(shape):
     model = random_model(shape).with_decoding(parallel=True)
     counted = []
     model.network.norm.register_forward_hook(lambda *_: counted.append(1))
-    linear, _, _ = imagine(shape, model)
+    plain, _, _ = imagine(shape, model)
     rounds = len(counted) / shape.horizon - 1
     cost = decision_cost(shape, rounds=rounds)
     calls = cost.calls[1:]
@@ -85,6 +87,7 @@ def test_rounds_cost_what_the_formula_says(shape):
     bins = 2 * shape.config.width * shape.config.tokenizer.bins
     unread = shape.horizon * shape.rows * (shape.observation_dim - 1) * bins
     measured = replace(cost, calls=calls).linear_flops
+    linear = plain + projected(shape, calls)
     assert linear == pytest.approx(measured - unread * (rounds == shape.observation_dim), rel=0.01)
 
 

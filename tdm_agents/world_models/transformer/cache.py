@@ -117,12 +117,11 @@ def attend(
         ``[heads, N, c, head_dim]``.
     """
     keys, values = own.flatten(1, 2)  # [heads N, S, head_dim]
-    own_scores = query.flatten(0, 1) @ keys.transpose(1, 2)  # [heads N, c, S]
+    own_scores = torch.bmm(query.flatten(0, 1), keys.transpose(1, 2))  # [heads N, c, S]
     if shared is None:
         if hidden is not None:
             own_scores += hidden
-        alone: Tensor = own_scores.softmax(dim=-1) @ values
-        return alone.view(query.shape)
+        return torch.bmm(own_scores.softmax(dim=-1), values).view(query.shape)
     prefix_keys, prefix_values = shared.flatten(1, 2)  # [heads B, P, head_dim]
     length = prefix_keys.shape[1]
     scores = query.new_empty((*query.shape[:3], length + keys.shape[1]))  # [heads, N, c, P + S]
@@ -139,6 +138,6 @@ def attend(
     if not grouping.in_order:
         scores[..., :length] = grouping.scatter(prefix_scores, query.shape[2])
     torch.softmax(scores, dim=-1, out=scores)
-    attended = grouping.scatter(grouping.gather(scores[..., :length]) @ prefix_values, query.shape[2])
-    both: Tensor = torch.baddbmm(attended.flatten(0, 1), beside, values)
-    return both.view(query.shape)
+    attended = torch.bmm(grouping.gather(scores[..., :length]), prefix_values)
+    attended = grouping.scatter(attended, query.shape[2])
+    return torch.baddbmm(attended.flatten(0, 1), beside, values).view(query.shape)

@@ -53,11 +53,16 @@ def feed(
     start = layout.position(offset)
     x = network.token(tokens) + network.position.weight[start : start + chunk]
     x = x.flatten(0, 1)  # [N c, d]
-    rotation = state.rotation[time]
+    if state.projected != time:
+        rotation = state.rotation[time]
+        blocks = (block for block in network.blocks if isinstance(block, Block))
+        state.projections = tuple(block.step_projection(rotation) for block in blocks)
+        state.projected = time
     last = len(network.blocks) - 1
     for index, block in enumerate(network.blocks):
         assert isinstance(block, Block)
-        projected = block.project_step(x, rotation).view(3, -1, state.rows, chunk, rotation.shape[-1])
+        projected = block.project_step(x, state.projections[index])  # [3 heads, N c, head_dim]
+        projected = projected.view(3, block.heads, state.rows, chunk, -1)
         suffix.write(index, projected[1:])
         query = projected[0]  # [heads, N, c, head_dim]
         if index == last and outputs < chunk:  # the other tokens have left their keys and values

@@ -81,18 +81,29 @@ class Block(nn.Module):
         query, key = rotated.transpose(1, 2).chunk(2, dim=1)
         return query, key, qkv[:, :, 2 * self.heads :].transpose(1, 2)
 
-    def project_step(self, x: Tensor, rotation: Tensor) -> Tensor:
-        """New tokens ``[S, d]`` of one decision step to rotated queries and keys, and values.
+    def step_projection(self, rotation: Tensor) -> Tensor:
+        """Weights that project tokens of one decision step to *rotated* queries and keys, and values.
+
+        Args:
+            rotation: ``[3 heads, head_dim, head_dim]``, of :meth:`TransformerNetwork.step_rotations`.
+
+        Returns:
+            ``[3 heads, d, head_dim]``.
+        """
+        heads, head_dim = rotation.shape[:2]
+        return torch.bmm(self.qkv.weight.view(heads, head_dim, -1).transpose(1, 2), rotation)
+
+    def project_step(self, x: Tensor, projection: Tensor) -> Tensor:
+        """New tokens ``[S, d]`` of a step to rotated queries and keys, and values.
 
         Args:
             x: The tokens of all rows.
-            rotation: ``[3 heads, head_dim, head_dim]``, of :meth:`TransformerNetwork.step_rotations`.
+            projection: Of the step, :meth:`step_projection`.
 
         Returns:
             ``[3 heads, S, head_dim]``; heads come first, as a decoder's cache has them.
         """
-        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3 * self.heads, -1)
-        return torch.bmm(qkv.transpose(0, 1), rotation)
+        return torch.bmm(self.attention_norm(x).expand(len(projection), -1, -1), projection)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The output, from the input and what was attended, ``[..., d]`` both."""
@@ -151,11 +162,10 @@ class TransformerNetwork(nn.Module):
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
     def step_rotations(self, steps: Tensor) -> Tensor:
-        """:meth:`rotation` as matrices ``[S, 3 heads, head_dim, head_dim]`` for :meth:`Block.project_step`.
+        """Matrices ``[S, 3 heads, head_dim, head_dim]`` for :meth:`Block.step_projection`, of :meth:`rotation`.
 
-        All that is decoded together stands at one decision step, so that one product replaces a dozen
-        elementwise operations and puts heads first. Queries are also scaled by ``head_dim ** -0.5``; values
-        stay as they are.
+        All that is decoded together stands at one decision step, so that its rotation can be a part of the
+        weights. Queries are also scaled by ``head_dim ** -0.5``; values stay as they are.
         """
         cosine, sine = (x.diag_embed() for x in self.rotation(steps))
         key = torch.cat([torch.cat([cosine, sine], dim=-1), torch.cat([-sine, cosine], dim=-1)], dim=-2)

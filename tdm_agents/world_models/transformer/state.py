@@ -23,7 +23,7 @@ class TransformerState:
         grouping: Which row continues which history.
         suffix: Keys and values of what each row imagined; None until the first ``take`` or ``step``.
         most_tokens: That a suffix holds at once.
-        rotation: ``[horizon + 1, head_dim, head_dim]``, of :meth:`TransformerNetwork.step_rotations`.
+        rotation: Of every step, :meth:`TransformerNetwork.step_rotations`.
         centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
         observation: ``[N, n]`` in the environment's units.
         reward: ``[N]`` int64, the token of the reward that came with it.
@@ -31,6 +31,8 @@ class TransformerState:
         horizon: Steps that may be imagined.
         time: Steps imagined so far.
         rounds: Of guesses after which it is looked whether scalars have changed, with parallel decoding.
+        projections: Of each block at step ``projected``, of :meth:`Block.step_projection`.
+        projected: The step of what was fed last; -1 at first.
         consumed: Whether ``step`` or ``rollout`` took the buffers over.
     """
 
@@ -46,6 +48,8 @@ class TransformerState:
     horizon: int
     time: int = 0
     rounds: int = 1
+    projections: tuple[Tensor, ...] = ()
+    projected: int = -1
     consumed: bool = False
 
     @property
