@@ -162,7 +162,7 @@ class TransformerNetwork(nn.Module):
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
     def step_rotations(self, steps: Tensor) -> Tensor:
-        """Matrices ``[S, 3 heads, head_dim, head_dim]`` for :meth:`Block.step_projection`, of :meth:`rotation`.
+        """:meth:`rotation` as matrices ``[S, 3 heads, head_dim, head_dim]``, for :meth:`Block.project_step`.
 
         All that is decoded together stands at one decision step, so that its rotation can be a part of the
         weights. Queries are also scaled by ``head_dim ** -0.5``; values stay as they are.
