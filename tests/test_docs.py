@@ -48,8 +48,20 @@ def test_the_index_names_every_page_once():
     assert sorted(linked) == sorted(page.name for page in PAGES if page.stem != "README")
 
 
-def test_what_the_walkers_experts_reach_is_what_was_measured():
-    measured = json.loads((DOCS.parent / "benchmarks/results/expert_walkers.json").read_text())
+def result(name):
+    return json.loads((DOCS.parent / "benchmarks/results" / name).read_text())
+
+
+def test_what_experts_of_the_control_suite_reach_is_what_was_measured():
+    for measured in result("expert_suite.json")["results"]:
+        seconds = mean(one["cpu_seconds_per_1000_steps"] for one in measured["episodes"])
+        returns = f"{measured['mean_return']:.0f} | {mean(measured['random_returns']):.0f}"
+        row = f"| {measured['expert']['name']} | {returns} | {seconds:.0f} |"
+        assert row in TEXTS["walkers"].splitlines()
+
+
+def test_what_experts_of_walkers_reach_is_what_was_measured():
+    measured = result("expert_walkers.json")
     for ppo in measured["ppo"]:
         bodies = [b for b in measured["bodies"] if b["family"] == ppo["family"]]
         reward = [b["planner"]["mean_reward"] for b in bodies]

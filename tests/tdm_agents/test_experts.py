@@ -1,6 +1,8 @@
 """Experts: planners with tuned settings, and policies of Stable-Baselines3."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -15,6 +17,7 @@ from tdm_agents.experts.presets import EXPERTS, UnknownExpertError, expert, expe
 from tdm_agents.experts.reinforcement import Evaluated, Training, train
 from tdm_envs.walkers import FAMILIES
 
+RESULTS = Path(__file__).parents[2] / "benchmarks/results"
 PENDULUM = Training(
     env_id="Pendulum-v1",
     steps=128,
@@ -39,6 +42,13 @@ def test_every_family_and_the_suite_tasks_have_an_expert():
     for name, one in EXPERTS.items():
         assert expert(name) is expert_for(one.env_id) is expert_for(f"tdm_envs:{one.env_id}") is one
         assert one.make_planner().horizon == one.settings["horizon"]
+
+
+def test_the_results_are_of_the_experts_that_there_are():
+    walkers, suite = (json.loads((RESULTS / f"expert_{of}.json").read_text()) for of in ("walkers", "suite"))
+    measured = [*walkers["experts"].values(), *(one["expert"] for one in suite["results"])]
+    there_are = json.loads(json.dumps({name: asdict(one) for name, one in EXPERTS.items()}))
+    assert {one["name"]: one for one in measured} == there_are
 
 
 @pytest.mark.parametrize("name", ["walker-line", "cartpole-swingup"])
