@@ -3,7 +3,7 @@
 ``benchmarks/parallel_decoding.py`` needs models of many observation scalars that have learned something, and
 states that they were not trained on. Collects and trains one body after the other, in one process of one
 thread; interrupted, the same command goes on. The network is that of the preset ``small`` with a band of
-three whole steps. Nothing here is shipped: data and models stay in ``--work``.
+three whole steps. Every setting is frozen here. Nothing is shipped: data and models stay in ``--work``.
 
     python benchmarks/larger_models.py
 """
@@ -23,12 +23,11 @@ from make_checkpoint import timed
 from rich.console import Console
 
 from tdm_agents.data.collection import collect
-from tdm_agents.data.policies import RandomPolicy
+from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.evaluation.report import provenance
-from tdm_agents.experts.presets import Expert, expert, expert_for
 from tdm_agents.storage import read_json, write_json
 from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.initial import new_transformer
@@ -37,6 +36,7 @@ from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.presets import PRESETS
 from tdm_envs.walkers import sample_bodies
 
+RANDOM_EPISODES = 120
 CONTEXT_STEPS = 3
 HELD_OUT_FRACTION = 0.1
 DATA_SEED = 0
@@ -51,13 +51,13 @@ class Body:
     training: TrainConfig
 
 
-def portion(one: Expert, *, random: int, disturbed: int, **env_kwargs: int) -> Portion:
-    """Episodes of 1000 environment steps, ``random`` of correlated noise and ``disturbed`` of the expert."""
+def portion(env_id: str, disturbed: PlannerPolicy, episodes: int, repeat: int, **env_kwargs: int) -> Portion:
+    """Episodes of 1000 environment steps: of correlated noise, and so many of a disturbed planner."""
     return Portion(
-        env_id=one.env_id,
+        env_id=env_id,
         env_kwargs=env_kwargs,
-        mix=((RandomPolicy(), random), (one.make_policy(), disturbed)),
-        action_repeat=one.action_repeat,
+        mix=((RandomPolicy(), RANDOM_EPISODES), (disturbed, episodes)),
+        action_repeat=repeat,
         max_steps=1000,
     )
 
@@ -76,13 +76,21 @@ def training(steps: int, batch_size: int) -> TrainConfig:
     )
 
 
+PLANNER = {"iterations": 1, "initial_std": 0.5, "temperature": 0.3, "returns": "mean"}
+STAND = PlannerPolicy(
+    settings=PLANNER | {"num_samples": 24, "horizon": 10, "noise_knots": 4}, name="walker-stand"
+)
+WALK = PlannerPolicy(
+    settings=PLANNER | {"num_samples": 20, "horizon": 8, "noise_knots": 3}, guide=0.3, name="walker-tree"
+)
 (TREE,) = sample_bodies("tree", 1, "train", 0, dof=16)
 BODIES = {
     "walker-stand": Body(
-        portion(expert("walker-stand"), random=120, disturbed=20), training(steps=4000, batch_size=12)
+        portion("dm_control/walker-stand-v0", STAND, episodes=20, repeat=4),
+        training(steps=4000, batch_size=12),
     ),
     "walker-tree-16": Body(
-        portion(expert_for(TREE.env_id), random=120, disturbed=30, dof=TREE.dof, body=TREE.body),
+        portion(TREE.env_id, WALK, episodes=24, repeat=3, dof=TREE.dof, body=TREE.body),
         training(steps=3000, batch_size=6),
     ),
 }
