@@ -19,6 +19,7 @@ from tdm_agents.protocols import Planner
 from tdm_agents.registry import make_planner
 from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_envs.tasks import batched_task_of
+from tdm_envs.walkers import FAMILIES
 
 EXPERT = "expert"
 """What commands take in place of a planner's name: the expert for the environment."""
@@ -129,10 +130,7 @@ def _suite(task: str, action_repeat: int, **settings: Any) -> Expert:
 EXPERTS: Mapping[str, Expert] = {
     one.name: one
     for one in (
-        _walker("line"),
-        _walker("chain"),
-        _walker("bush"),
-        _walker("tree"),
+        *map(_walker, FAMILIES),
         _suite("cartpole-swingup", 4, horizon=25, num_samples=64, noise_beta=2.0, initial_std=0.5),
         _suite(
             "walker-stand",
