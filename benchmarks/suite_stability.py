@@ -4,9 +4,9 @@ The 28 tasks of a generalist, double and triple cartpole, and cartpole: dm_contr
 of it, each for 1000 steps of uniform actions and 1000 of bang-bang actions (every motor at either bound, held
 for 10 steps). A body fails where MuJoCo gives up or an observation or reward is not finite. An episode
 depends on its task and variant alone, not on the number of processes. Takes some minutes;
-``--variants 1 --steps 60`` less than one.
+``--variants 1 --steps 60`` less than one. What is done is kept in ``--work``, so an interrupted run goes on.
 
-    python benchmarks/suite_stability.py --processes 2
+    python benchmarks/suite_stability.py
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from parts import kept
 
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
@@ -38,6 +40,8 @@ class Settings:
 
     out: Path = Path("benchmarks/results/suite_stability.json")
     """Where to write the result."""
+    work: Path = Path("runs/suite_stability")
+    """What is done so far, a file an episode."""
     variants: int = 8
     """Variants of each task, numbered from 0, besides dm_control's own body."""
     scale: float = 1.4
@@ -48,12 +52,21 @@ class Settings:
     """Worker processes."""
 
 
-Job = tuple[TaskName, int | None, float, str, int]
+Job = tuple[Path, TaskName, int | None, float, str, int]
 
 
-def play(job: Job) -> dict[str, Any]:
+def play_once(job: Job) -> dict[str, Any]:
+    """What :func:`play` returns, played now or before."""
+    work, name, variant, scale, kind, steps = job
+    body = "own" if variant is None else str(variant)
+    path = work / f"{name.domain}-{name.task}-{body}-{kind}.json"
+    asked = {"scale": scale, "steps": steps}
+    return kept(path, asked, partial(play, name, variant, scale, kind, steps))
+
+
+def play(name: TaskName, variant: int | None, scale: float, kind: str, steps: int) -> dict[str, Any]:
     """One body under one kind of action: what it earned and observed, and why it failed or None."""
-    name, variant, scale, kind, steps = job
+    began = time.process_time()
     env = SuiteEnv(*name, variant=variant, scale=scale)
     low, high = env.action_space.low, env.action_space.high
     seed = 0 if variant is None else 1 + variant
@@ -82,6 +95,7 @@ def play(job: Job) -> dict[str, Any]:
         "failure": failure,
         "return": total,
         "largest_observation": largest,
+        "cpu_seconds": time.process_time() - began,
     }
 
 
@@ -89,14 +103,13 @@ def jobs(settings: Settings) -> Iterable[Job]:
     """Every body under every kind of action."""
     names = (*GENERALIST_WITH_POLES, *TARGETS)
     for name, variant, kind in product(names, (None, *range(settings.variants)), KINDS):
-        yield name, variant, settings.scale, kind, settings.steps
+        yield settings.work, name, variant, settings.scale, kind, settings.steps
 
 
 def main(settings: Settings) -> None:
     """Play, print, and keep."""
-    began = time.perf_counter()
     with get_context("spawn").Pool(settings.processes) as pool:
-        rows = list(pool.imap(play, jobs(settings), chunksize=4))
+        rows = list(pool.imap(play_once, jobs(settings), chunksize=4))
     summary = []
     for kind, own_body in product(KINDS, (True, False)):
         own = [row for row in rows if row["actions"] == kind and (row["variant"] is None) == own_body]
@@ -108,10 +121,10 @@ def main(settings: Settings) -> None:
             print(f"  {row['task']}, variant {row['variant']}: {row['failure']}")
     value = {
         "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out)},
+        "settings": asdict(settings) | {"out": str(settings.out), "work": str(settings.work)},
         "summary": summary,
         "episodes": rows,
-        "minutes": (time.perf_counter() - began) / 60,
+        "cpu_minutes": sum(row["cpu_seconds"] for row in rows) / 60,
         "provenance": provenance(),
     }
     write_json(settings.out, value)
