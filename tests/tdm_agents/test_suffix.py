@@ -69,8 +69,8 @@ def test_a_copy_of_nothing_has_room():
     assert other.used == STEP
 
 
-@pytest.mark.parametrize(("keep", "tokens"), [(0, 16), (64, 16), (121, 24), (900, 64)])
-def test_room_is_whole_steps_about_twice_the_root_of_what_is_kept(keep, tokens):
+@pytest.mark.parametrize(("keep", "tokens"), [(0, 16), (32, 16), (72, 24), (800, 80)])
+def test_room_is_whole_steps_and_grows_with_the_root_of_what_is_kept(keep, tokens):
     assert ahead(keep, STEP) == tokens
     assert ahead(keep, 100) == 100
 

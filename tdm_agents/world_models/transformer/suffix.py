@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.cache import Prefix
@@ -68,7 +69,8 @@ class Suffix:
         taken._shape = (heads, len(rows), head_dim)
         numbers = len(self._blocks[0]) // count * len(rows)
         taken._blocks = [block.new_empty(numbers) for block in self._blocks]
-        taken._pack((layer.index_select(2, rows) for layer in self.layers), self.capacity)
+        written = (layer[..., : self.used, :] for layer in self.layers)
+        taken._pack((layer.index_select(2, rows) for layer in written), self.capacity)
         return taken
 
     def write(self, index: int, keys_values: Tensor) -> None:
@@ -76,13 +78,12 @@ class Suffix:
         self.layers[index].narrow(3, self.used, keys_values.shape[3]).copy_(keys_values)
 
     def _pack(self, old: Iterable[Tensor], capacity: int) -> None:
-        """Move layers ``[2, heads, N, kept, head_dim]``, one at a time, to where they have room."""
+        """Move layers ``[2, heads, N, used, head_dim]``, one at a time, to where they have room."""
         layers = []
+        empty = self._blocks[-1].new_zeros((2, *self._shape[:2], capacity - self.used, self._shape[2]))
         for index, layer in enumerate(old):
             new = self._packed(self._blocks[-1], capacity)
-            kept = layer.shape[3]
-            new[..., :kept, :] = layer
-            new[..., kept:, :] = 0.0
+            torch.cat([layer, empty], dim=3, out=new)
             self._blocks[-1], self._blocks[index] = self._blocks[index], self._blocks[-1]
             layers.append(new)
         self.layers, self.capacity = layers, capacity
@@ -95,10 +96,10 @@ class Suffix:
 def ahead(keep: int, step: int) -> int:
     """For how many tokens, in whole steps, a suffix that keeps ``keep`` of them makes room.
 
-    To pack reads and writes all that is kept, once in ``r`` tokens, and each token reads about ``r / 2`` that
-    are not written yet: together least at ``r = 2 sqrt(keep)``.
+    To pack takes as long as to read all that is kept four times, once in ``r`` tokens, and each token reads
+    about ``r / 2`` that are not written yet: together least at ``r = sqrt(8 keep)``.
     """
-    return step * max(1, round(max(_LEAST_AHEAD, 2.0 * math.sqrt(keep)) / step))
+    return step * max(1, round(max(_LEAST_AHEAD, math.sqrt(8 * keep)) / step))
 
 
 def most_tokens(horizon: int, context_steps: int, layout: StepLayout) -> int:
