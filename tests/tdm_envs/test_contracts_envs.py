@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from functools import partial
 
@@ -141,6 +142,32 @@ def test_a_restored_state_continues_to_the_last_bit(env_id, kwargs):
         again.restore(state)
         second = [again.step(action)[:2] for action in actions[30:]]
         assert all(np.array_equal(a[0], b[0]) and a[1] == b[1] for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        pytest.param(copy.deepcopy, id="deepcopy"),
+        pytest.param(lambda env: pickle.loads(pickle.dumps(env)), id="pickle"),
+    ],
+)
+@every_environment
+def test_a_copy_continues_the_episode_apart_from_the_original(env_id, kwargs, copied):
+    env = gym.make(env_id, **kwargs)
+    actions = random_actions(env, 80)
+    play(env, actions[:50])
+    twin = copied(env)
+    before = twin.unwrapped.state()
+    first = [env.step(action) for action in actions[50:]]
+    assert np.array_equal(twin.unwrapped.state(), before)  # the original's steps were not its own
+    second = [twin.step(action) for action in actions[50:]]
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one[0], other[0])
+        assert one[1:] == other[1:]
+    assert np.array_equal(env.unwrapped.state(), twin.unwrapped.state())
+    assert not np.shares_memory(env.unwrapped.data.qpos, twin.unwrapped.data.qpos)
+    assert not np.shares_memory(env.unwrapped.model.body_mass, twin.unwrapped.model.body_mass)
+    assert np.array_equal(env.reset()[0], twin.reset()[0])  # their generators went on alike
 
 
 @pytest.mark.parametrize("vector", [SyncVectorEnv, partial(AsyncVectorEnv, context="fork")])

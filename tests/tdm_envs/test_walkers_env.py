@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -121,6 +122,24 @@ def test_physics_that_diverge_raise_and_a_reset_mends_them(tmp_path, monkeypatch
         env.step(np.zeros(9, np.float32))
     env.reset(seed=0)
     assert np.isfinite(env.step(np.zeros(9, np.float32))[0]).all()
+
+
+def test_a_copy_notices_when_its_own_physics_diverge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = make().unwrapped
+    env.reset(seed=0)
+    twin = copy.deepcopy(env)
+    twin.data.qvel[:] = 1e12
+    with pytest.raises(PhysicsDivergedError):
+        twin.step(np.zeros(9, np.float32))
+    assert np.isfinite(env.step(np.zeros(9, np.float32))[0]).all()
+
+
+def test_the_model_of_a_copy_is_the_one_that_its_data_are_of():
+    env = make().unwrapped
+    twin = copy.deepcopy(env)
+    assert twin.model is twin.data.model
+    assert twin.model is not env.model
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,13 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         shape = (len(self.observation_names),)
         self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (dof,), np.float32)
-        # views into the data, which indexing by name would look up at every step
-        self._velocity = self.data.subtree_linvel[1]  # body 0 is the world, 1 the root with all it carries
-        self._warnings = self.data.warning.number
+        self._view_data()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Complete a copy, by ``copy`` or ``pickle``, so that it looks at its own data."""
+        self.__dict__.update(state)
+        self.model = self.data.model  # one object again, where both were copied apart
+        self._view_data()
 
     @property
     def dt(self) -> float:
@@ -189,6 +193,11 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     def close(self) -> None:
         """Free the renderer."""
         self._screen.close()
+
+    def _view_data(self) -> None:
+        """Keep views into the data, which indexing by name would look up at every step."""
+        self._velocity = self.data.subtree_linvel[1]  # body 0 is the world, 1 the root with all it carries
+        self._warnings = self.data.warning.number
 
     def _observation(self) -> npt.NDArray[np.float32]:
         return observe(self.data.qpos, self.data.qvel).astype(np.float32)

@@ -89,6 +89,10 @@ class Screen:
         self._size = width, height
         self._open: FrameRenderer | Window | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy has: all but what is open, which draws the original."""
+        return {**vars(self), "_open": None}
+
     def draw(self, model: Any, data: Any, camera: str, fps: int) -> npt.NDArray[np.uint8] | None:
         """A frame ``[height, width, 3]``; for ``"human"`` None, and the window shows it.
 
