@@ -7,14 +7,15 @@ mistakes do; half of each, both disturbed, trained the best models (design notes
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 import torch
 
+from tdm_agents.data.names import check_name
 from tdm_agents.protocols import History, Planner, WorldModel
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces import ActionCodec, FloatArray
@@ -215,12 +216,39 @@ def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
     """The inverse of :func:`policy_to_json`; settings that are not said have their defaults.
 
     Raises:
-        ValueError: If the kind is unknown, or a setting makes no sense.
-        TypeError: If there is no such setting.
+        ValueError: If the name is not that of a file, the kind is unknown, or a setting makes no sense.
+        TypeError: If there is no such setting, or its value is of another type.
         LookupError: If there is no such planner.
     """
+    check_name("name of a policy", name)
+    if not isinstance(value, Mapping):
+        raise TypeError(f"policy {name!r} is {value!r}; expected an object with its kind and settings")
     settings = dict(value)
     kind = settings.pop("kind", None)
     if kind not in KINDS:
         raise ValueError(f"policy {name!r} has kind {kind!r}; expected one of {', '.join(KINDS)}")
+    known = {field.name: str(field.type) for field in fields(KINDS[kind]) if field.name != "name"}
+    for setting, given in settings.items():
+        if setting not in known:
+            raise TypeError(f"policy {name!r} has {setting!r}; expected only {', '.join(sorted(known))}")
+        expected, fits = _IN_JSON[known[setting]]
+        if not fits(given):
+            raise TypeError(f"policy {name!r}: {setting} is {given!r}; expected {expected}")
     return KINDS[kind](**settings, name=name)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_IN_JSON: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "str": ("text", lambda value: isinstance(value, str)),
+    "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "float": ("a number", _is_number),
+    "tuple[float, ...]": (
+        "a list of numbers",
+        lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    ),
+    "Mapping[str, Any]": ("an object", lambda value: isinstance(value, dict)),
+}
+"""How a manifest writes a setting of a type: in words, and as a check."""

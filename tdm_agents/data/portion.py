@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 import gymnasium as gym
 
 from tdm_agents.data.minari_io import EPISODES_FOLDER
+from tdm_agents.data.names import check_name
 from tdm_agents.data.policies import BehaviourPolicy, policy_to_json
 from tdm_agents.evaluation.environments import make_env
-
-_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +48,11 @@ class Portion:
 
     def __post_init__(self) -> None:
         about = f"{self.name}: " if self.name else ""
-        if self.name and not _NAME.fullmatch(self.name):
-            raise ValueError(
-                f"name is {self.name!r}; expected letters, digits, '_', '-' and '.', as of a folder"
-            )
+        if self.name:
+            check_name("name", self.name)
         counts = self.counts
+        for policy in counts:
+            check_name(f"{about}name of a policy", policy)
         if len(counts) < len(self.mix) or sum(counts.values()) < 1:
             raise ValueError(
                 f"{about}mix is {self.mix}; expected at least one episode, and policies with different names"

@@ -16,6 +16,7 @@ import pytest
 from tdm_agents.data.collection import collect
 from tdm_agents.data.index import data_sets, read_index
 from tdm_agents.data.minari_io import DataError, content_hash, describe, read_episodes
+from tdm_agents.data.names import MAX_NAME
 from tdm_agents.data.play import play
 from tdm_agents.data.policies import RandomPolicy
 from tdm_agents.data.portion import Portion
@@ -267,7 +268,15 @@ def test_portions_that_would_share_a_folder_are_refused(portions, message, tmp_p
         collect(portions, tmp_path / "out", pool=pool)
 
 
-@pytest.mark.parametrize("name", ["..", "../up", "a/b", ".hidden", "a b"])
-def test_a_name_is_that_of_a_folder(name):
+@pytest.mark.parametrize("name", ["..", "../up", "a/b", ".hidden", "a b", "a\n", "index.json", "a" * 201])
+def test_names_are_those_of_files_inside_the_collection(name):
     with pytest.raises(ValueError, match="name is"):
         replace(TREE, name=name)
+    with pytest.raises(ValueError, match="tree: name of a policy is"):
+        replace(TREE, mix=((RandomPolicy(name), 1),))
+
+
+def test_the_longest_name_still_fits(tmp_path, pool):
+    longest = "a" * MAX_NAME
+    portion = replace(PENDULUM, name=longest, mix=((RandomPolicy(longest), 1),))
+    assert data_sets(collect([portion], tmp_path / "out", pool=pool)) == [tmp_path / "out" / longest / "data"]

@@ -1,0 +1,33 @@
+"""What environments and policies of a collection may be called, since files are named after them."""
+
+from __future__ import annotations
+
+import re
+
+from tdm_agents.data.index import INDEX_FILE
+
+MAX_NAME = 200
+"""Characters: file systems allow 255, and files add a number, a suffix and a process id."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]*")
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that could not be that of a file inside the collection.
+
+    Args:
+        what: That is called so, for the message.
+        name: To check.
+
+    Raises:
+        ValueError: If it has other characters than letters, digits, ``_``, ``-`` and ``.``, begins with ``-``
+            or ``.``, is longer than :data:`MAX_NAME`, or is that of the collection's own file.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{what} is {name!r}; expected letters, digits, '_', '-' and '.', as of a file")
+    if len(name) > MAX_NAME:
+        raise ValueError(
+            f"{what} is {name[:40]!r}... of {len(name)} characters; expected at most {MAX_NAME}"
+        )
+    if name == INDEX_FILE:
+        raise ValueError(f"{what} is {name!r}, as the collection's own file is called; choose another")
