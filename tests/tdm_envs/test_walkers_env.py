@@ -167,6 +167,8 @@ def test_a_state_of_another_body_is_refused():
     [
         ({"dof": 21}, "dof is 21; expected an integer from 4 to 20"),
         ({"body": -3}, "body is -3"),
+        ({"width": 0}, "width is 0; expected an integer of at least 1"),
+        ({"height": -240}, "height is -240; expected an integer of at least 1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(kwargs, message):

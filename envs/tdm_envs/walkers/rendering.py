@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -9,6 +13,17 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import numpy.typing as npt
+
+from tdm_envs.walkers.families import checked_int
+
+_FRAMES_REMEDY = (
+    "set MUJOCO_GL=egl or MUJOCO_GL=osmesa before mujoco is imported, which needs OpenGL's libraries but no "
+    "screen"
+)
+
+
+class CannotRenderError(RuntimeError):
+    """There is no OpenGL to draw with, or no screen to draw on; the message names the remedy."""
 
 
 class FrameRenderer:
@@ -21,9 +36,13 @@ class FrameRenderer:
         camera: Name of a camera of the model.
         width: Pixels.
         height: Pixels.
+
+    Raises:
+        CannotRenderError: If ``MUJOCO_GL`` switched OpenGL off, or chose one that needs a screen.
     """
 
     def __init__(self, model: Any, camera: str, width: int, height: int) -> None:
+        _refuse_without_opengl()
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, height)
         self._renderer = mujoco.Renderer(model, height, width)
@@ -37,6 +56,8 @@ class FrameRenderer:
 
     def close(self) -> None:
         """Free the OpenGL context."""
+        # MuJoCo frees textures in whichever context is current: another renderer's, had that drawn last
+        self._renderer.render()
         self._renderer.close()
 
 
@@ -48,9 +69,17 @@ class Window:
         data: Its data, drawn at every :meth:`show`.
         camera: Name of a camera of the model.
         fps: Frames a second.
+
+    Raises:
+        CannotRenderError: If no window can be opened.
     """
 
     def __init__(self, model: Any, data: Any, camera: str, fps: int) -> None:
+        if _no_screen():
+            raise CannotRenderError(
+                f"render_mode='human' opens a window, which fails here: {_displays()}. Start Python where "
+                "there is a screen, or take render_mode='rgb_array'"
+            )
         import mujoco.viewer  # needs a screen, and opens libraries that need one
 
         self._viewer = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
@@ -79,14 +108,15 @@ class Screen:
         height: Pixels of a frame.
 
     Raises:
-        ValueError: If the mode is another.
+        ValueError: If the mode is another, or a frame has no pixels.
+        TypeError: If ``width`` or ``height`` is no integer.
     """
 
     def __init__(self, mode: str | None, width: int, height: int) -> None:
         if mode not in (None, "human", "rgb_array"):
             raise ValueError(f"render_mode is {mode!r}; expected None, 'human' or 'rgb_array'")
         self._mode = mode
-        self._size = width, height
+        self._size = checked_int("width", width, 1), checked_int("height", height, 1)
         self._open: FrameRenderer | Window | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -101,6 +131,9 @@ class Screen:
             data: Its data, likewise.
             camera: Name of a camera of the model.
             fps: Frames a second of the window.
+
+        Raises:
+            CannotRenderError: If there is no OpenGL, or no screen for the window.
         """
         if self._mode is None:
             gym.logger.warn("render() does nothing without a render_mode; pass one to gym.make")
@@ -120,3 +153,32 @@ class Screen:
         if self._open is not None:
             self._open.close()
             self._open = None
+
+
+def _refuse_without_opengl() -> None:
+    backend = getattr(mujoco, "GLContext", None)  # chosen at import, and not there where switched off
+    now = f"(MUJOCO_GL is {os.environ.get('MUJOCO_GL', '')!r} now)"
+    if backend is None:
+        raise CannotRenderError(f"OpenGL was switched off when mujoco was imported {now}; {_FRAMES_REMEDY}")
+    if backend.__module__ == "mujoco.glfw" and _no_screen():
+        raise CannotRenderError(
+            f"mujoco was imported so that it draws on a screen {now}, and {_displays()}; {_FRAMES_REMEDY}"
+        )
+
+
+def _no_screen() -> bool:
+    """Whether GLFW, which opens windows, fails: asked before MuJoCo's viewer, which then ends Python.
+
+    In a process of its own, so that the viewer still is the first to start GLFW in this one.
+    """
+    if platform.system() != "Linux":
+        return False  # there always is one, or MuJoCo says what is missing
+    asked = [sys.executable, "-c", "import glfw, sys; sys.exit(not glfw.init())"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode != 0
+
+
+def _displays() -> str:
+    found = [(name, os.environ.get(name)) for name in ("DISPLAY", "WAYLAND_DISPLAY")]
+    if not any(value for _, value in found):
+        return "neither DISPLAY nor WAYLAND_DISPLAY is set"
+    return " and ".join(f"{name} is {value!r}, which cannot be opened" for name, value in found if value)
