@@ -24,11 +24,13 @@ from tdm_agents.training.held_out import Learner
 from tdm_agents.training.initial import (
     TRANSFORMER,
     Learned,
+    Transformer,
     differences,
     load_trained,
     new_other,
     new_transformer,
     start_from,
+    with_context,
 )
 from tdm_agents.training.learners import learner_class
 from tdm_agents.training.trainer import TrainResult, train
@@ -50,7 +52,8 @@ class Train:
             their environments at once, other models a single one.
         out: Folder of the run: checkpoints, TensorBoard events and, at the end, the model.
         model: Kind of world model: ``transformer``, ``mlp``, or one of an installed plug-in.
-        preset: Size and tokens of a transformer, and what ``action_repeat`` and ``planner`` are by default.
+        preset: Size and tokens of a transformer, and what ``action_repeat`` and ``planner`` are by default. A
+            context that is smaller than a step of the largest environment becomes three such steps.
         mlp: Size of an MLP.
         model_settings: Settings of a plug-in's world model, as pairs of name and value: ``ridge 1e-4``.
         action_repeat: Environment steps a decision; the preset's by default.
@@ -133,7 +136,10 @@ def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
             + (f": {name}, {portions[name]:.0%} of the training" if len(data) > 1 else ""),
             highlight=False,
         )
-    console.print(f"{sum(p.numel() for p in model.parameters()):,} parameters", highlight=False)
+    told = f"{sum(p.numel() for p in model.parameters()):,} parameters"
+    if isinstance(model, Transformer):
+        told += f", a context of {model.config.context:,} tokens"
+    console.print(told, highlight=False)
     learner = cast(Learner, model.to(device))
     windows = {"steps": args.training.window_steps, "batch_size": args.training.batch_size}
     if len(data) > 1:
@@ -188,14 +194,17 @@ def _model(args: Train, training: dict[str, Trajectories]) -> Learned:
     seed = args.training.seed
     model: Learned
     if args.model == TRANSFORMER:
-        # a model that begins with another's weights has its room, unless something else is asked for
+        # a model that begins with another's weights has its context, and its room unless another is asked for
         own = PRESETS[args.preset].transformer
         room = source.config if source is not None else own
         config = replace(
             own,
+            context=room.context,
             max_observation=args.max_observation or room.max_observation,
             max_action=args.max_action or room.max_action,
         )
+        if source is None:
+            config = with_context(config, training)
         model = new_transformer(training, config, seed=seed)
     else:
         settings = asdict(args.mlp) if args.model == "mlp" else parse_settings(args.model_settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tdm_agents.world_models.files import SCHEMA
 from tdm_agents.world_models.spec_json import spec_to_json
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import KIND, Generalist
+from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 TRANSFORMER = "transformer"
@@ -46,6 +47,30 @@ def new_transformer(data: Mapping[str, Trajectories], config: TransformerConfig,
         transformer = TransformerWorldModel(only.spec, config)
     transformer.fit(only)
     return transformer
+
+
+CONTEXT_STEPS = 3
+"""What a context that is too small becomes: as much as the shipped checkpoint sees of cartpole."""
+
+
+def with_context(config: TransformerConfig, data: Mapping[str, Trajectories]) -> TransformerConfig:
+    """The settings, with a context of :data:`CONTEXT_STEPS` steps where it holds not even one.
+
+    Presets count their context in tokens, and small ones were made for small environments. A context that
+    holds a step stays as it is.
+
+    Args:
+        config: Settings.
+        data: Training episodes by environment; the largest step that ``config`` has room for counts.
+    """
+    layout = StepLayout(
+        observation_dim=config.max_observation or max(t.observation_dim for t in data.values()),
+        action_dim=config.max_action or max(t.action_dim for t in data.values()),
+        max_observation=0,  # positions do not matter here
+    )
+    return (
+        config if config.context >= layout.tokens else replace(config, context=CONTEXT_STEPS * layout.tokens)
+    )
 
 
 def new_other(
