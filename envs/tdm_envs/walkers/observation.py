@@ -37,13 +37,13 @@ def observation_scalars(dof: int) -> tuple[Scalar, ...]:
     Args:
         dof: Hinges, numbered from 1, depth first.
     """
-    rotation = "root axis in world coordinates"
     return (
         Scalar("root_height", "m", "world z of the root limb's start"),
-        *(Scalar(f"root_{axis}_axis_x", "1", rotation) for axis in "xyz"),  # row 0: heading along the task
-        *(Scalar(f"root_{axis}_axis_z", "1", rotation) for axis in "xyz"),  # row 2: which way is up
-        *(Scalar(f"root_velocity_{axis}", "m/s", "root") for axis in "xyz"),
-        *(Scalar(f"root_angular_velocity_{axis}", "rad/s", "root") for axis in "xyz"),
+        # rows 0 and 2 of the root's rotation matrix: heading along the task, and which way is up
+        *(Scalar(f"root_{axis}_axis_x", "1", f"world x of the root's {axis} axis") for axis in "xyz"),
+        *(Scalar(f"root_{axis}_axis_z", "1", f"world z of the root's {axis} axis") for axis in "xyz"),
+        *(Scalar(f"root_velocity_{axis}", "m/s", f"the root's {axis} axis") for axis in "xyz"),
+        *(Scalar(f"root_angular_velocity_{axis}", "rad/s", f"the root's {axis} axis") for axis in "xyz"),
         *(Scalar(f"hinge{i}_angle", "rad", f"hinge {i}") for i in range(1, dof + 1)),
         *(Scalar(f"hinge{i}_velocity", "rad/s", f"hinge {i}") for i in range(1, dof + 1)),
     )
