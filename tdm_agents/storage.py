@@ -53,7 +53,11 @@ def foreign_file(folder: Path, ours: Container[str] = ()) -> str | None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically (temporary file, fsync, rename, fsync of the folder)."""
+    """Write ``data`` to ``path`` atomically (temporary file, fsync, rename, fsync of the folder).
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; it names ``path``, and what was there still is.
+    """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -62,6 +66,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # Python names none where a disk is full
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -35,7 +35,7 @@ class Data:
     plot: Path | None = None
     """Where to draw it (PNG)."""
     json: bool = False
-    """Print JSON instead of tables; it has the ranges of every data set."""
+    """Print JSON instead of tables."""
 
 
 def run(arguments: Data) -> None:
@@ -89,16 +89,22 @@ def _print(summaries: Sequence[Summary]) -> None:
 
     console = Console()
     console.print(_many_table(summaries) if len(summaries) > 1 else _one_table(summaries[0]))
-    console.print(_returns_table(summaries))
+    console.print(_returns_table(summaries, console.width))
     if len(summaries) == 1:
         console.print(_ranges_table("observation", summaries[0].observation, None))
         console.print(_ranges_table("action", summaries[0].action, summaries[0].at_bounds))
+    else:
+        console.print("\nlowest..highest of each scalar in turn", style="italic")
+        for summary in summaries:
+            console.print(_compact_ranges(summary), highlight=False, markup=False)
 
 
 def _one_table(summary: Summary) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in {
         "data set": str(summary.path),
         "environment": summary.environment or "the data set does not say",
@@ -127,7 +133,7 @@ def _many_table(summaries: Sequence[Summary]) -> Table:
         "at bounds": "",
         "MB": f"{sum(s.bytes for s in summaries) / 1e6:.1f}",
     }.items():
-        table.add_column(column, footer=total, justify="right", no_wrap=True)
+        table.add_column(column, footer=total, justify="right", overflow="fold")
     for s in summaries:
         table.add_row(
             s.path.parent.name,
@@ -140,27 +146,43 @@ def _many_table(summaries: Sequence[Summary]) -> Table:
     return table
 
 
-def _returns_table(summaries: Sequence[Summary]) -> Table:
-    """A histogram of the returns by policy, in text."""
+def _returns_table(summaries: Sequence[Summary], width: int) -> Table:
+    """A histogram of the returns by policy, in text: counts whole, bars as long as ``width`` allows."""
     import numpy as np
     from rich.table import Table
 
     policies = list(dict.fromkeys(policy for s in summaries for policy in s.returns))
     returns = {p: np.concatenate([s.returns.get(p, np.empty(0)) for s in summaries]) for p in policies}
     edges = np.histogram_bin_edges(np.concatenate(list(returns.values())), 10)
-    table = Table("return", *policies, title="episodes by return", show_lines=False)
+    table = Table(title="episodes by return")
+    for column in ("return", *policies):
+        table.add_column(column, overflow="fold")
     counts = {policy: np.histogram(values, edges)[0] for policy, values in returns.items()}
     most = max(int(count.max()) for count in counts.values())
-    for i, (low, high) in enumerate(pairwise(edges)):
-        bars = [f"{'█' * round(12 * counts[p][i] / most):12} {counts[p][i]}" for p in policies]
-        table.add_row(f"{low:.4g} to {high:.4g}", *bars)
+    spans = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)]
+    # each column is 3 wider than what is in it, and a space is between a bar and its count
+    room = (width - max(map(len, spans)) - 4) // len(policies) - len(f"{most:,}") - 4
+    bar = min(max(room, 0), 12)
+    for i, span in enumerate(spans):
+        cells = [f"{'█' * round(bar * counts[p][i] / most):{bar}} {counts[p][i]:,}" for p in policies]
+        table.add_row(span, *(cell if bar else cell.strip() for cell in cells))
     return table
+
+
+def _compact_ranges(summary: Summary) -> str:
+    """The ranges of a data set that is one of several, in two paragraphs."""
+    lines = []
+    for what, ranges in (("observation", summary.observation), ("action", summary.action)):
+        spans = [f"{low:.3g}..{high:.3g}" for low, high in zip(ranges.low, ranges.high, strict=True)]
+        lines.append(f"{summary.path.parent.name}, {what}: {'  '.join(spans)}")
+    return "\n".join(lines)
 
 
 def _ranges_table(name: str, ranges: Ranges, at_bounds: Float64Array | None) -> Table:
     from rich.table import Table
 
-    table = Table(f"{name} scalar", title=f"{name}: ranges")
+    table = Table(title=f"{name}: ranges")
+    table.add_column(f"{name} scalar", overflow="fold")
     for column in (
         "lowest",
         "highest",
@@ -168,7 +190,7 @@ def _ranges_table(name: str, ranges: Ranges, at_bounds: Float64Array | None) -> 
         "deviation",
         *(("at bounds",) if at_bounds is not None else ()),
     ):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for i in range(len(ranges.low)):
         values = [f"{values[i]:.4g}" for values in (ranges.low, ranges.high, ranges.mean, ranges.std)]
         constant = "  (constant)" if ranges.low[i] == ranges.high[i] else ""

@@ -154,10 +154,15 @@ def _list(command: List) -> None:
     if command.json:
         print(json.dumps([asdict(one) for one in found], indent=2))
         return
-    table = Table("environment", "arguments", "steps", "about")
+    console, table = Console(), Table()
+    # an id is to be copied: the other columns give way, and one that is too long goes on in the next line
+    longest = max((len(one.env_id) for one in found), default=0)
+    table.add_column("environment", width=min(longest, console.width // 2), overflow="fold")
+    for column in ("arguments", "steps", "about"):
+        table.add_column(column, overflow="fold")
     for one in found:
         table.add_row(one.env_id, one.arguments, str(one.max_episode_steps or "no limit"), one.about)
-    Console().print(table)
+    console.print(table)
 
 
 def _gallery(command: Gallery, environ: Mapping[str, str]) -> None:

@@ -87,7 +87,11 @@ def _list(command: List) -> None:
     if command.json:
         print(json.dumps([dataclasses.asdict(expert) for expert in EXPERTS.values()], indent=2))
         return
-    table = Table("expert", "environment", "action repeat", "planner and its settings")
+    table = Table()
+    table.add_column("expert", no_wrap=True)  # others give way: names are to be copied
+    table.add_column("environment", no_wrap=True)
+    table.add_column("action repeat", width=6)
+    table.add_column("planner and its settings", overflow="fold")
     for expert in EXPERTS.values():
         settings = ", ".join(f"{name}={value!r}" for name, value in expert.settings.items())
         table.add_row(expert.name, expert.env_id, str(expert.action_repeat), f"{expert.planner}: {settings}")

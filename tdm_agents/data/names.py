@@ -26,8 +26,6 @@ def check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{what} is {name!r}; expected letters, digits, '_', '-' and '.', as of a file")
     if len(name) > MAX_NAME:
-        raise ValueError(
-            f"{what} is {name[:40]!r}... of {len(name)} characters; expected at most {MAX_NAME}"
-        )
+        raise ValueError(f"{what} is {name[:40]!r}... of {len(name)} characters; expected at most {MAX_NAME}")
     if name == INDEX_FILE:
         raise ValueError(f"{what} is {name!r}, as the collection's own file is called; choose another")

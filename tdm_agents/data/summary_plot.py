@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tdm_agents.data.summary import Ranges, Summary
-from tdm_agents.evaluation.plots import PLAYERS, REAL
+from tdm_agents.evaluation.plots import PLAYERS, REAL, clean, save
 
 BINS = 30
 STYLE: dict[str, Any] = {"fontsize": 9, "color": REAL}
 
 
 def plot_summaries(path: Path, summaries: Sequence[Summary], *, title: str = "") -> None:
-    """Write a PNG (or whatever the path's suffix says).
+    """Write a PNG (or whatever the path's suffix says), atomically.
 
     Above, a histogram of the returns of all episodes by policy, and the share of actions at their bounds by
-    data set. Below, the ranges of observations and actions of the first data set, scalar by scalar.
+    data set. Below, the ranges of observations and actions, scalar by scalar, data sets side by side.
 
     Args:
         path: Where to write.
@@ -35,18 +35,17 @@ def plot_summaries(path: Path, summaries: Sequence[Summary], *, title: str = "")
     """
     if not summaries:
         raise ValueError("no data sets to draw; expected at least one")
-    first = summaries[0]
     figure = Figure(figsize=(10.0, 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, color=REAL, fontweight="bold")
     above, below = figure.subplots(2, 2, width_ratios=(3, 2))
     _returns(above[0], summaries)
     _at_bounds(above[1], summaries)
-    _ranges(below[0], "observation", first.observation)
+    _ranges(below[0], "observation", [summary.observation for summary in summaries])
     below[0].set_yscale("symlog")  # positions, angles and velocities side by side
-    _ranges(below[1], "action", first.action)
+    _ranges(below[1], "action", [summary.action for summary in summaries])
     handles, labels = below[0].get_legend_handles_labels()
-    which = f"below: {first.environment}; " if len(summaries) > 1 else ""
+    which = f"below: {len(summaries)} data sets side by side; " if len(summaries) > 1 else ""
     figure.legend(
         handles,
         [f"{which}{labels[0]}", *labels[1:]],
@@ -56,11 +55,8 @@ def plot_summaries(path: Path, summaries: Sequence[Summary], *, title: str = "")
         fontsize=8,
     )
     for axis in (*above, *below):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8, colors=REAL)
-        axis.grid(alpha=0.2, linewidth=0.6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=144)
+        clean(axis)
+    save(path, figure)
 
 
 def _returns(axis: Axes, summaries: Sequence[Summary]) -> None:
@@ -80,10 +76,19 @@ def _returns(axis: Axes, summaries: Sequence[Summary]) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
-def _ranges(axis: Axes, name: str, ranges: Ranges) -> None:
-    scalars = np.arange(len(ranges.low))
-    axis.vlines(scalars, ranges.low, ranges.high, color=PLAYERS[2], linewidth=2, label="lowest to highest")
-    axis.errorbar(scalars, ranges.mean, ranges.std, fmt="o", color=PLAYERS[0], markersize=2.5,
+def _ranges(axis: Axes, name: str, several: Sequence[Ranges]) -> None:
+    low, high, mean, std = (
+        np.concatenate([getattr(ranges, what) for ranges in several])
+        for what in ("low", "high", "mean", "std")
+    )
+    # the data sets share the width of each scalar, whatever their numbers of scalars are
+    beside = (np.arange(len(several)) + 0.5) / len(several) - 0.5
+    at = np.concatenate(
+        [np.arange(len(ranges.low)) + 0.7 * b for ranges, b in zip(several, beside, strict=True)]
+    )
+    thin = 1 / len(several) ** 0.5
+    axis.vlines(at, low, high, color=PLAYERS[2], linewidth=2 * thin, label="lowest to highest")
+    axis.errorbar(at, mean, std, fmt="o", color=PLAYERS[0], markersize=2.5 * thin, elinewidth=1.5 * thin,
                   label="mean and standard deviation")  # fmt: skip
     axis.set_title(f"Ranges of {name}s", loc="left", **STYLE)
     axis.set_xlabel(f"{name} scalar", **STYLE)

@@ -6,7 +6,7 @@ import imageio.v2 as imageio
 import pytest
 import tyro
 
-from tdm_agents.cli.envs import Envs, run
+from tdm_agents.cli.envs import Envs, known, run
 from tdm_agents.evaluation.video import NoRendererError
 from tdm_envs.walkers import ManifestError, read_manifest
 
@@ -28,6 +28,14 @@ def test_the_list_can_be_narrowed(capsys):
     tdm_envs("list", "--match", "WalkerLine")
     shown = capsys.readouterr().out
     assert "tdm/WalkerLine-v0" in shown and "WalkerTree" not in shown
+
+
+def test_no_id_is_cut_off_in_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    tdm_envs("list")
+    shown = capsys.readouterr().out
+    cells = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
+    assert "…" not in shown and "".join(cells) == "".join(one.env_id for one in known())
 
 
 def test_a_sample_is_written_and_found_whole(tmp_path, capsys):

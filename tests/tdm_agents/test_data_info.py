@@ -1,5 +1,7 @@
+import errno
 import json
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import gymnasium as gym
 import minari
@@ -111,6 +113,43 @@ def test_an_index_is_told_as_a_whole_and_drawn(folder, capsys, tmp_path):
     row = next(line.replace("│", " ").split() for line in told.splitlines() if " all " in line)
     assert row[:3] == ["all", "10", "250"]
     assert imread(picture).std() > 0.05, "nothing is drawn"
+
+
+def test_the_ranges_of_every_data_set_of_an_index_are_told(folder, capsys):
+    assert main(["data", "info", str(folder)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for path in data_sets(folder):
+        found = summarise(path)
+        for what, ranges in (("observation", found.observation), ("action", found.action)):
+            spans = [f"{low:.3g}..{high:.3g}" for low, high in zip(ranges.low, ranges.high, strict=True)]
+            assert f"{path.parent.name}, {what}: {' '.join(spans)}" in told
+
+
+@pytest.mark.parametrize("columns", [80, 50])
+def test_no_count_is_cut_off_in_a_narrow_terminal(columns, tmp_path, capsys, monkeypatch):
+    names = ["random", "walker-line", "walker-chain", "walker-bush", "walker-tree"]
+    mix = tuple((RandomPolicy(name), 3) for name in names)
+    with ThreadPool(1) as pool:
+        portion = Portion(env_id="Pendulum-v1", mix=mix, max_steps=3)
+        collect(portion, tmp_path / "out", pool=pool)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["data", "info", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "…" not in told
+    table = told.split("episodes by return")[1].split("└")[0]
+    cells = [line.split("│")[2:-1] for line in table.splitlines() if line.startswith("│")]
+    counts = [sum(int(cell.strip("█ ") or 0) for cell in column) for column in zip(*cells, strict=True)]
+    assert counts == [3] * len(names)
+
+
+def test_a_plot_that_cannot_be_written_leaves_nothing(folder, tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*p\.png"):
+        plot_summaries(tmp_path / "p.png", [summarise(path) for path in data_sets(folder)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_as_json(folder, capsys):

@@ -51,6 +51,15 @@ def test_the_results_are_of_the_experts_that_there_are():
     assert {one["name"]: one for one in measured} == there_are
 
 
+def test_no_name_is_cut_off_in_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["experts", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    for one in EXPERTS.values():
+        assert f" {one.name} " in shown and f" {one.env_id} " in shown
+
+
 @pytest.mark.parametrize("name", ["walker-line", "cartpole-swingup"])
 def test_an_expert_acts_in_its_environment(name):
     one = expert(name)
