@@ -9,7 +9,7 @@ three whole steps. Every setting is frozen here. Nothing is shipped: data and mo
 
 The seconds that are kept were measured with ``MALLOC_MMAP_THRESHOLD_=4294967296`` and
 ``MALLOC_TRIM_THRESHOLD_=8589934592``, so that glibc keeps the memory of large tensors instead of asking the
-kernel for it at every update; without them an update took about twice as long.
+kernel for it at every update, which is slower.
 """
 
 from __future__ import annotations
