@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tdm_agents.data.minari_io import DataError, locate
+from tdm_agents.data.minari_io import DataError, content_hash, locate
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -87,21 +87,32 @@ def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
 def data_sets(source: str | os.PathLike[str]) -> list[Path]:
     """The Minari data sets that a source stands for, each a folder with ``metadata.json``.
 
+    Those of an index are read once from beginning to end, to compare them with its hashes.
+
     Args:
         source: A folder with an index: all that it names, in order. Otherwise a single data set, see
             :func:`~tdm_agents.data.minari_io.locate`.
 
     Raises:
-        DataError: If there is none, or one of an index is missing.
+        DataError: If there is none, or one of an index is missing or was changed.
     """
     folder = Path(source)
     if not (folder / INDEX_FILE).is_file():
         return [locate(source)]
-    paths = [folder / entry.path for entry in read_index(folder)]
-    for path in paths:
-        if not (path / "metadata.json").is_file():
-            raise DataError(
-                f"{folder / INDEX_FILE} names {path}, where there is no data set; copy the whole folder, "
-                "or run the same `tdm collect` again"
-            )
-    return paths
+    return [_checked(folder, entry) for entry in read_index(folder)]
+
+
+def _checked(folder: Path, entry: IndexEntry) -> Path:
+    path = folder / entry.path
+    if not (path / "metadata.json").is_file():
+        raise DataError(
+            f"{folder / INDEX_FILE} names {path}, where there is no data set; copy the whole folder, "
+            "or run the same `tdm collect` again"
+        )
+    if (found := content_hash(path)) != entry.sha256:
+        raise DataError(
+            f"the files in {path} have sha256 {found[:12]}..., {folder / INDEX_FILE} says "
+            f"{entry.sha256[:12]}...: one is cut off or was changed since it was written; copy the folder "
+            f"again, or remove {path} and run the same `tdm collect` again"
+        )
+    return path

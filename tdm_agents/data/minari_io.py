@@ -14,6 +14,7 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -136,7 +137,7 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
     storage = _open(info.path)
     codec = ObservationCodec(info.observation_space)  # refuses spaces that cannot be planned over
     steps = 0
-    for index, episode in enumerate(_stored(storage, info.episodes)):
+    for index, episode in enumerate(_stored(storage, info)):
         observation = flatten_steps(codec.space, episode["observations"])
         reward = np.asarray(episode["rewards"], np.float32)
         action = np.asarray(episode["actions"])
@@ -166,16 +167,30 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
 
 def episode_metadata(info: DatasetInfo) -> Iterator[Mapping[str, Any]]:
     """What is said of every episode besides its arrays, in order."""
-    yield from _open(info.path).get_episode_metadata(range(info.episodes))
+    with _readable(info.path):
+        yield from _open(info.path).get_episode_metadata(range(info.episodes))
 
 
 _EPISODES_AT_ONCE = 256
 
 
-def _stored(storage: MinariStorage, count: int) -> Iterator[dict[str, Any]]:
+def _stored(storage: MinariStorage, info: DatasetInfo) -> Iterator[dict[str, Any]]:
     """The episodes as Minari reads them, some at a time: its open file remembers all that was read."""
-    for first in range(0, count, _EPISODES_AT_ONCE):
-        yield from storage.get_episodes(range(first, min(first + _EPISODES_AT_ONCE, count)))
+    for first in range(0, info.episodes, _EPISODES_AT_ONCE):
+        with _readable(info.path):
+            yield from storage.get_episodes(range(first, min(first + _EPISODES_AT_ONCE, info.episodes)))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say which data set it is that cannot be read: HDF5 names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error}): a file in it is cut off or damaged; copy, download or collect "
+            "it again"
+        ) from error
 
 
 def write_dataset(

@@ -20,7 +20,7 @@ import tdm_envs  # noqa: F401  (registers dm_control's suite)
 from tdm_agents.agent import TDMAgent
 from tdm_agents.cli import train as command
 from tdm_agents.data.index import IndexEntry, write_index
-from tdm_agents.data.minari_io import DataError, describe, locate, read_episodes
+from tdm_agents.data.minari_io import DataError, content_hash, describe, locate, read_episodes
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.evaluation.contestants import enter
 from tdm_agents.evaluation.entries import parse_entry
@@ -218,9 +218,11 @@ def test_a_format_that_cannot_be_read_here_is_named_with_the_remedy(published, m
 def index_of(root, published, *keys):
     """An index in Minari's root of some of its data sets."""
     paths = [locate(published[key]).relative_to(root).as_posix() for key in keys]
-    write_index(
-        root, [IndexEntry(p, key[0], {}, EPISODES, 1, 1, "") for p, key in zip(paths, keys, strict=True)]
-    )
+    entries = [
+        IndexEntry(path, key[0], {}, EPISODES, 1, 1, content_hash(root / path))
+        for path, key in zip(paths, keys, strict=True)
+    ]
+    write_index(root, entries)
 
 
 def test_an_index_stands_for_its_data_sets(published, root):
