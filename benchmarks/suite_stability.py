@@ -67,7 +67,7 @@ def play_once(job: Job) -> dict[str, Any]:
 def play(name: TaskName, variant: int | None, scale: float, kind: str, steps: int) -> dict[str, Any]:
     """One body under one kind of action: what it earned and observed, and why it failed or None."""
     began = time.process_time()
-    env = SuiteEnv(*name, variant=variant, scale=scale)
+    env = SuiteEnv(*name, variant=variant, scale=None if variant is None else scale)
     low, high = env.action_space.low, env.action_space.high
     seed = 0 if variant is None else 1 + variant
     rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore", message=r".*The DISPLAY environment variable i
 for _family in ("line", "chain", "bush", "tree"):
     gymnasium.register(
         id=f"tdm/Walker{_family.capitalize()}-v0",
-        entry_point="tdm_envs.walkers.env:WalkerEnv",
+        entry_point=f"tdm_envs.walkers.registered:{_family.capitalize()}Walker",
         max_episode_steps=1000,
         kwargs={"family": _family},
     )

@@ -22,7 +22,7 @@ from gymnasium import spaces
 
 from tdm_envs.suite_state import Array, read_state, write_state, written_fields
 from tdm_envs.suite_variants import Factors, draw_factors, variant_groups, varied_model
-from tdm_envs.walkers import PhysicsDivergedError
+from tdm_envs.walkers.env import PhysicsDivergedError, refuse_impossible_state
 from tdm_envs.walkers.rendering import Screen
 
 Observation = Any
@@ -30,6 +30,8 @@ Observation = Any
 
 REDRAW: Final = "redraw"
 """``variant=REDRAW``: every episode has a variant of its own, which ``info["variant"]`` names."""
+
+DEFAULT_SCALE: Final = 1.4
 
 _NOMINAL = -1.0  # stands for no variant in a saved state
 _MAX_SEED = 2**32 - 1
@@ -56,8 +58,10 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         task: For example ``"walk"``.
         variant: None for dm_control's own constants; a seed for others, the same ones in every episode; or
             ``"redraw"`` for other ones in each episode.
-        scale: Constants are multiplied by factors that are log-uniform in ``[1 / scale, scale]``.
-        groups: Which constants, of :data:`~tdm_envs.suite_variants.GROUPS`; None for all that there are.
+        scale: With a variant: constants are multiplied by factors that are log-uniform in
+            ``[1 / scale, scale]``; None for :data:`DEFAULT_SCALE`.
+        groups: With a variant: which constants, of :data:`~tdm_envs.suite_variants.GROUPS`; None for all
+            that there are.
         flat: False for the dictionary, of float32, which models of Shimmy's environments read.
         render_mode: None, ``"rgb_array"`` or ``"human"``.
         width: Pixels of a frame.
@@ -85,7 +89,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         domain: str,
         task: str,
         variant: int | Literal["redraw"] | None = None,
-        scale: float = 1.4,
+        scale: float | None = None,
         groups: Sequence[str] | None = None,
         flat: bool = True,
         render_mode: str | None = None,
@@ -96,8 +100,9 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self._screen = Screen(render_mode, width, height)
         if isinstance(variant, str) and variant != REDRAW:
             raise ValueError(f"variant is {variant!r}; expected None, an integer or {REDRAW!r}")
-        if variant is None and groups is not None:
-            raise ValueError(f"groups is {groups!r} without a variant to draw; pass variant= as well")
+        for name, value in (("scale", scale), ("groups", groups)):
+            if variant is None and value is not None:
+                raise ValueError(f"{name} is {value!r} without a variant to draw; pass variant= as well")
         self.domain = domain
         self.task = task
         self.variant: int | None = None
@@ -107,7 +112,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self._env: Any = suite.load(domain, task, {"random": 0, "time_limit": float("inf")})
         self._env.task.random.seed()
         self._nominal: Any = copy.copy(self.model)
-        self._scale = scale
+        self._scale = DEFAULT_SCALE if scale is None else scale
         self._groups = variant_groups(domain, groups)
         self._redraw = variant == REDRAW
         self._begun = False
@@ -206,12 +211,9 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         """Go back to a :meth:`state` of this task, variant, scale and groups; the observation there.
 
         Raises:
-            ValueError: If it is the state of another task or variant.
+            ValueError: If it is the state of another task or variant, or not finite.
         """
-        if np.shape(state) != (size := len(self.state()),):
-            raise ValueError(
-                f"state has shape {np.shape(state)}; {self.domain} {self.task} has states of shape {(size,)}"
-            )
+        refuse_impossible_state(state, len(self.state()), f"{self.domain} {self.task}")
         variant = None if state[0] == _NOMINAL else int(state[0])
         if variant != self.variant:
             if not self._redraw or variant is None:

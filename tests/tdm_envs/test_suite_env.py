@@ -177,7 +177,9 @@ def test_goals_are_declared_constant():
         ({"variant": 0, "scale": np.inf}, "scale is inf"),
         ({"variant": 0, "groups": ["weight"]}, "groups has 'weight'; expected a sequence of mass"),
         ({"variant": 0, "groups": "mass"}, "groups has 'mass'; expected a sequence"),
-        ({"groups": ["mass"]}, "without a variant"),
+        ({"groups": ["mass"]}, "groups is .'mass'. without a variant to draw; pass variant="),
+        ({"scale": 2.0}, "scale is 2.0 without a variant to draw; pass variant="),
+        ({"width": 0}, "width is 0; expected an integer of at least 1"),
         ({"domain": "fish", "task": "swim", "variant": 0, "groups": ["length"]}, "fish has no length"),
     ],
 )
@@ -203,6 +205,8 @@ def test_bad_actions_seeds_and_states_are_refused():
         env.reset(seed=2**32)
     with pytest.raises(ValueError, match="cartpole swingup has states of shape"):
         env.restore(SuiteEnv("walker", "walk").state())
+    with pytest.raises(ValueError, match=r"state\[0\] is nan; expected finite numbers: restore a state from"):
+        env.restore(np.full_like(env.state(), np.nan))
     with pytest.raises(ValueError, match="state is of variant 4; this environment is variant None"):
         env.restore(SuiteEnv("cartpole", "swingup", variant=4).state())
 

@@ -162,6 +162,17 @@ def test_a_state_of_another_body_is_refused():
         make(dof=9).unwrapped.restore(state)
 
 
+def test_a_state_that_is_not_finite_is_refused_and_the_episode_goes_on():
+    env = make(dof=9).unwrapped
+    env.reset(seed=0)
+    state = env.state()
+    broken = state.copy()
+    broken[5] = np.nan
+    with pytest.raises(ValueError, match=r"state\[5\] is nan; expected finite numbers: restore a state from"):
+        env.restore(broken)
+    assert np.array_equal(env.state(), state)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -174,6 +185,13 @@ def test_a_state_of_another_body_is_refused():
 def test_arguments_out_of_range_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make(**kwargs)
+
+
+def test_an_id_makes_its_own_family_only():
+    message = r"family is 'line'; expected 'tree', which the id says already: .*tdm/WalkerLine-v0"
+    with pytest.raises(ValueError, match=message):
+        gym.make("tdm/WalkerTree-v0", family="line")
+    assert gym.make("tdm/WalkerTree-v0", family="tree").unwrapped.body.key.family == "tree"
 
 
 def test_an_unknown_render_mode_is_refused():

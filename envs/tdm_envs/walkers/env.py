@@ -39,6 +39,27 @@ class PhysicsDivergedError(RuntimeError):
     """MuJoCo gave up on the state; the episode is lost and the environment has to be reset."""
 
 
+def refuse_impossible_state(state: Array, size: int, owner: str) -> None:
+    """Raise for what an environment's ``state()`` cannot have returned, before anything is written.
+
+    Args:
+        state: As given.
+        size: How many numbers it shall have.
+        owner: Whose state it shall be, for the message.
+
+    Raises:
+        ValueError: If it has another shape, or numbers that are not finite.
+    """
+    if np.shape(state) != (size,):
+        raise ValueError(f"state has shape {np.shape(state)}; {owner} has states of shape {(size,)}")
+    if not (finite := np.isfinite(state)).all():
+        first = int(np.argmin(finite))
+        raise ValueError(
+            f"state[{first}] is {state[first]}; expected finite numbers: restore a state from before the "
+            "physics diverged"
+        )
+
+
 class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     """A body from a seed that shall move along world +x at 1 m/s; never terminates.
 
@@ -173,13 +194,9 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         The episode's time limit, which Gymnasium's wrapper counts, is not part of it.
 
         Raises:
-            ValueError: If it is the state of a body with other hinges.
+            ValueError: If it is the state of a body with other hinges, or not finite.
         """
-        size = mujoco.mj_stateSize(self.model, _STATE)
-        if np.shape(state) != (size,):
-            raise ValueError(
-                f"state has shape {np.shape(state)}; the {self.body.key} has states of shape {(size,)}"
-            )
+        refuse_impossible_state(state, mujoco.mj_stateSize(self.model, _STATE), f"the {self.body.key}")
         mujoco.mj_setState(self.model, self.data, state, _STATE)
         self._warnings[:] = 0
         self._update_velocity()

@@ -70,17 +70,24 @@ def read_manifest(path: Path) -> Manifest:
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ManifestError(f"{path} does not exist; expected a manifest of bodies") from error
+        raise ManifestError(
+            f"{path} does not exist; expected a manifest of bodies, as `tdm envs sample` writes it"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is not JSON ({error}); write it again with write_manifest") from error
+        raise ManifestError(f"{path} is not JSON ({error}); write it again with `tdm envs sample`") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         got = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise ManifestError(f"{path} has schema {got!r}; this version reads {SCHEMA}")
     entries = content.get("bodies")
-    if not isinstance(entries, list) or content.get("sha256") != _digest(entries):
+    if not isinstance(entries, list):
+        raise ManifestError(
+            f'{path} has no list "bodies", so it is no manifest of bodies; `tdm envs sample` writes one (that of '
+            "a collection goes to `tdm collect --manifest`)"
+        )
+    if content.get("sha256") != _digest(entries):
         raise ManifestError(
             f"{path} was changed after it was written: its list of bodies is not that of its sha256. "
-            "Write a new one with write_manifest instead of editing"
+            "Write a new one with `tdm envs sample` instead of editing"
         )
     keys = []
     for entry in entries:
