@@ -135,7 +135,8 @@ def test_a_manifest_of_another_generator_is_refused(manifest, monkeypatch):
         ("{", "is not JSON"),
         ("[]", "has schema 'list'"),
         (json.dumps({"schema": 99}), "has schema 99; this version reads 1"),
-        (json.dumps({"schema": 1}), "was changed after it was written"),
+        (json.dumps({"schema": 1}), 'has no list "bodies", so it is no manifest of bodies'),
+        (json.dumps({"schema": 1, "bodies": []}), "was changed after it was written"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, message):

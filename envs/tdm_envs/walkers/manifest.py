@@ -81,8 +81,8 @@ def read_manifest(path: Path) -> Manifest:
     entries = content.get("bodies")
     if not isinstance(entries, list):
         raise ManifestError(
-            f'{path} has no list "bodies", so it is no manifest of bodies; `tdm envs sample` writes one (that of '
-            "a collection goes to `tdm collect --manifest`)"
+            f'{path} has no list "bodies", so it is no manifest of bodies; `tdm envs sample` writes one '
+            "(the manifest of a collection goes to `tdm collect --manifest`)"
         )
     if content.get("sha256") != _digest(entries):
         raise ManifestError(
