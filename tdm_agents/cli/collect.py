@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from tdm_agents.cli.checks import at_least, output_file, output_folder
@@ -19,6 +20,7 @@ from tdm_agents.data.manifest import default_name, read_manifest, write_manifest
 from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.data.pool import WorkerDeath, WorkerPool
 from tdm_agents.data.portion import Portion
+from tdm_agents.data.seeds import COLLECTION_FIRST
 from tdm_agents.data.workers import EpisodeDone, one_thread
 from tdm_agents.evaluation.entries import parse_place, parse_settings
 from tdm_agents.experts.presets import EXPERT, expert_for
@@ -87,7 +89,7 @@ def run(args: Collect) -> None:
         output_folder(args.out)
     unfinished = check(portions, args.out)
     for portion in {portion.env_id: portion for portion in portions}.values():
-        portion.make_env().close()
+        _try(portion)
     counts: Counter[str] = Counter()
     for portion in unfinished:
         counts.update(portion.counts)
@@ -124,6 +126,29 @@ def run(args: Collect) -> None:
         f"Wrote {data}: environments {len(entries)}, episodes {episodes:,}, "
         f"transitions {transitions:,}, {megabytes:.1f} MB."
     )
+
+
+def _try(portion: Portion) -> None:
+    """Make an environment and begin an episode of each policy, since a planner needs a simulator of it.
+
+    Raises:
+        ValueError: If a policy cannot act in it.
+    """
+    env = portion.make_env()
+    try:
+        env.reset(seed=COLLECTION_FIRST)
+        for policy, count in portion.mix:
+            if not count:
+                continue
+            try:
+                policy.start(env, np.random.default_rng(0), action_repeat=portion.action_repeat)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"no episodes of {policy.name!r} can be played in {portion}: {error}; ask for none "
+                    "(--planner-episodes 0, or 0 in the manifest)"
+                ) from error
+    finally:
+        env.close()
 
 
 def portions_of(args: Collect) -> Sequence[Portion]:

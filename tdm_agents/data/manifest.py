@@ -103,6 +103,10 @@ def default_name(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
 
 
 def _portions(content: Mapping[str, Any]) -> tuple[Portion, ...]:
+    if "bodies" in content:
+        raise ValueError(
+            "a set of bodies of `tdm envs sample`, no manifest of a collection; pass it as --bodies"
+        )
     _refuse_unknown("the manifest", content, _TOP)
     rows, policies = content.get("environments"), content.get("policies")
     if not isinstance(rows, list) or not isinstance(policies, dict):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +17,9 @@ from tdm_agents.data.policies import BehaviourPolicy
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.seeds import draw_reset_seed, episode_rng
 from tdm_agents.spaces import ActionCodec, ObservationCodec
+
+MAX_RESET_INFO = 60_000
+"""Characters of ``reset_info`` in an episode's metadata: an attribute of HDF5 has at most 64 KB."""
 
 
 class EpisodeFailedError(RuntimeError):
@@ -48,7 +52,7 @@ def play(
     actions: list[Any] = []
     rewards: list[float] = []
     with _failure_at(rewards):
-        observation, _ = env.reset(seed=reset_seed)
+        observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
     actor = policy.start(env, rng, action_repeat=portion.action_repeat)
     terminated = truncated = False
@@ -69,8 +73,25 @@ def play(
         reward=np.asarray(rewards, np.float32),
         terminated=bool(terminated),
         seed=reset_seed,
-        metadata={"policy": policy.name, "index": index, **actor.drawn},
+        metadata={"policy": policy.name, "index": index, **actor.drawn, **_told(info)},
     )
+
+
+def _told(info: Mapping[str, Any]) -> dict[str, str]:
+    """What a reset says of the episode, such as the variant of a body: a JSON text called ``reset_info``.
+
+    Arrays and other objects are left out, and all of it where it is longer than :data:`MAX_RESET_INFO`.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in info.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        try:
+            json.dumps(plain)
+        except (TypeError, ValueError):
+            continue
+        kept[name] = plain
+    text = json.dumps(kept)
+    return {"reset_info": text} if kept and len(text) <= MAX_RESET_INFO else {}
 
 
 def _float32(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

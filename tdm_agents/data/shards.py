@@ -54,7 +54,7 @@ def read_shard(path: Path) -> FlatEpisode:
     """Read what :func:`write_shard` wrote.
 
     Raises:
-        DataError: If the file was damaged since.
+        DataError: If the file was damaged or removed since.
     """
     with _opened(path) as (file, about):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -81,7 +81,7 @@ def read_shard_info(path: Path) -> ShardInfo:
     """Read the beginning of what :func:`write_shard` wrote.
 
     Raises:
-        DataError: If the file was damaged since.
+        DataError: If the file was damaged or removed since.
     """
     with _opened(path) as (file, about):
         (env_steps,) = file.get_slice("reward").get_shape()
@@ -93,5 +93,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             yield file, {key: json.loads(value) for key, value in file.metadata().items()}
-    except safetensors.SafetensorError as error:
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} was removed; run the same `tdm collect` again, which plays it again"
+        ) from error
+    except (OSError, safetensors.SafetensorError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and run `tdm collect` again") from error

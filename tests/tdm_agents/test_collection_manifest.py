@@ -214,10 +214,14 @@ def test_from_a_set_of_bodies_to_data_in_one_command(bodies, tmp_path, capsys):
         (["--planner", "expert", "--planner-settings", "horizon", "3"], "--planner expert has its own"),
         (["--planner", "expert", "--env-id", "Pendulum-v1"], "no expert for 'Pendulum-v1'"),
         (["--env-id", "Pendulum-v1 g"], "g"),
+        (["--env-id", "Pendulum-v1", "--planner-episodes", "1"], "no episodes of 'planner' can be played in"),
+        (["--manifest", "bodies.json"], "a set of bodies of `tdm envs sample`, no manifest"),
+        (["--bodies", "m.json"], 'has no list "bodies"'),
     ],
 )
 def test_options_that_contradict_are_refused(words, message, tmp_path, bodies, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.json").write_text(json.dumps(WRITTEN))
     assert main(["collect", *words, "--random-episodes", "1", "--out", "out"] if "--manifest" not in words
                 else ["collect", *words, "--out", "out"]) == 2  # fmt: skip
     said = capsys.readouterr()

@@ -249,6 +249,38 @@ def test_a_damaged_episode_is_named(tmp_path, pool):
         collect(BOTH, tmp_path / "out", pool=pool)
 
 
+def test_an_episode_that_is_removed_meanwhile_is_named_and_played_again(tmp_path, pool):
+    def remove(done):
+        (tmp_path / "out/pendulum/.episodes" / f"{done.policy}-{done.index:06d}.safetensors").unlink()
+
+    with pytest.raises(DataError, match=r"safetensors was removed; run the same"):
+        collect([PENDULUM], tmp_path / "out", pool=pool, watch=remove)
+    collect([PENDULUM], tmp_path / "out", pool=pool)
+    assert len(list(read_episodes(describe(tmp_path / "out/pendulum/data")))) == 3
+
+
+def test_a_folder_on_a_full_disk_is_named(tmp_path, pool):
+    with files_of_at_most(10), pytest.raises(OSError, match=r"File too large: .*settings\.json"):
+        collect([PENDULUM], tmp_path / "out", pool=pool)
+
+
+def test_an_episode_keeps_what_its_reset_said(tmp_path, pool):
+    kwargs = {"domain": "cartpole", "task": "balance", "variant": "redraw"}
+    portion = Portion(
+        name="a", env_id="tdm/Suite-v0", env_kwargs=kwargs, mix=((RandomPolicy(), 2),), max_steps=2
+    )
+    (path,) = data_sets(collect([portion], tmp_path / "out", pool=pool))
+    env = portion.make_env()
+    variants = set()
+    for episode in minari.MinariDataset(path).iterate_episodes():
+        about = next(iter(minari.MinariDataset(path).storage.get_episode_metadata([episode.id])))
+        told = json.loads(about["reset_info"])
+        _, info = env.reset(seed=int(about["seed"]))
+        assert told == json.loads(json.dumps(info)) and told["factors"]
+        variants.add(told["variant"])
+    assert len(variants) == 2
+
+
 def test_two_collections_do_not_meet_in_a_folder(tmp_path, pool):
     with locked(tmp_path / "out"), pytest.raises(FolderInUseError, match="another process writes to"):
         collect(BOTH, tmp_path / "out", pool=pool)
