@@ -93,6 +93,9 @@ def plot_sweeps(path: Path, rows: Sequence[Row]) -> None:
             line = "--" if dtype == "float32" else ":"
             axes.plot(values, roofline, color="grey", linestyle=line, label=f"roofline, {dtype}")
         axes.set(xlabel=label, xscale="log", yscale="log")
+        measured = sorted({row["shape"][size] for row in of_size})
+        axes.set_xticks(measured, [str(value) for value in measured])
+        axes.set_xticks([], minor=True)
     panels[0].set_ylabel("seconds until all have decided")
     handles = {
         label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
