@@ -88,7 +88,7 @@ def run(args: Collect) -> None:
     if not is_finished(portions, args.out):  # a finished collection is only read
         output_folder(args.out)
     unfinished = check(portions, args.out)
-    for portion in {portion.env_id: portion for portion in portions}.values():
+    for portion in {(portion.env_id, *portion.counts): portion for portion in portions}.values():
         _try(portion)
     counts: Counter[str] = Counter()
     for portion in unfinished:

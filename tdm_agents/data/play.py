@@ -54,6 +54,7 @@ def play(
     with _failure_at(rewards):
         observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
+    told = _told(info)  # now: an environment may go on writing to it
     actor = policy.start(env, rng, action_repeat=portion.action_repeat)
     terminated = truncated = False
     action: Any = None
@@ -73,7 +74,7 @@ def play(
         reward=np.asarray(rewards, np.float32),
         terminated=bool(terminated),
         seed=reset_seed,
-        metadata={"policy": policy.name, "index": index, **actor.drawn, **_told(info)},
+        metadata={"policy": policy.name, "index": index, **actor.drawn, **told},
     )
 
 

@@ -25,7 +25,7 @@ from tdm_agents.specs import spec_of
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import check_world_model
 from tdm_agents.training.config import TrainConfig
-from tdm_agents.training.initial import new_transformer
+from tdm_agents.training.initial import new_transformer, with_context
 from tdm_agents.training.trainer import train
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import Generalist
@@ -313,6 +313,26 @@ def tune(arguments, tmp_path, **changes):
     )
     command.run(tuned, console=quiet())
     return tuned.out
+
+
+@pytest.mark.parametrize(
+    ("context", "room", "expected"),
+    [(9, None, 9), (8, None, 27), (30, None, 30), (30, (20, 8), 30), (29, (20, 8), 90)],
+)
+def test_a_context_that_holds_no_step_becomes_three(context, room, expected):
+    most = {} if room is None else {"max_observation": room[0], "max_action": room[1]}
+    config = dataclasses.replace(SMALL, context=context, **most)
+    # the largest step is Push-v0's: 5 + 2 + 2 tokens
+    assert with_context(config, {name: episodes(name) for name in SIZES}).context == expected
+
+
+def test_fine_tuning_keeps_the_context_that_training_gave(arguments, tmp_path):
+    one_step = dataclasses.replace(QUICK, steps=1)
+    command.run(
+        dataclasses.replace(arguments, max_observation=30, max_action=4, training=one_step), console=quiet()
+    )
+    for folder in (arguments.out, tune(arguments, tmp_path, data=("Turn-v0",))):
+        assert json.loads((folder / "model.json").read_text())["config"]["context"] == 3 * (30 + 4 + 2)
 
 
 def test_the_command_trains_one_agent_for_three_environments(arguments):
