@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 
@@ -91,3 +92,24 @@ def test_a_copy_draws_frames_of_its_own_and_closing_it_spoils_none():
     if "OpenGL" in done.stderr or "GLContext" in done.stderr:
         pytest.skip("no EGL on this machine")
     assert done.stdout == "True True\nTrue\n", done.stderr
+
+
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="needs xvfb")
+def test_windows_open_in_real_time_and_close_one_after_another():
+    script = """
+import time
+import gymnasium as gym
+for name, settings in (("WalkerLine", {"dof": 5}), ("Suite", {"domain": "pendulum", "task": "swingup"})):
+    env = gym.make(f"tdm_envs:tdm/{name}-v0", render_mode="human", **settings)
+    env.reset(seed=0)
+    began = time.monotonic()
+    for _ in range(10):
+        env.step(env.action_space.sample())
+    assert time.monotonic() - began > 8 / env.metadata["render_fps"]
+    assert env.render() is None
+    env.close()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    command = ["xvfb-run", "-a", "-s", "-screen 0 640x480x24", sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -20,6 +21,9 @@ _FRAMES_REMEDY = (
     "set MUJOCO_GL=egl or MUJOCO_GL=osmesa before mujoco is imported, which needs OpenGL's libraries but no "
     "screen"
 )
+
+_CLOSING_SECONDS = 5.0
+"""For which a window is waited for when it closes."""
 
 
 class CannotRenderError(RuntimeError):
@@ -82,7 +86,9 @@ class Window:
             )
         import mujoco.viewer  # needs a screen, and opens libraries that need one
 
+        others = set(threading.enumerate())
         self._viewer = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
+        self._threads = set(threading.enumerate()) - others
         self._viewer.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._viewer.cam.fixedcamid = model.camera(camera).id
         self._period = 1.0 / fps
@@ -95,8 +101,10 @@ class Window:
         self._due = time.monotonic() + self._period
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the window, and wait until it has gone: Python may end now, or open another."""
         self._viewer.close()
+        for thread in self._threads:
+            thread.join(timeout=_CLOSING_SECONDS)
 
 
 class Screen:
