@@ -26,7 +26,6 @@ from tdm_agents.benchmark.scenarios import Scenario
 from tdm_agents.benchmark.tensor_bytes import TensorBytes
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
-from tdm_agents.world_models.transformer.suffix import forget_spare_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """By name."""
@@ -220,7 +219,6 @@ def peak_bytes(steps: Iterable[Tensor], device: torch.device, *, at_most: float)
         time_decision(steps, device, at_most=at_most)
         most: int = torch.cuda.max_memory_allocated(device)
         return most - before
-    forget_spare_memory()  # it would not be counted
     counter = TensorBytes()
     with counter:
         time_decision(steps, device, at_most=at_most)

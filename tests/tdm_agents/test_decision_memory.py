@@ -10,7 +10,6 @@ from tdm_agents.benchmark.models import random_actions, random_history, random_m
 from tdm_agents.benchmark.roofline import DecisionShape
 from tdm_agents.benchmark.tensor_bytes import TensorBytes
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.suffix import forget_spare_memory
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 CONFIG = TransformerConfig(
@@ -38,7 +37,6 @@ SHAPES = {
 
 def measured(shape, model):
     """The most bytes at once, weights included, and those of prefix and suffix."""
-    forget_spare_memory()
     with TensorBytes() as counter:
         state = model.start(random_history(shape), horizon=shape.horizon)
         state = model.take(state, torch.arange(shape.batch).repeat_interleave(shape.num_samples))

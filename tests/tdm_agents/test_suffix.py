@@ -5,10 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdm_agents.world_models.transformer import suffix as suffix_module
 from tdm_agents.world_models.transformer.cache import Prefix
 from tdm_agents.world_models.transformer.layout import StepLayout
-from tdm_agents.world_models.transformer.suffix import Suffix, ahead, forget_spare_memory, most_tokens
+from tdm_agents.world_models.transformer.suffix import Suffix, ahead, most_tokens
 
 HEADS, HEAD_DIM, LAYERS, STEP = 2, 3, 2, 8
 PREFIX = Prefix(tuple(torch.zeros(2, HEADS, 1, 4, HEAD_DIM) for _ in range(LAYERS)), None)
@@ -80,30 +79,3 @@ def test_most_tokens_are_those_of_the_horizon_or_of_the_band():
     layout = StepLayout(observation_dim=5, action_dim=1, max_observation=5)
     assert most_tokens(20, 1000, layout) == 20 * layout.tokens + layout.chunk
     assert most_tokens(1000, 10, layout) == 80 + ahead(80, 8)
-
-
-def places(suffix):
-    """Where its memory is."""
-    return {block.data_ptr() for block in suffix._blocks}
-
-
-def test_memory_of_a_suffix_that_is_gone_serves_the_next_of_its_size():
-    forget_spare_memory()
-    first = Suffix(PREFIX, 3, 4 * STEP)
-    append(first, STEP, 0)
-    other = first.take(torch.tensor([0, 1, 2]))
-    assert not places(first) & places(other)  # both live
-    before = places(first)
-    del first
-    third = Suffix(PREFIX, 3, 4 * STEP)
-    assert places(third) == before
-    append(third, 2, 0)
-    assert not third.layers[0][:, :, :, 2:].any()  # nothing is left of what was there
-    assert not places(Suffix(PREFIX, 2, 4 * STEP)) & (before | places(other))
-
-
-def test_much_memory_is_not_kept(monkeypatch):
-    forget_spare_memory()
-    monkeypatch.setattr(suffix_module, "_MOST_SPARE", 10)
-    Suffix(PREFIX, 3, 4 * STEP)
-    assert not suffix_module._spare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 
@@ -14,13 +15,6 @@ from tdm_agents.world_models.transformer.layout import StepLayout
 _LEAST_AHEAD = 16
 """Tokens; PyTorch multiplies fewer by a slower way."""
 
-_spare: dict[tuple[int, torch.dtype], list[Tensor]] = {}
-"""Blocks of the last suffix that is gone, for the next of its size: a planner makes one like it at once, and
-fresh memory costs a CPU a page fault every 4 KiB, in all an eighth of a small model's decision."""
-
-_MOST_SPARE = 2**30
-"""Bytes that are kept at most."""
-
 
 class Suffix:
     """Each row's own keys and values, packed: little more than what is read.
@@ -28,7 +22,7 @@ class Suffix:
     Where rows are apart in memory, if only by four tokens, a CPU takes two to three times as long to read
     them, since it fetches ahead what comes next. So a layer holds the tokens that are needed and room for a
     few steps, and is read whole; when it is full, it is packed anew, with more room. The memory is fixed at
-    the start: a block a layer, and one that the next layer to be packed moves to.
+    the start, since fresh memory is slow: a block a layer, and one that the next layer to be packed moves to.
 
     Args:
         prefix: That the rows continue.
@@ -46,14 +40,8 @@ class Suffix:
         self._most, self.capacity, self.used = most, 0, 0
         self._shape = (heads, rows, head_dim)
         numbers = 2 * heads * rows * most * head_dim
-        self._blocks = _memory(prefix.layers[0], numbers, len(prefix.layers) + 1)
+        self._blocks = [prefix.layers[0].new_empty(numbers) for _ in range(len(prefix.layers) + 1)]
         self.layers = [self._packed(block, 0) for block in self._blocks[:-1]]
-
-    def __del__(self) -> None:
-        blocks = getattr(self, "_blocks", None)  # None where making them failed
-        if blocks and blocks[0].device.type == "cpu" and self.nbytes <= _MOST_SPARE:
-            _spare.clear()
-            _spare[len(blocks[0]), blocks[0].dtype] = blocks
 
     @property
     def nbytes(self) -> int:
@@ -76,12 +64,11 @@ class Suffix:
 
     def take(self, rows: Tensor) -> Suffix:
         """Copies of the given rows."""
+        taken = copy.copy(self)
         heads, count, head_dim = self._shape
-        block = self._blocks[0]
-        taken = Suffix.__new__(Suffix)
-        taken._blocks = _memory(block, len(block) // count * len(rows), len(self._blocks))
         taken._shape = (heads, len(rows), head_dim)
-        taken._most, taken.used = self._most, self.used
+        numbers = len(self._blocks[0]) // count * len(rows)
+        taken._blocks = [block.new_empty(numbers) for block in self._blocks]
         written = (layer[..., : self.used, :] for layer in self.layers)
         taken._pack((layer.index_select(2, rows) for layer in written), self.capacity)
         return taken
@@ -104,17 +91,6 @@ class Suffix:
     def _packed(self, block: Tensor, capacity: int) -> Tensor:
         heads, rows, head_dim = self._shape
         return block[: 2 * heads * rows * capacity * head_dim].view(2, heads, rows, capacity, head_dim)
-
-
-def forget_spare_memory() -> None:
-    """Free what is kept for the next suffix, for example before memory is measured."""
-    _spare.clear()
-
-
-def _memory(like: Tensor, numbers: int, count: int) -> list[Tensor]:
-    """Blocks of so many numbers, of the device and type of another tensor."""
-    spare = _spare.pop((numbers, like.dtype), []) if like.device.type == "cpu" else []
-    return spare if len(spare) == count else [like.new_empty(numbers) for _ in range(count)]
 
 
 def ahead(keep: int, step: int) -> int:
