@@ -102,8 +102,8 @@ def attend(
 ) -> Tensor:
     """Attention of each row over its prefix and its suffix, as one softmax.
 
-    Plain products: for one or three queries a row they beat the fused kernels on CPU by half. Scores of
-    prefix and suffix are written side by side into one tensor, so that nothing has to be merged.
+    Plain products. Scores of prefix and suffix are written side by side into one tensor, so that nothing has
+    to be merged.
 
     Args:
         query: ``[heads, N, c, head_dim]``, contiguous; its products with keys are the scores.

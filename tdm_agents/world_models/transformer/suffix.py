@@ -19,10 +19,10 @@ _LEAST_AHEAD = 16
 class Suffix:
     """Each row's own keys and values, packed: little more than what is read.
 
-    Where rows are apart in memory, if only by four tokens, a CPU takes two to three times as long to read
-    them, since it fetches ahead what comes next. So a layer holds the tokens that are needed and room for a
+    Where rows are apart in memory, if only by four tokens, a CPU takes about twice as long to read them or
+    longer (``benchmarks/packed_suffix.py``). So a layer holds the tokens that are needed and room for a
     few steps, and is read whole; when it is full, it is packed anew, with more room. The memory is fixed at
-    the start, since fresh memory is slow: a block a layer, and one that the next layer to be packed moves to.
+    the start: a block a layer, and one that the next layer to be packed moves to.
 
     Args:
         prefix: That the rows continue.
@@ -96,8 +96,8 @@ class Suffix:
 def ahead(keep: int, step: int) -> int:
     """For how many tokens, in whole steps, a suffix that keeps ``keep`` of them makes room.
 
-    To pack takes as long as to read all that is kept four times, once in ``r`` tokens, and each token reads
-    about ``r / 2`` that are not written yet: together least at ``r = sqrt(8 keep)``.
+    If to pack takes as long as to read all that is kept four times, and each token reads about ``r / 2`` that
+    are not written yet, then to pack once in ``r = sqrt(8 keep)`` tokens costs least.
     """
     return step * max(1, round(max(_LEAST_AHEAD, math.sqrt(8 * keep)) / step))
 
