@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdm_agents.world_models.transformer.cache import Prefix
+from tdm_agents.world_models.transformer.cache import Prefix, put
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.suffix import Suffix, ahead, most_tokens
 
@@ -23,7 +23,7 @@ def append(suffix, tokens, keep):
     suffix.make_room(tokens, keep=keep, step=STEP)
     new = fresh(tokens, suffix.layers[0].shape[2])
     for index in range(LAYERS):
-        suffix.write(index, new[index])
+        put(suffix.layers[index], new[index], suffix.used)
     suffix.used += tokens
     return new
 

@@ -2,56 +2,15 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
+from small_transformer import make_history, make_model, make_spec
 
-from tdm_agents.protocols import History, ModelSpec, looped_rollout
+from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import check_world_model
-from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.loss import step_tokens
-from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.suffix import most_tokens
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
-
-
-def make_spec(n, m, **changes):
-    return ModelSpec(
-        observation_space=spaces.Box(-np.inf, np.inf, (n,)),
-        action_space=spaces.Box(-1.0, 1.0, (m,)),
-        observation_dim=n,
-        action_dim=m,
-        **changes,
-    )
-
-
-def make_model(n=5, m=1, *, context=24, seed=0, spec=None, **settings):
-    torch.manual_seed(seed)
-    settings = {"layers": 2, "width": 32, "heads": 2, "feedforward": 48} | settings
-    config = TransformerConfig(context=context, **settings)
-    model = TransformerWorldModel(spec or make_spec(n, m), config)
-    generator = torch.Generator().manual_seed(seed)
-    data = torch.randn((512, n), generator=generator)
-    model.tokenizer.fit(data, 0.1 * data, data[:, 0])
-    return model.eval()
-
-
-def make_history(model, lengths, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    n, m = model.spec.observation_dim, model.spec.action_dim
-    batch, steps = len(lengths), max(lengths)
-    history = History(
-        observation=torch.randn((batch, steps, n), generator=generator),
-        reward=torch.randn((batch, steps), generator=generator),
-        action=torch.rand((batch, steps - 1, m), generator=generator) * 2 - 1,
-        length=torch.tensor(lengths),
-    )
-    for row, length in enumerate(lengths):
-        history.observation[row, : steps - length] = 0.0
-        history.reward[row, : steps - length + 1] = float("nan")
-        history.action[row, : steps - length] = 0.0
-    return history
 
 
 def row_of(history, row):

@@ -9,6 +9,7 @@ alone, never on data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,6 +93,39 @@ class Grouping:
         return x if self.slot_of is None else x[:, self.slot_of]
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What new tokens of every row see, block by block, and where their own keys and values go.
+
+    Attributes:
+        projections: Of each block, :meth:`.network.Block.step_projection` of the tokens' step.
+        own: Of each block, the rows' own keys and values, ``[2, heads, N, S, head_dim]``.
+        at: Where in ``S`` the tokens go: the first place of neighbours, or all of them, int64 ``[c]``.
+        shared: Of each block, the prefix inside the band, ``[2, heads, B, P, head_dim]``, or None.
+        grouping: Which row continues which prefix.
+        visible: As :func:`attend` has it.
+        hidden: As :func:`attend` has it.
+        compiled: Whether blocks go through ``torch.compile``.
+    """
+
+    projections: Sequence[Tensor]
+    own: Sequence[Tensor]
+    at: int | Tensor
+    shared: Sequence[Tensor | None]
+    grouping: Grouping
+    visible: Tensor | None
+    hidden: Tensor | None
+    compiled: bool = False
+
+
+def put(own: Tensor, keys_values: Tensor, at: int | Tensor) -> None:
+    """Write the keys and values of new tokens ``[2, heads, N, c, head_dim]`` where :class:`Seen` says."""
+    if isinstance(at, int):
+        own.narrow(3, at, keys_values.shape[3]).copy_(keys_values)
+    else:
+        own.index_copy_(3, at, keys_values)
+
+
 def attend(
     query: Tensor,
     own: Tensor,
@@ -141,3 +175,29 @@ def attend(
     attended = torch.bmm(grouping.gather(scores[..., :length]), prefix_values)
     attended = grouping.scatter(attended, query.shape[2])
     return torch.baddbmm(attended.flatten(0, 1), beside, values).view(query.shape)
+
+
+def attend_by_values(
+    query: Tensor,
+    own: Tensor,
+    shared: Tensor,
+    grouping: Grouping,
+    visible: Tensor,
+    hidden: Tensor,
+) -> Tensor:
+    """As :func:`attend`, without writing into views, which ``torch.compile`` does not take; it fuses this.
+
+    Rows have to be in order; the softmax is computed in float32.
+    """
+    heads, rows, chunk, head_dim = query.shape
+    keys, values = own.flatten(1, 2)  # [heads N, S, head_dim]
+    prefix_keys, prefix_values = shared.flatten(1, 2)  # [heads B, P, head_dim]
+    length, batch = prefix_keys.shape[1], grouping.batch
+    prefix_scores = torch.bmm(query.reshape(heads * batch, -1, head_dim), prefix_keys.transpose(1, 2))
+    prefix_scores = prefix_scores.view(heads, batch, -1, length).masked_fill(~visible[:, None], float("-inf"))
+    own_scores = torch.bmm(query.flatten(0, 1), keys.transpose(1, 2)) + hidden  # [heads N, c, S]
+    scores = torch.cat([prefix_scores.view(heads * rows, chunk, length), own_scores], dim=-1)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    from_prefix = torch.bmm(weights[..., :length].reshape(heads * batch, -1, length), prefix_values)
+    from_own = torch.bmm(weights[..., length:], values)
+    return from_prefix.view(query.shape) + from_own.view(query.shape)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.world_models.transformer.decoding import Decoding, check_decoding
 from tdm_agents.world_models.transformer.network import NetworkConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
+
+Capture = Literal["no", "eager", "compiled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class TransformerConfig:
         parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
             changes, with the same result as one after another; see
             :mod:`tdm_agents.world_models.transformer.scalars`.
+        capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
+            CUDA graph, its blocks compiled before or not; elsewhere, where it gains nothing, the same work.
         mean_window: Bins on either side of the mode for ``decoding="mean"``.
         reward_dropout: Rewards are replaced by NONE in training at a rate drawn a window from
             ``reward_dropout * U(0, 1)``, so that histories without rewards are known.
@@ -47,6 +51,7 @@ class TransformerConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     decoding: Decoding = "mean"
     parallel: bool = False
+    capture: Capture = "no"
     mean_window: int = 16
     reward_dropout: float = 1.0
     action_weight: float = 1.0
@@ -55,6 +60,8 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         check_decoding(self.decoding)
+        if self.capture not in get_args(Capture):
+            raise ValueError(f"capture is {self.capture!r}; expected one of {', '.join(get_args(Capture))}")
         if self.context < 1:
             raise ValueError(f"context is {self.context} tokens; expected at least one step's")
         if self.mean_window < 0:

@@ -1,28 +1,66 @@
-"""Feeds tokens of imagined steps through the network, against the cache of their rows."""
+"""One forward of new tokens through the network, against the cache of their rows."""
 
 from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import attend
+from tdm_agents.world_models.transformer.cache import Grouping, Seen, attend, attend_by_values, put
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
-from tdm_agents.world_models.transformer.state import TransformerState
-from tdm_agents.world_models.transformer.suffix import Suffix
+
+if TYPE_CHECKING:
+    from tdm_agents.protocols import Step
+
+
+class Rows(Protocol):
+    """``N`` rows that tokens are fed to: they know what is cached, and what is seen of it.
+
+    Attributes:
+        observation: ``[N, n]``, of the last whole step.
+        reward: ``[N]`` int64, the token of the reward that came with it.
+        centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
+        rounds: Of guesses after which it is looked whether scalars have changed, with parallel decoding.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    centres: Tensor
+    rounds: int
+
+    def look(
+        self, network: TransformerNetwork, layout: StepLayout, context_steps: int, *, offset: int, chunk: int
+    ) -> Seen:
+        """What ``chunk`` tokens at ``offset`` of the present step see."""
+        ...
+
+    def fed(self, chunk: int) -> None:
+        """Note that so many tokens joined the cache; fewer than 0 leave it again."""
+        ...
+
+    def advance(self) -> None:
+        """Go on to the next step: reward, separator and action of this one have been fed."""
+        ...
+
+    def keep(self, step: Step, reward: Tensor) -> None:
+        """Stand after a step, with the token ``[N]`` of its reward."""
+        ...
 
 
 def feed(
     network: TransformerNetwork,
     layout: StepLayout,
     context_steps: int,
-    state: TransformerState,
+    rows: Rows,
     tokens: Tensor,
     *,
     offset: int,
     outputs: int = 1,
 ) -> Tensor:
-    """Feed tokens of step ``state.time``; their keys and values join the suffix of ``state``.
+    """Feed tokens of the rows' present step; their keys and values join the cache.
 
     Everything that decides which keys are read is a counter: no data, no synchronisation.
 
@@ -30,7 +68,7 @@ def feed(
         network: Whose weights.
         layout: Of its environment.
         context_steps: Attention band.
-        state: ``N`` rows, owned by the caller.
+        rows: ``N`` of them, owned by the caller.
         tokens: ``[N, c]`` int64, next to each other in one decision step.
         offset: Of the first of them in that step.
         outputs: Of how many of the last tokens the hidden state is wanted.
@@ -38,59 +76,68 @@ def feed(
     Returns:
         ``[N, outputs, d]``, normalised.
     """
-    time, chunk, suffix = state.time, tokens.shape[1], state.suffix
-    assert suffix is not None
-    # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
-    written = time * layout.tokens + offset + chunk - layout.observation_dim
-    inside = min(written, (context_steps - 1) * layout.tokens + offset + chunk)
-    suffix.make_room(chunk, keep=inside - chunk, step=layout.tokens)
-    hidden = _hidden(suffix, chunk, inside, network.head.weight)
-    first = max(0, state.history_steps + time - context_steps) * layout.tokens
-    visible = state.prefix.visible
-    if visible is not None:
-        visible = visible[:, first:]
-
+    count, chunk = tokens.shape
+    seen = rows.look(network, layout, context_steps, offset=offset, chunk=chunk)
     start = layout.position(offset)
-    x = network.token(tokens) + network.position.weight[start : start + chunk]
-    x = x.flatten(0, 1)  # [N c, d]
-    if state.projected != time:
-        rotation = state.rotation[time]
-        blocks = (block for block in network.blocks if isinstance(block, Block))
-        state.projections = tuple(block.step_projection(rotation) for block in blocks)
-        state.projected = time
+    x = network.token(tokens) + network.position.weight[start : start + chunk]  # [N, c, d]
+    through = _compiled() if seen.compiled else through_block
     last = len(network.blocks) - 1
     for index, block in enumerate(network.blocks):
         assert isinstance(block, Block)
-        projected = block.project_step(x, state.projections[index])  # [3 heads, N c, head_dim]
-        projected = projected.view(3, block.heads, state.rows, chunk, -1)
-        suffix.write(index, projected[1:])
-        query = projected[0]  # [heads, N, c, head_dim]
-        if index == last and outputs < chunk:  # the other tokens have left their keys and values
-            query, x = query[:, :, -outputs:].contiguous(), x.view(-1, chunk, x.shape[1])[:, -outputs:]
-            x, hidden = x.flatten(0, 1), None if hidden is None else hidden[-outputs:]
-        shared = state.prefix.layers[index][..., first:, :] if first < state.prefix.tokens else None
-        attended = attend(query, suffix.layers[index], shared, state.grouping, visible, hidden)
-        x = block.finish(x, attended.permute(1, 2, 0, 3).reshape(x.shape))
-    suffix.used += chunk
+        x = through(
+            block,
+            x,
+            seen.projections[index],
+            own=seen.own[index],
+            at=seen.at,
+            shared=seen.shared[index],
+            grouping=seen.grouping,
+            visible=seen.visible,
+            hidden=seen.hidden,
+            compiled=seen.compiled,
+            outputs=outputs if index == last else chunk,
+        )
+    rows.fed(chunk)
     normal: Tensor = network.norm(x)
-    return normal.view(state.rows, outputs, -1)
+    return normal.view(count, outputs, -1)
 
 
-def _hidden(suffix: Suffix, chunk: int, inside: int, like: Tensor) -> Tensor | None:
-    """What the next ``chunk`` tokens do not see of the suffix, as :func:`attend` wants it.
+def through_block(
+    block: Block,
+    x: Tensor,
+    projection: Tensor,
+    *,
+    own: Tensor,
+    at: int | Tensor,
+    shared: Tensor | None,
+    grouping: Grouping,
+    visible: Tensor | None,
+    hidden: Tensor | None,
+    compiled: bool,
+    outputs: int,
+) -> Tensor:
+    """New tokens ``[N, c, d]`` through one block; see :class:`.cache.Seen`.
 
-    Left of the band, later tokens of the chunk, and what is not written yet.
-
-    Args:
-        suffix: With room for them.
-        chunk: Tokens.
-        inside: Of the suffix inside the band, the chunk included.
-        like: Of the device and type wanted.
+    Returns:
+        ``[N, outputs, d]`` of the last tokens; the others have left their keys and values.
     """
-    end = suffix.used + chunk
-    if chunk == 1 and inside == suffix.capacity:
-        return None
-    key = torch.arange(suffix.capacity, device=like.device)
-    query = torch.arange(suffix.used, end, device=like.device)[:, None]
-    unseen = (key > query) | (key < end - inside)  # [c, S]
-    return like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
+    count, chunk, width = x.shape
+    projected = block.project_step(x.flatten(0, 1), projection)  # [3 heads, N c, head_dim]
+    projected = projected.view(3, block.heads, count, chunk, -1)
+    put(own, projected[1:], at)
+    query = projected[0]  # [heads, N, c, head_dim]
+    if outputs < chunk:
+        query, x = query[:, :, -outputs:].contiguous(), x[:, -outputs:]
+        hidden = None if hidden is None else hidden[-outputs:]
+    if compiled:
+        assert shared is not None and visible is not None and hidden is not None
+        attended = attend_by_values(query, own, shared, grouping, visible, hidden)
+    else:
+        attended = attend(query, own, shared, grouping, visible, hidden)
+    attended = attended.permute(1, 2, 0, 3).reshape(-1, width)
+    return block.finish(x.flatten(0, 1), attended).view(count, outputs, width)
+
+
+@functools.cache
+def _compiled() -> Any:
+    return torch.compile(through_block, dynamic=False)

@@ -22,13 +22,14 @@ from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, lo
 from tdm_agents.world_models.files import read_model, write_model
 from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix
-from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.config import Capture, TransformerConfig
 from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.draft import TransformerDraft
-from tdm_agents.world_models.transformer.feeding import feed
+from tdm_agents.world_models.transformer.feeding import Rows, feed
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.replay import Replays, can_replay, replayed_rollout
 from tdm_agents.world_models.transformer.row_memory import row_bytes
 from tdm_agents.world_models.transformer.scalars import one_by_one, together
 from tdm_agents.world_models.transformer.state import TransformerState
@@ -65,6 +66,7 @@ class TransformerWorldModel(nn.Module):
         self.tokenizer = Tokenizer(config.tokenizer, spec.observation_dim, spec.action_dim, choices)
         self.layout = StepLayout(spec.observation_dim, spec.action_dim, self.network.config.max_observation)
         self.context_steps = context_steps(config.context, self.layout)
+        self.replays = Replays()
         self._spec = replace(spec, history_steps=self.context_steps)
 
     @property
@@ -73,7 +75,11 @@ class TransformerWorldModel(nn.Module):
         return replace(self._spec, device=self.network.head.weight.device)
 
     def with_decoding(
-        self, decoding: Decoding | None = None, *, parallel: bool | None = None
+        self,
+        decoding: Decoding | None = None,
+        *,
+        parallel: bool | None = None,
+        capture: Capture | None = None,
     ) -> TransformerWorldModel:
         """The same weights, shared, with another way to read or to write imagined scalars."""
         other = copy.copy(self)
@@ -81,7 +87,9 @@ class TransformerWorldModel(nn.Module):
             self.config,
             decoding=self.config.decoding if decoding is None else decoding,
             parallel=self.config.parallel if parallel is None else parallel,
+            capture=self.config.capture if capture is None else capture,
         )
+        other.replays = Replays()
         return other
 
     # -- learning -------------------------------------------------------------------------------------------
@@ -197,28 +205,20 @@ class TransformerWorldModel(nn.Module):
         state.check_horizon()
         self._check_action(action, state.rows)
         state = state.consume()
-        layout, tokenizer = self.layout, self.tokenizer
-        uniform = self._uniform(state.rows, generator)  # [N, n + 2]
-
-        separator = torch.full_like(state.reward, tokenizer.separator)
-        known = torch.cat(
-            [torch.stack([state.reward, separator], dim=1), tokenizer.encode_action(action)], dim=1
-        )
-        hidden = self._extend(state, known, offset=layout.observation_dim)[:, 0]
-        state.time += 1
-        write = together if self.config.parallel else one_by_one
-        state.observation, hidden = write(self, state, hidden, None if uniform is None else uniform[:, :-2])
-        drawn = None if uniform is None else uniform[:, -2]
-        reward = self._read(hidden, state.centres[-1], drawn)
-        state.reward = tokenizer.encode_reward(reward)
-        alive = self._read_alive(hidden, None if uniform is None else uniform[:, -1])
-        return state, Step(state.observation, reward, alive)
+        return state, self._imagine(state, action, self._uniform(state.rows, generator))
 
     def rollout(
         self, state: TransformerState, actions: Tensor, *, generator: torch.Generator | None = None
     ) -> Rollout:
-        """``H`` calls of :meth:`step`, for ``actions[N, H, m]``; raises what they do. Consumes ``state``."""
-        return looped_rollout(self, state, actions, generator=generator)
+        """``H`` calls of :meth:`step`, for ``actions[N, H, m]``; raises what they do. Consumes ``state``.
+
+        With ``capture``, rows that are fresh from :meth:`start` and :meth:`take` replay a captured step.
+        """
+        if self.config.capture == "no" or not can_replay(state):
+            return looped_rollout(self, state, actions, generator=generator)
+        for time in range(actions.shape[1]):
+            self._check_action(actions[:, time], state.rows)
+        return replayed_rollout(self, state, actions, generator=generator)
 
     @torch.no_grad()
     def propose(
@@ -279,10 +279,34 @@ class TransformerWorldModel(nn.Module):
         )
         return needed.total
 
-    def _extend(self, state: TransformerState, tokens: Tensor, *, offset: int, outputs: int = 1) -> Tensor:
+    def _imagine(self, rows: Rows, action: Tensor, uniform: Tensor | None) -> Step:
+        """One transition of rows whose buffers may be written to, with the draws of :meth:`_uniform`."""
+        hidden = self._act(rows, action)
+        write = together if self.config.parallel else one_by_one
+        observation, hidden = write(self, rows, hidden, uniform)
+        return self._arrive(rows, observation, hidden, uniform)
+
+    def _act(self, rows: Rows, action: Tensor) -> Tensor:
+        """The hidden state ``[N, d]`` from which the next observation is read."""
+        separator = torch.full_like(rows.reward, self.tokenizer.separator)
+        known = torch.stack([rows.reward, separator], dim=1)
+        known = torch.cat([known, self.tokenizer.encode_action(action)], dim=1)
+        hidden = self._extend(rows, known, offset=self.layout.observation_dim)[:, 0]
+        rows.advance()
+        return hidden
+
+    def _arrive(self, rows: Rows, observation: Tensor, hidden: Tensor, uniform: Tensor | None) -> Step:
+        """What comes with an observation, from the hidden state ``[N, d]`` after it."""
+        drawn, alive = (None, None) if uniform is None else (uniform[:, -2], uniform[:, -1])
+        reward = self._read(hidden, rows.centres[-1], drawn)
+        step = Step(observation, reward, self._read_alive(hidden, alive))
+        rows.keep(step, self.tokenizer.encode_reward(reward))
+        return step
+
+    def _extend(self, rows: Rows, tokens: Tensor, *, offset: int, outputs: int = 1) -> Tensor:
         """Hidden states ``[N, outputs, d]`` after ``tokens[N, c]`` of a step; see :func:`feed`."""
         return feed(
-            self.network, self.layout, self.context_steps, state, tokens, offset=offset, outputs=outputs
+            self.network, self.layout, self.context_steps, rows, tokens, offset=offset, outputs=outputs
         )
 
     # -- reading outputs ------------------------------------------------------------------------------------

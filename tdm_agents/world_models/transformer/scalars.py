@@ -16,76 +16,93 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from tdm_agents.world_models.transformer.feeding import Rows
     from tdm_agents.world_models.transformer.model import TransformerWorldModel
-    from tdm_agents.world_models.transformer.state import TransformerState
 
 
 def one_by_one(
-    model: TransformerWorldModel, state: TransformerState, hidden: Tensor, uniform: Tensor | None
+    model: TransformerWorldModel, rows: Rows, hidden: Tensor, uniform: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """``n`` forwards of one token a row.
 
     Args:
         model: Whose scalars.
-        state: ``N`` rows, owned, in the step whose observation is written; its observation is the last one.
+        rows: ``N`` of them, in the step whose observation is written; their observation is the last one.
         hidden: ``[N, d]``, from which the first scalar is read.
-        uniform: ``[N, n]`` in [0, 1), to sample with; None otherwise.
+        uniform: ``[N, n + 2]`` in [0, 1), to sample with; None otherwise.
 
     Returns:
         The observation ``[N, n]`` in the environment's units, and the hidden state ``[N, d]`` after it.
     """
     scalars = []
     for i in range(model.layout.observation_dim):
-        column = slice(i, i + 1)
-        drawn = None if uniform is None else uniform[:, column]
-        scalars.append(_read(model, state, hidden[:, None], column, drawn))
+        scalars.append(_read(model, rows, hidden[:, None], slice(i, i + 1), uniform))
         token = model.tokenizer.encode_observation_scalar(i, scalars[-1])
-        hidden = model._extend(state, token, offset=i)[:, 0]
+        hidden = model._extend(rows, token, offset=i)[:, 0]
     return torch.cat(scalars, dim=1), hidden
 
 
 def together(
-    model: TransformerWorldModel, state: TransformerState, hidden: Tensor, uniform: Tensor | None
+    model: TransformerWorldModel, rows: Rows, hidden: Tensor, uniform: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Rounds of one forward of ``n`` tokens a row, until no token of any row changes; as :func:`one_by_one`.
 
     To look whether one has changed makes a GPU wait: there it is looked at from the round on that sufficed in
     the step before, so that one look a step is the rule.
     """
-    dim = model.layout.observation_dim
-    first = _read(model, state, hidden[:, None], slice(0, 1), None if uniform is None else uniform[:, :1])
-    observation = torch.cat([first, state.observation[:, 1:]], dim=1)  # the guess
-    tokens = model.tokenizer.encode_observation(observation)  # [N, n]
-    others = slice(1, dim)
-    drawn = None if uniform is None else uniform[:, others]
+    first, guess = first_guess(model, rows, hidden, uniform)
+    tokens = model.tokenizer.encode_observation(guess)  # [N, n]
     changed: list[Tensor] = []  # whether any token did, a round
-    for rounds in range(1, dim + 1):
-        if rounds > 1:  # the keys and values of the last guess are written over
-            assert state.suffix is not None
-            state.suffix.used -= dim
-        outputs = model._extend(state, tokens, offset=0, outputs=dim)  # [N, n, d]
-        if rounds == dim:
+    for _ in range(model.layout.observation_dim):
+        if changed:  # the keys and values of the last guess are written over
+            rows.fed(-model.layout.observation_dim)
+        guess, hidden = next_guess(model, rows, first, tokens, uniform)
+        before, tokens = tokens, model.tokenizer.encode_observation(guess)
+        changed.append((before != tokens).any())
+        if settled(rows, changed):
             break
-        observation = torch.cat([first, _read(model, state, outputs[:, :-1], others, drawn)], dim=1)
-        guess, tokens = tokens, model.tokenizer.encode_observation(observation)
-        changed.append((guess != tokens).any())
-        if rounds >= state.rounds:
-            flags = torch.stack(changed).tolist()
-            if not flags[-1]:
-                rounds = flags.index(False) + 1
-                break
-    if tokens.is_cuda:
-        state.rounds = rounds
-    return observation, outputs[:, -1]
+    return guess, hidden
+
+
+def first_guess(
+    model: TransformerWorldModel, rows: Rows, hidden: Tensor, uniform: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The first scalar ``[N, 1]``, which is certain; with it, the others as they were, ``[N, n]``."""
+    first = _read(model, rows, hidden[:, None], slice(0, 1), uniform)
+    return first, torch.cat([first, rows.observation[:, 1:]], dim=1)
+
+
+def next_guess(
+    model: TransformerWorldModel, rows: Rows, first: Tensor, tokens: Tensor, uniform: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """A better guess ``[N, n]`` from the tokens of one, and the hidden state ``[N, d]`` after these."""
+    dim = model.layout.observation_dim
+    outputs = model._extend(rows, tokens, offset=0, outputs=dim)  # [N, n, d]
+    others = _read(model, rows, outputs[:, :-1], slice(1, dim), uniform)
+    return torch.cat([first, others], dim=1), outputs[:, -1]
+
+
+def settled(rows: Rows, changed: list[Tensor]) -> bool:
+    """Whether the last round changed no token, if it is time to look, which is once a step as a rule.
+
+    Args:
+        rows: Whose ``rounds`` say when; on a GPU they become those that would have sufficed.
+        changed: Whether any token did, a round.
+    """
+    if len(changed) < rows.rounds:
+        return False
+    flags = torch.stack(changed).tolist()
+    if flags[-1]:
+        return False
+    if changed[0].is_cuda:
+        rows.rounds = flags.index(False) + 1
+    return True
 
 
 def _read(
-    model: TransformerWorldModel,
-    state: TransformerState,
-    hidden: Tensor,
-    columns: slice,
-    uniform: Tensor | None,
+    model: TransformerWorldModel, rows: Rows, hidden: Tensor, columns: slice, uniform: Tensor | None
 ) -> Tensor:
     """Scalars ``[N, c]`` of some columns, from the hidden states ``[N, c, d]`` before each."""
-    value = model._read(hidden, state.centres[columns], uniform)
-    return value if model.tokenizer.change is None else state.observation[:, columns] + value
+    drawn = None if uniform is None else uniform[:, columns]
+    value = model._read(hidden, rows.centres[columns], drawn)
+    return value if model.tokenizer.change is None else rows.observation[:, columns] + value

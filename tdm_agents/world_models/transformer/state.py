@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Grouping, Prefix
+from tdm_agents.world_models.transformer.cache import Grouping, Prefix, Seen
+from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 from tdm_agents.world_models.transformer.suffix import Suffix
+
+if TYPE_CHECKING:
+    from tdm_agents.protocols import Step
 
 
 @dataclass(slots=True)
@@ -21,7 +27,7 @@ class TransformerState:
     Attributes:
         prefix: Keys and values of the histories, shared by the rows.
         grouping: Which row continues which history.
-        suffix: Keys and values of what each row imagined; None until the first ``take`` or ``step``.
+        suffix: Keys and values of what each row imagined; None until the first ``step``.
         most_tokens: That a suffix holds at once.
         rotation: Of every step, :meth:`TransformerNetwork.step_rotations`.
         centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
@@ -88,6 +94,47 @@ class TransformerState:
         self.consumed = True
         return owner
 
+    def look(
+        self, network: TransformerNetwork, layout: StepLayout, context_steps: int, *, offset: int, chunk: int
+    ) -> Seen:
+        """What ``chunk`` tokens at ``offset`` of step ``time`` see; makes room for them."""
+        time, suffix = self.time, self.suffix
+        assert suffix is not None
+        # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
+        written = time * layout.tokens + offset + chunk - layout.observation_dim
+        inside = min(written, (context_steps - 1) * layout.tokens + offset + chunk)
+        suffix.make_room(chunk, keep=inside - chunk, step=layout.tokens)
+        if self.projected != time:
+            rotation = self.rotation[time]
+            blocks = (block for block in network.blocks if isinstance(block, Block))
+            self.projections = tuple(block.step_projection(rotation) for block in blocks)
+            self.projected = time
+        first = max(0, self.history_steps + time - context_steps) * layout.tokens
+        left = first >= self.prefix.tokens
+        visible = self.prefix.visible
+        return Seen(
+            projections=self.projections,
+            own=suffix.layers,
+            at=suffix.used,
+            shared=[None if left else layer[..., first:, :] for layer in self.prefix.layers],
+            grouping=self.grouping,
+            visible=None if visible is None else visible[:, first:],
+            hidden=suffix.hidden(chunk, inside),
+        )
+
+    def fed(self, chunk: int) -> None:
+        """Note that so many tokens joined the suffix; fewer than 0 leave it again."""
+        assert self.suffix is not None
+        self.suffix.used += chunk
+
+    def advance(self) -> None:
+        """Go on to the next step."""
+        self.time += 1
+
+    def keep(self, step: Step, reward: Tensor) -> None:
+        """Stand after a step, with the token ``[N]`` of its reward."""
+        self.observation, self.reward = step.observation, reward
+
     def take(self, rows: Tensor) -> TransformerState:
         """Copies of the given rows; suffixes only, the prefix stays shared.
 
@@ -104,14 +151,10 @@ class TransformerState:
             raise IndexError(
                 f"rows reach from {int(rows.min())} to {int(rows.max())}; expected 0 to {self.rows - 1}"
             )
-        if self.suffix is None:
-            suffix = Suffix(self.prefix, len(rows), self.most_tokens)
-        else:
-            suffix = self.suffix.take(rows)
         return replace(
             self,
             grouping=Grouping.of(self.grouping.prefix_of[rows], self.prefix.batch),
-            suffix=suffix,
+            suffix=None if self.suffix is None else self.suffix.take(rows),
             observation=self.observation[rows],
             reward=self.reward[rows],
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -43,6 +43,14 @@ class Suffix:
         self._blocks = [prefix.layers[0].new_empty(numbers) for _ in range(len(prefix.layers) + 1)]
         self.layers = [self._packed(block, 0) for block in self._blocks[:-1]]
 
+    @classmethod
+    def holding(cls, prefix: Prefix, most: int, layers: Sequence[Tensor]) -> Suffix:
+        """A suffix of the given keys and values a layer, ``[2, heads, N, S, head_dim]``."""
+        suffix = cls(prefix, layers[0].shape[2], most)
+        suffix.used = layers[0].shape[3]
+        suffix._pack(layers, suffix.used)
+        return suffix
+
     @property
     def nbytes(self) -> int:
         """Of all blocks."""
@@ -73,9 +81,22 @@ class Suffix:
         taken._pack((layer.index_select(2, rows) for layer in written), self.capacity)
         return taken
 
-    def write(self, index: int, keys_values: Tensor) -> None:
-        """Put the keys and values ``[2, heads, N, c, head_dim]`` of new tokens behind those written."""
-        self.layers[index].narrow(3, self.used, keys_values.shape[3]).copy_(keys_values)
+    def hidden(self, chunk: int, inside: int) -> Tensor | None:
+        """What the next ``chunk`` tokens do not see, as :func:`.cache.attend` wants it.
+
+        Left of the band, later tokens of the chunk, and what is not written yet.
+
+        Args:
+            chunk: Tokens that there is room for.
+            inside: Tokens inside the band, the chunk included.
+        """
+        end, like = self.used + chunk, self.layers[0]
+        if chunk == 1 and inside == self.capacity:
+            return None
+        key = torch.arange(self.capacity, device=like.device)
+        query = torch.arange(self.used, end, device=like.device)[:, None]
+        unseen = (key > query) | (key < end - inside)  # [c, S]
+        return like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
 
     def _pack(self, old: Iterable[Tensor], capacity: int) -> None:
         """Move layers ``[2, heads, N, used, head_dim]``, one at a time, to where they have room."""
