@@ -52,6 +52,23 @@ def shared(
         yield from _stepped(model, model.take(start, rows), some, generator)
 
 
+def replayed(
+    model: TransformerWorldModel,
+    history: History,
+    actions: Tensor,
+    *,
+    generator: torch.Generator,
+    max_rows: int | None = None,
+) -> Iterator[Tensor]:
+    """The same in whole rollouts, which replay a captured step where the model's settings say so."""
+    start = model.start(history, horizon=actions.shape[1])
+    most = max_rows or len(actions)
+    parts = zip(torch.split(_environments(history, actions), most), torch.split(actions, most), strict=True)
+    for rows, some in parts:
+        imagined = model.rollout(model.take(start, rows), some, generator=generator)
+        yield from imagined.observation.unbind(dim=1)
+
+
 def copied(
     model: TransformerWorldModel, history: History, actions: Tensor, *, generator: torch.Generator
 ) -> Iterator[Tensor]:

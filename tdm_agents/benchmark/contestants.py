@@ -13,6 +13,7 @@ from tdm_agents.benchmark.llama import Llama
 from tdm_agents.benchmark.memory import decision_bytes
 from tdm_agents.benchmark.models import random_actions, random_history
 from tdm_agents.benchmark.roofline import DecisionShape
+from tdm_agents.world_models.transformer.config import Capture
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 Decide = Callable[[], Iterator[Tensor]]
@@ -20,6 +21,8 @@ Decide = Callable[[], Iterator[Tensor]]
 
 OWN = ("sequential", "parallel")
 """What the package does: scalars one after another, and guessed together."""
+CAPTURED: dict[str, Capture] = {"captured": "eager", "compiled": "compiled"}
+"""One after another, by replaying a captured step; on a GPU only."""
 OTHERS = ("copied cache", "grown cache", "no cache", "transformers")
 """What stands beside it: see :mod:`tdm_agents.benchmark.caches` and :mod:`tdm_agents.benchmark.llama`."""
 
@@ -31,10 +34,10 @@ def decide_as(name: str, model: TransformerWorldModel, shape: DecisionShape, *, 
     """A contestant that decides, with random histories, actions and weights.
 
     Args:
-        name: Of :data:`OWN` or :data:`OTHERS`.
+        name: Of :data:`OWN`, :data:`CAPTURED` or :data:`OTHERS`.
         model: Its weights; of a Llama, only device and dtype.
         shape: Of the decision.
-        max_rows: Rows that those of :data:`OWN` imagine at once.
+        max_rows: Rows that the package's own imagine at once.
 
     Raises:
         ImportError: If it is ``transformers``, and that is not installed.
@@ -43,6 +46,8 @@ def decide_as(name: str, model: TransformerWorldModel, shape: DecisionShape, *, 
     way: Callable[..., Iterator[Tensor]]
     if name in OWN:
         way = partial(caches.shared, model, max_rows=max_rows)
+    elif name in CAPTURED:
+        way = partial(caches.replayed, model.with_decoding(capture=CAPTURED[name]), max_rows=max_rows)
     elif name == "transformers":
         way = Llama(model, shape).imagine
     else:
@@ -51,9 +56,10 @@ def decide_as(name: str, model: TransformerWorldModel, shape: DecisionShape, *, 
     return lambda: way(history, actions, generator=torch.Generator(device).manual_seed(_SEED))
 
 
-def rows_that_fit(shape: DecisionShape, *, parallel: bool, number_bytes: int, memory: int) -> int:
-    """Rows of a decision that can be imagined at once in this many bytes, at least one."""
-    whole = decision_bytes(shape, parallel=parallel, number_bytes=number_bytes)
+def rows_that_fit(name: str, shape: DecisionShape, *, number_bytes: int, memory: int) -> int:
+    """Rows of a decision that a contestant can imagine at once in this many bytes, at least one."""
+    ways = {"parallel": name == "parallel", "captured": name in CAPTURED}
+    whole = decision_bytes(shape, **ways, number_bytes=number_bytes)
     shared = whole.weights + whole.tables + whole.prefix
     return max(1, min(shape.rows, shape.rows * (memory - shared) // (whole.suffix + whole.working)))
 
@@ -67,7 +73,7 @@ def why_left_out(
     seconds: float,
     flops_per_second: float,
 ) -> str | None:
-    """Why a contestant of :data:`OTHERS` cannot take part, or None if it can, or is of :data:`OWN`.
+    """Why a contestant of :data:`OTHERS` cannot take part, or None if it can, or is the package's own.
 
     Each candidate has keys and values of the history of its own. Growing them by concatenation has the old
     and the new ones of one block at once. Without a cache, the tokens of all rows are in a block at once, and
@@ -81,7 +87,7 @@ def why_left_out(
         seconds: That its first step may take at most, by what its products must.
         flops_per_second: At which rate.
     """
-    if name in OWN:
+    if name not in OTHERS:
         return None
     config, step, rows = shape.config, shape.layout.tokens, shape.rows
     width, hidden, layers = config.width, config.feedforward, config.layers

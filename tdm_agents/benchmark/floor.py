@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tdm_agents.benchmark.clock import median_seconds
 from tdm_agents.benchmark.roofline import DecisionShape, decision_cost
+from tdm_agents.world_models.transformer.capture import captured
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import Block
 
@@ -56,14 +57,4 @@ def _products(model: TransformerWorldModel, tokens: int, outputs: int, read: int
         for left, weight in layers:
             F.linear(left, weight)
 
-    return _captured(multiply) if x.is_cuda else multiply
-
-
-def _captured(work: Callable[[], None]) -> Callable[[], object]:
-    """The same kernels in a CUDA graph."""
-    work()  # libraries make their workspaces at the first call, which a capture forbids
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+    return captured(multiply, x.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tdm_agents.benchmark.roofline import DecisionShape
+from tdm_agents.world_models.transformer.fixed import prefix_room
 from tdm_agents.world_models.transformer.row_memory import row_bytes
 
 
@@ -35,12 +36,16 @@ class DecisionBytes:
         return self.weights + max(self.mask, self.tables + self.prefix + self.suffix + self.working)
 
 
-def decision_bytes(shape: DecisionShape, *, parallel: bool = False, number_bytes: int = 4) -> DecisionBytes:
+def decision_bytes(
+    shape: DecisionShape, *, parallel: bool = False, captured: bool = False, number_bytes: int = 4
+) -> DecisionBytes:
     """The bytes of a decision that samples.
 
     Args:
         shape: Of the decision; where a planner's ``max_rows`` splits it, of that many rows.
         parallel: Whether observation scalars are guessed together.
+        captured: Whether a captured step is replayed: tables and prefix are there twice, and of the history
+            there is room for a power of two of steps, or for the band.
         number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
     """
     config, step, dim = shape.config, shape.layout.tokens, shape.observation_dim
@@ -54,15 +59,19 @@ def decision_bytes(shape: DecisionShape, *, parallel: bool = False, number_bytes
         prefix_tokens=shape.prefix_tokens,
         horizon=shape.horizon,
         parallel=parallel,
+        captured=captured,
         number_bytes=number_bytes,
     )
+    prefix, tables = shape.prefix_tokens, (shape.horizon + 1) * 3 * width**2 // config.heads
+    tables = (tables + 3 * config.layers * width**2) * number_bytes + (dim + 1) * bins * 4
+    if captured:
+        prefix += prefix_room(shape.prefix_steps, shape.band_steps, shape.layout)
+        tables *= 2
     return DecisionBytes(
         weights=(blocks + ends) * number_bytes,
         mask=11 * (shape.prefix_steps * step) ** 2,  # int64 distances, three tables of bool
-        tables=(shape.horizon + 1) * 3 * width**2 // config.heads * number_bytes
-        + 3 * config.layers * width**2 * number_bytes
-        + (dim + 1) * bins * 4,
-        prefix=2 * config.layers * width * shape.batch * shape.prefix_tokens * number_bytes,
+        tables=tables,
+        prefix=2 * config.layers * width * shape.batch * prefix * number_bytes,
         suffix=shape.rows * row.suffix,
         working=shape.rows * row.working,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tdm_agents.benchmark.contestants import OTHERS, OWN
+from tdm_agents.benchmark.contestants import CAPTURED, OTHERS, OWN
 from tdm_agents.benchmark.roofline import DecisionShape
 from tdm_agents.presets import PRESETS as AGENTS
 from tdm_agents.world_models.transformer.config import TransformerConfig
@@ -23,13 +23,13 @@ class Scenario:
         name: ``group/...``.
         shape: Its sizes.
         control_seconds: Time between two decisions in the environment.
-        contestants: Names, of :mod:`tdm_agents.benchmark.contestants`.
+        contestants: Names, of :mod:`tdm_agents.benchmark.contestants`; captured ones take part on a GPU.
     """
 
     name: str
     shape: DecisionShape
     control_seconds: float
-    contestants: tuple[str, ...] = OWN + OTHERS
+    contestants: tuple[str, ...] = (*OWN, *CAPTURED, *OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ def chosen(patterns: Sequence[str] = (), *, without: Sequence[str] = ()) -> list
         if not fnmatch.filter(every, pattern):
             raise LookupError(f"no scenario {pattern!r}; there are {', '.join(every)}")
     for name in without:
-        if name not in OWN + OTHERS:
-            raise LookupError(f"no contestant {name!r}; there are {', '.join(OWN + OTHERS)}")
+        if name not in (everybody := (*OWN, *CAPTURED, *OTHERS)):
+            raise LookupError(f"no contestant {name!r}; there are {', '.join(everybody)}")
     return [
         replace(scenario, contestants=tuple(c for c in scenario.contestants if c not in without))
         for scenario in every.values()
@@ -136,7 +136,10 @@ def _bodies() -> list[Scenario]:
             found.append(Scenario(f"{name}/{size}", shape, body.control_seconds))
             found += [
                 Scenario(
-                    f"{name}/{size}/batch-{b}", replace(shape, batch=b), body.control_seconds, contestants=OWN
+                    f"{name}/{size}/batch-{b}",
+                    replace(shape, batch=b),
+                    body.control_seconds,
+                    contestants=(*OWN, *CAPTURED),
                 )
                 for b in _BATCHES
             ]
@@ -150,5 +153,5 @@ def _sweeps() -> list[Scenario]:
         for value in values:
             size: dict[str, Any] = {name: value}
             shape = replace(_table_shape(), **size)
-            found.append(Scenario(f"sweep/{name}-{value}", shape, seconds, contestants=OWN))
+            found.append(Scenario(f"sweep/{name}-{value}", shape, seconds, contestants=(*OWN, *CAPTURED)))
     return found

@@ -17,7 +17,14 @@ from tdm_agents.benchmark.clock import (
     product_flops_per_second,
     time_decision,
 )
-from tdm_agents.benchmark.contestants import OWN, Decide, decide_as, rows_that_fit, why_left_out
+from tdm_agents.benchmark.contestants import (
+    CAPTURED,
+    OTHERS,
+    Decide,
+    decide_as,
+    rows_that_fit,
+    why_left_out,
+)
 from tdm_agents.benchmark.floor import linear_seconds
 from tdm_agents.benchmark.memory import decision_bytes
 from tdm_agents.benchmark.models import random_model, with_rounds
@@ -86,6 +93,8 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
     known: dict[str, dict[str, int]] = {}
     left_out: dict[str, str] = {}
     for name in scenario.contestants:
+        if name in CAPTURED and device.type != "cuda":
+            continue
         why = why_left_out(
             name,
             shape,
@@ -97,13 +106,12 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
         if why is not None:
             left_out[name] = why
             continue
-        parallel = name == "parallel"
-        rows = rows_that_fit(shape, parallel=parallel, number_bytes=kind.itemsize, memory=effort.memory)
-        weighed = with_rounds(model, rounds) if parallel else model
+        rows = rows_that_fit(name, shape, number_bytes=kind.itemsize, memory=effort.memory)
+        weighed = with_rounds(model, rounds) if name == "parallel" else model
         everybody[name] = decide_as(name, weighed, shape, max_rows=rows)
         # also the first run, which does not count
         peak = peak_bytes(everybody[name](), device, at_most=effort.seconds / 2)
-        known[name] = {"peak_bytes": weights + peak} | ({"rows_at_once": rows} if name in OWN else {})
+        known[name] = {"peak_bytes": weights + peak} | ({} if name in OTHERS else {"rows_at_once": rows})
     floors: list[float] = []
     timed: dict[str, list[Imagined]] = {name: [] for name in everybody}
     for _ in range(effort.repeats):

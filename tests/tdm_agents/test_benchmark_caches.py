@@ -58,6 +58,12 @@ def test_parallel_decoding_gives_the_same_tokens(shape):
     torch.testing.assert_close(parallel, imagined(shape, model, caches.shared))
 
 
+def test_replayed_steps_give_the_same_tokens():
+    model = random_model(SHAPE)
+    replayed = imagined(SHAPE, model.with_decoding(capture="eager"), caches.replayed)
+    torch.testing.assert_close(replayed, imagined(SHAPE, model, caches.shared))
+
+
 def test_rows_in_parts_are_all_rows():
     model = random_model(SHAPE)
     generator = torch.Generator().manual_seed(0)

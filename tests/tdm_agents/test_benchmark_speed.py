@@ -9,7 +9,7 @@ import torch
 
 from tdm_agents.benchmark import speed
 from tdm_agents.benchmark.clock import Imagined, time_decision
-from tdm_agents.benchmark.contestants import OTHERS, OWN, rows_that_fit, why_left_out
+from tdm_agents.benchmark.contestants import CAPTURED, OTHERS, OWN, rows_that_fit, why_left_out
 from tdm_agents.benchmark.floor import linear_seconds
 from tdm_agents.benchmark.memory import decision_bytes
 from tdm_agents.benchmark.models import random_model
@@ -38,7 +38,7 @@ SHAPE = DecisionShape(
     history_steps=3,
 )
 WITHOUT_LLAMA = tuple(name for name in OTHERS if name != "transformers")
-TINY = Scenario("tiny/one", SHAPE, 0.1, contestants=OWN + WITHOUT_LLAMA)
+TINY = Scenario("tiny/one", SHAPE, 0.1, contestants=(*OWN, *CAPTURED, *WITHOUT_LLAMA))
 EFFORT = Effort(repeats=1, seconds=60.0, rounds=2.0, memory=2**30)
 
 
@@ -57,7 +57,8 @@ def test_a_row_has_everybody_and_every_limit(dtype, device, small_rates):
         pytest.skip("no CUDA device")
     row = measure(TINY, dtype, device=torch.device(device), effort=EFFORT)
     json.dumps(row, allow_nan=False)
-    assert tuple(row["contestants"]) == TINY.contestants
+    on_gpu = () if device == "cpu" else tuple(CAPTURED)
+    assert tuple(row["contestants"]) == (*OWN, *on_gpu, *WITHOUT_LLAMA)
     for found in row["contestants"].values():
         assert found["whole"] and len(found["seconds"]) == 1
         assert found["tokens_per_second"] == pytest.approx(4 * found["transitions_per_second"])
@@ -83,9 +84,9 @@ def test_a_decision_that_takes_too_long_is_cut_and_says_so():
 def test_rows_split_where_memory_is_short_and_the_others_are_left_out(small_rates):
     whole = decision_bytes(SHAPE)
     memory = whole.weights + whole.tables + whole.prefix + (whole.suffix + whole.working) // 2
-    assert rows_that_fit(SHAPE, parallel=False, number_bytes=4, memory=memory) == 2
-    assert rows_that_fit(SHAPE, parallel=False, number_bytes=4, memory=2**40) == SHAPE.rows
-    assert rows_that_fit(SHAPE, parallel=False, number_bytes=4, memory=1) == 1
+    assert rows_that_fit("sequential", SHAPE, number_bytes=4, memory=memory) == 2
+    assert rows_that_fit("sequential", SHAPE, number_bytes=4, memory=2**40) == SHAPE.rows
+    assert rows_that_fit("sequential", SHAPE, number_bytes=4, memory=1) == 1
     row = measure(TINY, "float32", device=CPU, effort=replace(EFFORT, memory=1))
     assert set(row["contestants"]) == set(OWN)
     assert set(row["left_out"]) == set(WITHOUT_LLAMA) and "GiB" in row["left_out"]["no cache"]

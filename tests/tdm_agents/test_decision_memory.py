@@ -58,6 +58,13 @@ def test_a_decision_needs_what_the_formula_says(name, parallel):
     assert formula.total == pytest.approx(total, rel=0.1)
 
 
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_captured_steps_need_what_the_formula_says(name):
+    shape = SHAPES[name]
+    total, _, _ = measured(shape, random_model(shape).with_decoding(capture="eager"))
+    assert decision_bytes(shape, captured=True).total == pytest.approx(total, rel=0.1)
+
+
 def test_weights_are_those_of_the_network():
     network = random_model(SHAPE).network
     assert decision_bytes(SHAPE).weights == sum(weight.nbytes for weight in network.parameters())

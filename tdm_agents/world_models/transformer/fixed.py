@@ -61,7 +61,7 @@ class FixedRows:
         _, heads, batch, _, head_dim = state.prefix.layers[0].shape
         like, rows = state.prefix.layers[0], state.rows
         self._grouping = state.grouping
-        prefix = prefix_room(state, context_steps, layout)
+        prefix = prefix_room(state.history_steps, context_steps, layout)
         own = min(context_steps, state.horizon + 1) * layout.tokens
         layers = range(len(state.prefix.layers))
         self._shared = [like.new_zeros((2, heads, batch, prefix, head_dim)) for _ in layers]
@@ -144,10 +144,10 @@ class FixedRows:
         inside = min(time * step, (self._band - 1) * step + dim)
         places = torch.arange(-inside, 0, device=self.time.device) + (time * step + dim)
         places %= len(self._places)
-        layers = [own.index_select(3, places) for own in self._own]
+        layers = (own.index_select(3, places) for own in self._own)
         return replace(
             state,
-            suffix=Suffix.holding(state.prefix, state.most_tokens, layers),
+            suffix=Suffix.holding(state.prefix, state.rows, state.most_tokens, tokens=inside, layers=layers),
             observation=self.observation.clone(),
             reward=self.reward.clone(),
             time=time,
@@ -166,10 +166,10 @@ class FixedRows:
         return [block for block in self._network.blocks if isinstance(block, Block)]
 
 
-def prefix_room(state: TransformerState, context_steps: int, layout: StepLayout) -> int:
+def prefix_room(history_steps: int, context_steps: int, layout: StepLayout) -> int:
     """Tokens that a prefix gets room for: its steps, rounded up to a power of two or to the whole band.
 
     A history that grows is captured anew a few times, not at every decision.
     """
-    steps = min(context_steps, 1 << (state.history_steps - 1).bit_length())
+    steps = min(context_steps, 1 << (history_steps - 1).bit_length())
     return (steps - 1) * layout.tokens + layout.observation_dim

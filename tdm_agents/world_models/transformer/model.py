@@ -275,6 +275,7 @@ class TransformerWorldModel(nn.Module):
             prefix_tokens=state.prefix.tokens,
             horizon=horizon,
             parallel=self.config.parallel,
+            captured=self.config.capture != "no",
             number_bytes=self.network.head.weight.element_size(),
         )
         return needed.total

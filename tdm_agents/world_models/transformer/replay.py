@@ -1,19 +1,15 @@
-"""Rollouts that replay one imagined step: on a GPU a captured CUDA graph, elsewhere the same work.
-
-A small model's kernels take less time than their launches; a graph launches them all at once (CUDA
-programming guide, CUDA graphs).
-"""
+"""Rollouts that replay one imagined step: on a GPU a captured CUDA graph, elsewhere the same work."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Rollout, Step
+from tdm_agents.world_models.transformer.capture import captured
 from tdm_agents.world_models.transformer.fixed import FixedRows, prefix_room
 from tdm_agents.world_models.transformer.scalars import first_guess, next_guess, settled
 from tdm_agents.world_models.transformer.state import TransformerState
@@ -23,32 +19,6 @@ if TYPE_CHECKING:
 
 _MOST_KEPT = 4
 """Captured sizes: a planner's first rows at once, its last ones, and so for two lengths of the history."""
-
-
-def captured(
-    work: Callable[[], None], device: torch.device, *, reset: Callable[[], object]
-) -> Callable[[], object]:
-    """Work that can be repeated: a CUDA graph of it on a GPU, elsewhere itself.
-
-    Args:
-        work: On tensors that stay where they are; no shape or choice depends on what they hold.
-        device: Where.
-        reset: What has to be done before the work is done once more; called for trial runs only.
-    """
-    if device.type != "cuda":
-        return work
-    # libraries make their workspaces at the first call, which a capture forbids
-    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        for _ in range(2):
-            reset()
-            work()
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
 
 
 class ReplayedStep:
@@ -138,7 +108,7 @@ class Replays:
     def step(self, model: TransformerWorldModel, state: TransformerState, action: Tensor) -> ReplayedStep:
         """A step of these sizes, captured now or before."""
         prefix, rows = state.prefix, (state.rows, state.prefix.batch)
-        room = prefix_room(state, model.context_steps, model.layout)
+        room = prefix_room(state.history_steps, model.context_steps, model.layout)
         # a capture reads weights and ranges where they were
         places = tuple(x.data_ptr() for x in (*model.network.parameters(), *model.tokenizer.buffers()))
         key = (rows, room, state.horizon, prefix.layers[0].dtype, action.dtype, action.device, places)

@@ -15,8 +15,10 @@ class RowBytes:
 
     Attributes:
         suffix: Its keys and values, ``2 (L + 1) d C`` numbers; ``C`` is
-            :func:`tdm_agents.world_models.transformer.suffix.most_tokens`.
-        working: The larger of what a block of a forward and a reading of logits need for a moment.
+            :func:`tdm_agents.world_models.transformer.suffix.most_tokens`. Captured, ``2 L d R``; ``R`` are
+            the tokens of ``H + 1`` steps, or of the band if that is less.
+        working: The larger of what a block of a forward and a reading of logits need for a moment. Captured,
+            at least ``2 (L + 2) d C``: in the end what was imagined is copied.
     """
 
     suffix: int
@@ -35,6 +37,7 @@ def row_bytes(
     prefix_tokens: int,
     horizon: int,
     parallel: bool,
+    captured: bool = False,
     number_bytes: int,
 ) -> RowBytes:
     """The bytes of a row.
@@ -49,6 +52,7 @@ def row_bytes(
         prefix_tokens: ``P``.
         horizon: Steps that are imagined.
         parallel: Whether observation scalars are guessed together.
+        captured: Whether a captured step is replayed.
         number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
     """
     dim, width = layout.observation_dim, config.width
@@ -60,7 +64,9 @@ def row_bytes(
     seen = min(prefix_tokens + own, max(band * layout.tokens, own))
     scores = config.heads * (seen + own) + 5 * width
     block = at_once * max(scores, 4 * config.feedforward + 7 * width) * number_bytes
-    return RowBytes(
-        suffix=2 * (config.layers + 1) * width * own * number_bytes,
-        working=max(block, 3 * read * config.tokenizer.bins * 4),
-    )
+    suffix = 2 * (config.layers + 1) * width * own * number_bytes
+    working = max(block, 3 * read * config.tokenizer.bins * 4)
+    if captured:
+        working = max(working, suffix + 2 * width * own * number_bytes)
+        suffix = 2 * config.layers * width * min(band, horizon + 1) * layout.tokens * number_bytes
+    return RowBytes(suffix, working)

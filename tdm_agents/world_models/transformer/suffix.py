@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -44,11 +44,13 @@ class Suffix:
         self.layers = [self._packed(block, 0) for block in self._blocks[:-1]]
 
     @classmethod
-    def holding(cls, prefix: Prefix, most: int, layers: Sequence[Tensor]) -> Suffix:
-        """A suffix of the given keys and values a layer, ``[2, heads, N, S, head_dim]``."""
-        suffix = cls(prefix, layers[0].shape[2], most)
-        suffix.used = layers[0].shape[3]
-        suffix._pack(layers, suffix.used)
+    def holding(
+        cls, prefix: Prefix, rows: int, most: int, *, tokens: int, layers: Iterable[Tensor]
+    ) -> Suffix:
+        """A suffix of ``tokens`` that are known: a layer ``[2, heads, N, tokens, head_dim]`` at a time."""
+        suffix = cls(prefix, rows, most)
+        suffix.used = tokens
+        suffix._pack(layers, tokens)
         return suffix
 
     @property
