@@ -15,7 +15,7 @@ class DecisionBytes:
 
     Attributes:
         weights: Of the network.
-        mask: Which tokens of the history see which, ``P^2``, needed before all that follows here.
+        history: What its forward works on, ``B P (4 f + 7 d)`` numbers, before there are any rows.
         tables: A rotation matrix a head and imagined step, for queries, keys and values; the projections that
             are rotated by it; the bins' centres.
         prefix: Keys and values of the histories, ``2 L d B P`` numbers: not once a candidate.
@@ -24,7 +24,7 @@ class DecisionBytes:
     """
 
     weights: int
-    mask: int
+    history: int
     tables: int
     prefix: int
     suffix: int
@@ -33,7 +33,7 @@ class DecisionBytes:
     @property
     def total(self) -> int:
         """Of those that are needed at once."""
-        return self.weights + max(self.mask, self.tables + self.prefix + self.suffix + self.working)
+        return self.weights + self.prefix + max(self.history, self.tables + self.suffix + self.working)
 
 
 def decision_bytes(
@@ -48,7 +48,7 @@ def decision_bytes(
             there is room for a power of two of steps, or for the band.
         number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
     """
-    config, step, dim = shape.config, shape.layout.tokens, shape.observation_dim
+    config, dim = shape.config, shape.observation_dim
     width, hidden, bins = config.width, config.feedforward, config.tokenizer.bins
     blocks = config.layers * (4 * width**2 + 3 * width * hidden + 4 * width)
     embedded = bins + 2 + dim + 2 + shape.action_dim
@@ -69,7 +69,7 @@ def decision_bytes(
         tables *= 2
     return DecisionBytes(
         weights=(blocks + ends) * number_bytes,
-        mask=11 * (shape.prefix_steps * step) ** 2,  # int64 distances, three tables of bool
+        history=shape.batch * shape.prefix_tokens * (4 * hidden + 7 * width) * number_bytes,
         tables=tables,
         prefix=2 * config.layers * width * shape.batch * prefix * number_bytes,
         suffix=shape.rows * row.suffix,

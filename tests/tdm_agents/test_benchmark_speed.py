@@ -142,7 +142,7 @@ def test_a_command_measures_prints_keeps_and_goes_on(tmp_path, monkeypatch, caps
     assert value["rows"]["sweep/horizon-1/float32"] == kept["sweep/horizon-1/float32"]
     assert list(value["rows"]) == ["sweep/horizon-1/float32", "sweep/horizon-2/float32"]
     said = capsys.readouterr().out
-    assert all(f"{name} " in said for name in (*TINY.contestants, "the floor", "roofline"))
+    assert all(f"{name} " in said for name in (*OWN, *WITHOUT_LLAMA, "the floor", "roofline"))
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert main([*words, "--threads", "2"]) == 2
     assert "was measured with threads 1, not 2" in capsys.readouterr().err

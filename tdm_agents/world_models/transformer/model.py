@@ -141,13 +141,13 @@ class TransformerWorldModel(nn.Module):
 
         lengths = history.length.clamp(max=steps)
         step_of = torch.arange(length, device=device) // self.layout.tokens  # [P]
-        mask = band_mask(steps, self.layout.tokens, self.context_steps, device)[:length, :length]
-        visible = None
+        mask = visible = None  # all that came before is inside the band
         if not bool((lengths == steps).all()):
             visible = step_of[None] >= steps - lengths[:, None]  # [B, P]
             # padding sees its own step, so that its softmax has something to read
             own = step_of[:, None] == step_of
-            mask = (mask & (visible[:, None] | own))[:, None]  # [B, 1, P, P]
+            causal = band_mask(steps, self.layout.tokens, steps, device)[:length, :length]
+            mask = (causal & (visible[:, None] | own))[:, None]  # [B, 1, P, P]
 
         x = self.network.embed(
             tokens.flatten(1)[:, :length], self.layout.positions(device).repeat(steps)[:length]
@@ -158,7 +158,9 @@ class TransformerWorldModel(nn.Module):
             assert isinstance(block, Block)
             query, key, value = block.project(x, rotation)
             layers.append(torch.stack([key, value]).transpose(1, 2).contiguous())
-            attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            attended = nn.functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None
+            )
             x = block.finish(x, attended.transpose(1, 2).flatten(2))
         # the present reward is fed with the action, so the prefix ends with o_n and its output is not needed
         return TransformerState(

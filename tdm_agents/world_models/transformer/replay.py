@@ -82,12 +82,14 @@ class ReplayedStep:
         self._tokens.copy_(self._model.tokenizer.encode_observation(guess))
 
     def _guess_next(self) -> None:
-        guess, hidden = next_guess(self._model, self.rows, self._first, self._tokens, self._uniform)
+        dim = self._model.layout.observation_dim
+        outputs = self._model._extend(self.rows, self._tokens, offset=0, outputs=dim)  # [N, n, d]
+        guess = next_guess(self._model, self.rows, self._first, outputs, self._uniform)
         tokens = self._model.tokenizer.encode_observation(guess)
         self._changed.copy_((tokens != self._tokens).any())
         self._tokens.copy_(tokens)
         self._guess.copy_(guess)
-        self._hidden.copy_(hidden)
+        self._hidden.copy_(outputs[:, -1])
 
     def _arrive(self) -> None:
         self._model._arrive(self.rows, self._guess, self._hidden, self._uniform)

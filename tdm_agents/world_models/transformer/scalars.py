@@ -50,18 +50,20 @@ def together(
     To look whether one has changed makes a GPU wait: there it is looked at from the round on that sufficed in
     the step before, so that one look a step is the rule.
     """
+    dim = model.layout.observation_dim
     first, guess = first_guess(model, rows, hidden, uniform)
     tokens = model.tokenizer.encode_observation(guess)  # [N, n]
     changed: list[Tensor] = []  # whether any token did, a round
-    for _ in range(model.layout.observation_dim):
-        if changed:  # the keys and values of the last guess are written over
-            rows.fed(-model.layout.observation_dim)
-        guess, hidden = next_guess(model, rows, first, tokens, uniform)
+    while True:
+        outputs = model._extend(rows, tokens, offset=0, outputs=dim)  # [N, n, d]
+        if len(changed) == dim - 1:
+            return guess, outputs[:, -1]
+        guess = next_guess(model, rows, first, outputs, uniform)
         before, tokens = tokens, model.tokenizer.encode_observation(guess)
         changed.append((before != tokens).any())
         if settled(rows, changed):
-            break
-    return guess, hidden
+            return guess, outputs[:, -1]
+        rows.fed(-dim)  # the keys and values of the last guess are written over
 
 
 def first_guess(
@@ -73,13 +75,11 @@ def first_guess(
 
 
 def next_guess(
-    model: TransformerWorldModel, rows: Rows, first: Tensor, tokens: Tensor, uniform: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """A better guess ``[N, n]`` from the tokens of one, and the hidden state ``[N, d]`` after these."""
-    dim = model.layout.observation_dim
-    outputs = model._extend(rows, tokens, offset=0, outputs=dim)  # [N, n, d]
-    others = _read(model, rows, outputs[:, :-1], slice(1, dim), uniform)
-    return torch.cat([first, others], dim=1), outputs[:, -1]
+    model: TransformerWorldModel, rows: Rows, first: Tensor, outputs: Tensor, uniform: Tensor | None
+) -> Tensor:
+    """A better guess ``[N, n]`` from the hidden states ``[N, n, d]`` after the tokens of one."""
+    others = _read(model, rows, outputs[:, :-1], slice(1, outputs.shape[1]), uniform)
+    return torch.cat([first, others], dim=1)
 
 
 def settled(rows: Rows, changed: list[Tensor]) -> bool:
