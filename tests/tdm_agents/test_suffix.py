@@ -1,4 +1,4 @@
-"""A suffix keeps what was written through every packing, in memory that is fixed at the start."""
+"""A suffix shows every token what is inside its band, in memory that is fixed at the start."""
 
 import pytest
 import torch
@@ -7,75 +7,126 @@ from hypothesis import strategies as st
 
 from tdm_agents.world_models.transformer.cache import Prefix, put
 from tdm_agents.world_models.transformer.layout import StepLayout
-from tdm_agents.world_models.transformer.suffix import Suffix, ahead, most_tokens
+from tdm_agents.world_models.transformer.suffix import Room, Suffix, ahead
 
-HEADS, HEAD_DIM, LAYERS, STEP = 2, 3, 2, 8
+HEADS, HEAD_DIM, LAYERS = 2, 3, 2
 PREFIX = Prefix(tuple(torch.zeros(2, HEADS, 1, 4, HEAD_DIM) for _ in range(LAYERS)), None)
 
 
-def fresh(tokens, rows):
-    """Keys and values of new tokens, all different."""
-    return torch.rand((LAYERS, 2, HEADS, rows, tokens, HEAD_DIM))
+class Rows:
+    """Appends tokens as a forward does; their keys and values are their numbers, a layer and a row apart."""
 
+    def __init__(self, layout, band_steps, horizon, rows=2):
+        self.layout, self.band_steps, self.rows = layout, band_steps, rows
+        self.suffix = Suffix(PREFIX, rows, Room.of(horizon, band_steps, layout))
+        self.time = 0
 
-def append(suffix, tokens, keep):
-    """Write them, as a forward does; returns what was written."""
-    suffix.make_room(tokens, keep=keep, step=STEP)
-    new = fresh(tokens, suffix.layers[0].shape[2])
-    for index in range(LAYERS):
-        put(suffix.layers[index], new[index], suffix.used)
-    suffix.used += tokens
-    return new
+    def numbers(self, first, count):
+        shape = (2, HEADS, self.rows, count, HEAD_DIM)
+        number = torch.arange(first, first + count, dtype=torch.float32)[:, None] + 1
+        return (number + 1000 * torch.arange(self.rows)[:, None, None]).expand(shape)
+
+    def append(self, offset, chunk):
+        """Returns what each of the new tokens sees, of the first layer's first row, in order of numbers."""
+        written = self.time * self.layout.tokens + offset + chunk - self.layout.observation_dim
+        inside = min(written, (self.band_steps - 1) * self.layout.tokens + offset + chunk)
+        suffix = self.suffix
+        assert suffix.written == written - chunk
+        suffix.make_room(chunk, keep=inside - chunk)
+        hidden = suffix.hidden(chunk, inside)
+        for index, layer in enumerate(suffix.layers):
+            put(layer, self.numbers(written - chunk, chunk) + 1e5 * index, suffix.place)
+        suffix.written += chunk
+        if hidden is None:
+            hidden = torch.zeros(chunk, suffix.capacity)
+        first = suffix.layers[0][0, 0, 0, :, 0]
+        return [sorted(first[row == 0].tolist()) for row in hidden], written, inside
+
+    def check(self, offset, chunk):
+        seen, written, inside = self.append(offset, chunk)
+        for i, numbers in enumerate(seen):
+            last = written - chunk + i + 1
+            assert numbers == list(range(written - inside + 1, last + 1))
 
 
 @given(
-    chunks=st.lists(st.integers(1, STEP), min_size=1, max_size=60),
-    band=st.sampled_from([STEP, 3 * STEP, 1000]),
-    rows=st.integers(1, 3),
+    n=st.integers(1, 5),
+    m=st.integers(1, 2),
+    band_steps=st.integers(2, 6),
+    horizon=st.integers(1, 12),
+    together=st.booleans(),
 )
-def test_what_is_inside_the_band_is_kept(chunks, band, rows):
-    steps = -(-sum(chunks) // STEP)
-    most = min(steps * STEP + STEP, band + ahead(band, STEP))
-    suffix = Suffix(PREFIX, rows, most)
-    blocks = {layer.untyped_storage().data_ptr() for layer in suffix.layers}
-    size = suffix.nbytes
-    written = fresh(0, rows)
-    for chunk in chunks:
-        inside = min(written.shape[4], band - chunk)
-        written = torch.cat([written, append(suffix, chunk, inside)], dim=4)
-        expected = written[..., -(inside + chunk) :, :]
-        for index, layer in enumerate(suffix.layers):
-            assert torch.equal(layer[..., suffix.used - inside - chunk : suffix.used, :], expected[index])
-            assert not layer[..., suffix.used :, :].any() and layer.is_contiguous()
-        assert suffix.capacity <= most
-    assert suffix.nbytes == size
-    assert len(blocks | {layer.untyped_storage().data_ptr() for layer in suffix.layers}) <= LAYERS + 1
+def test_every_token_sees_its_band(n, m, band_steps, horizon, together):
+    layout = StepLayout(observation_dim=n, action_dim=m, max_observation=n)
+    rows = Rows(layout, band_steps, horizon)
+    blocks = {block.data_ptr() for block in rows.suffix._blocks}
+    size = rows.suffix.nbytes
+    for _ in range(horizon):
+        rows.check(n, layout.chunk)
+        rows.time += 1
+        if together:  # two rounds of guesses: the second is written over the first
+            rows.check(0, n)
+            rows.suffix.written -= n
+            rows.check(0, n)
+        else:
+            for i in range(n):
+                rows.check(i, 1)
+        for layer in rows.suffix.layers:
+            assert layer.is_contiguous()
+            assert layer.isfinite().all()
+    assert rows.suffix.capacity <= Room.of(horizon, band_steps, layout).most
+    assert rows.suffix.nbytes == size
+    assert {block.data_ptr() for block in rows.suffix._blocks} == blocks
 
 
-def test_copies_are_independent():
-    suffix = Suffix(PREFIX, 3, 4 * STEP)
-    before = append(suffix, STEP, 0)
-    other = suffix.take(torch.tensor([2, 0, 2, 1]))
-    append(suffix, 2, STEP)
+@pytest.mark.parametrize("steps", [1, 2, 5])  # before and after the band is full
+def test_copies_are_independent(steps):
+    layout = StepLayout(observation_dim=3, action_dim=1, max_observation=3)
+    rows = Rows(layout, 3, 8, rows=3)
+    for _ in range(steps):
+        rows.append(3, layout.chunk)
+        rows.time += 1
+        rows.append(0, 3)
+    before = [layer.clone() for layer in rows.suffix.layers]
+    order = torch.tensor([2, 0, 2, 1])
+    other = rows.suffix.take(order)
+    rows.append(3, layout.chunk)
     for index, layer in enumerate(other.layers):
-        assert torch.equal(layer[:, :, :, :STEP], before[index][:, :, [2, 0, 2, 1]])
-        assert not layer[:, :, :, STEP:].any()
-    assert (other.used, suffix.used) == (STEP, STEP + 2)
+        assert torch.equal(layer, before[index][:, :, order])
+    assert (other.written, rows.suffix.written) == (steps * 6, steps * 6 + layout.chunk)
+    copied = Rows(layout, 3, 8, rows=4)
+    copied.suffix, copied.time = other, rows.time
+    seen, written, inside = copied.append(3, layout.chunk)
+    old = range(written - inside + 1, written - layout.chunk + 1)  # of row 2
+    new = range(written - layout.chunk + 1, written + 1)
+    assert seen[-1] == sorted([*(2000 + number for number in old), *new])
 
 
-def test_a_copy_of_nothing_has_room():
-    other = Suffix(PREFIX, 2, 2 * STEP).take(torch.tensor([0]))
-    append(other, STEP, 0)
-    assert other.used == STEP
+@pytest.mark.parametrize("keep", [0, 5, 12])
+def test_what_is_known_is_held(keep):
+    layout = StepLayout(observation_dim=3, action_dim=1, max_observation=3)
+    rows = Rows(layout, 3, 8)
+    rows.time, written = 4, 24
+    rows.suffix = Suffix.holding(
+        PREFIX,
+        2,
+        Room.of(8, 3, layout),
+        written=written,
+        keep=keep,
+        layers=(rows.numbers(written - keep, keep) for _ in range(LAYERS)),
+    )
+    seen, _, _ = rows.append(3, layout.chunk)
+    known = [number for number in seen[-1] if number]  # elsewhere in the band are zeros
+    assert known == list(range(written - keep + 1, written + layout.chunk + 1))
 
 
 @pytest.mark.parametrize(("keep", "tokens"), [(0, 16), (32, 16), (72, 24), (800, 80)])
 def test_room_is_whole_steps_and_grows_with_the_root_of_what_is_kept(keep, tokens):
-    assert ahead(keep, STEP) == tokens
+    assert ahead(keep, 8) == tokens
     assert ahead(keep, 100) == 100
 
 
 def test_most_tokens_are_those_of_the_horizon_or_of_the_band():
     layout = StepLayout(observation_dim=5, action_dim=1, max_observation=5)
-    assert most_tokens(20, 1000, layout) == 20 * layout.tokens + layout.chunk
-    assert most_tokens(1000, 10, layout) == 80 + ahead(80, 8)
+    assert Room.of(20, 1000, layout).most == 20 * layout.tokens + layout.chunk
+    assert Room.of(1000, 10, layout).most == 80

@@ -9,7 +9,7 @@ from small_transformer import make_history, make_model, make_spec
 from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.loss import step_tokens
-from tdm_agents.world_models.transformer.suffix import most_tokens
+from tdm_agents.world_models.transformer.suffix import Room
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
@@ -129,7 +129,7 @@ def test_history_is_never_copied_per_candidate():
     assert size[60, 64] - size[60, 1] == size[2, 64] - size[2, 1]
     config = model.config
     token = 2 * (config.layers + 1) * config.width * 4
-    tokens = most_tokens(horizon, model.context_steps, model.layout)
+    tokens = Room.of(horizon, model.context_steps, model.layout).most
     assert tokens <= (horizon + 1) * model.layout.tokens
     assert size[2, 64] - size[2, 1] == 63 * tokens * token
 

@@ -147,7 +147,9 @@ class FixedRows:
         layers = (own.index_select(3, places) for own in self._own)
         return replace(
             state,
-            suffix=Suffix.holding(state.prefix, state.rows, state.most_tokens, tokens=inside, layers=layers),
+            suffix=Suffix.holding(
+                state.prefix, state.rows, state.room, written=time * step, keep=inside, layers=layers
+            ),
             observation=self.observation.clone(),
             reward=self.reward.clone(),
             time=time,

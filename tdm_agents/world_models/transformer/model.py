@@ -33,7 +33,7 @@ from tdm_agents.world_models.transformer.replay import Replays, can_replay, repl
 from tdm_agents.world_models.transformer.row_memory import row_bytes
 from tdm_agents.world_models.transformer.scalars import one_by_one, together
 from tdm_agents.world_models.transformer.state import TransformerState
-from tdm_agents.world_models.transformer.suffix import most_tokens
+from tdm_agents.world_models.transformer.suffix import Room
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 
@@ -167,7 +167,7 @@ class TransformerWorldModel(nn.Module):
             prefix=Prefix(tuple(layers), visible),
             grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
             suffix=None,
-            most_tokens=most_tokens(horizon, self.context_steps, self.layout),
+            room=Room.of(horizon, self.context_steps, self.layout),
             rotation=self.network.step_rotations(torch.arange(horizon + 1, device=device)),
             centres=torch.stack(
                 [

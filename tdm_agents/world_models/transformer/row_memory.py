@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
-from tdm_agents.world_models.transformer.suffix import most_tokens
+from tdm_agents.world_models.transformer.suffix import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +14,9 @@ class RowBytes:
     """Bytes that a row needs beyond what rows share.
 
     Attributes:
-        suffix: Its keys and values, ``2 (L + 1) d C`` numbers; ``C`` is
-            :func:`tdm_agents.world_models.transformer.suffix.most_tokens`. Captured, ``2 L d R``; ``R`` are
-            the tokens of ``H + 1`` steps, or of the band if that is less.
+        suffix: Its keys and values, ``2 (L + 1) d C`` numbers; ``C`` is ``most`` of
+            :class:`tdm_agents.world_models.transformer.suffix.Room`. Captured, ``2 L d R``; ``R`` are the
+            tokens of ``H + 1`` steps, or of the band if that is less.
         working: The larger of what a block of a forward and a reading of logits need for a moment. Captured,
             at least ``2 (L + 2) d C``: in the end what was imagined is copied.
     """
@@ -57,7 +57,7 @@ def row_bytes(
     """
     dim, width = layout.observation_dim, config.width
     band = context_steps(config.context, layout)
-    own = most_tokens(horizon, band, layout)
+    own = Room.of(horizon, band, layout).most
     at_once, read = layout.chunk, 1
     if parallel:
         at_once, read = max(at_once, dim), max(read, dim - 1)

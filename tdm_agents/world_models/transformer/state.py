@@ -11,7 +11,7 @@ from torch import Tensor
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix, Seen
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
-from tdm_agents.world_models.transformer.suffix import Suffix
+from tdm_agents.world_models.transformer.suffix import Room, Suffix
 
 if TYPE_CHECKING:
     from tdm_agents.protocols import Step
@@ -28,7 +28,7 @@ class TransformerState:
         prefix: Keys and values of the histories, shared by the rows.
         grouping: Which row continues which history.
         suffix: Keys and values of what each row imagined; None until the first ``step``.
-        most_tokens: That a suffix holds at once.
+        room: Of a suffix.
         rotation: Of every step, :meth:`TransformerNetwork.step_rotations`.
         centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
         observation: ``[N, n]`` in the environment's units.
@@ -45,7 +45,7 @@ class TransformerState:
     prefix: Prefix
     grouping: Grouping
     suffix: Suffix | None
-    most_tokens: int
+    room: Room
     rotation: Tensor
     centres: Tensor
     observation: Tensor
@@ -89,7 +89,7 @@ class TransformerState:
     def consume(self) -> TransformerState:
         """The same rows as a state with buffers to write to; this one becomes unusable."""
         self.check_usable()
-        suffix = self.suffix or Suffix(self.prefix, self.rows, self.most_tokens)
+        suffix = self.suffix or Suffix(self.prefix, self.rows, self.room)
         owner = replace(self, suffix=suffix)
         self.consumed = True
         return owner
@@ -103,7 +103,7 @@ class TransformerState:
         # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
         written = time * layout.tokens + offset + chunk - layout.observation_dim
         inside = min(written, (context_steps - 1) * layout.tokens + offset + chunk)
-        suffix.make_room(chunk, keep=inside - chunk, step=layout.tokens)
+        suffix.make_room(chunk, keep=inside - chunk)
         if self.projected != time:
             rotation = self.rotation[time]
             blocks = (block for block in network.blocks if isinstance(block, Block))
@@ -115,7 +115,7 @@ class TransformerState:
         return Seen(
             projections=self.projections,
             own=suffix.layers,
-            at=suffix.used,
+            at=suffix.place,
             shared=[None if left else layer[..., first:, :] for layer in self.prefix.layers],
             grouping=self.grouping,
             visible=None if visible is None else visible[:, first:],
@@ -125,7 +125,7 @@ class TransformerState:
     def fed(self, chunk: int) -> None:
         """Note that so many tokens joined the suffix; fewer than 0 leave it again."""
         assert self.suffix is not None
-        self.suffix.used += chunk
+        self.suffix.written += chunk
 
     def advance(self) -> None:
         """Go on to the next step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,41 +17,67 @@ _LEAST_AHEAD = 16
 """Tokens; PyTorch multiplies fewer by a slower way."""
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many tokens suffixes hold, and where.
+
+    Attributes:
+        step: Tokens of a decision step.
+        band: Tokens of the attention band, a multiple of ``step``.
+        most: Tokens that are held at once; ``band`` where the rows' own tokens leave it.
+        offset: In its step, of the first token that a suffix holds.
+    """
+
+    step: int
+    band: int
+    most: int
+    offset: int
+
+    @staticmethod
+    def of(horizon: int, context_steps: int, layout: StepLayout) -> Room:
+        """Room for ``horizon`` imagined steps, which a proposal may follow, in a band of steps."""
+        band = context_steps * layout.tokens
+        most = min(horizon * layout.tokens + layout.chunk, band)
+        return Room(layout.tokens, band, most, layout.observation_dim)
+
+
 class Suffix:
     """Each row's own keys and values, packed: little more than what is read.
 
     Where rows are apart in memory, if only by four tokens, a CPU takes about twice as long to read them or
     longer (``benchmarks/packed_suffix.py``). So a layer holds the tokens that are needed and room for a
-    few steps, and is read whole; when it is full, it is packed anew, with more room. The memory is fixed at
-    the start: a block a layer, and one that the next layer to be packed moves to.
+    few steps, and is read whole; when it is full, it is packed anew, with more room. Once that is the whole
+    attention band, nothing moves any more: a step's tokens take the places of those that have just left it.
+    The memory is fixed at the start: a block a layer, and one that the next layer to be packed moves to.
 
     Args:
         prefix: That the rows continue.
         rows: ``N``.
-        most: Tokens that they hold at once; see :func:`most_tokens`.
+        room: Of what a layer holds.
 
     Attributes:
         capacity: Tokens that there is room for now.
-        used: Tokens written.
+        written: Tokens so far, those that have left included.
         layers: Keys and values a layer, ``[2, heads, N, capacity, head_dim]``; zero where nothing is written.
     """
 
-    def __init__(self, prefix: Prefix, rows: int, most: int) -> None:
+    def __init__(self, prefix: Prefix, rows: int, room: Room) -> None:
         _, heads, _, _, head_dim = prefix.layers[0].shape
-        self._most, self.capacity, self.used = most, 0, 0
+        self._room, self.capacity, self.written = room, 0, 0
+        self._first = 0  # number of the token at place 0, or once around less
         self._shape = (heads, rows, head_dim)
-        numbers = 2 * heads * rows * most * head_dim
+        numbers = 2 * heads * rows * room.most * head_dim
         self._blocks = [prefix.layers[0].new_empty(numbers) for _ in range(len(prefix.layers) + 1)]
         self.layers = [self._packed(block, 0) for block in self._blocks[:-1]]
 
     @classmethod
     def holding(
-        cls, prefix: Prefix, rows: int, most: int, *, tokens: int, layers: Iterable[Tensor]
+        cls, prefix: Prefix, rows: int, room: Room, *, written: int, keep: int, layers: Iterable[Tensor]
     ) -> Suffix:
-        """A suffix of ``tokens`` that are known: a layer ``[2, heads, N, tokens, head_dim]`` at a time."""
-        suffix = cls(prefix, rows, most)
-        suffix.used = tokens
-        suffix._pack(layers, tokens)
+        """A suffix whose last ``keep`` tokens are given, ``[2, heads, N, keep, head_dim]`` a layer."""
+        suffix = cls(prefix, rows, room)
+        suffix.written = written
+        suffix._pack(layers, keep=keep, capacity=room.most)
         return suffix
 
     @property
@@ -58,19 +85,24 @@ class Suffix:
         """Of all blocks."""
         return sum(block.nbytes for block in self._blocks)
 
-    def make_room(self, tokens: int, *, keep: int, step: int) -> None:
+    @property
+    def place(self) -> int:
+        """Where the next tokens of a step go."""
+        return (self.written - self._first) % self.capacity
+
+    def make_room(self, tokens: int, *, keep: int) -> None:
         """Make room for ``tokens`` more, of those written only the last ``keep`` being needed.
 
         Args:
-            tokens: At most ``step``.
-            keep: At most :attr:`used`.
-            step: Tokens of a decision step.
+            tokens: Of one decision step.
+            keep: At most ``room.band - tokens``.
         """
-        if self.used + tokens <= self.capacity:
+        room = self._room
+        if self.capacity == room.band or self.written - self._first + tokens <= self.capacity:
             return
-        kept = slice(self.used - keep, self.used)
-        self.used = keep
-        self._pack((layer[..., kept, :] for layer in self.layers), min(keep + ahead(keep, step), self._most))
+        capacity = min(keep + ahead(keep, room.step), room.most)
+        start = self.written - keep - self._first
+        self._pack((layer.narrow(3, start, keep) for layer in self.layers), keep=keep, capacity=capacity)
 
     def take(self, rows: Tensor) -> Suffix:
         """Copies of the given rows."""
@@ -79,8 +111,9 @@ class Suffix:
         taken._shape = (heads, len(rows), head_dim)
         numbers = len(self._blocks[0]) // count * len(rows)
         taken._blocks = [block.new_empty(numbers) for block in self._blocks]
-        written = (layer[..., : self.used, :] for layer in self.layers)
-        taken._pack((layer.index_select(2, rows) for layer in written), self.capacity)
+        taken.layers = [taken._packed(block, self.capacity) for block in taken._blocks[:-1]]
+        for into, layer in zip(taken.layers, self.layers, strict=True):
+            torch.index_select(layer, 2, rows, out=into)
         return taken
 
     def hidden(self, chunk: int, inside: int) -> Tensor | None:
@@ -92,21 +125,31 @@ class Suffix:
             chunk: Tokens that there is room for.
             inside: Tokens inside the band, the chunk included.
         """
-        end, like = self.used + chunk, self.layers[0]
         if chunk == 1 and inside == self.capacity:
             return None
-        key = torch.arange(self.capacity, device=like.device)
-        query = torch.arange(self.used, end, device=like.device)[:, None]
-        unseen = (key > query) | (key < end - inside)  # [c, S]
+        last, like = self.written + chunk - 1, self.layers[0]
+        place = torch.arange(self.capacity, device=like.device)
+        number = last - (last - self._first - place) % self.capacity  # of the token last written there
+        query = torch.arange(self.written, last + 1, device=like.device)[:, None]
+        unseen = (number > query) | (number <= last - inside)  # [c, S]
         return like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
 
-    def _pack(self, old: Iterable[Tensor], capacity: int) -> None:
-        """Move layers ``[2, heads, N, used, head_dim]``, one at a time, to where they have room."""
+    def _pack(self, old: Iterable[Tensor], *, keep: int, capacity: int) -> None:
+        """Move the last ``keep`` tokens of layers, one at a time, to where they have room."""
+        room = self._room
+        # around the band, whole steps stay together
+        self._first = -room.offset if capacity == room.band else self.written - keep
+        start = (self.written - keep - self._first) % capacity
+        around = max(0, start + keep - capacity)  # of those kept, behind the others
+        heads, rows, head_dim = self._shape
+        empty = self._blocks[-1].new_zeros((2, heads, rows, capacity - keep, head_dim))
+        before = capacity - keep if around else start
         layers = []
-        empty = self._blocks[-1].new_zeros((2, *self._shape[:2], capacity - self.used, self._shape[2]))
         for index, layer in enumerate(old):
             new = self._packed(self._blocks[-1], capacity)
-            torch.cat([layer, empty], dim=3, out=new)
+            first, wrapped = layer[..., : keep - around, :], layer[..., keep - around :, :]
+            parts = [wrapped, empty[..., :before, :], first, empty[..., before:, :]]
+            torch.cat([part for part in parts if part.shape[3]], dim=3, out=new)
             self._blocks[-1], self._blocks[index] = self._blocks[index], self._blocks[-1]
             layers.append(new)
         self.layers, self.capacity = layers, capacity
@@ -123,15 +166,3 @@ def ahead(keep: int, step: int) -> int:
     are not written yet, then to pack once in ``r = sqrt(8 keep)`` tokens costs least.
     """
     return step * max(1, round(max(_LEAST_AHEAD, math.sqrt(8 * keep)) / step))
-
-
-def most_tokens(horizon: int, context_steps: int, layout: StepLayout) -> int:
-    """Tokens of a row's suffix that are held at once.
-
-    Args:
-        horizon: Steps that are imagined; a proposal may follow them.
-        context_steps: Attention band.
-        layout: Of a decision step.
-    """
-    band = context_steps * layout.tokens
-    return min(horizon * layout.tokens + layout.chunk, band + ahead(band, layout.tokens))
