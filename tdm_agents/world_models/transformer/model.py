@@ -25,6 +25,7 @@ from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.config import Capture, TransformerConfig
 from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.draft import TransformerDraft
+from tdm_agents.world_models.transformer.ending import rollout_while_alive
 from tdm_agents.world_models.transformer.feeding import Rows, feed
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
@@ -214,9 +215,12 @@ class TransformerWorldModel(nn.Module):
     ) -> Rollout:
         """``H`` calls of :meth:`step`, for ``actions[N, H, m]``; raises what they do. Consumes ``state``.
 
-        With ``capture``, rows that are fresh from :meth:`start` and :meth:`take` replay a captured step.
+        With ``capture``, rows that are fresh from :meth:`start` and :meth:`take` replay a captured step;
+        otherwise rows that ended are dropped where a look at them does not make a GPU wait.
         """
         if self.config.capture == "no" or not can_replay(state):
+            if self._spec.terminates and actions.device.type == "cpu":
+                return rollout_while_alive(self, state, actions, generator=generator)
             return looped_rollout(self, state, actions, generator=generator)
         for time in range(actions.shape[1]):
             self._check_action(actions[:, time], state.rows)

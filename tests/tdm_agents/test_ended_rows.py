@@ -1,0 +1,103 @@
+"""Rows whose episode ended are no longer imagined, and nobody else notices."""
+
+import pytest
+import torch
+from small_transformer import make_history, make_model, make_spec
+
+from tdm_agents.protocols import looped_rollout
+from tdm_agents.testing import check_world_model
+from tdm_agents.wrappers import WithoutAlive
+
+
+def mortal(logit, *, spread=0.3, **settings):
+    """A model that ends episodes: alive has about this logit, more or less by what is seen."""
+    model = make_model(4, spec=make_spec(4, 1, terminates=True), **settings)
+    model.network.double()
+    torch.nn.init.normal_(model.network.alive.weight, std=spread, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.constant_(model.network.alive.bias, logit)
+    return model
+
+
+def fresh(model, lengths, rows, horizon):
+    state = model.start(make_history(model, lengths), horizon=horizon)
+    return model.take(state, torch.arange(len(lengths)).repeat_interleave(rows))
+
+
+def actions_of(rows, horizon):
+    return torch.rand((rows, horizon, 1), generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def fed_rows(model, counts):
+    """Note of every forward how many rows it has."""
+    return model.network.norm.register_forward_hook(lambda _, inputs, __: counts.append(len(inputs[0])))
+
+
+@pytest.mark.parametrize("decoding", ["sample", "mean"])
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize(("lengths", "context"), [([3], 1023), ([3, 1], 24)])
+def test_those_that_live_see_the_same(lengths, context, parallel, decoding):
+    logit, spread = (1.0, 0.3) if decoding == "sample" else (-1.0, 1.0)
+    model = mortal(logit, spread=spread, decoding=decoding, parallel=parallel, context=context)
+    actions = actions_of(8 * len(lengths), 8)
+    plain = looped_rollout(
+        model, fresh(model, lengths, 8, 8), actions, generator=torch.Generator().manual_seed(3)
+    )
+    counts = []
+    with fed_rows(model, counts):
+        found = model.rollout(
+            fresh(model, lengths, 8, 8), actions, generator=torch.Generator().manual_seed(3)
+        )
+    assert torch.equal(found.alive, plain.alive)
+    assert found.alive[:, 0].any() and not found.alive[:, -1].all()
+    lived = torch.cat([torch.ones_like(plain.alive[:, :1]), plain.alive[:, :-1]], dim=1)
+    torch.testing.assert_close(found.observation[lived], plain.observation[lived], rtol=0, atol=2e-4)
+    torch.testing.assert_close(found.reward[lived], plain.reward[lived], rtol=0, atol=2e-4)
+    assert (counts[-1] < counts[0]) == (2 * found.alive[:, -2].sum() <= len(actions))
+    if found.alive[:, -1].any():
+        assert found.state.rows == len(actions)
+
+
+def test_they_stand_still_and_earn_nothing():
+    model = mortal(0.0, decoding="sample")
+    found = model.rollout(
+        fresh(model, [3], 16, 8), actions_of(16, 8), generator=torch.Generator().manual_seed(0)
+    )
+    assert not found.alive[:, -1].all()
+    assert (found.reward[:, -1][~found.alive[:, -2]] == 0).any()
+    assert found.observation.isfinite().all() and found.state.rows == 16
+
+
+def test_nothing_is_imagined_once_all_have_ended():
+    model, counts = mortal(-50.0), []
+    with fed_rows(model, counts):
+        found = model.rollout(fresh(model, [2], 5, 6), actions_of(5, 6))
+    assert not found.alive.any()
+    assert len(counts) == 1 + model.layout.observation_dim  # of one step
+    assert torch.equal(found.observation[:, 0], found.observation[:, -1])
+    assert not found.reward[:, 1:].any()
+
+
+def test_without_alive_all_go_on():
+    model, counts = mortal(-50.0), []
+    immortal = WithoutAlive(model)
+    state = immortal.start(make_history(model, [2]), horizon=6)
+    state = immortal.take(state, torch.zeros(5, dtype=torch.int64))
+    with fed_rows(model, counts):
+        found = immortal.rollout(state, actions_of(5, 6))
+    assert found.alive.all() and len(counts) == 6 * (1 + model.layout.observation_dim)
+
+
+@pytest.mark.parametrize("decoding", ["sample", "mean"])
+def test_contract(decoding):
+    check_world_model(mortal(0.5, decoding=decoding), make_history(mortal(0.5), [3, 1, 2]))
+
+
+def test_the_state_that_is_left_goes_on():
+    model = mortal(0.0, spread=1.0, decoding="mean")
+    actions = actions_of(16, 8)
+    plain = looped_rollout(model, fresh(model, [3], 16, 8), actions)
+    found = model.rollout(fresh(model, [3], 16, 8), actions[:, :5])
+    lives = found.alive[:, -1]
+    assert lives.any() and not lives.all()
+    rest = looped_rollout(model, found.state, actions[:, 5:])
+    torch.testing.assert_close(rest.observation[lives], plain.observation[lives, 5:], rtol=0, atol=2e-4)
