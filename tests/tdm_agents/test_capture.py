@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -64,6 +65,14 @@ def test_one_scalar(parallel):
     model = make_model(n=1, context=12, parallel=parallel)
     model.network.double()
     check_equal(*both(model, make_history(model, [2])))
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_blocks_equal_step_by_step():
+    model = make_model(context=24, parallel=True)
+    model.network.double()
+    for rows in (2, 3, 4):  # more variants than dynamo's default limit
+        check_equal(*both(model, make_history(model, [5, 1, 3]), rows=rows, capture="compiled"))
 
 
 def test_discrete_actions_and_ends():

@@ -140,4 +140,8 @@ def through_block(
 
 @functools.cache
 def _compiled() -> Any:
-    return torch.compile(through_block, dynamic=False)
+    import torch._dynamo.config as dynamo  # seconds to import
+
+    # three variants a captured size; beyond the limit, 8 by default, a whole graph is an error
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 256)
+    return torch.compile(through_block, dynamic=False, fullgraph=True)

@@ -1,61 +1,52 @@
-"""Is a decision faster if the halves of a block are compiled?
+"""Is a decision faster if one imagined step in buffers of fixed shape is repeated, compiled or not?
 
-The same weights, history, actions and draws; `torch.compile` of what stands before and after attention in
-each block, for any number of rows. Both in turn, in one run; medians. On a CPU it needs a C++ compiler.
+On a GPU that step is a CUDA graph; on a CPU it is the same work, so that what is seen there is what fixed
+buffers cost and what compiled blocks gain. The same weights, history, actions and draws, in turn in one run;
+medians. Compiling for a CPU needs a C++ compiler.
 
-    python benchmarks/compiled_blocks.py
+    python benchmarks/captured_steps.py
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MethodType
 
 import torch
 import tyro
 
-from tdm_agents.benchmark.contestants import Decide, decide_as
+from tdm_agents.benchmark.contestants import CAPTURED, Decide, decide_as
 from tdm_agents.benchmark.models import random_model
 from tdm_agents.benchmark.scenarios import chosen
+from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
-from tdm_agents.world_models.transformer.model import TransformerWorldModel
-from tdm_agents.world_models.transformer.network import Block
 
 
 @dataclass(frozen=True)
 class Settings:
     """What is measured."""
 
-    out: Path = Path("benchmarks/results/compiled_blocks.json")
+    out: Path = Path("benchmarks/results/captured_steps.json")
     """Where to write the result."""
-    scenarios: tuple[str, ...] = ("table/history-10", "table/history-118")
+    scenarios: tuple[str, ...] = ("table/history-10", "table/history-118", "cartpole/small")
     """Decisions, of ``tdm benchmark speed --list``."""
     repeats: int = 5
     """Decisions of each, in turn."""
+    device: str = "cpu"
+    """Where."""
     threads: int = 1
     """PyTorch's threads."""
-
-
-def compiled(model: TransformerWorldModel) -> TransformerWorldModel:
-    """A copy whose blocks are compiled, but for attention."""
-    other = copy.deepcopy(model)
-    before, after = (torch.compile(half, dynamic=True) for half in (Block.project_step, Block.finish))
-    for block in other.network.blocks:
-        block.project_step, block.finish = MethodType(before, block), MethodType(after, block)  # type: ignore[assignment]
-    return other
 
 
 def seconds(decide: Decide) -> float:
     """Of one decision."""
     began = time.perf_counter()
-    for _ in decide():
-        pass
+    for observation in decide():
+        if observation.is_cuda:
+            torch.cuda.synchronize(observation.device)
     return time.perf_counter() - began
 
 
@@ -64,10 +55,10 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     rows = {}
     for scenario in chosen(settings.scenarios):
-        model = random_model(scenario.shape)
+        model = random_model(scenario.shape, device=settings.device)
         ways = {
-            name: decide_as("sequential", one, scenario.shape, max_rows=scenario.shape.rows)
-            for name, one in (("eager", model), ("compiled", compiled(model)))
+            name: decide_as(name, model, scenario.shape, max_rows=scenario.shape.rows)
+            for name in ("sequential", *CAPTURED)
         }
         first = {name: seconds(decide) for name, decide in ways.items()}
         times: dict[str, list[float]] = {name: [] for name in ways}
@@ -78,12 +69,13 @@ def main(settings: Settings) -> None:
         rows[scenario.name] = {
             "seconds": times,
             "first_seconds": first,
-            "eager_over_compiled": medians["eager"] / medians["compiled"],
+            "times_as_fast": {name: medians["sequential"] / medians[name] for name in CAPTURED},
         }
-        print(scenario.name, json.dumps(rows[scenario.name] | {"medians": medians}, indent=2), flush=True)
+        shown = ", ".join(f"{name} {median:.2f} s" for name, median in medians.items())
+        print(f"{scenario.name}: {shown}", flush=True)
     value = {
         "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out)},
+        "settings": plain(asdict(settings)),
         "rows": rows,
         "provenance": provenance(),
     }
