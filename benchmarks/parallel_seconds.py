@@ -10,7 +10,7 @@ moments. Whether both give the same is counted by ``benchmarks/parallel_decoding
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tdm_agents.benchmark.clock import Stopwatch
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History
 from tdm_agents.storage import read_json, write_json
+from tdm_agents.world_models.transformer.config import Capture
 from tdm_agents.world_models.transformer.decoding import Decoding
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
@@ -49,6 +50,10 @@ class Settings:
     """Candidates of each."""
     decodings: tuple[Decoding, ...] = ("mean", "sample")
     """How scalars are read."""
+    device: str = "cpu"
+    """Where."""
+    capture: Capture = "no"
+    """Whether a captured step is replayed, both ways; forwards are not counted then."""
     threads: int = 1
     """PyTorch's threads."""
     out: Path = Path("benchmarks/results/parallel_seconds.json")
@@ -57,9 +62,10 @@ class Settings:
 
 def decide(model: TransformerWorldModel, moment: History, actions: Tensor, seed: int) -> None:
     """Imagine ``actions[K, H, m]`` from one moment, as planners do."""
+    device = actions.device
     state = model.start(moment, horizon=actions.shape[1])
-    state = model.take(state, torch.zeros(len(actions), dtype=torch.int64))
-    model.rollout(state, actions, generator=torch.Generator().manual_seed(seed))
+    state = model.take(state, torch.zeros(len(actions), dtype=torch.int64, device=device))
+    model.rollout(state, actions, generator=torch.Generator(device).manual_seed(seed))
 
 
 def measured(model: TransformerWorldModel, history: History, actions: Tensor) -> dict[str, Any]:
@@ -90,7 +96,9 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
         "seconds": seconds,
         "median_seconds": median,
         "times_one_by_one": median["one_by_one"] / median["together"],
-        "forwards_a_step": {way: statistics.mean(forwards[way]) / actions.shape[2] for way in WAYS},
+        "forwards_a_step": None
+        if model.config.capture != "no"
+        else {way: statistics.mean(forwards[way]) / actions.shape[2] for way in WAYS},
     }
 
 
@@ -101,6 +109,7 @@ def main(settings: Settings) -> None:
     stated = {k: v for k, v in asdict(settings).items() if k not in ("out", "checkpoints", "data")}
     for name, data in zip(settings.checkpoints, settings.data, strict=True):
         model, folder = load_transformer(name)
+        model = model.to(settings.device).with_decoding(capture=settings.capture)
         history = held_out_states(
             model,
             data,
@@ -109,19 +118,24 @@ def main(settings: Settings) -> None:
             states=settings.moments,
             history_steps=model.spec.history_steps,
         )
+        history = History(*(getattr(history, f.name).to(settings.device) for f in fields(History)))
         found: dict[str, dict[str, Any]] = {}
         for decoding in settings.decodings:
             found[decoding] = {}
             for count in settings.rows:
                 actions = shooting_actions(model, rows=settings.moments * count, horizon=settings.horizon)
-                actions = actions.view(settings.moments, count, *actions.shape[1:])
+                actions = actions.view(settings.moments, count, *actions.shape[1:]).to(settings.device)
                 row = measured(model.with_decoding(decoding), history, actions)
                 found[decoding][str(count)] = row
-                median, forwards = row["median_seconds"], row["forwards_a_step"]
+                median, forwards = row["median_seconds"], row["forwards_a_step"] or {}
+                said = ", ".join(
+                    f"{way} {1e3 * median[way]:.0f} ms"
+                    + (f" in {forwards[way]:.1f} forwards a step" if forwards else "")
+                    for way in WAYS
+                )
+                times = row["times_one_by_one"]
                 print(
-                    f"{folder.name}, {decoding}, {count} rows: {1e3 * median['one_by_one']:.0f} ms in "
-                    f"{forwards['one_by_one']:.1f} forwards a step, {1e3 * median['together']:.0f} ms in "
-                    f"{forwards['together']:.1f}: together {row['times_one_by_one']:.2f} times as fast",
+                    f"{folder.name}, {decoding}, {count} rows: {said}: together {times:.2f} times as fast",
                     flush=True,
                 )
         rows[folder.name] = {
