@@ -9,14 +9,15 @@ medians. Compiling for a CPU needs a C++ compiler.
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import tyro
 
+from tdm_agents.benchmark.clock import time_decision
 from tdm_agents.benchmark.contestants import CAPTURED, Decide, decide_as
 from tdm_agents.benchmark.models import random_model
 from tdm_agents.benchmark.scenarios import chosen
@@ -41,21 +42,17 @@ class Settings:
     """PyTorch's threads."""
 
 
-def seconds(decide: Decide) -> float:
-    """Of one decision."""
-    began = time.perf_counter()
-    for observation in decide():
-        if observation.is_cuda:
-            torch.cuda.synchronize(observation.device)
-    return time.perf_counter() - began
-
-
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
     torch.set_num_threads(settings.threads)
+    device = torch.device(settings.device)
+
+    def seconds(decide: Decide) -> float:
+        return time_decision(decide(), device, at_most=math.inf).seconds
+
     rows = {}
     for scenario in chosen(settings.scenarios):
-        model = random_model(scenario.shape, device=settings.device)
+        model = random_model(scenario.shape, device=device)
         ways = {
             name: decide_as(name, model, scenario.shape, max_rows=scenario.shape.rows)
             for name in ("sequential", *CAPTURED)

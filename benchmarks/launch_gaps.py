@@ -1,7 +1,8 @@
 """How long does a device wait for its next kernel during a decision, and which kernels take its time?
 
 A decision under PyTorch's profiler: the kernels' own intervals, what is between them, and the kernels that
-take most. On a CPU the intervals are those of operators, and what is between them is Python.
+take most. On a CPU the intervals are those of operators, and what is between them is Python. The profiler
+itself takes time at every launch, so that gaps of captured steps, which are launched at once, are truer.
 
     python benchmarks/launch_gaps.py --device cuda --scenario cartpole/gato-79m --dtype bfloat16
 """
@@ -19,6 +20,7 @@ import tyro
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from tdm_agents.benchmark.clock import Stopwatch
 from tdm_agents.benchmark.contestants import CAPTURED, Decide, decide_as
 from tdm_agents.benchmark.models import random_model
 from tdm_agents.benchmark.scenarios import chosen
@@ -64,9 +66,12 @@ def profiled(decide: Decide, device: torch.device) -> dict[str, Any]:
         pass
     kind = DeviceType.CUDA if device.type == "cuda" else DeviceType.CPU
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    watch = Stopwatch(device)
+    watch.start()  # once all that was launched is done
     with profile(activities=activities) as profiler:
         for _ in decide():
             pass
+        watch.stop()
     intervals = []
     taken: dict[str, float] = defaultdict(float)
     count = 0

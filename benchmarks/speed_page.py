@@ -161,8 +161,8 @@ def main() -> None:
     page = PAGE.read_text()
     for name, text in texts().items():
         page, count = re.subn(
-            rf"(<!-- {name} -->)(\s?).*?(\s?)(<!-- / -->)",
-            lambda found, text=text: found[1] + found[2] + text + found[3] + found[4],
+            rf"(<!-- {name} -->)(\n?).*?(<!-- / -->)",
+            lambda found, text=text: found[1] + found[2] + text + found[2] + found[3],
             page,
             flags=re.DOTALL,
         )

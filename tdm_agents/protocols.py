@@ -118,9 +118,10 @@ class Rollout:
 
     Attributes:
         observation: ``[N, H, n]``.
-        reward: ``[N, H]``; whatever a row does after its end is meaningless and masked by ``alive``.
+        reward: ``[N, H]``. What either says of a row after its end is meaningless: a model may stop imagining
+            it. ``alive`` masks it; :func:`looped_rollout` goes on all the same.
         alive: ``[N, H]`` bool, after each transition; once False, False.
-        state: The model state after the last transition.
+        state: The model state after the last transition; of rows that ended, any.
     """
 
     observation: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -57,4 +58,10 @@ def _products(model: TransformerWorldModel, tokens: int, outputs: int, read: int
         for left, weight in layers:
             F.linear(left, weight)
 
-    return captured(multiply, x.device)
+    repeated = captured(multiply, x.device)
+    return multiply if repeated is None else partial(_repeat, repeated, layers)
+
+
+def _repeat(work: Callable[[], object], _kept: object) -> None:
+    """Work on tensors that a graph does not keep."""
+    work()

@@ -33,12 +33,16 @@ class PlainGpt(nn.Module):
         self.head = nn.Linear(config.width, vocabulary, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """The mean negative log-likelihood of each token of ``[B, S]`` given those before."""
-        positions = torch.arange(tokens.shape[1] - 1, device=tokens.device)
-        x = self.token(tokens[:, :-1]) + self.position(positions)
+        """Hidden states ``[B, S, d]`` after tokens ``[B, S]``, normalised."""
+        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         for block in self.blocks:
             x = block(x)
-        logits = self.head(self.norm(x))
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+    def loss(self, tokens: Tensor) -> Tensor:
+        """The mean negative log-likelihood of each token of ``[B, S + 1]`` given those before."""
+        logits = self.head(self(tokens[:, :-1]))
         return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
 

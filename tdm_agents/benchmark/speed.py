@@ -106,7 +106,11 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
         if why is not None:
             left_out[name] = why
             continue
-        rows = rows_that_fit(name, shape, number_bytes=kind.itemsize, memory=effort.memory)
+        share = len(CAPTURED) if name in CAPTURED else 1  # their buffers stay
+        rows = rows_that_fit(name, shape, number_bytes=kind.itemsize, memory=effort.memory // share)
+        if name in CAPTURED and rows < shape.rows and shape.batch > 1:
+            left_out[name] = "is for whole batches, for which there is no memory"
+            continue
         weighed = with_rounds(model, rounds) if name == "parallel" else model
         everybody[name] = decide_as(name, weighed, shape, max_rows=rows)
         # also the first run, which does not count

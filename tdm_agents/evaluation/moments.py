@@ -10,7 +10,7 @@ from tdm_agents.agent import TDMAgent
 from tdm_agents.deciding import PlanView
 from tdm_agents.evaluation.plots import Moment
 from tdm_agents.evaluation.records import Recording, Tick
-from tdm_agents.protocols import rollout
+from tdm_agents.protocols import looped_rollout
 
 
 class PlanLog:
@@ -54,7 +54,9 @@ def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, in
         generator = torch.Generator(device=model.spec.device).manual_seed(0)
         state = model.start(view.history, horizon=horizon)
         with torch.no_grad():
-            seen.append(rollout(model, state, actions, generator=generator).observation[0].cpu().numpy())
+            seen.append(
+                looped_rollout(model, state, actions, generator=generator).observation[0].cpu().numpy()
+            )
     return Moment(int(recording.planned_at[index]), *seen)
 
 

@@ -14,7 +14,7 @@ from tdm_agents.agent import TDMAgent
 from tdm_agents.evaluation.environments import Env
 from tdm_agents.evaluation.moves import Move, Player
 from tdm_agents.evaluation.policies import Policy, PolicyPlayer, Predictor, PredictPlayer, RandomPolicy
-from tdm_agents.protocols import HasOnly, Planner, WorldModel, rollout
+from tdm_agents.protocols import HasOnly, Planner, WorldModel, looped_rollout
 from tdm_agents.wrappers.sb3 import Predicts
 
 
@@ -103,7 +103,7 @@ class AgentPlayer:
             model = model.only(view.rows.tolist())
         state = model.start(view.history, horizon=self.record_horizon)
         sequence = view.plan.sequence[:, : self.record_horizon]
-        imagined = rollout(model, state, sequence, generator=self._generator)
+        imagined = looped_rollout(model, state, sequence, generator=self._generator)
         array: npt.NDArray[np.float32] = imagined.observation.float().cpu().numpy()
         return array
 

@@ -11,7 +11,7 @@ import torch
 from tdm_agents.data.moments import moments
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import starts as draw_starts
-from tdm_agents.protocols import History, WorldModel, rollout
+from tdm_agents.protocols import History, WorldModel, looped_rollout
 
 
 def prediction_error(
@@ -61,7 +61,7 @@ def prediction_error(
     with torch.no_grad():
         state = model.start(history, horizon=furthest)
         actions = recorded.action[:, now : now + furthest]  # [R, H, m]
-        imagined = rollout(model, state, actions, generator=generator)
+        imagined = looped_rollout(model, state, actions, generator=generator)
     episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
     _, spread = moments(e.observation for e in episodes)  # [n]
     _, reward_spread = moments(e.reward[np.isfinite(e.reward)] for e in episodes)  # []

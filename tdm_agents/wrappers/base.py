@@ -24,6 +24,7 @@ from tdm_agents.protocols import (
     Rollout,
     Step,
     WorldModel,
+    looped_rollout,
 )
 
 S = TypeVar("S")
@@ -123,6 +124,8 @@ class _Rollout(Wrapper[S]):
     ) -> Rollout:
         """The wrapped model's rollout; the rewards of all steps are computed at once."""
         assert isinstance(self.model, HasRollout)
+        if type(self)._alive is not Wrapper._alive:  # what a rollout says of ended rows is meaningless
+            return looped_rollout(self, state, actions, generator=generator)
         imagined = self.model.rollout(state.inner, actions, generator=generator)
         after = imagined.observation  # [N, H, n]
         before = torch.cat([state.observation[:, None], after[:, :-1]], dim=1)

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import ModelSpec, Rollout, looped_rollout
-from tdm_agents.wrappers.base import Observed, Wrapper
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.wrappers.base import Wrapper
 
 S = TypeVar("S")
 
@@ -20,7 +20,7 @@ class WithoutAlive(Wrapper[S]):
     For asking what ``alive`` is worth: a learned model imagines beyond an end that it has never seen anything
     follow, and a planner that believes it goes on earning there.
 
-    The wrapper is a ``HasRollout``, and a ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
+    The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
     ``HasOnly`` exactly where ``model`` is one.
 
     Args:
@@ -34,12 +34,6 @@ class WithoutAlive(Wrapper[S]):
     def spec(self) -> ModelSpec:
         """The wrapped model's, which does not terminate."""
         return replace(self.model.spec, terminates=False)
-
-    def rollout(
-        self, state: Observed[S], actions: Tensor, *, generator: torch.Generator | None = None
-    ) -> Rollout:
-        """Step by step: a model's own rollout may leave out what rows do after their end."""
-        return looped_rollout(self, state, actions, generator=generator)
 
     def _alive(self, predicted: Tensor) -> Tensor:
         return torch.ones_like(predicted)

@@ -3,6 +3,9 @@
 import copy
 import pickle
 import shutil
+import weakref
+from dataclasses import fields
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from small_transformer import make_history, make_model, make_spec
 
 from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import check_world_model
+from tdm_agents.world_models.transformer import replay
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -69,7 +73,7 @@ def test_one_scalar(parallel):
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_blocks_equal_step_by_step():
-    model = make_model(context=24, parallel=True)
+    model = make_model(context=24)
     model.network.double()
     for rows in (2, 3, 4):  # more variants than dynamo's default limit
         check_equal(*both(model, make_history(model, [5, 1, 3]), rows=rows, capture="compiled"))
@@ -114,31 +118,69 @@ def test_contract(parallel):
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
+@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_trial_runs_before_a_capture_leave_nothing(monkeypatch, parallel, decoding):
+    def tried(work, device, *, pool=None, reset=None):
+        for _ in range(2):
+            if reset is not None:
+                reset()
+            work()
+
+    monkeypatch.setattr(replay, "captured", tried)
+    model = make_model(context=24, decoding=decoding, parallel=parallel)
+    model.network.double()
+    check_equal(*both(model, make_history(model, [5, 1, 3])))
+
+
+def decide(model, lengths, rows=3, horizon=2):
+    actions = actions_of(model, len(lengths) * rows, horizon)
+    return model.rollout(rows_of(model, make_history(model, lengths), rows, horizon), actions)
+
+
 def test_a_step_is_captured_once_for_its_sizes(monkeypatch):
-    model = make_model(capture="eager")
-    made = []
-    from tdm_agents.world_models.transformer import replay
+    made, original = [], replay.ReplayedStep
 
-    original = replay.ReplayedStep
-
-    def counted(*args):
+    def counted(*args, **kwargs):
         made.append(1)
-        return original(*args)
+        return original(*args, **kwargs)
 
     monkeypatch.setattr(replay, "ReplayedStep", counted)
-
-    def decide(lengths, rows=3):
-        history = make_history(model, lengths)
-        actions = actions_of(model, len(lengths) * rows, 2)
-        return model.rollout(rows_of(model, history, rows, 2), actions)
-
-    decide([3]), decide([3]), decide([2])
-    assert len(made) == 2  # three steps have the room of the whole band, two their own
-    decide([3], rows=4)
+    model = make_model(capture="eager")
+    for _ in range(3):  # three steps have the room of the whole band, two their own
+        decide(model, [3]), decide(model, [2])
+    assert len(made) == 2
+    decide(model, [3], rows=4)  # the least recent leaves
+    assert len(made) == 3 and len(model.replays._steps) == 2
+    decide(model, [2])
     assert len(made) == 3
     model.network.double()  # other weights
-    decide([3])
+    decide(model, [2])
     assert len(made) == 4
+
+
+def test_a_model_is_freed_with_its_captures():
+    model = make_model(capture="eager")
+    decide(model, [3])
+    alive = weakref.ref(model)
+    del model
+    assert alive() is None
+
+
+def test_new_token_ranges_are_seen():
+    model = make_model(capture="eager", tokenizer=TokenizerConfig(observation="quantile"))
+    decide(model, [3])
+    data = 3 * torch.randn((512, 5), generator=torch.Generator().manual_seed(5))
+    model.tokenizer.fit(data, data, data[:, 0])
+    expected = decide(model.with_decoding(capture="no"), [3])
+    torch.testing.assert_close(decide(model, [3]).observation, expected.observation, rtol=0, atol=1e-3)
+
+
+def test_inference_mode_and_others_take_turns():
+    model = make_model(capture="eager")
+    with torch.inference_mode():
+        first = decide(model, [3]).observation.clone()
+    assert torch.equal(first, decide(model, [3]).observation)
 
 
 def test_training_between_decisions_is_seen():
@@ -156,12 +198,12 @@ def test_training_between_decisions_is_seen():
 
 
 def test_one_decision_leaves_nothing_for_the_next():
-    model = make_model(capture="eager", decoding="mean")
-    history, actions = make_history(model, [3]), actions_of(model, 3, 4)
+    model = make_model(context=40, capture="eager", decoding="mean")
+    history, actions = make_history(model, [3]), actions_of(model, 3, 4)  # room for more steps of history
     first = model.rollout(rows_of(model, history, 3, 4), actions)
     (step,) = model.replays._steps.values()
-    for own in step.rows._own:
-        own.fill_(float("nan"))  # as after a rollout that diverged
+    for buffer in (*step.rows._own, *step.rows._shared):
+        buffer.fill_(float("nan"))  # as after a rollout that diverged
     again = model.rollout(rows_of(model, history, 3, 4), actions)
     assert torch.equal(first.observation, again.observation)
 
@@ -211,18 +253,21 @@ def test_an_unknown_capture_is_refused():
 @pytest.mark.gpu
 @pytest.mark.parametrize("capture", ["eager", "compiled"])
 @pytest.mark.parametrize("parallel", [False, True])
-def test_a_cuda_graph_equals_step_by_step(parallel, capture):
+@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+def test_a_cuda_graph_equals_step_by_step(decoding, parallel, capture):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    model = make_model(context=24, parallel=parallel, decoding="mean").to("cuda")
+    model = make_model(context=24, parallel=parallel, decoding=decoding)
     model.network.double()
-    history = make_history(model.to("cpu"), [5, 1, 3])
+    history = make_history(model, [5, 1, 3])
+    history = History(*(getattr(history, f.name).cuda() for f in fields(History)))
     model = model.to("cuda")
-    history = History(*(getattr(history, f).cuda() for f in ("observation", "reward", "action", "length")))
-    actions = actions_of(model, 9, 7).cuda()
-    rows = torch.arange(3, device="cuda").repeat_interleave(3)
-    plain = looped_rollout(model, model.take(model.start(history, horizon=7), rows), actions)
     other = model.with_decoding(capture=capture)
-    for _ in range(2):
-        replayed = other.rollout(other.take(other.start(history, horizon=7), rows), actions)
+    for rows in (3, 2, 3):  # two sizes are kept, and used in turn
+        actions = actions_of(model, 3 * rows, 7).cuda()
+        of = torch.arange(3, device="cuda").repeat_interleave(rows)
+        plain, replayed = (
+            imagine(one.take(one.start(history, horizon=7), of), actions, generator=torch.Generator("cuda"))
+            for one, imagine in ((model, partial(looped_rollout, model)), (other, other.rollout))
+        )
         check_equal(plain, replayed)

@@ -6,7 +6,9 @@ from small_transformer import make_history, make_model, make_spec
 
 from tdm_agents.protocols import looped_rollout
 from tdm_agents.testing import check_world_model
+from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.wrappers import WithoutAlive
+from tdm_agents.wrappers.base import Wrapper
 
 
 def mortal(logit, *, spread=0.3, **settings):
@@ -55,8 +57,7 @@ def test_those_that_live_see_the_same(lengths, context, parallel, decoding):
     torch.testing.assert_close(found.observation[lived], plain.observation[lived], rtol=0, atol=2e-4)
     torch.testing.assert_close(found.reward[lived], plain.reward[lived], rtol=0, atol=2e-4)
     assert (sum(counts) < sum(everybody)) == bool(2 * found.alive[:, -2].sum() <= len(actions))
-    if found.alive[:, -1].any():
-        assert found.state.rows == len(actions)
+    assert found.state.rows == len(actions)
 
 
 def test_they_stand_still_and_earn_nothing():
@@ -77,6 +78,50 @@ def test_nothing_is_imagined_once_all_have_ended():
     assert len(counts) == 1 + model.layout.observation_dim  # of one step
     assert torch.equal(found.observation[:, 0], found.observation[:, -1])
     assert not found.reward[:, 1:].any()
+
+
+def test_a_state_is_left_of_all_rows_whoever_lives():
+    model, left = mortal(0.0, decoding="sample"), set()
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        found = model.rollout(fresh(model, [3], 8, 6), actions_of(8, 6), generator=generator)
+        left.add(int(found.alive[:, -1].sum()))
+        assert found.state.rows == 8
+    assert 0 in left and len(left) > 1
+
+
+class Immortal(Wrapper):
+    """A user's wrapper whose rows live on."""
+
+    def _alive(self, predicted):
+        return torch.ones_like(predicted)
+
+
+@pytest.mark.parametrize("wrapper", [Immortal, WithoutAlive])
+def test_wrappers_that_let_rows_live_see_what_they_do(wrapper):
+    model = wrapper(mortal(-50.0))
+    actions = actions_of(3, 6)
+
+    def start():
+        return model.take(model.start(make_history(model, [2]), horizon=6), torch.zeros(3, dtype=torch.int64))
+
+    found, plain = model.rollout(start(), actions), looped_rollout(model, start(), actions)
+    assert torch.equal(found.observation, plain.observation) and torch.equal(found.reward, plain.reward)
+
+
+def test_a_model_of_ones_own_steps_is_stepped():
+    class Counted(TransformerWorldModel):
+        steps = 0
+
+        def step(self, *args, **kwargs):
+            self.steps += 1
+            return super().step(*args, **kwargs)
+
+    one = mortal(-50.0)
+    model = Counted(one.spec, one.config, one.network)
+    model.tokenizer = one.tokenizer
+    model.rollout(fresh(model, [2], 3, 6), actions_of(3, 6))
+    assert model.steps == 6
 
 
 def test_without_alive_all_go_on():

@@ -226,7 +226,7 @@ def test_without_alive_changes_nothing_else(inner):
     assert not truth.alive.all() and blind.alive.all()
     assert torch.equal(blind.observation, truth.observation)
     assert torch.equal(blind.reward, truth.reward)
-    assert isinstance(model, HasRollout)
+    assert isinstance(model, HasRollout) == isinstance(inner, HasRollout)
     assert model.spec == replace(inner.spec, terminates=False)
     rewarded = RewardFunction(model, lambda o, a, o2: o2[:, 0])
     assert rollout(rewarded, rewarded.start(history, horizon=5), actions).alive.all()

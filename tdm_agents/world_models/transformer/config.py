@@ -31,7 +31,8 @@ class TransformerConfig:
             changes, with the same result as one after another; see
             :mod:`tdm_agents.world_models.transformer.scalars`.
         capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
-            CUDA graph, its blocks compiled before or not; elsewhere, where it gains nothing, the same work.
+            CUDA graph, its blocks compiled before or not. On a CPU it is the same work uncaptured, which
+            gains nothing; ``"compiled"`` needs a C++ compiler there.
         mean_window: Bins on either side of the mode for ``decoding="mean"``.
         reward_dropout: Rewards are replaced by NONE in training at a rate drawn a window from
             ``reward_dropout * U(0, 1)``, so that histories without rewards are known.

@@ -39,6 +39,8 @@ def rollout_while_alive(
         ValueError: As :meth:`TransformerWorldModel.step`.
     """
     rows, horizon = actions.shape[:2]
+    state.check_usable()
+    state.check_horizon(horizon)
     going = torch.arange(rows, device=actions.device)  # those that are imagined
     alive = torch.ones_like(going, dtype=torch.bool)
     observation = state.observation
@@ -47,8 +49,6 @@ def rollout_while_alive(
         reward = torch.zeros_like(observation[:, 0])
         uniform = model._uniform(rows, generator)
         if len(going):
-            state.check_horizon()
-            model._check_action(actions[:, time], rows)
             state = state.consume()
             step = model._imagine(state, actions[going, time], None if uniform is None else uniform[going])
             observation = observation.index_copy(0, going, step.observation)
@@ -60,7 +60,7 @@ def rollout_while_alive(
             going = going[left]
             if len(going):
                 state = state.take(left)
-    if len(going) not in (0, rows):
+    if state.rows != rows:
         place = torch.zeros_like(alive, dtype=torch.int64)
         place[going] = torch.arange(len(going), device=going.device)
         state = state.take(place)

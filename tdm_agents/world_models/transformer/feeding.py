@@ -142,6 +142,8 @@ def through_block(
 def _compiled() -> Any:
     import torch._dynamo.config as dynamo  # seconds to import
 
-    # three variants a captured size; beyond the limit, 8 by default, a whole graph is an error
-    dynamo.recompile_limit = max(dynamo.recompile_limit, 256)
+    # three variants a captured size; beyond the limits, 8 and 256 by default, a whole graph is an error
+    for limit in ("recompile_limit", "accumulated_recompile_limit"):
+        name = limit if hasattr(dynamo, limit) else limit.replace("recompile", "cache_size")  # torch < 2.6
+        setattr(dynamo, name, max(getattr(dynamo, name), 1024))
     return torch.compile(through_block, dynamic=False, fullgraph=True)

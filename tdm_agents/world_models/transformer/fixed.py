@@ -85,14 +85,16 @@ class FixedRows:
         """Begin anew from rows of the same sizes, at step 0."""
         tokens = state.prefix.tokens
         for shared, layer in zip(self._shared, state.prefix.layers, strict=True):
+            shared[..., :-tokens, :].zero_()  # what is hidden weighs nothing, unless it is NaN
             shared[..., -tokens:, :].copy_(layer)
         visible = state.prefix.visible
         self._real.fill_(False)
         self._real[:, -tokens:] = True if visible is None else visible
         for own in self._own:
-            own.zero_()  # what is hidden weighs nothing, unless it is NaN
+            own.zero_()
         self.time.zero_()
         self._project()
+        self.centres.copy_(state.centres)
         self.observation.copy_(state.observation)
         self.reward.copy_(state.reward)
 

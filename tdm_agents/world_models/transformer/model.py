@@ -215,16 +215,19 @@ class TransformerWorldModel(nn.Module):
     ) -> Rollout:
         """``H`` calls of :meth:`step`, for ``actions[N, H, m]``; raises what they do. Consumes ``state``.
 
-        With ``capture``, rows that are fresh from :meth:`start` and :meth:`take` replay a captured step;
-        otherwise rows that ended are dropped where a look at them does not make a GPU wait.
+        With ``capture``, rows that are fresh from :meth:`start` and :meth:`take`, as many of each environment
+        and in its order, replay a captured step. Otherwise rows that ended are no longer imagined, where to
+        look at them does not make a GPU wait.
         """
-        if self.config.capture == "no" or not can_replay(state):
-            if self._spec.terminates and actions.device.type == "cpu":
-                return rollout_while_alive(self, state, actions, generator=generator)
-            return looped_rollout(self, state, actions, generator=generator)
         for time in range(actions.shape[1]):
             self._check_action(actions[:, time], state.rows)
-        return replayed_rollout(self, state, actions, generator=generator)
+        if type(self).step is not TransformerWorldModel.step:
+            return looped_rollout(self, state, actions, generator=generator)
+        if self.config.capture != "no" and can_replay(state):
+            return replayed_rollout(self, state, actions, generator=generator)
+        if self._spec.terminates and actions.device.type == "cpu":
+            return rollout_while_alive(self, state, actions, generator=generator)
+        return looped_rollout(self, state, actions, generator=generator)
 
     @torch.no_grad()
     def propose(
@@ -274,17 +277,23 @@ class TransformerWorldModel(nn.Module):
         return TransformerDraft.begin(self, state)
 
     def row_bytes(self, state: TransformerState, *, horizon: int) -> int:
-        """Bytes that each row imagined from ``state`` needs; :func:`.row_memory.row_bytes`."""
+        """Bytes that each row imagined from ``state`` needs; :func:`.row_memory.row_bytes`.
+
+        Captured, with buffers for the rows that are left in the end; where episodes end, with half as many
+        rows beside those that they are taken from.
+        """
+        captured = self.config.capture != "no"
         needed = row_bytes(
             self.config,
             self.layout,
             prefix_tokens=state.prefix.tokens,
             horizon=horizon,
             parallel=self.config.parallel,
-            captured=self.config.capture != "no",
+            captured=captured,
             number_bytes=self.network.head.weight.element_size(),
         )
-        return needed.total
+        more = needed.suffix if captured else needed.suffix // 2 if self._spec.terminates else 0
+        return needed.total + more
 
     def _imagine(self, rows: Rows, action: Tensor, uniform: Tensor | None) -> Step:
         """One transition of rows whose buffers may be written to, with the draws of :meth:`_uniform`."""

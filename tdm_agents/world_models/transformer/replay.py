@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,8 +19,8 @@ from tdm_agents.world_models.transformer.state import TransformerState
 if TYPE_CHECKING:
     from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
-_MOST_KEPT = 4
-"""Captured sizes: a planner's first rows at once, its last ones, and so for two lengths of the history."""
+_MOST_KEPT = 2
+"""Captured sizes: rows that a planner imagines at once, and those that are left in the end."""
 
 
 class ReplayedStep:
@@ -31,21 +33,24 @@ class ReplayedStep:
         model: Whose step.
         state: Rows whose sizes count.
         action: ``[N, m]``, whose type counts.
+        pool: Of memory that graphs share; they are replayed one at a time, and leave nothing in it.
 
     Attributes:
         rows: Before and after the step.
     """
 
-    def __init__(self, model: TransformerWorldModel, state: TransformerState, action: Tensor) -> None:
-        self._model = model
+    def __init__(
+        self, model: TransformerWorldModel, state: TransformerState, action: Tensor, *, pool: Any
+    ) -> None:
+        self._model: Any = weakref.proxy(model)  # which has this step
+        self._parts: list[Callable[[], object] | None]
         compiled = model.config.capture == "compiled"
         self.rows = FixedRows(model.network, state, model.layout, model.context_steps, compiled=compiled)
         self.rows.action = action.clone()
         self._uniform = self.rows.uniform if model.config.decoding == "sample" else None
         device, reset = action.device, self.rows.time.zero_
-        self._whole = self._begin = self._round = self._end = None
         if not model.config.parallel:
-            self._whole = captured(self._imagine, device, reset=reset)
+            self._parts = [captured(self._imagine, device, pool=pool, reset=reset)]
             return
         dim = model.layout.observation_dim
         self._hidden = model.network.head.weight.new_zeros((state.rows, model.network.config.width))
@@ -53,24 +58,27 @@ class ReplayedStep:
         self._first = self._guess[:, :1].clone()
         self._tokens = torch.zeros((state.rows, dim), dtype=torch.int64, device=device)
         self._changed = torch.zeros((), dtype=torch.bool, device=device)
-        self._begin = captured(self._guess_first, device, reset=reset)
-        self._round = captured(self._guess_next, device, reset=reset)
-        self._end = captured(self._arrive, device, reset=reset)
+        self._parts = [
+            captured(self._guess_first, device, pool=pool, reset=reset),
+            # after a first guess: before it, a token would see nothing
+            captured(self._guess_next, device, pool=pool),
+            captured(self._arrive, device, pool=pool),
+        ]
 
     def __call__(self) -> None:
         """Imagine ``rows.action``."""
-        if self._whole is not None:
-            self._whole()
+        if len(self._parts) == 1:
+            (self._parts[0] or self._imagine)()
             return
-        assert self._begin is not None and self._round is not None and self._end is not None
-        self._begin()
+        begin, guess, end = self._parts
+        (begin or self._guess_first)()
         changed: list[Tensor] = []
         for _ in range(self._model.layout.observation_dim):
-            self._round()
+            (guess or self._guess_next)()
             changed.append(self._changed.clone())
             if settled(self.rows, changed):
                 break
-        self._end()
+        (end or self._arrive)()
 
     def _imagine(self) -> None:
         self._model._imagine(self.rows, self.rows.action, self._uniform)
@@ -100,6 +108,7 @@ class Replays:
 
     def __init__(self) -> None:
         self._steps: OrderedDict[tuple[object, ...], ReplayedStep] = OrderedDict()
+        self._pool: Any = None
 
     def __deepcopy__(self, memo: object) -> Replays:
         return Replays()
@@ -114,11 +123,17 @@ class Replays:
         # a capture reads weights and ranges where they were
         places = tuple(x.data_ptr() for x in (*model.network.parameters(), *model.tokenizer.buffers()))
         key = (rows, room, state.horizon, prefix.layers[0].dtype, action.dtype, action.device, places)
-        step = self._steps.pop(key, None) or ReplayedStep(model, state, action)
-        self._steps[key] = step
-        while len(self._steps) > _MOST_KEPT:
+        if key in self._steps:
+            self._steps.move_to_end(key)
+            return self._steps[key]
+        while len(self._steps) >= _MOST_KEPT:
             self._steps.popitem(last=False)
-        return step
+        if self._pool is None and action.is_cuda:
+            self._pool = torch.cuda.graph_pool_handle()
+        # buffers made in inference mode could not be written to outside of it
+        with torch.inference_mode(False), torch.no_grad():
+            self._steps[key] = ReplayedStep(model, state, action, pool=self._pool)
+        return self._steps[key]
 
 
 def can_replay(state: TransformerState) -> bool:
@@ -145,13 +160,9 @@ def replayed_rollout(
     Raises:
         RuntimeError: If ``state`` was consumed, or less than ``H`` steps may be imagined from it.
     """
-    state.check_usable()
     horizon = actions.shape[1]
-    if horizon > state.horizon:
-        raise RuntimeError(
-            f"{horizon} steps are to be imagined from a state with a horizon of {state.horizon}; "
-            "call start with a longer horizon"
-        )
+    state.check_usable()
+    state.check_horizon(horizon)
     state.consumed = True
     step = model.replays.step(model, state, actions[:, 0])
     rows = step.rows

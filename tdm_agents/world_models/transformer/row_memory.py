@@ -18,7 +18,7 @@ class RowBytes:
             :class:`tdm_agents.world_models.transformer.suffix.Room`. Captured, ``2 L d R``; ``R`` are the
             tokens of ``H + 1`` steps, or of the band if that is less.
         working: The larger of what a block of a forward and a reading of logits need for a moment. Captured,
-            at least ``2 (L + 2) d C``: in the end what was imagined is copied.
+            ``2 (L + 2) d C`` more: in the end what was imagined is copied, and graphs keep what they work on.
     """
 
     suffix: int
@@ -67,6 +67,6 @@ def row_bytes(
     suffix = 2 * (config.layers + 1) * width * own * number_bytes
     working = max(block, 3 * read * config.tokenizer.bins * 4)
     if captured:
-        working = max(working, suffix + 2 * width * own * number_bytes)
+        working += suffix + 2 * width * own * number_bytes
         suffix = 2 * config.layers * width * min(band, horizon + 1) * layout.tokens * number_bytes
     return RowBytes(suffix, working)

@@ -75,15 +75,16 @@ class TransformerState:
                 "call take(state, rows) first to keep a copy"
             )
 
-    def check_horizon(self) -> None:
-        """Refuse a state from which nothing more may be imagined.
+    def check_horizon(self, steps: int = 1) -> None:
+        """Refuse a state from which so many steps may not be imagined.
 
         Raises:
-            RuntimeError: If it stands at its horizon.
+            RuntimeError: If they pass its horizon.
         """
-        if self.time >= self.horizon:
+        if self.time + steps > self.horizon:
             raise RuntimeError(
-                f"the state stands at its horizon of {self.horizon} steps; call start with a longer horizon"
+                f"the state stands at step {self.time} of its horizon of {self.horizon} steps, and {steps} "
+                "more are to be imagined; call start with a longer horizon"
             )
 
     def consume(self) -> TransformerState:
