@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from tdm_agents import keep_freed_memory
 from tdm_agents.benchmark.clock import time_decision
 from tdm_agents.benchmark.contestants import CAPTURED, Decide, decide_as
 from tdm_agents.benchmark.models import random_model
@@ -45,6 +46,7 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     device = torch.device(settings.device)
 
     def seconds(decide: Decide) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from tdm_agents import keep_freed_memory
 from tdm_agents.benchmark.models import random_actions, random_history, random_model
 from tdm_agents.benchmark.scenarios import chosen
 from tdm_agents.evaluation.as_json import plain
@@ -45,6 +46,7 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     (scenario,) = chosen([settings.scenario])
     shape = scenario.shape
     plain_model = random_model(shape)

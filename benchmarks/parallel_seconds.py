@@ -19,6 +19,7 @@ import tyro
 from parallel_decoding import held_out_states, load_transformer, part_of, shooting_actions
 from torch import Tensor
 
+from tdm_agents import keep_freed_memory
 from tdm_agents.benchmark.clock import Stopwatch
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History
@@ -105,6 +106,7 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
 def main(settings: Settings) -> None:
     """Measure every checkpoint with every decoding and number of rows, print, and keep."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     rows: dict[str, Any] = read_json(settings.out, schema=1)["rows"] if settings.out.exists() else {}
     stated = {k: v for k, v in asdict(settings).items() if k not in ("out", "checkpoints", "data")}
     for name, data in zip(settings.checkpoints, settings.data, strict=True):

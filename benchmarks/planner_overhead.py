@@ -23,7 +23,7 @@ import tyro
 from torch import Tensor
 
 import tdm_envs  # noqa: F401  (registers the environments)
-from tdm_agents import TDMAgent, make_planner
+from tdm_agents import TDMAgent, keep_freed_memory, make_planner
 from tdm_agents.checkpoint import load_model, resolve
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
@@ -174,6 +174,7 @@ def shares(timed: list[dict[str, float]]) -> dict[str, float]:
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     players = {name: Player(settings, planner) for name, planner in planners(settings).items()}
     for player in players.values():
         player.decide()  # the first one allocates

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from tdm_agents import keep_freed_memory
 from tdm_agents.benchmark.training import WAYS, TrainingShape, measure_training
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
@@ -54,6 +55,7 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     shape = TrainingShape(
         config=replace(PRESETS[settings.preset], context=settings.context),
         observation_dim=settings.observation_dim,

@@ -88,7 +88,7 @@ def measure_training(
         of large products; medians.
     """
     dtype = torch.bfloat16 if shape.bf16 else torch.float32
-    updates = {way: _update(way, shape, device) for way in ways}
+    updates = {way: update_as(way, shape, device) for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     watch = Stopwatch(device)
     for update in updates.values():  # the first ones compile and reserve memory
@@ -113,7 +113,8 @@ def measure_training(
     return {"square_flops_per_second": square, "flops": flops, "length": shape.length, "ways": found}
 
 
-def _update(way: str, shape: TrainingShape, device: torch.device) -> Callable[[], None]:
+def update_as(way: str, shape: TrainingShape, device: torch.device) -> Callable[[], None]:
+    """An update of AdamW with the loss of one of :data:`WAYS`."""
     kind, _, compiled = way.partition(", ")
     model, loss = (_plain if kind == "plain" else _tdm)(shape, device, compiled=bool(compiled))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)

@@ -1,0 +1,41 @@
+"""Freed memory stays with the process once it is asked to."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys, torch
+from tdm_agents import keep_freed_memory
+if sys.argv[1] == "keep":
+    print(keep_freed_memory())
+def work():
+    blocks = [torch.zeros(2**22) + 1 for _ in range(6)]  # 16 MiB each
+for _ in range(3):
+    work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has such settings")
+def test_pages_are_not_asked_for_again():
+    said = {
+        how: subprocess.run(
+            [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for how in ("keep", "leave")
+    }
+    assert said["keep"][0] == "True"
+    assert int(said["keep"][1]) < 100 < int(said["leave"][0])
+
+
+def test_other_libraries_are_left_alone(monkeypatch):
+    from tdm_agents import allocation
+
+    monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(allocation.ctypes, "CDLL", None)
+    assert allocation.keep_freed_memory() is False
