@@ -1,8 +1,9 @@
 """How much faster are decisions and updates of training in a process that keeps freed memory?
 
-Two processes each, one of which calls `keep_freed_memory()`, take turns: a decision (or an update), after
-something else that needs memory, and straight after another one. Medians; the pages that the system had to
-clear are counted. Linux with glibc.
+Two processes, one of which calls `keep_freed_memory()`, take turns: a decision after something else that needs
+memory, one straight after another one, an update of training. Then two new ones, because a process is
+lucky or not with where its pages are. Medians; the pages that the system had to clear are counted. Linux
+with glibc.
 
     python benchmarks/kept_memory.py
 """
@@ -43,8 +44,10 @@ class Settings:
     """Where to write the result."""
     scenario: str = "table/history-10"
     """Decision, of ``tdm benchmark speed --list``; an update is of 24 windows of 12 steps, preset small."""
-    repeats: int = 9
-    """Of each, in turn."""
+    pairs: int = 6
+    """Of processes, one pair after the other."""
+    repeats: int = 3
+    """Of each in a pair, in turn."""
     threads: int = 1
     """PyTorch's threads."""
     serve: bool | None = None
@@ -97,23 +100,9 @@ def main(settings: Settings) -> None:
     if settings.serve is not None:
         serve(settings)
         return
-    command = [sys.executable, __file__, "--scenario", settings.scenario, "--threads", str(settings.threads)]
-    processes = {
-        name: subprocess.Popen(
-            [*command, "--serve", flag], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for name, flag in (("kept", "True"), ("given back", "False"))
-    }
-    rows: dict[str, dict[str, list[list[float]]]] = {kind: {name: [] for name in processes} for kind in KINDS}
-    for _ in range(settings.repeats):
-        for kind in KINDS:
-            for name, process in processes.items():
-                assert process.stdin is not None and process.stdout is not None
-                process.stdin.write(f"{kind}\n")
-                process.stdin.flush()
-                rows[kind][name].append(json.loads(process.stdout.readline()))
-    for process in processes.values():
-        process.communicate()
+    rows: dict[str, dict[str, list[list[float]]]] = {kind: {"kept": [], "given back": []} for kind in KINDS}
+    for _ in range(settings.pairs):
+        measure_pair(settings, rows)
     found = {}
     for kind, answers in rows.items():
         seconds = {name: median(answer[0] for answer in taken) for name, taken in answers.items()}
@@ -126,6 +115,26 @@ def main(settings: Settings) -> None:
     value = {"schema": 1, "settings": plain(asdict(settings)), "rows": found, "provenance": provenance()}
     write_json(settings.out, value)
     print(f"kept in {settings.out}")
+
+
+def measure_pair(settings: Settings, rows: dict[str, dict[str, list[list[float]]]]) -> None:
+    """Let two new processes take turns; add what they answer."""
+    command = [sys.executable, __file__, "--scenario", settings.scenario, "--threads", str(settings.threads)]
+    processes = {
+        name: subprocess.Popen(
+            [*command, "--serve", flag], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name, flag in (("kept", "True"), ("given back", "False"))
+    }
+    for _ in range(settings.repeats):
+        for kind in KINDS:
+            for name, process in processes.items():
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.write(f"{kind}\n")
+                process.stdin.flush()
+                rows[kind][name].append(json.loads(process.stdout.readline()))
+    for process in processes.values():
+        process.communicate()
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def texts() -> dict[str, str]:
     return {
         "who": who(),
         "best": best(),
+        "given back": given_back(),
         "packed": packed(),
         "captured": captured(),
         "ended": ended(),
@@ -75,6 +76,19 @@ def best() -> str:
         llama = min(seconds(c["transformers"]) for c in found)
         ratios.append(f"{llama / ours:.1f}")
     return f"Best against best, of both types, the Llama takes {' and '.join(ratios)} times as long."
+
+
+def given_back() -> str:
+    """The same where freed memory is given back."""
+    rows = kept("planning_speed_given_back.json")["rows"]
+    found = [rows[f"table/history-{history}/float32"]["contestants"] for history in HISTORIES]
+    own = [everybody["sequential"] for everybody in found]
+    longer = [seconds(everybody["transformers"]) / seconds(everybody["sequential"]) for everybody in found]
+    return (
+        f"the package takes {seconds(own[0]):.2f} s and {seconds(own[1]):.2f} s "
+        f"({100 * own[0]['of_roofline']:.0f} and {100 * own[1]['of_roofline']:.0f} % of the roofline), the Llama "
+        f"{longer[0]:.1f} and {longer[1]:.1f} times as long"
+    )
 
 
 def packed() -> str:

@@ -35,6 +35,8 @@ class Benchmark:
     """Where to compute."""
     threads: int = 1
     """Threads of torch; more than there are idle cores is many times slower."""
+    keep_memory: bool = True
+    """Let the C library keep freed memory, as `tdm` does when it plays and trains."""
     repeats: int = 3
     """Decisions of each contestant, in turn; medians count."""
     seconds: float = 10.0
@@ -62,6 +64,7 @@ def run(arguments: Benchmark) -> None:
     import torch
     from rich.console import Console
 
+    from tdm_agents.allocation import keep_freed_memory
     from tdm_agents.benchmark.clock import free_bytes
     from tdm_agents.benchmark.llama import require_transformers
     from tdm_agents.benchmark.results import read_rows, write_rows
@@ -76,11 +79,14 @@ def run(arguments: Benchmark) -> None:
         return
     device = usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
+    if arguments.keep_memory:
+        keep_freed_memory()
     if any("transformers" in scenario.contestants for scenario in scenarios):
         require_transformers()
     settings = {
         "device": arguments.device,
         "threads": arguments.threads,
+        "keep_memory": arguments.keep_memory,
         "repeats": arguments.repeats,
         "seconds": arguments.seconds,
         "rounds": arguments.rounds,

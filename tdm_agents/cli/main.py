@@ -35,8 +35,8 @@ COMMANDS = {
 WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "experts", "benchmark"})
 """Commands that never render; without this dm_control looks for a display and warns where there is none."""
 
-COMPUTING = frozenset({"train", "evaluate", "compare", "play", "demo", "benchmark"})
-"""Commands that allocate and free the same memory all the time."""
+COMPUTING = frozenset({"train", "evaluate", "compare", "play", "demo"})
+"""Commands that allocate and free the same memory all the time; ``benchmark`` has an option for it."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(
     f"  {name:<10} {what}\n" for name, (_, what) in COMMANDS.items()
