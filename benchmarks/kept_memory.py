@@ -1,7 +1,7 @@
 """How much faster are decisions and updates of training in a process that keeps freed memory?
 
-Two processes, one of which calls `keep_freed_memory()`, take turns: a decision after something else that needs
-memory, one straight after another one, an update of training. Then two new ones, because a process is
+Two processes, one of which calls `keep_freed_memory()`, take turns: a decision after something else that
+needs memory, one straight after another one, an update of training. Then two new ones, because a process is
 lucky or not with where its pages are. Medians; the pages that the system had to clear are counted. Linux
 with glibc.
 

@@ -86,8 +86,8 @@ def given_back() -> str:
     longer = [seconds(everybody["transformers"]) / seconds(everybody["sequential"]) for everybody in found]
     return (
         f"the package takes {seconds(own[0]):.2f} s and {seconds(own[1]):.2f} s "
-        f"({100 * own[0]['of_roofline']:.0f} and {100 * own[1]['of_roofline']:.0f} % of the roofline), the Llama "
-        f"{longer[0]:.1f} and {longer[1]:.1f} times as long"
+        f"({100 * own[0]['of_roofline']:.0f} and {100 * own[1]['of_roofline']:.0f} % of the roofline), "
+        f"the Llama {longer[0]:.1f} and {longer[1]:.1f} times as long"
     )
 
 
