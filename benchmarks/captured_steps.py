@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from tdm_agents import keep_freed_memory
+from tdm_agents.benchmark.allocation import keep_freed_memory
 from tdm_agents.benchmark.clock import time_decision
 from tdm_agents.benchmark.contestants import CAPTURED, Decide, decide_as
 from tdm_agents.benchmark.models import random_model

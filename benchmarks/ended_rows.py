@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from tdm_agents import keep_freed_memory
+from tdm_agents.benchmark.allocation import keep_freed_memory
 from tdm_agents.benchmark.models import random_actions, random_history, random_model
 from tdm_agents.benchmark.scenarios import chosen
 from tdm_agents.evaluation.as_json import plain

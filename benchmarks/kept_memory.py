@@ -1,4 +1,4 @@
-"""How much faster are decisions and updates of training in a process that keeps freed memory?
+"""Are decisions and updates of training faster in a process that keeps freed memory?
 
 Two processes, one of which calls `keep_freed_memory()`, take turns: a decision after something else that
 needs memory, one straight after another one, an update of training. Then two new ones, because a process is
@@ -23,7 +23,7 @@ from statistics import median
 import torch
 import tyro
 
-from tdm_agents import keep_freed_memory
+from tdm_agents.benchmark.allocation import keep_freed_memory
 from tdm_agents.benchmark.contestants import Decide, decide_as
 from tdm_agents.benchmark.models import random_model
 from tdm_agents.benchmark.scenarios import chosen

@@ -19,7 +19,7 @@ import tyro
 from parallel_decoding import held_out_states, load_transformer, part_of, shooting_actions
 from torch import Tensor
 
-from tdm_agents import keep_freed_memory
+from tdm_agents.benchmark.allocation import keep_freed_memory
 from tdm_agents.benchmark.clock import Stopwatch
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History

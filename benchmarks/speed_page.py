@@ -102,8 +102,8 @@ def captured() -> str:
     rows = kept("captured_steps.json")["rows"].values()
     eager, compiled = ([row["times_as_fast"][name] for row in rows] for name in ("captured", "compiled"))
     return (
-        f"a decision is {min(eager):.1f} to {max(eager):.1f} times as fast, and {min(compiled):.1f} to "
-        f"{max(compiled):.1f} times with compiled blocks"
+        f"a decision is {min(eager):.2f} to {max(eager):.2f} times as fast, and {min(compiled):.2f} to "
+        f"{max(compiled):.2f} times with compiled blocks"
     )
 
 
@@ -120,8 +120,8 @@ def kept_memory() -> str:
     """Freed memory that stays."""
     rows = [row["times_as_fast"] for row in kept("kept_memory.json")["rows"].values()]
     return (
-        f"a decision that follows other work is {rows[0]:.2f} times as fast, one that follows another "
-        f"{rows[1]:.2f} times, an update of training {rows[2]:.2f} times"
+        f"a decision is {rows[0]:.2f} times as fast after other work and {rows[1]:.2f} times after another "
+        f"one, an update of training {rows[2]:.2f} times"
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from tdm_agents import keep_freed_memory
+from tdm_agents.benchmark.allocation import keep_freed_memory
 from tdm_agents.benchmark.training import WAYS, TrainingShape, measure_training
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance

@@ -10,27 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tdm_agents.agent import TDMAgent
-    from tdm_agents.allocation import keep_freed_memory
     from tdm_agents.evaluation.episodes import evaluate
     from tdm_agents.registry import make_planner
     from tdm_agents.world_models.simulator import SimulatorModel
     from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
-__all__ = [
-    "SimulatorModel",
-    "TDMAgent",
-    "TransformerWorldModel",
-    "evaluate",
-    "keep_freed_memory",
-    "make_planner",
-]
+__all__ = ["SimulatorModel", "TDMAgent", "TransformerWorldModel", "evaluate", "make_planner"]
 
 _HOMES = {
     "SimulatorModel": "tdm_agents.world_models.simulator",
     "TDMAgent": "tdm_agents.agent",
     "TransformerWorldModel": "tdm_agents.world_models.transformer.model",
     "evaluate": "tdm_agents.evaluation.episodes",
-    "keep_freed_memory": "tdm_agents.allocation",
     "make_planner": "tdm_agents.registry",
 }
 

@@ -36,7 +36,7 @@ class Benchmark:
     threads: int = 1
     """Threads of torch; more than there are idle cores is many times slower."""
     keep_memory: bool = True
-    """Let the C library keep freed memory, as `tdm` does when it plays and trains."""
+    """Let the C library keep freed memory, so that nobody waits for the system to clear pages (glibc)."""
     repeats: int = 3
     """Decisions of each contestant, in turn; medians count."""
     seconds: float = 10.0
@@ -64,7 +64,7 @@ def run(arguments: Benchmark) -> None:
     import torch
     from rich.console import Console
 
-    from tdm_agents.allocation import keep_freed_memory
+    from tdm_agents.benchmark.allocation import keep_freed_memory
     from tdm_agents.benchmark.clock import free_bytes
     from tdm_agents.benchmark.llama import require_transformers
     from tdm_agents.benchmark.results import read_rows, write_rows

@@ -15,8 +15,6 @@ from typing import Any
 
 import tyro
 
-from tdm_agents.allocation import keep_freed_memory
-
 COMMANDS = {
     "collect": ("Collect", "play episodes of an environment into a Minari data set"),
     "train": ("Train", "train a world model on a data set"),
@@ -34,9 +32,6 @@ COMMANDS = {
 
 WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "experts", "benchmark"})
 """Commands that never render; without this dm_control looks for a display and warns where there is none."""
-
-COMPUTING = frozenset({"train", "evaluate", "compare", "play", "demo"})
-"""Commands that allocate and free the same memory all the time; ``benchmark`` has an option for it."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(
     f"  {name:<10} {what}\n" for name, (_, what) in COMMANDS.items()
@@ -69,8 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = [r for r in rest if r != "--traceback"]
     if command in WITHOUT_SCREEN:
         os.environ.setdefault("MUJOCO_GL", "disable")
-    if command in COMPUTING:
-        keep_freed_memory()
     try:
         module = import_module(f"tdm_agents.cli.{command}")
         kind: type[Any] = getattr(module, COMMANDS[command][0])

@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys, torch
-from tdm_agents import keep_freed_memory
+from tdm_agents.benchmark.allocation import keep_freed_memory
 if sys.argv[1] == "keep":
     print(keep_freed_memory())
 def work():
@@ -34,7 +34,7 @@ def test_pages_are_not_asked_for_again():
 
 
 def test_other_libraries_are_left_alone(monkeypatch):
-    from tdm_agents import allocation
+    from tdm_agents.benchmark import allocation
 
     monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(allocation.ctypes, "CDLL", None)

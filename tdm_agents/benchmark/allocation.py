@@ -13,10 +13,9 @@ _AHEAD = 2**26
 def keep_freed_memory() -> bool:
     """Let the C library keep up to a GiB of freed memory for this process, which asks for it again.
 
-    Every decision and every update of training allocates and frees the same hundred megabytes. glibc gives
-    them back in between, and the system clears every page that it gives out
-    (``benchmarks/kept_memory.py``). ``tdm`` calls this for commands that imagine or train; a program of one's
-    own may, once. It holds for the whole process and for good.
+    glibc gives large blocks back, and the system clears every page that it gives out. How long that takes
+    depends on the system rather than on who computes. It holds for the whole process and for good. The
+    package's own decisions are as fast either way (``benchmarks/kept_memory.py``).
 
     Returns:
         Whether it could be set; only glibc has such settings (``man mallopt``).
