@@ -59,7 +59,9 @@ def test_collect_keeps_whole_episodes(tmp_path):
         when=lambda: list((out / EPISODES_FOLDER).glob("*.safetensors")),
     )
     assert status == 130
-    kept = [path for path in whole_files(out) if path.suffix == ".safetensors"]
+    kept = list(
+        out.rglob("*.safetensors")
+    )  # a worker that is killed may leave a .partial, which nobody reads
     assert 0 < len(kept) < 2000 and not (out / "data").exists()
     assert all(len(read_shard(path).reward) == 50 for path in kept)
     assert f"of 2000 episodes are kept in {out}" in said and "the same command goes on from there" in said
