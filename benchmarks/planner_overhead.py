@@ -23,7 +23,8 @@ import tyro
 from torch import Tensor
 
 import tdm_envs  # noqa: F401  (registers the environments)
-from tdm_agents import TDMAgent, keep_freed_memory, make_planner
+from tdm_agents import TDMAgent, make_planner
+from tdm_agents.benchmark.allocation import keep_freed_memory
 from tdm_agents.checkpoint import load_model, resolve
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance

@@ -45,11 +45,8 @@ def shared(
         generator: Source of randomness.
         max_rows: Rows that are imagined at once, as a planner's ``max_rows``; None = all.
     """
-    start = model.start(history, horizon=actions.shape[1])
-    most = max_rows or len(actions)
-    parts = zip(torch.split(_environments(history, actions), most), torch.split(actions, most), strict=True)
-    for rows, some in parts:
-        yield from _stepped(model, model.take(start, rows), some, generator)
+    for state, some in _parts(model, history, actions, max_rows):
+        yield from _stepped(model, state, some, generator)
 
 
 def replayed(
@@ -61,11 +58,8 @@ def replayed(
     max_rows: int | None = None,
 ) -> Iterator[Tensor]:
     """The same in whole rollouts, which replay a captured step where the model's settings say so."""
-    start = model.start(history, horizon=actions.shape[1])
-    most = max_rows or len(actions)
-    parts = zip(torch.split(_environments(history, actions), most), torch.split(actions, most), strict=True)
-    for rows, some in parts:
-        imagined = model.rollout(model.take(start, rows), some, generator=generator)
+    for state, some in _parts(model, history, actions, max_rows):
+        imagined = model.rollout(state, some, generator=generator)
         yield from imagined.observation.unbind(dim=1)
 
 
@@ -209,6 +203,17 @@ def _stepped(
     for time in range(actions.shape[1]):
         state, step = model.step(state, actions[:, time], generator=generator)
         yield step.observation
+
+
+def _parts(
+    model: TransformerWorldModel, history: History, actions: Tensor, max_rows: int | None
+) -> Iterator[tuple[TransformerState, Tensor]]:
+    """Rows that are imagined at once, and their actions; the history is read once for all."""
+    start = model.start(history, horizon=actions.shape[1])
+    most = max_rows or len(actions)
+    rows = torch.split(_environments(history, actions), most)
+    for some, acted in zip(rows, torch.split(actions, most), strict=True):
+        yield model.take(start, some), acted
 
 
 def _environments(history: History, actions: Tensor) -> Tensor:
