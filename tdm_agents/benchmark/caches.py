@@ -67,12 +67,13 @@ def copied(
     model: TransformerWorldModel, history: History, actions: Tensor, *, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """The package's own code with the history's keys and values copied for every candidate."""
-    state = model.start(history, horizon=actions.shape[1])
+    state = model.with_decoding(attention="products").start(history, horizon=actions.shape[1])
     yield from _stepped(model, copied_state(state, _environments(history, actions)), actions, generator)
 
 
 def copied_state(state: TransformerState, rows: Tensor) -> TransformerState:
     """Rows (int64 ``[N]``) of a fresh state, each with a prefix of its own."""
+    assert isinstance(state.prefix, Prefix)  # of PyTorch's products
     layers = tuple(layer[:, :, rows] for layer in state.prefix.layers)
     visible = state.prefix.visible
     every = torch.arange(len(rows), device=rows.device)
@@ -91,7 +92,8 @@ def concatenated(
 ) -> Iterator[Tensor]:
     """A cache of its own for every candidate, grown by concatenation with every forward, fused attention."""
     layout, network = model.layout, model.network
-    state = model.start(history, horizon=actions.shape[1])
+    state = model.with_decoding(attention="products").start(history, horizon=actions.shape[1])
+    assert isinstance(state.prefix, Prefix)
     rows = _environments(history, actions)
     cache = [  # [N, heads, tokens, head_dim], as the fused attention wants it
         tuple(x.transpose(0, 1)[rows] for x in layer) for layer in state.prefix.layers

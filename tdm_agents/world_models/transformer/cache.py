@@ -9,7 +9,6 @@ alone, never on data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,39 +90,6 @@ class Grouping:
         """``[heads * B, size * c, dim]`` back to rows ``[heads, N, c, dim]``; a view if in order."""
         x = x.view(-1, self.batch * self.size, chunk, x.shape[2])
         return x if self.slot_of is None else x[:, self.slot_of]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What new tokens of every row see, block by block, and where their own keys and values go.
-
-    Attributes:
-        projections: Of each block, :meth:`.network.Block.step_projection` of the tokens' step.
-        own: Of each block, the rows' own keys and values, ``[2, heads, N, S, head_dim]``.
-        at: Where in ``S`` the tokens go: the first place of neighbours, or all of them, int64 ``[c]``.
-        shared: Of each block, the prefix inside the band, ``[2, heads, B, P, head_dim]``, or None.
-        grouping: Which row continues which prefix.
-        visible: As :func:`attend` has it.
-        hidden: As :func:`attend` has it.
-        compiled: Whether blocks go through ``torch.compile``.
-    """
-
-    projections: Sequence[Tensor]
-    own: Sequence[Tensor]
-    at: int | Tensor
-    shared: Sequence[Tensor | None]
-    grouping: Grouping
-    visible: Tensor | None
-    hidden: Tensor | None
-    compiled: bool = False
-
-
-def put(own: Tensor, keys_values: Tensor, at: int | Tensor) -> None:
-    """Write the keys and values of new tokens ``[2, heads, N, c, head_dim]`` where :class:`Seen` says."""
-    if isinstance(at, int):
-        own.narrow(3, at, keys_values.shape[3]).copy_(keys_values)
-    else:
-        own.index_copy_(3, at, keys_values)
 
 
 def attend(

@@ -12,6 +12,7 @@ from tdm_agents.world_models.transformer.network import NetworkConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 Capture = Literal["no", "eager", "compiled"]
+Attention = Literal["fused", "products"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class TransformerConfig:
         capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
             CUDA graph, its blocks compiled before or not. On a CPU it is the same work uncaptured, which
             gains nothing; ``"compiled"`` needs a C++ compiler there.
+        attention: How imagined rows attend on a CPU in float32: ``"fused"`` as one loop that numba compiles
+            (:mod:`tdm_agents.world_models.transformer.fused`), or by PyTorch's ``"products"``, as everywhere
+            else and with ``capture``.
         mean_window: Bins on either side of the mode for ``decoding="mean"``.
         reward_dropout: Rewards are replaced by NONE in training at a rate drawn a window from
             ``reward_dropout * U(0, 1)``, so that histories without rewards are known.
@@ -53,6 +57,7 @@ class TransformerConfig:
     decoding: Decoding = "mean"
     parallel: bool = False
     capture: Capture = "no"
+    attention: Attention = "fused"
     mean_window: int = 16
     reward_dropout: float = 1.0
     action_weight: float = 1.0
@@ -63,6 +68,9 @@ class TransformerConfig:
         check_decoding(self.decoding)
         if self.capture not in get_args(Capture):
             raise ValueError(f"capture is {self.capture!r}; expected one of {', '.join(get_args(Capture))}")
+        if self.attention not in get_args(Attention):
+            known = " or ".join(map(repr, get_args(Attention)))
+            raise ValueError(f"attention is {self.attention!r}; expected {known}")
         if self.context < 1:
             raise ValueError(f"context is {self.context} tokens; expected at least one step's")
         if self.mean_window < 0:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Seen
+from tdm_agents.world_models.transformer.cache import Prefix
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.seen import Seen
 from tdm_agents.world_models.transformer.state import TransformerState
 from tdm_agents.world_models.transformer.suffix import Suffix
 
@@ -58,6 +59,7 @@ class FixedRows:
         compiled: bool,
     ) -> None:
         self._network, self._layout, self._band, self._compiled = network, layout, context_steps, compiled
+        assert isinstance(state.prefix, Prefix)
         _, heads, batch, _, head_dim = state.prefix.layers[0].shape
         like, rows = state.prefix.layers[0], state.rows
         self._grouping = state.grouping
@@ -83,6 +85,7 @@ class FixedRows:
 
     def load(self, state: TransformerState) -> None:
         """Begin anew from rows of the same sizes, at step 0."""
+        assert isinstance(state.prefix, Prefix)
         tokens = state.prefix.tokens
         for shared, layer in zip(self._shared, state.prefix.layers, strict=True):
             shared[..., :-tokens, :].zero_()  # what is hidden weighs nothing, unless it is NaN

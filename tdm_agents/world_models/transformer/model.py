@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, lo
 from tdm_agents.world_models.files import read_model, write_model
 from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix
-from tdm_agents.world_models.transformer.config import Capture, TransformerConfig
+from tdm_agents.world_models.transformer.config import Attention, Capture, TransformerConfig
 from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.draft import TransformerDraft
 from tdm_agents.world_models.transformer.ending import rollout_while_alive
@@ -36,6 +37,9 @@ from tdm_agents.world_models.transformer.scalars import one_by_one, together
 from tdm_agents.world_models.transformer.state import TransformerState
 from tdm_agents.world_models.transformer.suffix import Room
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tdm_agents.world_models.transformer.fused.ring import PanelPrefix
 
 
 class TransformerWorldModel(nn.Module):
@@ -81,14 +85,16 @@ class TransformerWorldModel(nn.Module):
         *,
         parallel: bool | None = None,
         capture: Capture | None = None,
+        attention: Attention | None = None,
     ) -> TransformerWorldModel:
-        """The same weights, shared, with another way to read or to write imagined scalars."""
+        """The same weights, shared, with another way to read, write or compute imagined scalars."""
         other = copy.copy(self)
         other.config = replace(
             self.config,
             decoding=self.config.decoding if decoding is None else decoding,
             parallel=self.config.parallel if parallel is None else parallel,
             capture=self.config.capture if capture is None else capture,
+            attention=self.config.attention if attention is None else attention,
         )
         other.replays = Replays()
         return other
@@ -164,8 +170,13 @@ class TransformerWorldModel(nn.Module):
             )
             x = block.finish(x, attended.transpose(1, 2).flatten(2))
         # the present reward is fed with the action, so the prefix ends with o_n and its output is not needed
+        prefix: Prefix | PanelPrefix = Prefix(tuple(layers), visible)
+        if self._attends_fused():
+            from tdm_agents.world_models.transformer.fused.ring import PanelPrefix  # half a second to import
+
+            prefix = PanelPrefix.of(prefix)
         return TransformerState(
-            prefix=Prefix(tuple(layers), visible),
+            prefix=prefix,
             grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
             suffix=None,
             room=Room.of(horizon, self.context_steps, self.layout),
@@ -294,6 +305,12 @@ class TransformerWorldModel(nn.Module):
         )
         more = needed.suffix if captured else needed.suffix // 2 if self._spec.terminates else 0
         return needed.total + more
+
+    def _attends_fused(self) -> bool:
+        """Whether imagined rows attend by :mod:`.fused`."""
+        weight = self.network.head.weight
+        here = weight.device.type == "cpu" and weight.dtype == torch.float32
+        return here and self.config.attention == "fused" and self.config.capture == "no"
 
     def _imagine(self, rows: Rows, action: Tensor, uniform: Tensor | None) -> Step:
         """One transition of rows whose buffers may be written to, with the draws of :meth:`_uniform`."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Rollout, Step
+from tdm_agents.world_models.transformer.cache import Prefix
 from tdm_agents.world_models.transformer.capture import captured
 from tdm_agents.world_models.transformer.fixed import FixedRows, prefix_room
 from tdm_agents.world_models.transformer.scalars import first_guess, next_guess, settled
@@ -119,6 +120,7 @@ class Replays:
     def step(self, model: TransformerWorldModel, state: TransformerState, action: Tensor) -> ReplayedStep:
         """A step of these sizes, captured now or before."""
         prefix, rows = state.prefix, (state.rows, state.prefix.batch)
+        assert isinstance(prefix, Prefix)
         room = prefix_room(state.history_steps, model.context_steps, model.layout)
         # a capture reads weights and ranges where they were
         places = tuple(x.data_ptr() for x in (*model.network.parameters(), *model.tokenizer.buffers()))
@@ -138,7 +140,8 @@ class Replays:
 
 def can_replay(state: TransformerState) -> bool:
     """Whether rows are fresh from ``start`` and ``take``, prefix by prefix in equal counts."""
-    return state.suffix is None and state.time == 0 and state.grouping.in_order
+    fresh = state.suffix is None and state.time == 0
+    return fresh and state.grouping.in_order and isinstance(state.prefix, Prefix)
 
 
 @torch.no_grad()

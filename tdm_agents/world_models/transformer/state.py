@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Grouping, Prefix, Seen
+from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 from tdm_agents.world_models.transformer.suffix import Room, Suffix
 
 if TYPE_CHECKING:
     from tdm_agents.protocols import Step
+    from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring
+    from tdm_agents.world_models.transformer.seen import Sight
 
 
 @dataclass(slots=True)
@@ -25,7 +27,8 @@ class TransformerState:
     once an action is chosen, and take one forward.
 
     Attributes:
-        prefix: Keys and values of the histories, shared by the rows.
+        prefix: Keys and values of the histories, shared by the rows, as PyTorch's products or as
+            :mod:`.fused` reads them.
         grouping: Which row continues which history.
         suffix: Keys and values of what each row imagined; None until the first ``step``.
         room: Of a suffix.
@@ -37,14 +40,14 @@ class TransformerState:
         horizon: Steps that may be imagined.
         time: Steps imagined so far.
         rounds: Of guesses after which it is looked whether scalars have changed, with parallel decoding.
-        projections: Of each block at step ``projected``, of :meth:`Block.step_projection`.
+        projections: Of each block at step ``projected``, as the suffix wants them.
         projected: The step of what was fed last; -1 at first.
         consumed: Whether ``step`` or ``rollout`` took the buffers over.
     """
 
-    prefix: Prefix
+    prefix: Prefix | PanelPrefix
     grouping: Grouping
-    suffix: Suffix | None
+    suffix: Suffix | Ring | None
     room: Room
     rotation: Tensor
     centres: Tensor
@@ -90,37 +93,32 @@ class TransformerState:
     def consume(self) -> TransformerState:
         """The same rows as a state with buffers to write to; this one becomes unusable."""
         self.check_usable()
-        suffix = self.suffix or Suffix(self.prefix, self.rows, self.room)
+        suffix = self.suffix or own_tokens(self.prefix, self.rows, self.room)
         owner = replace(self, suffix=suffix)
         self.consumed = True
         return owner
 
     def look(
         self, network: TransformerNetwork, layout: StepLayout, context_steps: int, *, offset: int, chunk: int
-    ) -> Seen:
+    ) -> Sight:
         """What ``chunk`` tokens at ``offset`` of step ``time`` see; makes room for them."""
         time, suffix = self.time, self.suffix
         assert suffix is not None
         # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
         written = time * layout.tokens + offset + chunk - layout.observation_dim
         inside = min(written, (context_steps - 1) * layout.tokens + offset + chunk)
-        suffix.make_room(chunk, keep=inside - chunk)
         if self.projected != time:
             rotation = self.rotation[time]
             blocks = (block for block in network.blocks if isinstance(block, Block))
-            self.projections = tuple(block.step_projection(rotation) for block in blocks)
+            self.projections = tuple(suffix.projection(block, rotation) for block in blocks)
             self.projected = time
-        first = max(0, self.history_steps + time - context_steps) * layout.tokens
-        left = first >= self.prefix.tokens
-        visible = self.prefix.visible
-        return Seen(
-            projections=self.projections,
-            own=suffix.layers,
-            at=suffix.place,
-            shared=[None if left else layer[..., first:, :] for layer in self.prefix.layers],
-            grouping=self.grouping,
-            visible=None if visible is None else visible[:, first:],
-            hidden=suffix.hidden(chunk, inside),
+        return suffix.look(
+            self.prefix,
+            self.grouping,
+            self.projections,
+            first=max(0, self.history_steps + time - context_steps) * layout.tokens,
+            chunk=chunk,
+            inside=inside,
         )
 
     def fed(self, chunk: int) -> None:
@@ -159,3 +157,12 @@ class TransformerState:
             observation=self.observation[rows],
             reward=self.reward[rows],
         )
+
+
+def own_tokens(prefix: Prefix | PanelPrefix, rows: int, room: Room) -> Suffix | Ring:
+    """Room for what rows imagine, of the prefix's kind."""
+    if isinstance(prefix, Prefix):
+        return Suffix(prefix, rows, room)
+    from tdm_agents.world_models.transformer.fused.ring import Ring  # half a second to import
+
+    return Ring(prefix, rows, room)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Prefix
+from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.network import Block
+from tdm_agents.world_models.transformer.seen import Seen
 
 _LEAST_AHEAD = 16
 """Tokens; PyTorch multiplies fewer by a slower way."""
@@ -80,6 +82,11 @@ class Suffix:
         suffix._pack(layers, keep=keep, capacity=room.most)
         return suffix
 
+    @staticmethod
+    def projection(block: Block, rotation: Tensor) -> Tensor:
+        """Of tokens of a step, as :meth:`look` wants it."""
+        return block.step_projection(rotation)
+
     @property
     def nbytes(self) -> int:
         """Of all blocks."""
@@ -103,6 +110,38 @@ class Suffix:
         capacity = min(keep + ahead(keep, room.step), room.most)
         start = self.written - keep - self._first
         self._pack((layer.narrow(3, start, keep) for layer in self.layers), keep=keep, capacity=capacity)
+
+    def look(
+        self,
+        prefix: Prefix,
+        grouping: Grouping,
+        projections: tuple[Tensor, ...],
+        *,
+        first: int,
+        chunk: int,
+        inside: int,
+    ) -> Seen:
+        """What the next tokens see; makes room for them.
+
+        Args:
+            prefix: That the rows continue.
+            grouping: Which row continues which.
+            projections: Of each block, :meth:`projection`.
+            first: The first token of the prefix inside the band; at least its length if all have left.
+            chunk: How many tokens.
+            inside: Tokens of the suffix inside the band, the chunk included.
+        """
+        self.make_room(chunk, keep=inside - chunk)
+        left = first >= prefix.tokens
+        return Seen(
+            projections=projections,
+            own=self.layers,
+            at=self.place,
+            shared=[None if left else layer[..., first:, :] for layer in prefix.layers],
+            grouping=grouping,
+            visible=None if prefix.visible is None else prefix.visible[:, first:],
+            hidden=self.hidden(chunk, inside),
+        )
 
     def take(self, rows: Tensor) -> Suffix:
         """Copies of the given rows."""

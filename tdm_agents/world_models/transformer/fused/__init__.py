@@ -1,0 +1,1 @@
+"""Attention of imagined rows as one compiled loop a block, for CPUs; needs numba."""
