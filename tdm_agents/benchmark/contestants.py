@@ -56,10 +56,12 @@ def decide_as(name: str, model: TransformerWorldModel, shape: DecisionShape, *, 
     return lambda: way(history, actions, generator=torch.Generator(device).manual_seed(_SEED))
 
 
-def rows_that_fit(name: str, shape: DecisionShape, *, number_bytes: int, memory: int) -> int:
+def rows_that_fit(
+    name: str, shape: DecisionShape, *, number_bytes: int, memory: int, on_cpu: bool = True
+) -> int:
     """Rows of a decision that a contestant can imagine at once in this many bytes, at least one."""
     ways = {"parallel": name == "parallel", "captured": name in CAPTURED}
-    whole = decision_bytes(shape, **ways, number_bytes=number_bytes)
+    whole = decision_bytes(shape, **ways, on_cpu=on_cpu, number_bytes=number_bytes)
     shared = whole.weights + whole.tables + whole.prefix
     return max(1, min(shape.rows, shape.rows * (memory - shared) // (whole.suffix + whole.working)))
 
@@ -91,7 +93,7 @@ def why_left_out(
         return None
     config, step, rows = shape.config, shape.layout.tokens, shape.rows
     width, hidden, layers = config.width, config.feedforward, config.layers
-    own = decision_bytes(shape, number_bytes=number_bytes)
+    own = decision_bytes(shape, on_cpu=False, number_bytes=number_bytes)  # of PyTorch's products
     seen = min(shape.prefix_tokens + shape.horizon * step, shape.band_steps * step)
     if name == "no cache":
         needed = rows * seen * (4 * hidden + 7 * width) * number_bytes

@@ -84,7 +84,7 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
     Raises:
         ImportError: If ``transformers`` takes part and is not installed.
     """
-    shape, kind = scenario.shape, DTYPES[dtype]
+    shape, kind, on_cpu = scenario.shape, DTYPES[dtype], device.type == "cpu"
     rounds = min(effort.rounds, float(shape.observation_dim))
     model = random_model(shape, device=device, dtype=kind)
     weights = sum(weight.nbytes for weight in model.network.parameters())
@@ -107,7 +107,13 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
             left_out[name] = why
             continue
         share = len(CAPTURED) if name in CAPTURED else 1  # their buffers stay
-        rows = rows_that_fit(name, shape, number_bytes=kind.itemsize, memory=effort.memory // share)
+        rows = rows_that_fit(
+            name,
+            shape,
+            number_bytes=kind.itemsize,
+            memory=effort.memory // share,
+            on_cpu=on_cpu,
+        )
         if name in CAPTURED and rows < shape.rows and shape.batch > 1:
             left_out[name] = "is for whole batches, for which there is no memory"
             continue
@@ -130,8 +136,8 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
         copy_bytes_per_second=copy_bytes_per_second(device, megabytes=megabytes, repeats=effort.repeats),
     )
     limits = {
-        "sequential": limits_of(shape, None, rates, kind.itemsize),
-        "parallel": limits_of(shape, rounds, rates, kind.itemsize),
+        "sequential": limits_of(shape, None, rates, kind.itemsize, on_cpu=on_cpu),
+        "parallel": limits_of(shape, rounds, rates, kind.itemsize, on_cpu=on_cpu),
     }
     contestants = {
         name: summary(scenario, taken, floor=floor, limit=limits.get(name, limits["sequential"]))
@@ -155,7 +161,7 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
 
 
 def limits_of(
-    shape: DecisionShape, rounds: float | None, rates: Rates, number_bytes: int
+    shape: DecisionShape, rounds: float | None, rates: Rates, number_bytes: int, *, on_cpu: bool
 ) -> dict[str, float]:
     """What a decision needs by formula: forwards, seconds of the roofline and of the call floor, bytes.
 
@@ -164,13 +170,16 @@ def limits_of(
         rounds: Of parallel decoding; None for one scalar after another.
         rates: The roofline takes those of the linear layers, the call floor those of a large product.
         number_bytes: Size of a number.
+        on_cpu: Whether it is made there.
     """
     cost = decision_cost(shape, rounds=rounds)
     memory: dict[str, Any] = {
         "bytes_per_second": rates.copy_bytes_per_second,
         "number_bytes": number_bytes,
     }
-    needed = decision_bytes(shape, parallel=rounds is not None, number_bytes=number_bytes)
+    needed = decision_bytes(
+        shape, parallel=rounds is not None, on_cpu=on_cpu, number_bytes=number_bytes
+    )
     return {
         "forwards": cost.forwards,
         "roofline_seconds": cost.seconds(flops_per_second=rates.linear_flops_per_second, **memory),

@@ -43,15 +43,16 @@ def measured(shape, model):
         actions = random_actions(shape)
         state = model.rollout(state, actions, generator=torch.Generator().manual_seed(0)).state
     weights = sum(weight.nbytes for weight in model.network.parameters())
-    prefix = sum(layer.untyped_storage().nbytes() for layer in state.prefix.layers)
-    return counter.peak + weights, prefix, state.suffix.nbytes
+    return counter.peak + weights, state.prefix.nbytes, state.suffix.nbytes
 
 
+@pytest.mark.parametrize("attention", ["fused", "products"])
 @pytest.mark.parametrize(
     ("name", "parallel"), [*((name, False) for name in SHAPES), ("cartpole", True), ("logits count", True)]
 )
-def test_a_decision_needs_what_the_formula_says(name, parallel):
+def test_a_decision_needs_what_the_formula_says(name, parallel, attention):
     shape = SHAPES[name]
+    shape = replace(shape, config=replace(shape.config, attention=attention))
     total, prefix, suffix = measured(shape, random_model(shape).with_decoding(parallel=parallel))
     formula = decision_bytes(shape, parallel=parallel)
     assert (formula.prefix, formula.suffix) == (prefix, suffix)

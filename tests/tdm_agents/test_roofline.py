@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tdm_agents.benchmark.models import random_actions, random_history, random_model
 from tdm_agents.benchmark.roofline import DecisionShape, decision_cost
-from tdm_agents.world_models.transformer import cache, feeding
+from tdm_agents.world_models.transformer import cache, seen
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -47,7 +47,7 @@ def imagine(shape, model):
     state = model.start(random_history(shape), horizon=shape.horizon)
     rows = torch.arange(shape.batch).repeat_interleave(shape.num_samples)
     with FlopCounterMode(display=False) as counter, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feeding, "attend", attend)
+        patch.setattr(seen, "attend", attend)
         state = model.take(state, rows)
         model.rollout(state, random_actions(shape), generator=torch.Generator().manual_seed(0))
     counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
@@ -62,7 +62,7 @@ def projected(shape, calls):
 @each_shape
 def test_imagining_costs_what_the_formula_says(shape):
     config = shape.config
-    plain, batched, masked = imagine(shape, random_model(shape))
+    plain, batched, masked = imagine(shape, random_model(shape).with_decoding(attention="products"))
     history, *calls = decision_cost(shape).calls
     cost = replace(decision_cost(shape), calls=tuple(calls))
     linear = projected(shape, calls)
@@ -76,7 +76,7 @@ def test_imagining_costs_what_the_formula_says(shape):
 @each_shape
 def test_rounds_cost_what_the_formula_says(shape):
     """Random weights do not settle before the last round, whose scalars need not be read again."""
-    model = random_model(shape).with_decoding(parallel=True)
+    model = random_model(shape).with_decoding(parallel=True, attention="products")
     counted = []
     model.network.norm.register_forward_hook(lambda *_: counted.append(1))
     plain, _, _ = imagine(shape, model)

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdm_agents.world_models.transformer.cache import Prefix, put
+from tdm_agents.world_models.transformer.cache import Prefix
 from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.seen import put
 from tdm_agents.world_models.transformer.suffix import Room, Suffix, ahead
 
 HEADS, HEAD_DIM, LAYERS = 2, 3, 2

@@ -71,8 +71,10 @@ def cached_logits(model, history, actions, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("target", ["change", "absolute"])
-def test_cached_equals_uncached(n, m, context, history, horizon, target, monkeypatch):
-    model = make_model(n, m, context=context, tokenizer=TokenizerConfig(target=target), decoding="mode")
+@pytest.mark.parametrize("attention", ["fused", "products"])
+def test_cached_equals_uncached(n, m, context, history, horizon, target, attention, monkeypatch):
+    tokenizer = TokenizerConfig(target=target)
+    model = make_model(n, m, context=context, tokenizer=tokenizer, decoding="mode", attention=attention)
     past = make_history(model, [history])
     actions = actions_for(model, 1, horizon)
     cached, rollout = cached_logits(model, past, actions, monkeypatch)
@@ -82,8 +84,10 @@ def test_cached_equals_uncached(n, m, context, history, horizon, target, monkeyp
 @pytest.mark.parametrize("context", [8, 24, 1023])
 @pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
 @pytest.mark.parametrize("terminates", [False, True])
-def test_contract(context, decoding, terminates):
-    model = make_model(context=context, decoding=decoding, spec=make_spec(5, 1, terminates=terminates))
+@pytest.mark.parametrize("attention", ["fused", "products"])
+def test_contract(context, decoding, terminates, attention):
+    spec = make_spec(5, 1, terminates=terminates)
+    model = make_model(context=context, decoding=decoding, attention=attention, spec=spec)
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
@@ -109,26 +113,26 @@ def test_rows_of_a_prefix_in_any_order():
 
 
 def tensor_bytes(state):
-    shared = sum(layer.untyped_storage().nbytes() for layer in state.prefix.layers)
-    return shared + (0 if state.suffix is None else state.suffix.nbytes)
+    return state.prefix.nbytes + (0 if state.suffix is None else state.suffix.nbytes)
 
 
-def test_history_is_never_copied_per_candidate():
+@pytest.mark.parametrize("attention", ["fused", "products"])
+def test_history_is_never_copied_per_candidate(attention):
     """Bytes of keys and values grow with K and with the history, never with their product."""
-    model = make_model(context=1023, decoding="mode")
+    model = make_model(context=1023, decoding="mode", attention=attention)
     horizon = 4
     size = {}
     for steps in (2, 60):
         state = model.start(make_history(model, [steps]), horizon=horizon)
-        shared = [layer.data_ptr() for layer in state.prefix.layers]
         for candidates in (1, 64):
             fork = model.take(state, torch.zeros(candidates, dtype=torch.int64))
             final = model.rollout(fork, actions_for(model, candidates, horizon)).state
-            assert [layer.data_ptr() for layer in final.prefix.layers] == shared
+            assert final.prefix is state.prefix
             size[steps, candidates] = tensor_bytes(final)
     assert size[60, 64] - size[60, 1] == size[2, 64] - size[2, 1]
     config = model.config
-    token = 2 * (config.layers + 1) * config.width * 4
+    layers = config.layers + (attention == "products")
+    token = 2 * layers * config.width * 4
     tokens = Room.of(horizon, model.context_steps, model.layout).most
     assert tokens <= (horizon + 1) * model.layout.tokens
     assert size[2, 64] - size[2, 1] == 63 * tokens * token

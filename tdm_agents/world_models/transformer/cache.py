@@ -38,6 +38,11 @@ class Prefix:
         """``P``."""
         return self.layers[0].shape[3]
 
+    @property
+    def nbytes(self) -> int:
+        """Of keys and values."""
+        return sum(layer.untyped_storage().nbytes() for layer in self.layers)
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:

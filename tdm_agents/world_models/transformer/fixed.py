@@ -145,6 +145,7 @@ class FixedRows:
             state: That was loaded.
             time: At least 1.
         """
+        assert isinstance(state.prefix, Prefix)
         step, dim = self._layout.tokens, self._layout.observation_dim
         inside = min(time * step, (self._band - 1) * step + dim)
         places = torch.arange(-inside, 0, device=self.time.device) + (time * step + dim)

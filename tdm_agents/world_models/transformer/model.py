@@ -170,13 +170,8 @@ class TransformerWorldModel(nn.Module):
             )
             x = block.finish(x, attended.transpose(1, 2).flatten(2))
         # the present reward is fed with the action, so the prefix ends with o_n and its output is not needed
-        prefix: Prefix | PanelPrefix = Prefix(tuple(layers), visible)
-        if self._attends_fused():
-            from tdm_agents.world_models.transformer.fused.ring import PanelPrefix  # half a second to import
-
-            prefix = PanelPrefix.of(prefix)
         return TransformerState(
-            prefix=prefix,
+            prefix=self._as_read(Prefix(tuple(layers), visible)),
             grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
             suffix=None,
             room=Room.of(horizon, self.context_steps, self.layout),
@@ -301,16 +296,21 @@ class TransformerWorldModel(nn.Module):
             horizon=horizon,
             parallel=self.config.parallel,
             captured=captured,
+            fused=not isinstance(state.prefix, Prefix),
             number_bytes=self.network.head.weight.element_size(),
         )
         more = needed.suffix if captured else needed.suffix // 2 if self._spec.terminates else 0
         return needed.total + more
 
-    def _attends_fused(self) -> bool:
-        """Whether imagined rows attend by :mod:`.fused`."""
-        weight = self.network.head.weight
-        here = weight.device.type == "cpu" and weight.dtype == torch.float32
-        return here and self.config.attention == "fused" and self.config.capture == "no"
+    def _as_read(self, prefix: Prefix) -> Prefix | PanelPrefix:
+        """A prefix of the kind that imagined rows read."""
+        like, config = prefix.layers[0], self.config
+        on_cpu = like.device.type == "cpu" and like.dtype == torch.float32
+        if config.attention == "products" or config.capture != "no" or not on_cpu:
+            return prefix
+        from tdm_agents.world_models.transformer.fused.ring import PanelPrefix  # half a second to import
+
+        return PanelPrefix.of(prefix)
 
     def _imagine(self, rows: Rows, action: Tensor, uniform: Tensor | None) -> Step:
         """One transition of rows whose buffers may be written to, with the draws of :meth:`_uniform`."""

@@ -14,9 +14,9 @@ class RowBytes:
     """Bytes that a row needs beyond what rows share.
 
     Attributes:
-        suffix: Its keys and values, ``2 (L + 1) d C`` numbers; ``C`` is ``most`` of
-            :class:`tdm_agents.world_models.transformer.suffix.Room`. Captured, ``2 L d R``; ``R`` are the
-            tokens of ``H + 1`` steps, or of the band if that is less.
+        suffix: Its keys and values, ``2 L d C`` numbers; ``C`` is ``most`` of
+            :class:`tdm_agents.world_models.transformer.suffix.Room`. For PyTorch's products, a layer more.
+            Captured, ``2 L d R``; ``R`` are the tokens of ``H + 1`` steps, or of the band if that is less.
         working: The larger of what a block of a forward and a reading of logits need for a moment. Captured,
             ``2 (L + 2) d C`` more: in the end what was imagined is copied, and graphs keep what they work on.
     """
@@ -38,12 +38,13 @@ def row_bytes(
     horizon: int,
     parallel: bool,
     captured: bool = False,
+    fused: bool = False,
     number_bytes: int,
 ) -> RowBytes:
     """The bytes of a row.
 
-    A forward of ``c`` tokens needs ``c heads (P + 2 C)`` numbers for scores, or ``c (4 f + 7 d)`` for the
-    GEGLU; logits of ``q`` scalars, three times ``q V`` float32. One after another ``c = m + 2``, ``q = 1``,
+    A forward of ``c`` tokens needs ``c (4 f + 7 d)`` numbers for the GEGLU, or, for products,
+    ``c heads (P + 2 C)`` for scores; logits of ``q`` scalars, three times ``q V`` float32. One after another ``c = m + 2``, ``q = 1``,
     in parallel ``c = n`` and ``q = n - 1`` where that is more.
 
     Args:
@@ -53,6 +54,7 @@ def row_bytes(
         horizon: Steps that are imagined.
         parallel: Whether observation scalars are guessed together.
         captured: Whether a captured step is replayed.
+        fused: Whether rows attend by :mod:`tdm_agents.world_models.transformer.fused`.
         number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
     """
     dim, width = layout.observation_dim, config.width
@@ -63,8 +65,8 @@ def row_bytes(
         at_once, read = max(at_once, dim), max(read, dim - 1)
     seen = min(prefix_tokens + own, max(band * layout.tokens, own))
     scores = config.heads * (seen + own) + 5 * width
-    block = at_once * max(scores, 4 * config.feedforward + 7 * width) * number_bytes
-    suffix = 2 * (config.layers + 1) * width * own * number_bytes
+    block = at_once * max(0 if fused else scores, 4 * config.feedforward + 7 * width) * number_bytes
+    suffix = 2 * (config.layers + (not fused)) * width * own * number_bytes
     working = max(block, 3 * read * config.tokenizer.bins * 4)
     if captured:
         working += suffix + 2 * width * own * number_bytes

@@ -109,11 +109,11 @@ class TransformerState:
         inside = min(written, (context_steps - 1) * layout.tokens + offset + chunk)
         if self.projected != time:
             rotation = self.rotation[time]
+            self.projections = ()  # not both at once
             blocks = (block for block in network.blocks if isinstance(block, Block))
             self.projections = tuple(suffix.projection(block, rotation) for block in blocks)
             self.projected = time
         return suffix.look(
-            self.prefix,
             self.grouping,
             self.projections,
             first=max(0, self.history_steps + time - context_steps) * layout.tokens,

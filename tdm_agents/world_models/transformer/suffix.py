@@ -65,7 +65,7 @@ class Suffix:
 
     def __init__(self, prefix: Prefix, rows: int, room: Room) -> None:
         _, heads, _, _, head_dim = prefix.layers[0].shape
-        self._room, self.capacity, self.written = room, 0, 0
+        self._prefix, self._room, self.capacity, self.written = prefix, room, 0, 0
         self._first = 0  # number of the token at place 0, or once around less
         self._shape = (heads, rows, head_dim)
         numbers = 2 * heads * rows * room.most * head_dim
@@ -113,7 +113,6 @@ class Suffix:
 
     def look(
         self,
-        prefix: Prefix,
         grouping: Grouping,
         projections: tuple[Tensor, ...],
         *,
@@ -124,14 +123,14 @@ class Suffix:
         """What the next tokens see; makes room for them.
 
         Args:
-            prefix: That the rows continue.
-            grouping: Which row continues which.
+            grouping: Which row continues which prefix.
             projections: Of each block, :meth:`projection`.
             first: The first token of the prefix inside the band; at least its length if all have left.
             chunk: How many tokens.
             inside: Tokens of the suffix inside the band, the chunk included.
         """
         self.make_room(chunk, keep=inside - chunk)
+        prefix = self._prefix
         left = first >= prefix.tokens
         return Seen(
             projections=projections,

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix
+from tdm_agents.world_models.transformer.fused import PANEL
 from tdm_agents.world_models.transformer.fused.attention import attention
-from tdm_agents.world_models.transformer.fused.vectors import PANEL
+from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
 from tdm_agents.world_models.transformer.network import Block
 from tdm_agents.world_models.transformer.suffix import Room
 
@@ -26,8 +27,8 @@ class PanelPrefix:
     """What ``B`` environments' histories left behind, as the loop reads it; shared, read-only.
 
     Attributes:
-        keys: A layer, ``[B, heads, panels, head_dim, PANEL]``: of :data:`.vectors.PANEL` tokens at a time,
-            one coordinate of all after another. Zero behind the last token.
+        keys: A layer, ``[B, heads, panels, head_dim, PANEL]``: of :data:`.PANEL` tokens at a time, one
+            coordinate of all after another. Zero behind the last token.
         values: A layer, ``[B, heads, P, head_dim]``.
         first: ``[B]`` int64, the first token that is not padding.
     """
@@ -43,9 +44,9 @@ class PanelPrefix:
         for layer in prefix.layers:
             key, value = layer.transpose(1, 2)  # [B, heads, P, head_dim] each
             padded = torch.nn.functional.pad(key, (0, 0, 0, -key.shape[2] % PANEL))
-            panels = padded.unflatten(2, (-1, PANEL)).transpose(3, 4)
+            panels = padded.view(*padded.shape[:2], -1, PANEL, padded.shape[3]).transpose(3, 4)
             keys.append(panels.contiguous())
-            values.append(value.contiguous())
+            values.append(value.clone(memory_format=torch.contiguous_format))
         first = torch.zeros(prefix.batch, dtype=torch.int64)
         if prefix.visible is not None:
             first = (~prefix.visible).sum(dim=1)
@@ -61,6 +62,11 @@ class PanelPrefix:
         """``P``."""
         return self.values[0].shape[2]
 
+    @property
+    def nbytes(self) -> int:
+        """Of keys and values."""
+        return sum(x.untyped_storage().nbytes() for x in (*self.keys, *self.values))
+
 
 class Ring:
     """Each row's own keys and values; a token's place is its number, once around the attention band.
@@ -72,14 +78,16 @@ class Ring:
 
     Attributes:
         written: Tokens so far, those that have left included.
-        layers: Keys and values a layer, ``[2, N, capacity, width]``; undefined where nothing is written.
+        layers: Keys and values a layer, ``[N, 2, capacity, width]``; undefined where nothing is written.
     """
 
     def __init__(self, prefix: PanelPrefix, rows: int, room: Room) -> None:
         _, heads, _, head_dim = prefix.values[0].shape
         self.written = 0
-        self._heads, self._capacity = heads, room.most
-        self.layers = [_empty((2, rows, room.most, heads * head_dim)) for _ in prefix.values]
+        self._prefix, self._heads, self._capacity = prefix, heads, room.most
+        self.layers = [
+            value.new_empty((rows, 2, room.most, heads * head_dim)) for value in prefix.values
+        ]
 
     @property
     def nbytes(self) -> int:
@@ -91,22 +99,20 @@ class Ring:
         taken, written = copy.copy(self), min(self.written, self._capacity)
         taken.layers = []
         for layer in self.layers:
-            new = _empty((2, len(rows), *layer.shape[2:]))
-            for into, old in zip(new, layer, strict=True):
-                into[:, :written] = old[rows, :written]
+            new = layer.new_empty((len(rows), *layer.shape[1:]))
+            new[:, :, :written] = layer[rows, :, :written]
             taken.layers.append(new)
         return taken
 
     @staticmethod
     def projection(block: Block, rotation: Tensor) -> Tensor:
         """As :meth:`Block.step_projection`, as one matrix ``[d, 3 d]``, for weights that are powers of 2."""
-        project = block.step_projection(rotation).clone()
-        project[: block.heads] *= math.log2(math.e)
-        return project.transpose(0, 1).flatten(1)
+        scaled = rotation.clone()
+        scaled[: block.heads] *= math.log2(math.e)
+        return block.step_projection(scaled).transpose(0, 1).flatten(1)
 
     def look(
         self,
-        prefix: PanelPrefix,
         grouping: Grouping,
         projections: tuple[Tensor, ...],
         *,
@@ -115,6 +121,7 @@ class Ring:
         inside: int,
     ) -> RingSeen:
         """As :meth:`.suffix.Suffix.look`."""
+        prefix = self._prefix
         return RingSeen(
             projections=projections,
             own=self.layers,
@@ -122,15 +129,15 @@ class Ring:
             start=(self.written + chunk - inside) % self._capacity,
             inside=inside,
             prefix=prefix,
-            prefix_of=grouping.prefix_of.numpy(),
-            first=prefix.first.clamp(min=first).clamp(max=prefix.tokens).numpy(),
+            prefix_of=grouping.prefix_of,
+            first=prefix.first.clamp(min=first).clamp(max=prefix.tokens),
             heads=self._heads,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RingSeen:
-    """What new tokens of every row see; as :class:`.seen.Seen`, with what :func:`.attention.attention` wants."""
+    """What new tokens of every row see; the attributes are arguments of :mod:`.attention`."""
 
     projections: tuple[Tensor, ...]
     own: list[Tensor]
@@ -138,8 +145,8 @@ class RingSeen:
     start: int
     inside: int
     prefix: PanelPrefix
-    prefix_of: np.ndarray
-    first: np.ndarray
+    prefix_of: Tensor
+    first: Tensor
     heads: int
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
@@ -147,25 +154,23 @@ class RingSeen:
         rows, chunk, width = x.shape
         new = block.attention_norm(x).flatten(0, 1) @ self.projections[index]  # [N c, 3 d]
         attended = x.new_empty((rows * outputs, width))
-        attention(self.heads, width // self.heads)(
-            new.numpy(),
-            chunk,
-            outputs,
-            self.own[index].numpy(),
-            self.place,
-            self.start,
-            self.inside,
-            self.prefix.keys[index].numpy(),
-            self.prefix.values[index].numpy(),
-            self.prefix_of,
-            self.first,
-            attended.numpy(),
-            0,
-            rows,
+        own, keys, values = self.own[index], self.prefix.keys[index], self.prefix.values[index]
+        arrays = (new, own, keys, values, self.prefix_of, self.first, attended)
+        arguments = np.array(
+            [
+                *(array.data_ptr() for array in arrays),
+                rows,
+                chunk,
+                outputs,
+                own.shape[2],
+                self.place,
+                self.start,
+                self.inside,
+                len(keys),
+                values.shape[2],
+                *thread_functions(),
+            ]
         )
+        in_threads(attention(self.heads, width // self.heads).address, arguments.ctypes.data)
         return block.finish(x[:, -outputs:].flatten(0, 1), attended).view(rows, outputs, width)
 
-
-def _empty(shape: tuple[int, ...]) -> Tensor:
-    """Memory of NumPy's, which asks the system for huge pages: fewer to clear, and to look up."""
-    return torch.from_numpy(np.empty(shape, dtype=np.float32))

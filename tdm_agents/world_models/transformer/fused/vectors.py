@@ -21,9 +21,9 @@ _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if _WIDE else 8
 """Numbers in a register."""
 ROWS = 8 if _WIDE else 4
-"""Rows of a product that are computed together: with two registers each, they fill half of all registers."""
-PANEL = 2 * LANES
-"""Columns that are computed together."""
+"""Rows of a product that are computed together; their sums fill half of all registers."""
+COLUMNS = 2 * LANES
+"""Columns of a product that are computed together."""
 
 _LINE = 16
 """Numbers in a line of cache."""
@@ -42,6 +42,26 @@ def as_float(_: Any, bits: Any) -> Any:
     return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(
         args[0], _FLOAT
     )
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer(_: Any, address: Any) -> Any:
+    """The pointer to an address, int64."""
+    byte = ir.IntType(8).as_pointer()
+    return types.voidptr(types.int64), lambda context, builder, signature, args: builder.inttoptr(
+        args[0], byte
+    )
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call(_: Any, address: Any) -> Any:
+    """What a C function at an address, of no arguments, returns: an int."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = builder.inttoptr(args[0], ir.FunctionType(_INT, []).as_pointer())
+        return builder.sext(builder.call(function, []), _INDEX)
+
+    return types.int64(types.int64), generate
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -116,16 +136,16 @@ def score(
     """``scores[h, j] = query[h] . keys[j, h]`` for ``count`` tokens, of which ``ahead`` is fetched, too."""
     number, size = heads.literal_value, head_dim.literal_value
     lanes, index = lanes_of(size), types.int64
-    signature = types.void(
-        query, index, keys, index, index, scores, index, index, index, heads, head_dim
-    )
+    signature = types.void(query, index, keys, index, index, scores, index, index, index, heads, head_dim)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
         vector = ir.VectorType(_FLOAT, lanes)
         total = code.function(f"llvm.vector.reduce.fadd.v{lanes}f32", _FLOAT, [_FLOAT, vector])
         parts = range(0, size, lanes)
-        asked = [[code.load(0, code.plus(args[1], h * size + x), lanes) for x in parts] for h in range(number)]
+        asked = [
+            [code.load(0, code.plus(args[1], h * size + x), lanes) for x in parts] for h in range(number)
+        ]
         with cgutils.for_range(builder, args[4]) as loop:
             token = code.plus(args[3], code.times(loop.index, number * size))
             code.fetch(2, code.plus(token, args[8]), -(-number * size // _LINE))
@@ -182,6 +202,36 @@ def weigh(
     return signature, generate
 
 
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def largest(_: Any, x: Any, count: Any) -> Any:
+    """The largest of the first ``count`` numbers; -inf of none."""
+    signature = types.float32(x, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+        at_once = 4 * LANES
+        vector = ir.VectorType(_FLOAT, LANES)
+        least = ir.Constant(vector, [float("-inf")] * LANES)
+        found = [code.sum(LANES, least) for _ in range(4)]
+        size = ir.Constant(_INDEX, at_once)
+        with cgutils.for_range(builder, builder.udiv(args[1], size)) as loop:
+            for x, into in enumerate(found):
+                part = code.load(0, code.plus(code.times(loop.index, at_once), x * LANES), LANES)
+                builder.store(code.larger(builder.load(into), part), into)
+        one, two, three, four = (builder.load(x) for x in found)
+        both = code.larger(code.larger(one, two), code.larger(three, four))
+        reduce = code.function(f"llvm.vector.reduce.fmax.v{LANES}f32", _FLOAT, [vector])
+        most = cgutils.alloca_once(builder, _FLOAT)
+        builder.store(builder.call(reduce, [both], fastmath=_FAST), most)
+        rest = builder.urem(args[1], size)
+        with cgutils.for_range(builder, rest) as loop:
+            number = builder.load(code.pointer(0, builder.add(builder.sub(args[1], rest), loop.index)))
+            builder.store(code.larger(builder.load(most), number), most)
+        return builder.load(most)
+
+    return signature, generate
+
+
 @njit(fastmath=True, nogil=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
 def exp2_over_max(x: Any) -> Any:
     """``x = 2 ** (x - max(x))`` in place, and the sum; relative error below 3e-7.
@@ -189,9 +239,7 @@ def exp2_over_max(x: Any) -> Any:
     The fraction's power is a polynomial (least squares at Chebyshev's nodes), the whole number is added to
     the exponent. What is below ``2 ** -126`` stays there.
     """
-    most = x[0]
-    for j in range(x.shape[0]):
-        most = max(most, x[j])
+    most = largest(x, x.shape[0])
     total = np.float32(0)
     for j in range(x.shape[0]):
         power = max(x[j] - most, np.float32(-126))
@@ -212,7 +260,7 @@ def exp2_over_max(x: Any) -> Any:
 def _exp2_polynomial() -> tuple[float, ...]:
     node = 0.5 * np.cos((np.arange(64) + 0.5) * np.pi / 64)
     powers = node[:, None] ** np.arange(6)
-    scale = 2.0**-node[:, None]  # relative errors
+    scale = 2.0 ** -node[:, None]  # relative errors
     found, *_ = np.linalg.lstsq(powers * scale, np.ones(64), rcond=None)
     return tuple(float(x) for x in found)
 
@@ -242,7 +290,9 @@ class _Code:
 
     def load(self, array: int, at: Any, lanes: int) -> Any:
         vector = ir.VectorType(_FLOAT, lanes)
-        return self._builder.load(self._builder.bitcast(self.pointer(array, at), vector.as_pointer()), align=4)
+        return self._builder.load(
+            self._builder.bitcast(self.pointer(array, at), vector.as_pointer()), align=4
+        )
 
     def store(self, value: Any, array: int, at: Any) -> None:
         into = self._builder.bitcast(self.pointer(array, at), value.type.as_pointer())
@@ -265,14 +315,16 @@ class _Code:
         self._builder.store(ir.Constant(vector, [0.0] * lanes) if start is None else start, register)
         return register
 
+    def larger(self, x: Any, y: Any) -> Any:
+        flags = ("nnan", "nsz")
+        return self._builder.select(self._builder.fcmp_ordered(">", x, y, flags=flags), x, y)
+
     def add_product(self, register: Any, x: Any, y: Any) -> None:
         product = self._builder.fmul(x, y, flags=_FAST)
         self._builder.store(self._builder.fadd(self._builder.load(register), product, flags=_FAST), register)
 
     def function(self, name: str, result: Any, arguments: list[Any]) -> Any:
-        return cgutils.get_or_insert_function(
-            self._builder.module, ir.FunctionType(result, arguments), name
-        )
+        return cgutils.get_or_insert_function(self._builder.module, ir.FunctionType(result, arguments), name)
 
     def fetch(self, array: int, at: Any, lines: int) -> None:
         """Begin to load lines to the second-level cache; addresses outside an array do no harm."""

@@ -1,0 +1,54 @@
+"""The threads of torch's own operators, for a C function: others would compete with them for the cores."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+
+
+def in_threads(function: int, arguments: int) -> None:
+    """Call a C function in each of ``torch.get_num_threads()`` threads, or in this one alone.
+
+    Args:
+        function: Its address; it finds out its thread's number by :func:`thread_functions`.
+        arguments: The address that it is given.
+    """
+    threads, openmp = torch.get_num_threads(), _openmp()
+    if threads == 1 or openmp is None:
+        _VOID(function)(arguments)
+    else:
+        openmp.GOMP_parallel(ctypes.c_void_p(function), ctypes.c_void_p(arguments), threads, 0)
+
+
+@functools.cache
+def thread_functions() -> tuple[int, int]:
+    """Addresses of the functions that say a thread's number, and how many there are; 0 if there is one."""
+    openmp = _openmp()
+    if openmp is None:
+        return 0, 0
+    number, count = (
+        ctypes.cast(function, ctypes.c_void_p).value
+        for function in (openmp.omp_get_thread_num, openmp.omp_get_num_threads)
+    )
+    assert number is not None
+    assert count is not None
+    return number, count
+
+
+_VOID = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@functools.cache
+def _openmp() -> ctypes.CDLL | None:
+    """GNU's OpenMP, if torch uses it; a name is looked up in a library and in those that it uses."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        found = ctypes.CDLL(str(library))
+        found.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        found.GOMP_parallel.restype = None
+    except (OSError, AttributeError):
+        return None
+    return found
