@@ -177,9 +177,7 @@ def limits_of(
         "bytes_per_second": rates.copy_bytes_per_second,
         "number_bytes": number_bytes,
     }
-    needed = decision_bytes(
-        shape, parallel=rounds is not None, on_cpu=on_cpu, number_bytes=number_bytes
-    )
+    needed = decision_bytes(shape, parallel=rounds is not None, on_cpu=on_cpu, number_bytes=number_bytes)
     return {
         "forwards": cost.forwards,
         "roofline_seconds": cost.seconds(flops_per_second=rates.linear_flops_per_second, **memory),

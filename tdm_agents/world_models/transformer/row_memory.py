@@ -44,8 +44,8 @@ def row_bytes(
     """The bytes of a row.
 
     A forward of ``c`` tokens needs ``c (4 f + 7 d)`` numbers for the GEGLU, or, for products,
-    ``c heads (P + 2 C)`` for scores; logits of ``q`` scalars, three times ``q V`` float32. One after another ``c = m + 2``, ``q = 1``,
-    in parallel ``c = n`` and ``q = n - 1`` where that is more.
+    ``c heads (P + 2 C)`` for scores; logits of ``q`` scalars, three times ``q V`` float32. One after another
+    ``c = m + 2``, ``q = 1``, in parallel ``c = n`` and ``q = n - 1`` where that is more.
 
     Args:
         config: Sizes of the network.

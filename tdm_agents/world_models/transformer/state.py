@@ -95,7 +95,7 @@ class TransformerState:
         self.check_usable()
         suffix = self.suffix or own_tokens(self.prefix, self.rows, self.room)
         owner = replace(self, suffix=suffix)
-        self.consumed = True
+        self.consumed, self.projections = True, ()
         return owner
 
     def look(

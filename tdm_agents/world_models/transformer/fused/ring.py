@@ -85,9 +85,7 @@ class Ring:
         _, heads, _, head_dim = prefix.values[0].shape
         self.written = 0
         self._prefix, self._heads, self._capacity = prefix, heads, room.most
-        self.layers = [
-            value.new_empty((rows, 2, room.most, heads * head_dim)) for value in prefix.values
-        ]
+        self.layers = [value.new_empty((rows, 2, room.most, heads * head_dim)) for value in prefix.values]
 
     @property
     def nbytes(self) -> int:
@@ -173,4 +171,3 @@ class RingSeen:
         )
         in_threads(attention(self.heads, width // self.heads).address, arguments.ctypes.data)
         return block.finish(x[:, -outputs:].flatten(0, 1), attended).view(rows, outputs, width)
-

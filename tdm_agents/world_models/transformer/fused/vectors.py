@@ -232,7 +232,7 @@ def largest(_: Any, x: Any, count: Any) -> Any:
     return signature, generate
 
 
-@njit(fastmath=True, nogil=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+@njit(fastmath=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def exp2_over_max(x: Any) -> Any:
     """``x = 2 ** (x - max(x))`` in place, and the sum; relative error below 3e-7.
 
