@@ -34,6 +34,10 @@ def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
     """
     if uniform is None:
         return logits.argmax(dim=-1)
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        from tdm_agents.world_models.transformer.fused.sampling import sampled_bins  # imports numba
+
+        return sampled_bins(logits, uniform)
     cumulative = logits.softmax(dim=-1).cumsum(dim=-1)  # [..., bins]
     threshold = (uniform[..., None] * cumulative[..., -1:]).contiguous()
     return torch.searchsorted(cumulative, threshold, right=True)[..., 0].clamp_(max=logits.shape[-1] - 1)

@@ -9,19 +9,19 @@ prefix is computed.
 from __future__ import annotations
 
 import functools
-import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, literally, njit, types
 
-from tdm_agents.world_models.transformer.fused import PANEL, vectors
+from tdm_agents.world_models.transformer.fused import PANEL
 from tdm_agents.world_models.transformer.fused.vectors import (
     COLUMNS,
     ROWS,
+    VERSION,
     call,
     exp2_over_max,
+    kept,
     lanes_of,
     multiply,
     pointer,
@@ -80,8 +80,7 @@ def attention(heads: int, head_dim: int) -> Any:
     """
     width, lanes = heads * head_dim, lanes_of(head_dim)
     columns = 2 * lanes if head_dim % (2 * lanes) == 0 else lanes  # of the output, at once
-    # numba knows what it has kept by a function's source and constants, not by what is imported
-    version = zlib.crc32(Path(vectors.__file__).read_bytes())
+    version = VERSION
 
     def share(arguments: Any) -> None:
         _ = version
@@ -110,11 +109,7 @@ def attention(heads: int, head_dim: int) -> Any:
             columns,
         )
 
-    takes_table = types.void(types.voidptr)
-    try:
-        return cfunc(takes_table, cache=True)(share)
-    except RuntimeError:  # nowhere to write: neither beside this file nor in the user's cache
-        return cfunc(takes_table)(share)
+    return kept(functools.partial(cfunc, types.void(types.voidptr)), share)
 
 
 @_loop

@@ -6,7 +6,9 @@ in numbers. How much is kept in registers is known when it is compiled.
 
 from __future__ import annotations
 
+import zlib
 from math import gcd
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -29,6 +31,18 @@ _LINE = 16
 """Numbers in a line of cache."""
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FAST = ("fast",)  # sums in any order, products and sums as one instruction
+
+
+VERSION = zlib.crc32(Path(__file__).read_bytes())
+"""A constant for functions that are kept on disk: numba knows them by their own source and constants."""
+
+
+def kept(compiler: Any, function: Any) -> Any:
+    """A function that numba compiles when it is first called, and keeps on disk where that can be."""
+    try:
+        return compiler(cache=True)(function)
+    except RuntimeError:  # nowhere to write: neither beside its file nor in the user's cache
+        return compiler()(function)
 
 
 def lanes_of(size: int) -> int:
@@ -245,12 +259,12 @@ def exp2_over_max(x: Any) -> Any:
         power = max(x[j] - most, np.float32(-126))
         whole = np.floor(power + np.float32(0.5))
         f = power - whole
-        y = np.float32(_EXP2[5])
-        y = y * f + np.float32(_EXP2[4])
-        y = y * f + np.float32(_EXP2[3])
-        y = y * f + np.float32(_EXP2[2])
-        y = y * f + np.float32(_EXP2[1])
-        y = y * f + np.float32(_EXP2[0])
+        y = np.float32(EXP2[5])
+        y = y * f + np.float32(EXP2[4])
+        y = y * f + np.float32(EXP2[3])
+        y = y * f + np.float32(EXP2[2])
+        y = y * f + np.float32(EXP2[1])
+        y = y * f + np.float32(EXP2[0])
         y *= as_float((np.int32(whole) + np.int32(127)) << np.int32(23))
         x[j] = y
         total += y
@@ -265,7 +279,7 @@ def _exp2_polynomial() -> tuple[float, ...]:
     return tuple(float(x) for x in found)
 
 
-_EXP2 = _exp2_polynomial()
+EXP2 = _exp2_polynomial()
 
 
 class _Code:

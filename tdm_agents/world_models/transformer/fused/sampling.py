@@ -1,0 +1,87 @@
+"""A bin a row from its logits, in one pass over them while they are in the cache."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from tdm_agents.world_models.transformer.fused.vectors import EXP2, VERSION, as_float, kept, largest
+
+_BLOCK = 64
+_LOG2_E = np.float32(np.log2(np.e))
+
+
+def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
+    """As :func:`tdm_agents.world_models.transformer.decoding.choose_bin`, on a CPU.
+
+    Args:
+        logits: ``[..., bins]`` float32.
+        uniform: ``[...]`` float32.
+
+    Returns:
+        ``[...]`` int64.
+    """
+    chosen = torch.empty(uniform.shape, dtype=torch.int64)
+    _compiled()(
+        logits.reshape(-1, logits.shape[-1]).contiguous().numpy(),
+        uniform.reshape(-1).contiguous().numpy(),
+        chosen.view(-1).numpy(),
+    )
+    return chosen
+
+
+@functools.cache
+def _compiled() -> Any:
+    version = VERSION
+
+    def sample(logits: Any, uniform: Any, chosen: Any) -> None:
+        _ = version
+        _sample(logits, uniform, chosen)
+
+    return kept(functools.partial(njit, nogil=True), sample)
+
+
+# infinities count: a masked bin has no weight at all
+@njit(fastmath={"reassoc", "contract", "nsz"}, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _sample(logits: Any, uniform: Any, chosen: Any) -> None:
+    rows, bins = logits.shape
+    blocks = (bins + _BLOCK - 1) // _BLOCK
+    weights = np.zeros(blocks * _BLOCK, np.float32)
+    sums = np.empty(blocks, np.float32)
+    for row in range(rows):
+        logit = logits[row]
+        most = largest(logit, bins)
+        for j in range(bins):
+            power = (logit[j] - most) * _LOG2_E
+            whole = np.floor(power + np.float32(0.5))
+            f = power - whole
+            y = np.float32(EXP2[5])
+            y = y * f + np.float32(EXP2[4])
+            y = y * f + np.float32(EXP2[3])
+            y = y * f + np.float32(EXP2[2])
+            y = y * f + np.float32(EXP2[1])
+            y = y * f + np.float32(EXP2[0])
+            y *= as_float((np.int32(max(whole, np.float32(-126))) + np.int32(127)) << np.int32(23))
+            weights[j] = y if power > np.float32(-126) else np.float32(0)
+        total = np.float32(0)
+        for block in range(blocks):
+            part = np.float32(0)
+            for j in range(block * _BLOCK, (block + 1) * _BLOCK):
+                part += weights[j]
+            sums[block] = part
+            total += part
+        threshold, below, block = uniform[row] * total, np.float32(0), 0
+        while block < blocks - 1 and below + sums[block] <= threshold:
+            below += sums[block]
+            block += 1
+        j = block * _BLOCK
+        below += weights[j]
+        while below <= threshold and j < bins - 1:
+            j += 1
+            below += weights[j]
+        chosen[row] = j
