@@ -272,11 +272,12 @@ def exp2_over_max(x: Any) -> Any:
 
 
 def _exp2_polynomial() -> tuple[float, ...]:
+    """Coefficients of powers 0 to 5; of 0 it is 1."""
     node = 0.5 * np.cos((np.arange(64) + 0.5) * np.pi / 64)
-    powers = node[:, None] ** np.arange(6)
-    scale = 2.0 ** -node[:, None]  # relative errors
-    found, *_ = np.linalg.lstsq(powers * scale, np.ones(64), rcond=None)
-    return tuple(float(x) for x in found)
+    powers = node[:, None] ** np.arange(1, 6)
+    scale = 2.0**-node  # relative errors
+    found, *_ = np.linalg.lstsq(powers * scale[:, None], (2.0**node - 1.0) * scale, rcond=None)
+    return (1.0, *(float(x) for x in found))
 
 
 EXP2 = _exp2_polynomial()

@@ -1,0 +1,269 @@
+"""The compiled loop computes what PyTorch's products do, for every way in which rows can stand."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_transformer import make_history, make_model, make_spec
+
+from tdm_agents.protocols import History
+from tdm_agents.world_models.transformer.cache import Prefix
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding import choose_bin
+from tdm_agents.world_models.transformer.fused.attention import attention
+from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring, RingSeen
+from tdm_agents.world_models.transformer.fused.sampling import sampled_bins
+from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
+from tdm_agents.world_models.transformer.fused.vectors import exp2_over_max
+from tdm_agents.world_models.transformer.suffix import Suffix
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def attended(new, own, prefix, prefix_of, *, chunk, outputs, place, start, seen, first, heads):
+    """What the loop writes; ``new`` is ``[N, c, 3, heads, head_dim]``."""
+    rows, head_dim = len(new), new.shape[-1]
+    width = heads * head_dim
+    new = new.clone()
+    new[:, :, 0] *= np.log2(np.e)
+    out = torch.full((rows * outputs, width), torch.nan)
+    keys, values = prefix.keys[0], prefix.values[0]
+    arrays = (new, own, keys, values, prefix_of, first, out)
+    sizes = (rows, chunk, outputs, own.shape[2], place, start, seen, len(keys), values.shape[2])
+    table = np.array([*(x.data_ptr() for x in arrays), *sizes, *thread_functions()])
+    in_threads(attention(heads, head_dim).address, table.ctypes.data)
+    return out.view(rows, outputs, heads, head_dim)
+
+
+def reference(new, own, layer, prefix_of, *, chunk, outputs, seen, start, first):
+    """The same in float64, token by token; ``own`` holds the new tokens already."""
+    rows, _, _, heads, head_dim = new.shape
+    out = torch.empty((rows, outputs, heads, head_dim), dtype=torch.float64)
+    capacity = own.shape[2]
+    own = own.view(rows, 2, capacity, heads, head_dim).double()
+    for row in range(rows):
+        before = layer[:, :, prefix_of[row], first[prefix_of[row]] :].double()  # [2, heads, P, head_dim]
+        for i in range(outputs):
+            query = chunk - outputs + i
+            visible = seen - (chunk - 1 - query)
+            places = (start + torch.arange(visible)) % capacity
+            keys, values = torch.cat([before, own[row][:, places].transpose(1, 2)], dim=2)
+            scores = torch.einsum("hd,hpd->hp", new[row, query, 0].double(), keys)
+            out[row, i] = torch.einsum("hp,hpd->hd", scores.softmax(dim=1), values)
+    return out
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.sampled_from([(2, 16), (2, 12)]),  # whole registers, and parts of one; each is compiled
+    rows=st.integers(1, 21),
+    batch=st.integers(1, 3),
+    length=st.integers(1, 150),
+    chunk=st.integers(1, 4),
+    outputs=st.integers(1, 4),
+    before=st.integers(0, 40),
+    capacity=st.integers(4, 44),
+    in_order=st.booleans(),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_every_row_attends_over_its_prefix_and_its_own(
+    sizes, rows, batch, length, chunk, outputs, before, capacity, in_order, seed
+):
+    heads, head_dim = sizes
+    outputs = min(outputs, chunk)
+    generator = torch.Generator().manual_seed(seed)
+    layer = torch.randn((2, heads, batch, length, head_dim), generator=generator)
+    new = torch.randn((rows, chunk, 3, heads, head_dim), generator=generator)
+    prefix_of = torch.randint(batch, (rows,), generator=generator)
+    prefix_of = prefix_of.sort().values if in_order else prefix_of
+    first = torch.randint(length + 1, (batch,), generator=generator)  # the whole prefix may have left
+    seen = min(before + chunk, capacity)
+    own = torch.full((rows, 2, capacity, heads * head_dim), torch.nan)  # where nothing is written
+    start = (before + chunk - seen) % capacity
+    known = (start + torch.arange(seen - chunk)) % capacity
+    own[:, :, known] = torch.randn((rows, 2, len(known), heads * head_dim), generator=generator)
+    place = before % capacity
+    expected = own.clone()
+    places = (place + torch.arange(chunk)) % capacity
+    expected[:, :, places] = new[:, :, 1:].transpose(1, 2).flatten(3)
+    prefix = PanelPrefix.of(Prefix((layer,), None))
+    shape = {"chunk": chunk, "outputs": outputs, "start": start, "seen": seen, "first": first}
+    got = attended(new, own, prefix, prefix_of, place=place, heads=heads, **shape)
+    torch.testing.assert_close(own, expected, rtol=0, atol=0, equal_nan=True)
+    wanted = reference(new, expected, layer, prefix_of, **shape).float()
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 40])
+def test_threads_change_nothing(rows, two_threads):
+    model = make_model(decoding="mode")
+    state = model.start(make_history(model, [3]), horizon=5)
+    actions = torch.linspace(-1, 1, rows * 5).view(rows, 5, 1)
+    fork = [model.take(state, torch.zeros(rows, dtype=torch.int64)) for _ in range(2)]
+    two = model.rollout(fork[0], actions)
+    torch.set_num_threads(1)
+    one = model.rollout(fork[1], actions)
+    assert torch.equal(two.observation, one.observation)
+    assert torch.equal(two.reward, one.reward)
+
+
+@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("context", [24, 1023])
+def test_tokens_are_those_of_products(decoding, parallel, context):
+    model = make_model(context=context, decoding=decoding, parallel=parallel)
+    past = make_history(model, [3, 1])
+    rows = torch.arange(2).repeat_interleave(8)
+    actions = torch.rand((16, 8, 1), generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def imagine(attention):
+        other = model.with_decoding(attention=attention)
+        state = other.take(other.start(past, horizon=8), rows)
+        return other.rollout(state, actions, generator=torch.Generator().manual_seed(0))
+
+    fused, products = imagine("fused"), imagine("products")
+    assert isinstance(fused.state.suffix, Ring)
+    assert isinstance(products.state.suffix, Suffix)
+    for ours, theirs in ((fused.observation, products.observation), (fused.reward, products.reward)):
+        apart = (ours - theirs).abs()
+        assert (apart < 1e-4).float().mean() > 0.98  # a near tie is a bin apart
+        assert apart.max() < 1e-2
+
+
+def test_a_copy_has_buffers_of_its_own():
+    model = make_model(context=24, decoding="mode")
+    state = model.start(make_history(model, [3]), horizon=6)
+    state, _ = model.step(model.take(state, torch.zeros(3, dtype=torch.int64)), torch.zeros(3, 1))
+    other = model.take(state, torch.tensor([2, 0]))
+    _, expected = model.step(model.take(other, torch.arange(2)), torch.ones(2, 1))
+    for _ in range(3):  # around the band
+        state, _ = model.step(state, -torch.ones(3, 1))
+    _, got = model.step(other, torch.ones(2, 1))
+    assert torch.equal(got.observation, expected.observation)
+
+
+@pytest.mark.parametrize("changes", [{"capture": "eager"}, {"attention": "products"}])
+def test_products_are_used_where_asked_for(changes):
+    model = make_model(**changes)
+    assert isinstance(model.start(make_history(model, [2]), horizon=2).prefix, Prefix)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_numbers_use_products(dtype):
+    model = make_model()
+    model.network.to(dtype)
+    assert isinstance(model.start(make_history(model, [2]), horizon=2).prefix, Prefix)
+
+
+def test_a_state_goes_on_as_it_began():
+    """What rows read is laid out at the start, whatever the model does then."""
+    model = make_model(decoding="mode")
+    past, actions = make_history(model, [3]), torch.zeros((1, 3, 1))
+    expected = model.rollout(model.start(past, horizon=3), actions).observation
+    got = model.with_decoding(capture="eager").rollout(model.start(past, horizon=3), actions).observation
+    assert torch.equal(got, expected)
+
+
+def test_an_unknown_attention_is_refused():
+    with pytest.raises(ValueError, match="attention is 'flash'; expected 'fused' or 'products'"):
+        TransformerConfig(attention="flash")
+
+
+def test_padding_is_not_seen():
+    model = make_model(decoding="mode", context=1023)
+    spec = make_spec(5, 1)
+    past = make_history(model, [1, 4])
+    state = model.start(past, horizon=1)
+    assert isinstance(state.prefix, PanelPrefix)
+    assert state.prefix.first.tolist() == [3 * (spec.observation_dim + spec.action_dim + 2), 0]
+    alone = History(past.observation[:1, -1:], past.reward[:1, -1:], past.action[:1, :0], past.length[:1])
+    _, both = model.step(state, torch.zeros(2, 1))
+    _, one = model.step(model.start(alone, horizon=1), torch.zeros(1, 1))
+    torch.testing.assert_close(both.observation[0], one.observation[0], rtol=0, atol=1e-4)
+
+
+@given(
+    st.lists(st.floats(-60.0, 60.0, width=32), min_size=1, max_size=300),
+    st.floats(-1e4, 1e4, width=32),
+)
+def test_powers_of_two_are_exact_to_float32(x, shift):
+    x = (np.array(x, dtype=np.float32) + np.float32(shift)).astype(np.float32)
+    powers = x.copy()
+    total = exp2_over_max(powers)
+    expected = 2.0 ** (x - x.max()).astype(np.float64)
+    np.testing.assert_allclose(powers, expected, rtol=3e-7)
+    np.testing.assert_allclose(total, expected.sum(), rtol=1e-6)
+
+
+def test_far_below_the_largest_is_next_to_nothing():
+    x = np.array([0.0, -1e30, -np.inf, -200.0], dtype=np.float32)
+    assert exp2_over_max(x) == 1.0
+    assert x[0] == 1.0
+    assert (x[1:] <= 2e-38).all()
+
+
+@settings(deadline=None)
+@given(
+    bins=st.integers(1, 300),
+    scale=st.floats(0.0, 20.0),
+    masked=st.booleans(),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_bins_are_those_of_the_inverse_cumulative_distribution(bins, scale, masked, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn((32, bins), generator=generator)
+    if masked:
+        logits[:, bins // 2 + 1 :] = -torch.inf
+    uniform = torch.rand(32, generator=generator)
+    uniform[0] = 0.0
+    chosen = sampled_bins(logits, uniform)
+    exact = choose_bin(logits.double(), uniform.double())
+    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
+    for row in (chosen != exact).nonzero()[:, 0]:
+        first = min(int(chosen[row]), int(exact[row]))
+        assert abs(cumulative[row, first] - uniform[row]) < 1e-5  # a near tie
+    assert (logits.gather(1, chosen[:, None]) > -torch.inf).all()
+    assert (cumulative[torch.arange(32), chosen] > 0).all()
+
+
+def test_the_next_process_finds_what_was_compiled(tmp_path):
+    program = (
+        "import numba, torch; from tdm_agents.world_models.transformer.fused.attention import attention;"
+        "function = attention(1, 4); print(function.cache_hits)"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    hits = [
+        int(subprocess.check_output([sys.executable, "-c", program], env=environment, text=True))
+        for _ in range(2)
+    ]
+    assert hits == [0, 1]
+
+
+def test_a_disk_that_cannot_be_written_to_is_done_without(monkeypatch):
+    from tdm_agents.world_models.transformer.fused import vectors
+
+    def compiler(**settings):
+        if settings.get("cache"):
+            raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+        return lambda function: function
+
+    assert vectors.kept(compiler, test_padding_is_not_seen) is test_padding_is_not_seen
+
+
+def test_seen_is_of_the_ring():
+    model = make_model()
+    state = model.start(make_history(model, [2]), horizon=2).consume()
+    seen = state.look(model.network, model.layout, model.context_steps, offset=5, chunk=3)
+    assert isinstance(seen, RingSeen)
+    assert (seen.place, seen.start, seen.inside) == (0, 0, 3)
