@@ -15,6 +15,7 @@ from tdm_agents.protocols import History
 from tdm_agents.world_models.transformer.cache import Prefix
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding import choose_bin
+from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
 from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring, RingSeen
 from tdm_agents.world_models.transformer.fused.sampling import sampled_bins
@@ -39,10 +40,24 @@ def attended(new, own, prefix, prefix_of, *, chunk, outputs, place, start, seen,
     new[:, :, 0] *= np.log2(np.e)
     out = torch.full((rows * outputs, width), torch.nan)
     keys, values = prefix.keys[0], prefix.values[0]
-    arrays = (new, own, keys, values, prefix_of, first, out)
-    sizes = (rows, chunk, outputs, own.shape[2], place, start, seen, len(keys), values.shape[2])
-    table = np.array([*(x.data_ptr() for x in arrays), *sizes, *thread_functions()])
-    in_threads(attention(heads, head_dim).address, table.ctypes.data)
+    arrays = {"new": new, "own": own, "keys": keys, "values": values, "prefix_of": prefix_of}
+    arrays |= {"first": first, "out": out}
+    number, count = thread_functions()
+    arguments = table(
+        **{name: array.data_ptr() for name, array in arrays.items()},
+        rows=rows,
+        chunk=chunk,
+        outputs=outputs,
+        capacity=own.shape[2],
+        batch=len(keys),
+        length=values.shape[2],
+        place=place,
+        start=start,
+        seen=seen,
+        thread_number=number,
+        thread_count=count,
+    )
+    in_threads(attention(heads, head_dim).address, arguments.ctypes.data)
     return out.view(rows, outputs, heads, head_dim)
 
 

@@ -15,8 +15,10 @@ import numpy as np
 from numba import carray, cfunc, literally, njit, types
 
 from tdm_agents.world_models.transformer.fused import PANEL
+from tdm_agents.world_models.transformer.fused.arguments import Argument
 from tdm_agents.world_models.transformer.fused.vectors import (
     COLUMNS,
+    FETCHED,
     ROWS,
     VERSION,
     call,
@@ -29,52 +31,17 @@ from tdm_agents.world_models.transformer.fused.vectors import (
     weigh,
 )
 
-ARGUMENTS = (
-    "new",
-    "own",
-    "keys",
-    "values",
-    "prefix_of",
-    "first",
-    "out",
-    "rows",
-    "chunk",
-    "outputs",
-    "capacity",
-    "place",
-    "start",
-    "seen",
-    "batch",
-    "length",
-    "thread_number",
-    "thread_count",
-)
-"""Of what :func:`attention` returns, in order: addresses of contiguous arrays, then integers.
-
-- ``new [N c, 3 width]`` float32: queries (their products with keys are the logarithms of weights, to base 2),
-  keys and values of the new tokens;
-- ``own [N, 2, C, width]`` float32: the rows' own keys and values, a ring, to which the new ones are added;
-- ``keys [B, heads, panels, head_dim, PANEL]`` and ``values [B, heads, P, head_dim]``, float32: the prefixes;
-- ``prefix_of [N]`` int64: which a row continues; ``first [B]`` int64: the first token of each that is seen;
-- ``out [N q, width]`` float32: what is written;
-- ``rows`` is ``N``, ``chunk`` is ``c``, ``outputs`` is ``q``: of how many of the last tokens the output is
-  wanted; ``capacity`` is ``C``, ``batch`` is ``B``, ``length`` is ``P``;
-- ``place`` in the ring of the first new token; ``start``, the place of the first token that is seen;
-  ``seen``, how many are, the new ones included;
-- the addresses of functions that say which thread of how many this is; 0 if there is only one.
-"""
-
 _PIECE = 64
 """Tokens of the prefix whose values are added up between two looks at what to fetch."""
-_FETCHED = 2
-"""Lines of cache that a product fetches for each number of its depth, 16 numbers each."""
+
+_COUNT = len(Argument)
 
 _loop = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
 
 
 @functools.cache
 def attention(heads: int, head_dim: int) -> Any:
-    """The loop for heads of one size, as a C function of a table of :data:`ARGUMENTS`, int64.
+    """The loop for heads of one size, as a C function of a :func:`.arguments.table`.
 
     It does its thread's share of the rows. Compiled here, which takes seconds, and kept on disk.
     """
@@ -84,24 +51,27 @@ def attention(heads: int, head_dim: int) -> Any:
 
     def share(arguments: Any) -> None:
         _ = version
-        of = carray(arguments, len(ARGUMENTS), np.int64)
-        rows, chunk, outputs, capacity, batch, length = of[7], of[8], of[9], of[10], of[14], of[15]
-        number, count = (call(of[16]), call(of[17])) if of[16] else (0, 1)
+        of = carray(arguments, _COUNT, np.int64)
+        rows, chunk, outputs = of[Argument.ROWS], of[Argument.CHUNK], of[Argument.OUTPUTS]
+        batch, length, capacity = of[Argument.BATCH], of[Argument.LENGTH], of[Argument.CAPACITY]
+        number, count = 0, 1
+        if of[Argument.THREAD_NUMBER]:
+            number, count = call(of[Argument.THREAD_NUMBER]), call(of[Argument.THREAD_COUNT])
         size = ((rows + count - 1) // count + ROWS - 1) // ROWS * ROWS
         panels = (length + PANEL - 1) // PANEL
         _attend(
-            carray(pointer(of[0]), (rows * chunk, 3 * width), np.float32),
-            carray(pointer(of[1]), (rows, 2, capacity, width), np.float32),
-            carray(pointer(of[2]), (batch, heads, panels, head_dim, PANEL), np.float32),
-            carray(pointer(of[3]), (batch, heads, length, head_dim), np.float32),
-            carray(pointer(of[4]), rows, np.int64),
-            carray(pointer(of[5]), batch, np.int64),
-            carray(pointer(of[6]), (rows * outputs, width), np.float32),
+            carray(pointer(of[Argument.NEW]), (rows * chunk, 3 * width), np.float32),
+            carray(pointer(of[Argument.OWN]), (rows, 2, capacity, width), np.float32),
+            carray(pointer(of[Argument.KEYS]), (batch, heads, panels, head_dim, PANEL), np.float32),
+            carray(pointer(of[Argument.VALUES]), (batch, heads, length, head_dim), np.float32),
+            carray(pointer(of[Argument.PREFIX_OF]), rows, np.int64),
+            carray(pointer(of[Argument.FIRST]), batch, np.int64),
+            carray(pointer(of[Argument.OUT]), (rows * outputs, width), np.float32),
             chunk,
             outputs,
-            of[11],
-            of[12],
-            of[13],
+            of[Argument.PLACE],
+            of[Argument.START],
+            of[Argument.SEEN],
             min(rows, number * size),
             min(rows, (number + 1) * size),
             heads,
@@ -137,7 +107,7 @@ def _attend(
     panels, length = keys.shape[2], values.shape[2]
     half, whole = capacity * width, 2 * capacity * width  # from a row's keys to its values, to the next row
     # a row's own keys or values, in whole steps of what products fetch
-    row_size = (seen * width // (16 * _FETCHED * _PIECE) + 1) * (16 * _FETCHED * _PIECE)
+    row_size = (seen * width // (FETCHED * _PIECE) + 1) * (FETCHED * _PIECE)
     scores = np.empty((ROWS, panels * PANEL + seen), np.float32)  # of a head
     across = scores.shape[1]
     weights = np.empty((ROWS, heads, seen), np.float32)  # of the rows' own tokens
@@ -162,10 +132,10 @@ def _attend(
             done += 1
 
         for i in range(count):
-            row, query = (line + i) // outputs, chunk - outputs + (line + i) % outputs
-            visible = seen - (chunk - 1 - query)
+            row, later = (line + i) // outputs, outputs - 1 - (line + i) % outputs  # tokens that it misses
+            visible = seen - later
             straight = min(visible, capacity - start)
-            at, into = (row * chunk + query) * 3 * width, i * heads * seen
+            at, into = ((row + 1) * chunk - 1 - later) * 3 * width, i * heads * seen
             # meanwhile the next row's keys, or the first one's values
             ahead = whole if i < count - 1 else half - (row - row0) * whole
             for wrapped in range(1 + (visible > straight)):
@@ -182,10 +152,10 @@ def _attend(
             of_head = prefix * heads + h
             for panel in range(since // PANEL, panels if since < length else 0):
                 # meanwhile the values of these rows
-                at = (h * panels + panel) * 16 * _FETCHED * head_dim
+                at = (h * panels + panel) * FETCHED * head_dim
                 row, soon, step = row0 + at // row_size, 0, 0
                 if row <= row1:
-                    soon, step = row * whole + half + start * width + at % row_size, 16 * _FETCHED
+                    soon, step = row * whole + half + start * width + at % row_size, FETCHED
                 for part in range(0, PANEL, COLUMNS):
                     _multiply(
                         count, new, query0 + h * head_dim, apart,
@@ -201,10 +171,10 @@ def _attend(
                 out[line + i, h * head_dim : (h + 1) * head_dim] = np.float32(0)
             for piece in range(since, length, _PIECE):
                 # meanwhile the keys of the next rows
-                at = (h * length + piece) * 16 * _FETCHED
+                at = (h * length + piece) * FETCHED
                 row, soon, step = row1 + 1 + at // row_size, 0, 0
                 if row < min(end, 2 * row1 - row0 + 2):
-                    soon, step = row * whole + start * width + at % row_size, 16 * _FETCHED
+                    soon, step = row * whole + start * width + at % row_size, FETCHED
                 for part in range(0, head_dim, columns):
                     _multiply(
                         count, scores, piece, across,

@@ -10,12 +10,12 @@ import copy
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.fused import PANEL
+from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
 from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
 from tdm_agents.world_models.transformer.network import Block
@@ -153,21 +153,26 @@ class RingSeen:
         new = block.attention_norm(x).flatten(0, 1) @ self.projections[index]  # [N c, 3 d]
         attended = x.new_empty((rows * outputs, width))
         own, keys, values = self.own[index], self.prefix.keys[index], self.prefix.values[index]
-        arrays = (new, own, keys, values, self.prefix_of, self.first, attended)
-        arguments = np.array(
-            [
-                *(array.data_ptr() for array in arrays),
-                rows,
-                chunk,
-                outputs,
-                own.shape[2],
-                self.place,
-                self.start,
-                self.inside,
-                len(keys),
-                values.shape[2],
-                *thread_functions(),
-            ]
+        number, count = thread_functions()
+        arguments = table(
+            new=new.data_ptr(),
+            own=own.data_ptr(),
+            keys=keys.data_ptr(),
+            values=values.data_ptr(),
+            prefix_of=self.prefix_of.data_ptr(),
+            first=self.first.data_ptr(),
+            out=attended.data_ptr(),
+            rows=rows,
+            chunk=chunk,
+            outputs=outputs,
+            capacity=own.shape[2],
+            batch=len(keys),
+            length=values.shape[2],
+            place=self.place,
+            start=self.start,
+            seen=self.inside,
+            thread_number=number,
+            thread_count=count,
         )
         in_threads(attention(self.heads, width // self.heads).address, arguments.ctypes.data)
         return block.finish(x[:, -outputs:].flatten(0, 1), attended).view(rows, outputs, width)

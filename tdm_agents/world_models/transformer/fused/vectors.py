@@ -29,6 +29,8 @@ COLUMNS = 2 * LANES
 
 _LINE = 16
 """Numbers in a line of cache."""
+FETCHED = 2 * _LINE
+"""Numbers that a product fetches for each of its depth."""
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FAST = ("fast",)  # sums in any order, products and sums as one instruction
 
@@ -100,7 +102,7 @@ def multiply(
 ) -> Any:
     """``c[r, :] (+)= sum_k a[r, k] b[k, :]`` for ``rows`` and ``columns``, which are fixed, as is ``add``.
 
-    Meanwhile memory of ``soon`` is fetched, two lines a ``k``, ``soon_step`` after those of the last one.
+    Meanwhile :data:`FETCHED` numbers of ``soon`` are fetched for each ``k``, ``soon_step`` apart.
     """
     lanes = lanes_of(columns.literal_value)
     count, registers = rows.literal_value, columns.literal_value // lanes
@@ -116,7 +118,7 @@ def multiply(
         adds = add.literal_value
         sums = [[code.sum(lanes, code.load(6, at, lanes) if adds else None) for at in row] for row in places]
         with cgutils.for_range(builder, args[9]) as loop:
-            code.fetch(10, code.plus(args[11], code.times(args[12], loop.index)), 2)
+            code.fetch(10, code.plus(args[11], code.times(args[12], loop.index)), FETCHED // _LINE)
             line = code.plus(args[4], code.times(args[5], loop.index))
             right = [code.load(3, code.plus(line, x * lanes), lanes) for x in range(registers)]
             for r in range(count):
