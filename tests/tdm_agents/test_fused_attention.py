@@ -17,10 +17,10 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding import choose_bin
 from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
+from tdm_agents.world_models.transformer.fused.powers import exp2_over_max
 from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring, RingSeen
 from tdm_agents.world_models.transformer.fused.sampling import sampled_bins
 from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
-from tdm_agents.world_models.transformer.fused.vectors import exp2_over_max
 from tdm_agents.world_models.transformer.suffix import Suffix
 
 
@@ -266,14 +266,14 @@ def test_the_next_process_finds_what_was_compiled(tmp_path):
 
 
 def test_a_disk_that_cannot_be_written_to_is_done_without(monkeypatch):
-    from tdm_agents.world_models.transformer.fused import vectors
+    from tdm_agents.world_models.transformer.fused import keeping
 
     def compiler(**settings):
         if settings.get("cache"):
             raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
         return lambda function: function
 
-    assert vectors.kept(compiler, test_padding_is_not_seen) is test_padding_is_not_seen
+    assert keeping.kept(compiler, test_padding_is_not_seen) is test_padding_is_not_seen
 
 
 def test_seen_is_of_the_ring():

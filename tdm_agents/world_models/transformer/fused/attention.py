@@ -16,20 +16,10 @@ from numba import carray, cfunc, literally, njit, types
 
 from tdm_agents.world_models.transformer.fused import PANEL
 from tdm_agents.world_models.transformer.fused.arguments import Argument
-from tdm_agents.world_models.transformer.fused.vectors import (
-    COLUMNS,
-    FETCHED,
-    ROWS,
-    VERSION,
-    call,
-    exp2_over_max,
-    kept,
-    lanes_of,
-    multiply,
-    pointer,
-    score,
-    weigh,
-)
+from tdm_agents.world_models.transformer.fused.keeping import VERSION, kept
+from tdm_agents.world_models.transformer.fused.powers import exp2_over_max
+from tdm_agents.world_models.transformer.fused.registers import COLUMNS, FETCHED, ROWS, lanes_of
+from tdm_agents.world_models.transformer.fused.vectors import call, multiply, pointer, score, weigh
 
 _PIECE = 64
 """Tokens of the prefix whose values are added up between two looks at what to fetch."""

@@ -10,7 +10,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.fused.vectors import EXP2, VERSION, as_float, kept, largest
+from tdm_agents.world_models.transformer.fused.keeping import VERSION, kept
+from tdm_agents.world_models.transformer.fused.powers import EXP2
+from tdm_agents.world_models.transformer.fused.vectors import as_float, largest
 
 _BLOCK = 64
 _LOG2_E = np.float32(np.log2(np.e))
