@@ -1,8 +1,8 @@
 """Is a decision faster if one imagined step in buffers of fixed shape is repeated, compiled or not?
 
 On a GPU that step is a CUDA graph; on a CPU it is the same work, so that what is seen there is what fixed
-buffers cost and what compiled blocks gain. The same weights, history, actions and draws, in turn in one run;
-medians. Compiling for a CPU needs a C++ compiler.
+buffers cost and what compiled blocks gain. All attend by PyTorch's products. The same weights, history,
+actions and draws, in turn in one run; medians. Compiling for a CPU needs a C++ compiler.
 
     python benchmarks/captured_steps.py
 """
@@ -54,7 +54,7 @@ def main(settings: Settings) -> None:
 
     rows = {}
     for scenario in chosen(settings.scenarios):
-        model = random_model(scenario.shape, device=device)
+        model = random_model(scenario.shape, device=device).with_decoding(attention="products")
         ways = {
             name: decide_as(name, model, scenario.shape, max_rows=scenario.shape.rows)
             for name in ("sequential", *CAPTURED)

@@ -35,7 +35,10 @@ def texts() -> dict[str, str]:
     return {
         "who": who(),
         "best": best(),
-        "given back": given_back(),
+        "given back": given_back("planning_speed_given_back.json"),
+        "two threads": given_back("planning_speed_two_threads.json"),
+        "fused": fused(),
+        "compile": compiling(),
         "packed": packed(),
         "captured": captured(),
         "ended": ended(),
@@ -78,9 +81,9 @@ def best() -> str:
     return f"Best against best, of both types, the Llama takes {' and '.join(ratios)} times as long."
 
 
-def given_back() -> str:
+def given_back(name: str) -> str:
     """The same where freed memory is given back."""
-    rows = kept("planning_speed_given_back.json")["rows"]
+    rows = kept(name)["rows"]
     found = [rows[f"table/history-{history}/float32"]["contestants"] for history in HISTORIES]
     own = [everybody["sequential"] for everybody in found]
     longer = [seconds(everybody["transformers"]) / seconds(everybody["sequential"]) for everybody in found]
@@ -89,6 +92,26 @@ def given_back() -> str:
         f"({100 * own[0]['of_roofline']:.0f} and {100 * own[1]['of_roofline']:.0f} % of the roofline), "
         f"the Llama {longer[0]:.1f} and {longer[1]:.1f} times as long"
     )
+
+
+def fused() -> str:
+    """The compiled loop beside products."""
+    rows = kept("fused_attention.json")["rows"]
+    ratios = {
+        threads: [row["times_as_fast"] for row in rows if row["threads"] == threads] for threads in (1, 2)
+    }
+    one, two = (f"{min(found):.1f} to {max(found):.1f}" for found in ratios.values())
+    same = min(row["same_scalars"] for row in rows)
+    return (
+        f"A decision is {one} times as fast as with PyTorch's products, with two threads {two} times; "
+        f"at least {100 * same:.1f} % of the imagined scalars are the same"
+    )
+
+
+def compiling() -> str:
+    """The first time, and the next."""
+    found = kept("fused_attention.json")
+    return f"which takes {found['compile_seconds']:.0f} s"
 
 
 def packed() -> str:

@@ -71,6 +71,7 @@ def decision_bytes(
         parallel=parallel,
         captured=captured,
         fused=fused,
+        on_cpu=on_cpu,
         number_bytes=number_bytes,
     )
     prefix, tables = 2 * shape.prefix_tokens, (shape.horizon + 1) * 3 * width**2 // config.heads

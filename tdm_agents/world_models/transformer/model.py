@@ -297,6 +297,7 @@ class TransformerWorldModel(nn.Module):
             parallel=self.config.parallel,
             captured=captured,
             fused=not isinstance(state.prefix, Prefix),
+            on_cpu=self.network.head.weight.device.type == "cpu",
             number_bytes=self.network.head.weight.element_size(),
         )
         more = needed.suffix if captured else needed.suffix // 2 if self._spec.terminates else 0

@@ -39,13 +39,15 @@ def row_bytes(
     parallel: bool,
     captured: bool = False,
     fused: bool = False,
+    on_cpu: bool = True,
     number_bytes: int,
 ) -> RowBytes:
     """The bytes of a row.
 
     A forward of ``c`` tokens needs ``c (4 f + 7 d)`` numbers for the GEGLU, or, for products,
-    ``c heads (P + 2 C)`` for scores; logits of ``q`` scalars, three times ``q V`` float32. One after another
-    ``c = m + 2``, ``q = 1``, in parallel ``c = n`` and ``q = n - 1`` where that is more.
+    ``c heads (P + 2 C)`` for scores; logits of ``q`` scalars, three times ``q V`` float32, on a CPU once
+    (of other types twice). One after another ``c = m + 2``, ``q = 1``, in parallel ``c = n`` and
+    ``q = n - 1`` where that is more.
 
     Args:
         config: Sizes of the network.
@@ -55,6 +57,7 @@ def row_bytes(
         parallel: Whether observation scalars are guessed together.
         captured: Whether a captured step is replayed.
         fused: Whether rows attend by :mod:`tdm_agents.world_models.transformer.fused`.
+        on_cpu: Whether they are imagined there.
         number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
     """
     dim, width = layout.observation_dim, config.width
@@ -67,7 +70,8 @@ def row_bytes(
     scores = config.heads * (seen + own) + 5 * width
     block = at_once * max(0 if fused else scores, 4 * config.feedforward + 7 * width) * number_bytes
     suffix = 2 * (config.layers + (not fused)) * width * own * number_bytes
-    working = max(block, 3 * read * config.tokenizer.bins * 4)
+    copies = 3 if not on_cpu else 1 if number_bytes == 4 else 2
+    working = max(block, copies * read * config.tokenizer.bins * 4)
     if captured:
         working += suffix + 2 * width * own * number_bytes
         suffix = 2 * config.layers * width * min(band, horizon + 1) * layout.tokens * number_bytes
