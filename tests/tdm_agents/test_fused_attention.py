@@ -57,7 +57,7 @@ def attended(new, own, prefix, prefix_of, *, chunk, outputs, place, start, seen,
         thread_number=number,
         thread_count=count,
     )
-    in_threads(attention(heads, head_dim).address, arguments.ctypes.data)
+    in_threads(attention(heads, head_dim).address, arguments.ctypes.data, parts=rows)
     return out.view(rows, outputs, heads, head_dim)
 
 
@@ -281,4 +281,4 @@ def test_seen_is_of_the_ring():
     state = model.start(make_history(model, [2]), horizon=2).consume()
     seen = state.look(model.network, model.layout, model.context_steps, offset=5, chunk=3)
     assert isinstance(seen, RingSeen)
-    assert (seen.place, seen.start, seen.inside) == (0, 0, 3)
+    assert (seen.place, seen.start, seen.seen) == (0, 0, 3)

@@ -37,7 +37,7 @@ def attention(heads: int, head_dim: int) -> Any:
     """
     width, lanes = heads * head_dim, lanes_of(head_dim)
     columns = 2 * lanes if head_dim % (2 * lanes) == 0 else lanes  # of the output, at once
-    version = VERSION
+    version = VERSION  # among what numba looks at
 
     def share(arguments: Any) -> None:
         _ = version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,27 +10,38 @@ from numba import njit
 
 from tdm_agents.world_models.transformer.fused.vectors import as_float, largest
 
+# infinities count
+loop = functools.partial(
+    njit, fastmath={"contract", "nnan", "nsz", "reassoc"}, nogil=True, error_model="numpy"
+)
 
-@njit(fastmath=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def exp2_over_max(x: Any) -> Any:
-    """``x = 2 ** (x - max(x))`` in place, and the sum; relative error below 3e-7.
+
+@loop
+def exp2(x: Any) -> Any:
+    """``2 ** x``, relative error below 3e-7; below -126, as of -126.
 
     The fraction's power is a polynomial (least squares at Chebyshev's nodes), the whole number is added to
-    the exponent. What is below ``2 ** -126`` stays there.
+    the exponent.
     """
+    x = max(x, np.float32(-126))
+    whole = np.floor(x + np.float32(0.5))
+    f = x - whole
+    y = np.float32(_EXP2[5])
+    y = y * f + np.float32(_EXP2[4])
+    y = y * f + np.float32(_EXP2[3])
+    y = y * f + np.float32(_EXP2[2])
+    y = y * f + np.float32(_EXP2[1])
+    y = y * f + np.float32(_EXP2[0])
+    return y * as_float((np.int32(whole) + np.int32(127)) << np.int32(23))
+
+
+@loop
+def exp2_over_max(x: Any) -> Any:
+    """``x = 2 ** (x - max(x))`` in place, and the sum."""
     most = largest(x, x.shape[0])
     total = np.float32(0)
     for j in range(x.shape[0]):
-        power = max(x[j] - most, np.float32(-126))
-        whole = np.floor(power + np.float32(0.5))
-        f = power - whole
-        y = np.float32(EXP2[5])
-        y = y * f + np.float32(EXP2[4])
-        y = y * f + np.float32(EXP2[3])
-        y = y * f + np.float32(EXP2[2])
-        y = y * f + np.float32(EXP2[1])
-        y = y * f + np.float32(EXP2[0])
-        y *= as_float((np.int32(whole) + np.int32(127)) << np.int32(23))
+        y = exp2(x[j] - most)
         x[j] = y
         total += y
     return total
@@ -44,4 +56,4 @@ def _exp2_polynomial() -> tuple[float, ...]:
     return (1.0, *(float(x) for x in found))
 
 
-EXP2 = _exp2_polynomial()
+_EXP2 = _exp2_polynomial()

@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+# 32 registers of 512 bits; otherwise 16 of 256
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 
 LANES = 16 if _WIDE else 8
@@ -25,6 +26,7 @@ FETCHED = 2 * LINE
 """Numbers that a product fetches for each of its depth."""
 FLOAT, INT, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 FAST = ("fast",)  # sums in any order, products and sums as one instruction
+ORDER = ("nnan", "nsz")  # there are infinities
 
 
 def lanes_of(size: int) -> int:
@@ -86,8 +88,7 @@ class Instructions:
 
     def larger(self, x: Any, y: Any) -> Any:
         """Of two numbers, or lane by lane."""
-        flags = ("nnan", "nsz")
-        return self._builder.select(self._builder.fcmp_ordered(">", x, y, flags=flags), x, y)
+        return self._builder.select(self._builder.fcmp_ordered(">", x, y, flags=ORDER), x, y)
 
     def add_product(self, register: Any, x: Any, y: Any) -> None:
         """Add to a :meth:`sum`."""

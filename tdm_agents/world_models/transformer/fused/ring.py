@@ -17,6 +17,7 @@ from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.fused import PANEL
 from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
+from tdm_agents.world_models.transformer.fused.registers import ROWS
 from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
 from tdm_agents.world_models.transformer.network import Block
 from tdm_agents.world_models.transformer.suffix import Room
@@ -125,7 +126,7 @@ class Ring:
             own=self.layers,
             place=self.written % self._capacity,
             start=(self.written + chunk - inside) % self._capacity,
-            inside=inside,
+            seen=inside,
             prefix=prefix,
             prefix_of=grouping.prefix_of,
             first=prefix.first.clamp(min=first).clamp(max=prefix.tokens),
@@ -141,7 +142,7 @@ class RingSeen:
     own: list[Tensor]
     place: int
     start: int
-    inside: int
+    seen: int
     prefix: PanelPrefix
     prefix_of: Tensor
     first: Tensor
@@ -170,9 +171,10 @@ class RingSeen:
             length=values.shape[2],
             place=self.place,
             start=self.start,
-            seen=self.inside,
+            seen=self.seen,
             thread_number=number,
             thread_count=count,
         )
-        in_threads(attention(self.heads, width // self.heads).address, arguments.ctypes.data)
+        function = attention(self.heads, width // self.heads).address
+        in_threads(function, arguments.ctypes.data, parts=-(-rows // ROWS))
         return block.finish(x[:, -outputs:].flatten(0, 1), attended).view(rows, outputs, width)

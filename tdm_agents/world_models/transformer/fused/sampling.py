@@ -11,8 +11,8 @@ from numba import njit
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.fused.keeping import VERSION, kept
-from tdm_agents.world_models.transformer.fused.powers import EXP2
-from tdm_agents.world_models.transformer.fused.vectors import as_float, largest
+from tdm_agents.world_models.transformer.fused.powers import exp2, loop
+from tdm_agents.world_models.transformer.fused.vectors import largest
 
 _BLOCK = 64
 _LOG2_E = np.float32(np.log2(np.e))
@@ -39,7 +39,7 @@ def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
 
 @functools.cache
 def _compiled() -> Any:
-    version = VERSION
+    version = VERSION  # among what numba looks at
 
     def sample(logits: Any, uniform: Any, chosen: Any) -> None:
         _ = version
@@ -48,8 +48,7 @@ def _compiled() -> Any:
     return kept(functools.partial(njit, nogil=True), sample)
 
 
-# infinities count: a masked bin has no weight at all
-@njit(fastmath={"reassoc", "contract", "nsz"}, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@loop
 def _sample(logits: Any, uniform: Any, chosen: Any) -> None:
     rows, bins = logits.shape
     blocks = (bins + _BLOCK - 1) // _BLOCK
@@ -60,16 +59,7 @@ def _sample(logits: Any, uniform: Any, chosen: Any) -> None:
         most = largest(logit, bins)
         for j in range(bins):
             power = (logit[j] - most) * _LOG2_E
-            whole = np.floor(power + np.float32(0.5))
-            f = power - whole
-            y = np.float32(EXP2[5])
-            y = y * f + np.float32(EXP2[4])
-            y = y * f + np.float32(EXP2[3])
-            y = y * f + np.float32(EXP2[2])
-            y = y * f + np.float32(EXP2[1])
-            y = y * f + np.float32(EXP2[0])
-            y *= as_float((np.int32(max(whole, np.float32(-126))) + np.int32(127)) << np.int32(23))
-            weights[j] = y if power > np.float32(-126) else np.float32(0)
+            weights[j] = exp2(power) if power > np.float32(-126) else np.float32(0)  # of a masked bin, none
         total = np.float32(0)
         for block in range(blocks):
             part = np.float32(0)

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 
-def in_threads(function: int, arguments: int) -> None:
+def in_threads(function: int, arguments: int, *, parts: int) -> None:
     """Call a C function in each of ``torch.get_num_threads()`` threads, or in this one alone.
 
     Args:
         function: Its address; it finds out its thread's number by :func:`thread_functions`.
         arguments: The address that it is given.
+        parts: That its work has at most.
     """
-    threads, openmp = torch.get_num_threads(), _openmp()
+    threads, openmp = min(torch.get_num_threads(), parts), _openmp()
     if threads == 1 or openmp is None:
         _VOID(function)(arguments)
     else:

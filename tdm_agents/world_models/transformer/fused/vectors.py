@@ -21,6 +21,7 @@ from tdm_agents.world_models.transformer.fused.registers import (
     INT,
     LANES,
     LINE,
+    ORDER,
     Instructions,
     lanes_of,
 )
@@ -212,7 +213,7 @@ def largest(_: Any, x: Any, count: Any) -> Any:
         both = code.larger(code.larger(one, two), code.larger(three, four))
         reduce = code.function(f"llvm.vector.reduce.fmax.v{LANES}f32", FLOAT, [vector])
         most = cgutils.alloca_once(builder, FLOAT)
-        builder.store(builder.call(reduce, [both], fastmath=FAST), most)
+        builder.store(builder.call(reduce, [both], fastmath=ORDER), most)
         rest = builder.urem(args[1], size)
         with cgutils.for_range(builder, rest) as loop:
             number = builder.load(code.pointer(0, builder.add(builder.sub(args[1], rest), loop.index)))
