@@ -17,6 +17,7 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding import choose_bin
 from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
+from tdm_agents.world_models.transformer.fused.pages import in_huge_pages
 from tdm_agents.world_models.transformer.fused.powers import exp2_over_max
 from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring, RingSeen
 from tdm_agents.world_models.transformer.fused.sampling import sampled_bins
@@ -250,6 +251,13 @@ def test_bins_are_those_of_the_inverse_cumulative_distribution(bins, scale, mask
         assert abs(cumulative[row, first] - uniform[row]) < 1e-5  # a near tie
     assert (logits.gather(1, chosen[:, None]) > -torch.inf).all()
     assert (cumulative[torch.arange(32), chosen] > 0).all()
+
+
+@pytest.mark.parametrize("size", [0, 100, 3 * 2**20])
+def test_huge_pages_are_an_advice(size):
+    numbers = torch.arange(size, dtype=torch.float32)
+    assert in_huge_pages(numbers) is numbers
+    assert torch.equal(numbers, torch.arange(size, dtype=torch.float32))
 
 
 def test_the_next_process_finds_what_was_compiled(tmp_path):

@@ -58,4 +58,7 @@ def table(**arguments: int) -> np.ndarray:
     Raises:
         KeyError: If one is missing.
     """
-    return np.array([arguments[argument.name.lower()] for argument in Argument], dtype=np.int64)
+    return np.array([arguments[name] for name in _NAMES], dtype=np.int64)
+
+
+_NAMES = [argument.name.lower() for argument in Argument]

@@ -17,6 +17,7 @@ from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.fused import PANEL
 from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
+from tdm_agents.world_models.transformer.fused.pages import in_huge_pages
 from tdm_agents.world_models.transformer.fused.registers import ROWS
 from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
 from tdm_agents.world_models.transformer.network import Block
@@ -86,7 +87,8 @@ class Ring:
         _, heads, _, head_dim = prefix.values[0].shape
         self.written = 0
         self._prefix, self._heads, self._capacity = prefix, heads, room.most
-        self.layers = [value.new_empty((rows, 2, room.most, heads * head_dim)) for value in prefix.values]
+        shape = (rows, 2, room.most, heads * head_dim)
+        self.layers = [in_huge_pages(value.new_empty(shape)) for value in prefix.values]
 
     @property
     def nbytes(self) -> int:
@@ -98,7 +100,7 @@ class Ring:
         taken, written = copy.copy(self), min(self.written, self._capacity)
         taken.layers = []
         for layer in self.layers:
-            new = layer.new_empty((len(rows), *layer.shape[1:]))
+            new = in_huge_pages(layer.new_empty((len(rows), *layer.shape[1:])))
             new[:, :, :written] = layer[rows, :, :written]
             taken.layers.append(new)
         return taken

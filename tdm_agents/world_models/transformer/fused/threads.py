@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ def in_threads(function: int, arguments: int, *, parts: int) -> None:
     """
     threads, openmp = min(torch.get_num_threads(), parts), _openmp()
     if threads == 1 or openmp is None:
-        _VOID(function)(arguments)
+        _callable(function)(arguments)
     else:
         openmp.GOMP_parallel(ctypes.c_void_p(function), ctypes.c_void_p(arguments), threads, 0)
 
@@ -39,7 +40,9 @@ def thread_functions() -> tuple[int, int]:
     return number, count
 
 
-_VOID = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+@functools.cache
+def _callable(function: int) -> Callable[[int], None]:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
 
 
 @functools.cache
