@@ -62,9 +62,9 @@ def _sample(logits: Any, uniform: Any, chosen: Any) -> None:
             weights[j] = exp2(power) if power > np.float32(-126) else np.float32(0)  # of a masked bin, none
         total = np.float32(0)
         for block in range(blocks):
-            inside = weights[block * _BLOCK : (block + 1) * _BLOCK]  # from 0 on, loops become vectors
+            inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
             part = np.float32(0)
-            for j in range(_BLOCK):
+            for j in range(inside.shape[0]):  # of unknown length and from 0 on, loops become vectors
                 part += inside[j]
             sums[block] = part
             total += part
