@@ -14,7 +14,7 @@ from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
-def make_model(n, *, context=48, terminates=False, **settings):
+def make_model(n, *, context=48, terminates=False, parallel=True, **settings):
     torch.manual_seed(0)
     spec = ModelSpec(
         observation_space=spaces.Box(-np.inf, np.inf, (n,)),
@@ -24,7 +24,7 @@ def make_model(n, *, context=48, terminates=False, **settings):
         terminates=terminates,
     )
     config = TransformerConfig(
-        layers=2, width=32, heads=2, feedforward=48, context=context, parallel=True, **settings
+        layers=2, width=32, heads=2, feedforward=48, context=context, parallel=parallel, **settings
     )
     model = TransformerWorldModel(spec, config)
     data = torch.randn((512, n), generator=torch.Generator().manual_seed(0))
@@ -72,6 +72,21 @@ def test_together_equals_one_by_one(n, context, target, decoding):
 def test_contract(decoding):
     model = make_model(4, decoding=decoding, terminates=True)
     check_world_model(model, make_history(model, [3, 1, 2]))
+
+
+@pytest.mark.parametrize(("rows", "way"), [(1, "together"), (2, "one_by_one")])
+def test_by_default_a_single_row_is_guessed_together(rows, way, monkeypatch):
+    written = []
+
+    def listen(name, write):
+        monkeypatch.setattr(transformer, name, lambda *args: written.append(name) or write(*args))
+
+    listen("together", transformer.together)
+    listen("one_by_one", transformer.one_by_one)
+    model = make_model(4, parallel=None)
+    state = model.start(make_history(model, [2]), horizon=1)
+    model.step(model.take(state, torch.zeros(rows, dtype=torch.int64)), torch.zeros(rows, 1))
+    assert written == [way]
 
 
 def test_a_trained_model_needs_fewer_forwards(monkeypatch):

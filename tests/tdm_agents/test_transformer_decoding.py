@@ -74,7 +74,8 @@ def cached_logits(model, history, actions, monkeypatch):
 @pytest.mark.parametrize("attention", ["fused", "products"])
 def test_cached_equals_uncached(n, m, context, history, horizon, target, attention, monkeypatch):
     tokenizer = TokenizerConfig(target=target)
-    model = make_model(n, m, context=context, tokenizer=tokenizer, decoding="mode", attention=attention)
+    settings = {"decoding": "mode", "attention": attention, "parallel": False}
+    model = make_model(n, m, context=context, tokenizer=tokenizer, **settings)
     past = make_history(model, [history])
     actions = actions_for(model, 1, horizon)
     cached, rollout = cached_logits(model, past, actions, monkeypatch)

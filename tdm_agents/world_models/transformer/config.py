@@ -30,7 +30,8 @@ class TransformerConfig:
         decoding: How an imagined scalar is read from its distribution.
         parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
             changes, with the same result as one after another; see
-            :mod:`tdm_agents.world_models.transformer.scalars`.
+            :mod:`tdm_agents.world_models.transformer.scalars`. None for where it is faster: a single row on
+            a CPU (``benchmarks/parallel_seconds.py``).
         capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
             CUDA graph, its blocks compiled before or not. On a CPU it is the same work uncaptured, which
             gains nothing; ``"compiled"`` needs a C++ compiler there.
@@ -55,7 +56,7 @@ class TransformerConfig:
     context: int = 1023
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     decoding: Decoding = "mean"
-    parallel: bool = False
+    parallel: bool | None = None
     capture: Capture = "no"
     attention: Attention = "fused"
     mean_window: int = 16

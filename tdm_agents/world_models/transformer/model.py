@@ -294,7 +294,7 @@ class TransformerWorldModel(nn.Module):
             self.layout,
             prefix_tokens=state.prefix.tokens,
             horizon=horizon,
-            parallel=self.config.parallel,
+            parallel=bool(self.config.parallel),
             captured=captured,
             fused=not isinstance(state.prefix, Prefix),
             on_cpu=self.network.head.weight.device.type == "cpu",
@@ -316,7 +316,10 @@ class TransformerWorldModel(nn.Module):
     def _imagine(self, rows: Rows, action: Tensor, uniform: Tensor | None) -> Step:
         """One transition of rows whose buffers may be written to, with the draws of :meth:`_uniform`."""
         hidden = self._act(rows, action)
-        write = together if self.config.parallel else one_by_one
+        parallel = self.config.parallel
+        if parallel is None:
+            parallel = len(hidden) == 1 and hidden.device.type == "cpu"
+        write = together if parallel else one_by_one
         observation, hidden = write(self, rows, hidden, uniform)
         return self._arrive(rows, observation, hidden, uniform)
 
