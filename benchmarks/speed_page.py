@@ -109,7 +109,7 @@ def fused() -> str:
 
 
 def compiling() -> str:
-    """The first time, and the next."""
+    """The first time."""
     found = kept("fused_attention.json")
     return f"which takes {found['compile_seconds']:.0f} s"
 

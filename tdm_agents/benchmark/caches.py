@@ -36,7 +36,7 @@ def shared(
     generator: torch.Generator,
     max_rows: int | None = None,
 ) -> Iterator[Tensor]:
-    """What the package does: one prefix an environment, packed suffixes.
+    """What the package does: one prefix an environment, and what rows imagine of their own.
 
     Args:
         model: Any; in parallel where its settings say so.
@@ -66,7 +66,7 @@ def replayed(
 def copied(
     model: TransformerWorldModel, history: History, actions: Tensor, *, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """The package's own code with the history's keys and values copied for every candidate."""
+    """The package's code for products with the history's keys and values copied for every candidate."""
     state = model.with_decoding(attention="products").start(history, horizon=actions.shape[1])
     yield from _stepped(model, copied_state(state, _environments(history, actions)), actions, generator)
 

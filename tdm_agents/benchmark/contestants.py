@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -93,7 +94,8 @@ def why_left_out(
         return None
     config, step, rows = shape.config, shape.layout.tokens, shape.rows
     width, hidden, layers = config.width, config.feedforward, config.layers
-    own = decision_bytes(shape, on_cpu=False, number_bytes=number_bytes)  # of PyTorch's products
+    products = replace(shape, config=replace(shape.config, attention="products"))
+    own = decision_bytes(products, number_bytes=number_bytes)
     seen = min(shape.prefix_tokens + shape.horizon * step, shape.band_steps * step)
     if name == "no cache":
         needed = rows * seen * (4 * hidden + 7 * width) * number_bytes

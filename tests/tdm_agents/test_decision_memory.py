@@ -31,6 +31,9 @@ SHAPES = {
     "the band slides": replace(SHAPE, config=replace(CONFIG, context=16), history_steps=2),
     "walker": replace(SHAPE, observation_dim=24, action_dim=6, num_samples=16, horizon=2),
     "logits count": replace(SHAPE, config=replace(CONFIG, tokenizer=TokenizerConfig(bins=1024)), horizon=3),
+    "a deep network": replace(
+        SHAPE, config=replace(CONFIG, layers=8, width=64), history_steps=60, num_samples=2
+    ),
     "weights count": replace(SHAPE, config=replace(CONFIG, width=128, feedforward=512), num_samples=2),
 }
 

@@ -15,8 +15,10 @@ from tdm_agents.protocols import History
 from tdm_agents.world_models.transformer.cache import Prefix
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding import choose_bin
+from tdm_agents.world_models.transformer.fused import threads
 from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
+from tdm_agents.world_models.transformer.fused.keeping import kept
 from tdm_agents.world_models.transformer.fused.pages import in_huge_pages
 from tdm_agents.world_models.transformer.fused.powers import exp2_over_max
 from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring, RingSeen
@@ -82,7 +84,7 @@ def reference(new, own, layer, prefix_of, *, chunk, outputs, seen, start, first)
 
 @settings(deadline=None, max_examples=60)
 @given(
-    sizes=st.sampled_from([(2, 16), (2, 12)]),  # whole registers, and parts of one; each is compiled
+    sizes=st.sampled_from([(2, 16), (2, 12), (1, 32)]),  # a register, parts of one, two; each is compiled
     rows=st.integers(1, 21),
     batch=st.integers(1, 3),
     length=st.integers(1, 150),
@@ -113,7 +115,7 @@ def test_every_row_attends_over_its_prefix_and_its_own(
     expected = own.clone()
     places = (place + torch.arange(chunk)) % capacity
     expected[:, :, places] = new[:, :, 1:].transpose(1, 2).flatten(3)
-    prefix = PanelPrefix.of(Prefix((layer,), None))
+    prefix = PanelPrefix.of([layer], None)
     shape = {"chunk": chunk, "outputs": outputs, "start": start, "seen": seen, "first": first}
     got = attended(new, own, prefix, prefix_of, place=place, heads=heads, **shape)
     torch.testing.assert_close(own, expected, rtol=0, atol=0, equal_nan=True)
@@ -260,6 +262,48 @@ def test_huge_pages_are_an_advice(size):
     assert torch.equal(numbers, torch.arange(size, dtype=torch.float32))
 
 
+def test_the_last_bins_are_those_of_the_distribution():
+    """Where sums round differently, what is beyond the distribution is not chosen."""
+    logits = torch.full((64, 1024), -40.0)
+    logits[:, 100:160] = torch.randn((64, 60), generator=torch.Generator().manual_seed(0))
+    logits[:, 900:] = -torch.inf
+    for k in range(1, 9):
+        chosen = sampled_bins(logits, torch.full((64,), 1.0 - k * 2.0**-24))
+        assert ((chosen >= 100) & (chosen < 160)).all()
+
+
+def test_a_number_for_all_rows_and_other_shapes():
+    logits = torch.randn((64, 8), generator=torch.Generator().manual_seed(0))
+    expected = sampled_bins(logits, torch.full((64,), 0.5))
+    assert torch.equal(sampled_bins(logits, torch.tensor([0.5])), expected)
+    with pytest.raises(RuntimeError, match="expanded size"):
+        sampled_bins(logits, torch.rand(3))
+
+
+def test_autocast_is_refused():
+    model = make_model()
+    state = model.start(make_history(model, [2]), horizon=2)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(TypeError, match="plan outside of autocast"),
+    ):
+        model.step(state, torch.zeros(1, 1))
+
+
+def test_products_are_used_where_threads_cannot_be_shared(monkeypatch, two_threads):
+    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    model = make_model()
+    assert isinstance(model.start(make_history(model, [2]), horizon=2).prefix, Prefix)
+
+
+def test_products_are_used_where_nothing_is_compiled(monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    model = make_model(decoding="sample")
+    state = model.start(make_history(model, [2]), horizon=2)
+    assert isinstance(state.prefix, Prefix)
+    model.step(state, torch.zeros(1, 1), generator=torch.Generator().manual_seed(0))
+
+
 def test_the_next_process_finds_what_was_compiled(tmp_path):
     program = (
         "import numba, torch; from tdm_agents.world_models.transformer.fused.attention import attention;"
@@ -273,15 +317,17 @@ def test_the_next_process_finds_what_was_compiled(tmp_path):
     assert hits == [0, 1]
 
 
-def test_a_disk_that_cannot_be_written_to_is_done_without(monkeypatch):
-    from tdm_agents.world_models.transformer.fused import keeping
+@pytest.mark.parametrize("error", [RuntimeError("no locator"), OSError("no space left"), EOFError()])
+def test_a_disk_that_cannot_be_used_is_done_without(error):
+    def function():
+        """Anything."""
 
     def compiler(**settings):
         if settings.get("cache"):
-            raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+            raise error
         return lambda function: function
 
-    assert keeping.kept(compiler, test_padding_is_not_seen) is test_padding_is_not_seen
+    assert kept(compiler, function) is function
 
 
 def test_seen_is_of_the_ring():

@@ -140,7 +140,7 @@ def test_history_is_never_copied_per_candidate(attention):
 
 
 def test_forward_calls_do_not_depend_on_the_batch():
-    model = make_model(context=24)
+    model = make_model(context=24, parallel=False)
     calls = []
     model.network.norm.register_forward_hook(lambda *_: calls.append(1))
     counts = []

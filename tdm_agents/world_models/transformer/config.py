@@ -37,7 +37,7 @@ class TransformerConfig:
             gains nothing; ``"compiled"`` needs a C++ compiler there.
         attention: How imagined rows attend on a CPU in float32: ``"fused"`` as one loop that numba compiles
             (:mod:`tdm_agents.world_models.transformer.fused`), or by PyTorch's ``"products"``, as everywhere
-            else and with ``capture``.
+            else, with ``capture``, and with several threads where PyTorch does not use GNU's OpenMP.
         mean_window: Bins on either side of the mode for ``decoding="mean"``.
         reward_dropout: Rewards are replaced by NONE in training at a rate drawn a window from
             ``reward_dropout * U(0, 1)``, so that histories without rewards are known.

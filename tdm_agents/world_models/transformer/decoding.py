@@ -7,6 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from tdm_agents.world_models.transformer.fused import compiles
+
 Decoding = Literal["sample", "mode", "mean"]
 
 
@@ -34,7 +36,7 @@ def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
     """
     if uniform is None:
         return logits.argmax(dim=-1)
-    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+    if logits.device.type == "cpu" and logits.dtype == torch.float32 and compiles():
         from tdm_agents.world_models.transformer.fused.sampling import sampled_bins  # imports numba
 
         return sampled_bins(logits, uniform)

@@ -28,6 +28,7 @@ from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, m
 from tdm_agents.world_models.transformer.draft import TransformerDraft
 from tdm_agents.world_models.transformer.ending import rollout_while_alive
 from tdm_agents.world_models.transformer.feeding import Rows, feed
+from tdm_agents.world_models.transformer.fused import compiles
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
@@ -171,7 +172,7 @@ class TransformerWorldModel(nn.Module):
             x = block.finish(x, attended.transpose(1, 2).flatten(2))
         # the present reward is fed with the action, so the prefix ends with o_n and its output is not needed
         return TransformerState(
-            prefix=self._as_read(Prefix(tuple(layers), visible)),
+            prefix=self._as_read(layers, visible),
             grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
             suffix=None,
             room=Room.of(horizon, self.context_steps, self.layout),
@@ -303,15 +304,17 @@ class TransformerWorldModel(nn.Module):
         more = needed.suffix if captured else needed.suffix // 2 if self._spec.terminates else 0
         return needed.total + more
 
-    def _as_read(self, prefix: Prefix) -> Prefix | PanelPrefix:
-        """A prefix of the kind that imagined rows read."""
-        like, config = prefix.layers[0], self.config
+    def _as_read(self, layers: list[Tensor], visible: Tensor | None) -> Prefix | PanelPrefix:
+        """A prefix of the kind that imagined rows read; takes the list over."""
+        like, config = layers[0], self.config
         on_cpu = like.device.type == "cpu" and like.dtype == torch.float32
-        if config.attention == "products" or config.capture != "no" or not on_cpu:
-            return prefix
-        from tdm_agents.world_models.transformer.fused.ring import PanelPrefix  # half a second to import
+        if on_cpu and config.attention == "fused" and config.capture == "no" and compiles():
+            from tdm_agents.world_models.transformer.fused.ring import PanelPrefix  # half a second to import
+            from tdm_agents.world_models.transformer.fused.threads import can_share
 
-        return PanelPrefix.of(prefix)
+            if can_share():
+                return PanelPrefix.of(layers, visible)
+        return Prefix(tuple(layers), visible)
 
     def _imagine(self, rows: Rows, action: Tensor, uniform: Tensor | None) -> Step:
         """One transition of rows whose buffers may be written to, with the draws of :meth:`_uniform`."""

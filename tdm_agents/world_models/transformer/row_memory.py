@@ -70,7 +70,7 @@ def row_bytes(
     scores = config.heads * (seen + own) + 5 * width
     block = at_once * max(0 if fused else scores, 4 * config.feedforward + 7 * width) * number_bytes
     suffix = 2 * (config.layers + (not fused)) * width * own * number_bytes
-    copies = 3 if not on_cpu else 1 if number_bytes == 4 else 2
+    copies = {2: 2, 4: 1}.get(number_bytes, 3) if on_cpu else 3
     working = max(block, copies * read * config.tokenizer.bins * 4)
     if captured:
         working += suffix + 2 * width * own * number_bytes

@@ -25,6 +25,10 @@ _PIECE = 64
 """Tokens of the prefix whose values are added up between two looks at what to fetch."""
 
 _COUNT = len(Argument)
+# plain integers: older numba does not take members of enumerations for indices
+_NEW, _OWN, _KEYS, _VALUES, _PREFIX_OF, _FIRST, _OUT = range(Argument.NEW, Argument.OUT + 1)
+_ROWS, _CHUNK, _OUTPUTS, _CAPACITY, _BATCH, _LENGTH = range(Argument.ROWS, Argument.LENGTH + 1)
+_PLACE, _START, _SEEN, _THREAD_NUMBER, _THREAD_COUNT = range(Argument.PLACE, Argument.THREAD_COUNT + 1)
 
 _loop = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
 
@@ -42,26 +46,26 @@ def attention(heads: int, head_dim: int) -> Any:
     def share(arguments: Any) -> None:
         _ = version
         of = carray(arguments, _COUNT, np.int64)
-        rows, chunk, outputs = of[Argument.ROWS], of[Argument.CHUNK], of[Argument.OUTPUTS]
-        batch, length, capacity = of[Argument.BATCH], of[Argument.LENGTH], of[Argument.CAPACITY]
+        rows, chunk, outputs = of[_ROWS], of[_CHUNK], of[_OUTPUTS]
+        batch, length, capacity = of[_BATCH], of[_LENGTH], of[_CAPACITY]
         number, count = 0, 1
-        if of[Argument.THREAD_NUMBER]:
-            number, count = call(of[Argument.THREAD_NUMBER]), call(of[Argument.THREAD_COUNT])
+        if of[_THREAD_NUMBER]:
+            number, count = call(of[_THREAD_NUMBER]), call(of[_THREAD_COUNT])
         size = ((rows + count - 1) // count + ROWS - 1) // ROWS * ROWS
         panels = (length + PANEL - 1) // PANEL
         _attend(
-            carray(pointer(of[Argument.NEW]), (rows * chunk, 3 * width), np.float32),
-            carray(pointer(of[Argument.OWN]), (rows, 2, capacity, width), np.float32),
-            carray(pointer(of[Argument.KEYS]), (batch, heads, panels, head_dim, PANEL), np.float32),
-            carray(pointer(of[Argument.VALUES]), (batch, heads, length, head_dim), np.float32),
-            carray(pointer(of[Argument.PREFIX_OF]), rows, np.int64),
-            carray(pointer(of[Argument.FIRST]), batch, np.int64),
-            carray(pointer(of[Argument.OUT]), (rows * outputs, width), np.float32),
+            carray(pointer(of[_NEW]), (rows * chunk, 3 * width), np.float32),
+            carray(pointer(of[_OWN]), (rows, 2, capacity, width), np.float32),
+            carray(pointer(of[_KEYS]), (batch, heads, panels, head_dim, PANEL), np.float32),
+            carray(pointer(of[_VALUES]), (batch, heads, length, head_dim), np.float32),
+            carray(pointer(of[_PREFIX_OF]), rows, np.int64),
+            carray(pointer(of[_FIRST]), batch, np.int64),
+            carray(pointer(of[_OUT]), (rows * outputs, width), np.float32),
             chunk,
             outputs,
-            of[Argument.PLACE],
-            of[Argument.START],
-            of[Argument.SEEN],
+            of[_PLACE],
+            of[_START],
+            of[_SEEN],
             min(rows, number * size),
             min(rows, (number + 1) * size),
             heads,
@@ -69,7 +73,7 @@ def attention(heads: int, head_dim: int) -> Any:
             columns,
         )
 
-    return kept(functools.partial(cfunc, types.void(types.voidptr)), share)
+    return kept(functools.partial(cfunc, types.void(types.voidptr)), share, heads, head_dim)
 
 
 @_loop

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Grouping, Prefix
+from tdm_agents.world_models.transformer.cache import Grouping
 from tdm_agents.world_models.transformer.fused import PANEL
 from tdm_agents.world_models.transformer.fused.arguments import table
 from tdm_agents.world_models.transformer.fused.attention import attention
@@ -40,18 +40,23 @@ class PanelPrefix:
     first: Tensor
 
     @staticmethod
-    def of(prefix: Prefix) -> PanelPrefix:
-        """The same keys and values, copied. Padding comes first."""
+    def of(layers: list[Tensor], visible: Tensor | None) -> PanelPrefix:
+        """From a :class:`.cache.Prefix`' keys and values, which are taken out of the list one by one.
+
+        Args:
+            layers: As the prefix has them.
+            visible: As the prefix has it; padding comes first.
+        """
         keys, values = [], []
-        for layer in prefix.layers:
-            key, value = layer.transpose(1, 2)  # [B, heads, P, head_dim] each
+        first = torch.zeros(layers[0].shape[2], dtype=torch.int64)
+        while layers:
+            key, value = layers.pop(0).transpose(1, 2)  # [B, heads, P, head_dim] each
             padded = torch.nn.functional.pad(key, (0, 0, 0, -key.shape[2] % PANEL))
             panels = padded.view(*padded.shape[:2], -1, PANEL, padded.shape[3]).transpose(3, 4)
             keys.append(panels.contiguous())
             values.append(value.clone(memory_format=torch.contiguous_format))
-        first = torch.zeros(prefix.batch, dtype=torch.int64)
-        if prefix.visible is not None:
-            first = (~prefix.visible).sum(dim=1)
+        if visible is not None:
+            first = (~visible).sum(dim=1)
         return PanelPrefix(tuple(keys), tuple(values), first)
 
     @property
@@ -101,7 +106,7 @@ class Ring:
         taken.layers = []
         for layer in self.layers:
             new = in_huge_pages(layer.new_empty((len(rows), *layer.shape[1:])))
-            new[:, :, :written] = layer[rows, :, :written]
+            torch.index_select(layer[:, :, :written], 0, rows, out=new[:, :, :written])
             taken.layers.append(new)
         return taken
 
@@ -151,10 +156,16 @@ class RingSeen:
     heads: int
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
-        """As :meth:`.seen.Seen.through`."""
+        """As :meth:`.seen.Seen.through`.
+
+        Raises:
+            TypeError: If projections are of another type than float32, as under ``torch.autocast``.
+        """
         rows, chunk, width = x.shape
         new = block.attention_norm(x).flatten(0, 1) @ self.projections[index]  # [N c, 3 d]
-        attended = x.new_empty((rows * outputs, width))
+        if new.dtype != torch.float32:
+            raise TypeError(f"queries are {new.dtype}; expected torch.float32: plan outside of autocast")
+        attended = new.new_empty((rows * outputs, width))
         own, keys, values = self.own[index], self.prefix.keys[index], self.prefix.values[index]
         number, count = thread_functions()
         arguments = table(

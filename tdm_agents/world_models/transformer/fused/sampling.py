@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
+from numba import njit, types
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.fused.keeping import VERSION, kept
@@ -23,11 +23,12 @@ def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
 
     Args:
         logits: ``[..., bins]`` float32.
-        uniform: ``[...]`` float32.
+        uniform: ``[...]`` float32, or what broadcasts to it.
 
     Returns:
         ``[...]`` int64.
     """
+    uniform = uniform.expand(logits.shape[:-1])
     chosen = torch.empty(uniform.shape, dtype=torch.int64)
     _compiled()(
         logits.reshape(-1, logits.shape[-1]).contiguous().numpy(),
@@ -45,7 +46,8 @@ def _compiled() -> Any:
         _ = version
         _sample(logits, uniform, chosen)
 
-    return kept(functools.partial(njit, nogil=True), sample)
+    takes = types.void(types.float32[:, ::1], types.float32[::1], types.int64[::1])
+    return kept(functools.partial(njit, takes, nogil=True), sample)
 
 
 @loop
@@ -68,13 +70,19 @@ def _sample(logits: Any, uniform: Any, chosen: Any) -> None:
                 part += inside[j]
             sums[block] = part
             total += part
-        threshold, below, block = uniform[row] * total, np.float32(0), 0
-        while block < blocks - 1 and below + sums[block] <= threshold:
-            below += sums[block]
-            block += 1
-        j = block * _BLOCK
-        below += weights[j]
-        while below <= threshold and j < bins - 1:
-            j += 1
-            below += weights[j]
-        chosen[row] = j
+        threshold, below, before, chosen_block = uniform[row] * total, np.float32(0), np.float32(0), 0
+        # where rounding keeps the sum from passing the threshold, the last that made it larger is chosen
+        for block in range(blocks):
+            if below + sums[block] > below:
+                chosen_block, before = block, below
+                below += sums[block]
+                if below > threshold:
+                    break
+        below, last = before, chosen_block * _BLOCK
+        for j in range(chosen_block * _BLOCK, min(bins, (chosen_block + 1) * _BLOCK)):
+            if below + weights[j] > below:
+                last = j
+                below += weights[j]
+                if below > threshold:
+                    break
+        chosen[row] = last

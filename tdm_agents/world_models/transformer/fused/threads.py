@@ -11,18 +11,25 @@ import torch
 
 
 def in_threads(function: int, arguments: int, *, parts: int) -> None:
-    """Call a C function in each of ``torch.get_num_threads()`` threads, or in this one alone.
+    """Call a C function in each of ``torch.get_num_threads()`` threads, or in this one if there is one part.
+
+    Always in all of them: teams of changing size would end and begin threads.
 
     Args:
         function: Its address; it finds out its thread's number by :func:`thread_functions`.
         arguments: The address that it is given.
         parts: That its work has at most.
     """
-    threads, openmp = min(torch.get_num_threads(), parts), _openmp()
-    if threads == 1 or openmp is None:
+    openmp = _openmp()
+    if openmp is None or parts == 1 or torch.get_num_threads() == 1:
         _callable(function)(arguments)
     else:
-        openmp.GOMP_parallel(ctypes.c_void_p(function), ctypes.c_void_p(arguments), threads, 0)
+        openmp.GOMP_parallel(ctypes.c_void_p(function), ctypes.c_void_p(arguments), 0, 0)
+
+
+def can_share() -> bool:
+    """Whether work can be done by those threads, if there are several."""
+    return _openmp() is not None or torch.get_num_threads() == 1
 
 
 @functools.cache
