@@ -30,8 +30,8 @@ class TransformerConfig:
         decoding: How an imagined scalar is read from its distribution.
         parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
             changes, with the same result as one after another; see
-            :mod:`tdm_agents.world_models.transformer.scalars`. None for where it is faster: a single row on
-            a CPU (``benchmarks/parallel_seconds.py``).
+            :mod:`tdm_agents.world_models.transformer.scalars`. None for a single row on a CPU only, where it
+            was faster for two of three trained models (``benchmarks/parallel_seconds.py``).
         capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
             CUDA graph, its blocks compiled before or not. On a CPU it is the same work uncaptured, which
             gains nothing; ``"compiled"`` needs a C++ compiler there.

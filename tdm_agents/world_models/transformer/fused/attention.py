@@ -1,7 +1,7 @@
 """Attention over a shared prefix and each row's own tokens, for one new forward of all rows, as one loop.
 
 Scores never reach memory: for a few lines at a time (a line is a query of a row) they are computed, turned
-into weights and used while they are in the first-level cache. The prefix is read once for all of them, as
+into weights and used while they are in the first-level cache. The prefix is read once for these lines, as
 products of matrices; the rows' own keys and values, which are most of what is read, are fetched while the
 prefix is computed.
 """
