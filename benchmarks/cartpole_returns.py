@@ -23,9 +23,9 @@ import tyro
 from rich.console import Console
 
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
-from tdm_agents.checkpoint import load_model, resolve
+from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.data.seeds import EVALUATION_FIRST
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.players import AgentFactory
 from tdm_agents.evaluation.policies import RandomPolicy

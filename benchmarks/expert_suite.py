@@ -20,7 +20,7 @@ import tyro
 from parts import kept
 
 from tdm_agents.data.seeds import EVALUATION_FIRST
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.players import AgentFactory
 from tdm_agents.evaluation.policies import RandomPolicy

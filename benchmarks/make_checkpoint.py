@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from tdm_agents.checkpoint import settings_of, write
+from tdm_agents.agent.agent_files import settings_of, write
 from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
 from tdm_agents.data.collection import collect

@@ -25,7 +25,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from tdm_agents.checkpoint import load_model, resolve
+from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import starts
 from tdm_agents.evaluation.report import provenance

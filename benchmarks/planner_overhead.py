@@ -24,8 +24,8 @@ from torch import Tensor
 
 import tdm_envs  # noqa: F401  (registers the environments)
 from tdm_agents import TDMAgent, make_planner
+from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.benchmark.allocation import keep_freed_memory
-from tdm_agents.checkpoint import load_model, resolve
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History, Planner, Proposal, Rollout, Step

@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
-from tdm_agents.checkpoint import load_model, resolve
+from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.data.seeds import EVALUATION_FIRST
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.episodes import evaluate

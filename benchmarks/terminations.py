@@ -20,7 +20,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from tdm_agents.checkpoint import load_model, settings_of, write_settings
+from tdm_agents.agent.agent_files import load_model, settings_of, write_settings
 from tdm_agents.cli.compare import REPORT_FILE, Compare
 from tdm_agents.cli.compare import run as run_comparison
 from tdm_agents.cli.train import Train

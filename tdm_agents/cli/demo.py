@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tdm_agents.agent import TDMAgent
-    from tdm_agents.evaluation.environments import Place
+    from tdm_agents.environments import Place
     from tdm_agents.evaluation.moments import PlanLog
     from tdm_agents.evaluation.records import Episode
     from tdm_agents.protocols import WorldModel
@@ -98,10 +98,9 @@ def run(arguments: Demo) -> None:
     import torch
     from rich.console import Console
 
-    from tdm_agents import checkpoint
-    from tdm_agents.agent import TDMAgent
+    from tdm_agents.agent import TDMAgent, agent_files
     from tdm_agents.cli.one_episode import draw, film, logged_moments, recording_of
-    from tdm_agents.evaluation.environments import Place, seconds_per_step
+    from tdm_agents.environments import Place, seconds_per_step
     from tdm_agents.evaluation.report import write_report
     from tdm_agents.evaluation.threads import fastest_threads
 
@@ -126,7 +125,7 @@ def run(arguments: Demo) -> None:
         each = ", ".join(f"{ms:.1f} ms with {count}" for count, ms in tried.items())
         measured = f" (an imagined step of all candidates takes {each})"
     torch.set_num_threads(threads)
-    planner = checkpoint.planner_name(agent.planner)
+    planner = agent_files.planner_name(agent.planner)
     console.print(f"{env_id}, episode seed {arguments.env_seed}; {_size(agent)} and {agent.planner}")
     console.print(f"decisions a plan: {agent.replan_every}")
     console.print(f"threads: {threads}{measured}")
@@ -243,10 +242,10 @@ def _report(
     arguments: Demo, agent: TDMAgent, planner: str, threads: int, players: Sequence[Player], seconds: float
 ) -> dict[str, Any]:
     """What repeats this demo, and what came out."""
-    from tdm_agents import checkpoint
+    from tdm_agents.agent import agent_files
     from tdm_agents.evaluation.report import provenance
 
-    weights = checkpoint.resolve(arguments.checkpoint) / "weights.safetensors"
+    weights = agent_files.resolve(arguments.checkpoint) / "weights.safetensors"
     return {
         "schema": SCHEMA,
         "kind": "demo",
@@ -255,7 +254,7 @@ def _report(
             "checkpoint": arguments.checkpoint,
             "model": type(agent.base_model).__name__,
             "planner": planner,
-            "planner_settings": checkpoint.settings_of(agent.planner, None, None).planner_settings,
+            "planner_settings": agent_files.settings_of(agent.planner, None, None).planner_settings,
             "replan_every": agent.replan_every,
             "reward_function": agent.reward_function,
             "action_repeat": agent.model.spec.action_repeat,

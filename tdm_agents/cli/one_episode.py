@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from tdm_agents import checkpoint
-from tdm_agents.evaluation.environments import Env, Place
+from tdm_agents.agent import agent_files
+from tdm_agents.environments import Env, Place
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.moments import PlanLog, imagine, moments_of
 from tdm_agents.evaluation.players import Contestant
@@ -104,7 +104,7 @@ def draw(
 ) -> None:
     """Write the plot of an episode; see :func:`tdm_agents.evaluation.plots.plot_episode`."""
     first_two = {f"observation {i}": i for i in range(min(2, recording.observation.shape[1]))}
-    name = checkpoint.planner_name(planner)
+    name = agent_files.planner_name(planner)
     plot_episode(
         path,
         recording,

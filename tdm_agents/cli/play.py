@@ -80,8 +80,8 @@ def run(arguments: Play) -> None:
         recorded_moments,
         recording_of,
     )
+    from tdm_agents.environments import seconds_per_step
     from tdm_agents.evaluation.contestants import enter, environment_of
-    from tdm_agents.evaluation.environments import seconds_per_step
     from tdm_agents.evaluation.moments import PlanLog
     from tdm_agents.evaluation.players import AgentFactory
     from tdm_agents.evaluation.report import make_report, write_report

@@ -29,7 +29,7 @@ def torch() -> dict[str, Any]:
 def planning() -> dict[str, Any]:
     """One decision of the shipped checkpoint in its own environment."""
     from tdm_agents import TDMAgent
-    from tdm_agents.evaluation.environments import make_env
+    from tdm_agents.environments import make_env
 
     agent = TDMAgent.load(CHECKPOINT, horizon=2, num_samples=4, iterations=1)
     assert agent.env_id is not None

@@ -10,13 +10,14 @@ import torch
 import tyro
 from rich.console import Console
 
-from tdm_agents.checkpoint import AgentSettings, settings_of, write_settings
+from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
 from tdm_agents.cli.checks import output_folder, usable_device
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.evaluation.entries import parse_settings
 from tdm_agents.presets import PRESETS
+from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import foreign_file, locked, read_json, write_json
 from tdm_agents.training import checkpoint
 from tdm_agents.training.config import TrainConfig
@@ -35,7 +36,6 @@ from tdm_agents.training.initial import (
 from tdm_agents.training.learners import learner_class
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_agents.world_models.mlp import MLPConfig
-from tdm_agents.world_models.spec_json import spec_to_json
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_envs.rewards import known_rewards
 

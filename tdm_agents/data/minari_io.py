@@ -30,8 +30,8 @@ from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.serialization import deserialize_space
 
 from tdm_agents.data.compression import compress_hdf5
-from tdm_agents.leaves import encode_leaf, is_leaf
 from tdm_agents.spaces import FloatArray, ObservationCodec
+from tdm_agents.spaces.leaves import encode_leaf, is_leaf
 
 
 class DataError(RuntimeError):

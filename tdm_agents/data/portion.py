@@ -13,7 +13,7 @@ import gymnasium as gym
 from tdm_agents.data.minari_io import EPISODES_FOLDER
 from tdm_agents.data.names import check_name
 from tdm_agents.data.policies import BehaviourPolicy, policy_to_json
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.environments import make_env
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from tdm_agents.actions import ActionCodec
 from tdm_agents.data.minari_io import DataError, describe, episode_metadata, read_episodes
 from tdm_agents.data.moments import moments
-from tdm_agents.evaluation.environments import Place
+from tdm_agents.environments import Place
+from tdm_agents.spaces.actions import ActionCodec
 
 Float64Array = npt.NDArray[np.float64]
 UNKNOWN_POLICY = "unknown"

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tdm_agents.environments import Place
 from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_json, plain
 from tdm_agents.evaluation.contestants import Entered, enter
 from tdm_agents.evaluation.entries import Entry
-from tdm_agents.evaluation.environments import Place
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.players import player_of
 from tdm_agents.evaluation.records import Evaluation, Tick

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tdm_agents import checkpoint, registry
-from tdm_agents.agent import PREDICTED, TDMAgent
+from tdm_agents import registry
+from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
+from tdm_agents.environments import Env, Place
 from tdm_agents.evaluation.entries import Entry
-from tdm_agents.evaluation.environments import Env, Place
 from tdm_agents.evaluation.players import AgentFactory, Contestant
 from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.sb3 import find_policy, load_policy
@@ -72,11 +72,11 @@ def enter(entry: Entry, place: Place, *, seed: int = 0, device: str = "cpu", thr
 def environment_of(entry: Entry) -> str | None:
     """The environment that the entry's checkpoint is for; None where it names none or there is none."""
     folder = entry.source if entry.kind == "checkpoint" else entry.options.get("like")
-    return None if folder is None else checkpoint.read_settings(checkpoint.resolve(folder)).env_id
+    return None if folder is None else agent_files.read_settings(agent_files.resolve(folder)).env_id
 
 
 def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
-    folder = checkpoint.resolve(entry.source)
+    folder = agent_files.resolve(entry.source)
     agent = TDMAgent.load(
         folder,
         entry.options.get("planner"),
@@ -100,7 +100,7 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
             reward_function=agent.reward_function,
             replan_every=agent.replan_every,
         )
-    name = checkpoint.planner_name(agent.planner)
+    name = agent_files.planner_name(agent.planner)
     settings = {
         "model": entry.source,
         "action_repeat": agent.model.spec.action_repeat,
@@ -110,7 +110,7 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
         "reward_function": agent.reward_function,
         "alive": alive,
     }
-    files = (folder / file for file in (WEIGHTS_FILE, checkpoint.MODEL_FILE))
+    files = (folder / file for file in (WEIGHTS_FILE, agent_files.MODEL_FILE))
     return Entered(
         f"{name} on {model}" + ("" if alive else " without alive"),
         agent,
@@ -132,12 +132,12 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
         guide = expert.guide
         chosen["action_repeat"] = expert.action_repeat
     elif (like := options.get("like")) is not None:
-        folder = checkpoint.resolve(like)
-        saved = checkpoint.read_settings(folder)
-        planner = checkpoint.choose_planner(saved, options.get("planner"), entry.planner_settings)
+        folder = agent_files.resolve(like)
+        saved = agent_files.read_settings(folder)
+        planner = agent_files.choose_planner(saved, options.get("planner"), entry.planner_settings)
         chosen |= {"reward_function": saved.reward_function, "replan_every": saved.replan_every}
         if "action_repeat" not in options:
-            model = checkpoint.load_model(folder, env_id=place.name)
+            model = agent_files.load_model(folder, env_id=place.name)
             chosen["action_repeat"] = model.spec.action_repeat
     else:
         planner = registry.make_planner(options["planner"], **entry.planner_settings)
@@ -149,7 +149,7 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
         None if reward == PREDICTED else reward,
         chosen["replan_every"],
     )
-    name = checkpoint.planner_name(planner)
+    name = agent_files.planner_name(planner)
     settings = {
         "model": "simulator",
         "guide": guide,

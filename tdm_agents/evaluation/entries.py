@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from tdm_agents.evaluation.environments import Place
+from tdm_agents.environments import Place
 
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from tdm_agents.evaluation.environments import Env, MakeEnv, episode_limit, make_env, name_of
+from tdm_agents.environments import Env, MakeEnv, episode_limit, make_env, name_of
 from tdm_agents.evaluation.moves import Move, Player
 from tdm_agents.evaluation.players import Contestant, player_of
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick

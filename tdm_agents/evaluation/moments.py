@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from tdm_agents.agent import TDMAgent
-from tdm_agents.deciding import PlanView
+from tdm_agents.agent.deciding import PlanView
 from tdm_agents.evaluation.plots import Moment
 from tdm_agents.evaluation.records import Recording, Tick
 from tdm_agents.protocols import looped_rollout

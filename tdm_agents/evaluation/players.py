@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from tdm_agents.agent import TDMAgent
-from tdm_agents.evaluation.environments import Env
+from tdm_agents.environments import Env
 from tdm_agents.evaluation.moves import Move, Player
 from tdm_agents.evaluation.policies import Policy, PolicyPlayer, Predictor, PredictPlayer, RandomPolicy
 from tdm_agents.protocols import HasOnly, Planner, WorldModel, looped_rollout

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-from tdm_agents.evaluation.environments import Env
+from tdm_agents.environments import Env
 from tdm_agents.evaluation.moves import Move
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.wrappers.sb3 import Predicts, draws_from, other_space, policy_of

@@ -22,8 +22,8 @@ import imageio.v2 as imageio
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.environments import seconds_per_step
 from tdm_agents.evaluation.entries import parse_place
-from tdm_agents.evaluation.environments import seconds_per_step
 
 REMEDY = (
     "`apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0` and then MUJOCO_GL=egl, "

@@ -25,7 +25,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from tdm_agents.data.seeds import COLLECTION_FIRST, TUNING_FIRST
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.environments import make_env
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_bytes, write_json
 

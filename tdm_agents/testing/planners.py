@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdm_agents.memory import carry_flaw
+from tdm_agents.agent.memory import carry_flaw
 from tdm_agents.protocols import (
     History,
     Plan,

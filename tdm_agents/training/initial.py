@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import CheckpointError, read_json
 from tdm_agents.training.learners import TrainableWorldModel, learner_class, make_learner
-from tdm_agents.world_models.files import SCHEMA
-from tdm_agents.world_models.spec_json import spec_to_json
+from tdm_agents.world_models.model_files import SCHEMA
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import KIND, Generalist
 from tdm_agents.world_models.transformer.layout import StepLayout

@@ -20,8 +20,9 @@ class TrainableWorldModel(WorldModel[Any], Trainable, Protocol):
 
     Its class is the entry point, in the group ``tdm_agents.world_models``. It has an attribute
     ``config_type``, the class of its settings, which is a frozen dataclass in which everything has a default;
-    and it is called as ``Class(spec, config, seed=seed)``. :func:`tdm_agents.world_models.files.write_model`
-    and :func:`~tdm_agents.world_models.files.read_model` do what ``save`` and ``load`` have to.
+    and it is called as ``Class(spec, config, seed=seed)``.
+    :func:`tdm_agents.world_models.model_files.write_model` and
+    :func:`~tdm_agents.world_models.model_files.read_model` do what ``save`` and ``load`` have to.
     """
 
     @property

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tdm_agents.data.batch import Batch
 from tdm_agents.data.moments import moments
 from tdm_agents.protocols import History, ModelSpec, Rollout, Step, looped_rollout
-from tdm_agents.world_models.files import read_model, write_model
+from tdm_agents.world_models.model_files import read_model, write_model
 
 if TYPE_CHECKING:
     from tdm_agents.data.trajectories import Trajectories

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
-from tdm_agents.evaluation.environments import make_env
-from tdm_agents.memory import AgentMemory
+from tdm_agents.agent.memory import AgentMemory
+from tdm_agents.environments import make_env
 from tdm_agents.protocols import History, Plan
 from tdm_agents.testing import LinearQuadraticModel
 

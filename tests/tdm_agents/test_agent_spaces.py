@@ -6,9 +6,9 @@ import torch
 from gymnasium import spaces
 
 from tdm_agents import TDMAgent, make_planner
-from tdm_agents.actions import action_codec
 from tdm_agents.protocols import ModelSpec, Proposal, Step
 from tdm_agents.spaces import ObservationCodec
+from tdm_agents.spaces.actions import action_codec
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
 PLANNERS = ["random_shooting", "cem", "mppi", "proposal_shooting", "beam_search", "policy"]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from tdm_agents import TDMAgent, TransformerWorldModel, checkpoint, make_planner
-from tdm_agents.checkpoint import AgentSettings
+from tdm_agents import TDMAgent, TransformerWorldModel, make_planner
+from tdm_agents.agent import agent_files
+from tdm_agents.agent.agent_files import AgentSettings
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import LinearQuadraticModel
@@ -173,14 +174,14 @@ def test_a_planner_without_a_name_cannot_be_saved(tmp_path):
 
 def test_sequences_among_settings_come_back_immutable(tmp_path):
     saved = AgentSettings("mine", {"widths": (1, 2), "nested": {"low": (0.5,)}}, None, "env-v0")
-    checkpoint.write_settings(tmp_path, saved)
-    assert checkpoint.read_settings(tmp_path) == saved
+    agent_files.write_settings(tmp_path, saved)
+    assert agent_files.read_settings(tmp_path) == saved
 
 
 @pytest.mark.parametrize("value", [object(), float("nan")])
 def test_settings_that_are_not_json_are_refused(tmp_path, value):
     with pytest.raises(ValueError, match="planner 'mine' are not JSON"):
-        checkpoint.write_settings(tmp_path, AgentSettings("mine", {"odd": value}))
+        agent_files.write_settings(tmp_path, AgentSettings("mine", {"odd": value}))
 
 
 def test_an_unknown_checkpoint_name_lists_what_there_is(monkeypatch, folder):
@@ -192,13 +193,13 @@ def test_an_unknown_checkpoint_name_lists_what_there_is(monkeypatch, folder):
 
 def test_text_with_a_separator_is_a_folder(monkeypatch, folder):
     monkeypatch.chdir(folder.parent)
-    assert checkpoint.resolve("./saved").samefile(folder)
-    assert checkpoint.resolve("saved").samefile(folder)
+    assert agent_files.resolve("./saved").samefile(folder)
+    assert agent_files.resolve("saved").samefile(folder)
     with pytest.raises(CheckpointError, match="is missing"):
         TDMAgent.load("./nowhere")
 
 
 def test_every_bundled_checkpoint_loads():
-    for name in checkpoint.bundled():
+    for name in agent_files.bundled():
         agent = TDMAgent.load(name)
         assert agent.env_id is not None

@@ -26,7 +26,7 @@ from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolic
 from tdm_agents.data.portion import Portion
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.workers import EpisodeDone
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.environments import make_env
 
 PENDULUM = "Pendulum-v1"
 # real workers need a real main module; the delay makes sure that the parent can be killed half-way

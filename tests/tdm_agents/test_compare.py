@@ -15,11 +15,11 @@ import pytest
 
 from tdm_agents import evaluate
 from tdm_agents.cli.main import main
+from tdm_agents.environments import Place
 from tdm_agents.evaluation.comparison import Rules, kept_episodes, matches_of, play
 from tdm_agents.evaluation.comparison_plot import plot_comparison
 from tdm_agents.evaluation.comparison_report import comparison_report, sections
 from tdm_agents.evaluation.entries import Entry
-from tdm_agents.evaluation.environments import Place
 from tdm_agents.evaluation.statistics import interval, iqm
 from tdm_agents.storage import CheckpointError
 

@@ -12,7 +12,7 @@ from tdm_agents.cli.main import main
 from tdm_agents.data.play import play
 from tdm_agents.data.policies import PlannerPolicy
 from tdm_agents.data.portion import Portion
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.environments import make_env
 from tdm_agents.experts.presets import EXPERTS, UnknownExpertError, expert, expert_for
 from tdm_agents.experts.reinforcement import Evaluated, Training, train
 from tdm_envs.walkers import FAMILIES

@@ -10,8 +10,8 @@ from gymnasium import spaces
 from tdm_agents import TDMAgent, evaluate, make_planner
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.storage import CheckpointError
-from tdm_agents.world_models.files import settings_sha256
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
+from tdm_agents.world_models.model_files import settings_sha256
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
 WALKER = "dm_control/walker-stand-v0"

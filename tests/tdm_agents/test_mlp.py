@@ -16,10 +16,10 @@ from tdm_agents.data.moments import moments
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import History, ModelSpec
+from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
-from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
 
 N, M = 3, 2
 OBSERVATION = spaces.Box(-np.inf, np.inf, (N,), np.float64)

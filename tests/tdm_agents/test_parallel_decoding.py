@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from tdm_agents.checkpoint import load_model, resolve
+from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer import model as transformer

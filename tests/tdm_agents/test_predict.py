@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
 from tdm_agents import TDMAgent, make_planner
-from tdm_agents.batching import for_determinism
+from tdm_agents.agent.predict import for_determinism
 from tdm_agents.protocols import ModelSpec, Plan, Step
 from tdm_agents.testing import LinearQuadraticModel
 

@@ -13,7 +13,7 @@ from tdm_agents.agent import TDMAgent
 from tdm_agents.cli import train as command
 from tdm_agents.presets import PRESETS
 from tdm_agents.registry import make_planner
-from tdm_agents.specs import spec_of
+from tdm_agents.spaces.spec import spec_of
 from tdm_agents.testing import LinearQuadraticModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdm_agents import TDMAgent, TransformerWorldModel, make_planner
+from tdm_agents.agent.prompt import of_episode
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.prompt import of_episode
 from tdm_agents.protocols import History, ModelSpec, Plan
 from tdm_agents.testing import LinearQuadraticModel
 from tdm_agents.world_models.transformer.config import TransformerConfig

@@ -8,9 +8,9 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from tdm_agents import TDMAgent, make_planner
-from tdm_agents.actions import action_codec
 from tdm_agents.protocols import ModelSpec, Step
 from tdm_agents.spaces import ObservationCodec
+from tdm_agents.spaces.actions import action_codec
 from tdm_agents.wrappers import WithProposal, WithValue
 
 POSE = spaces.Dict(

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from tdm_agents.data.batch import Batch
 from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.storage import CheckpointError
-from tdm_agents.world_models.files import SETTINGS_SHA256, settings_sha256
+from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
 from tdm_agents.world_models.transformer.attention import band_mask, banded_attention
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.loss import drop_rewards, step_tokens

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
-from tdm_agents.evaluation.environments import make_env
+from tdm_agents.environments import make_env
 from tdm_agents.protocols import ModelSpec, Plan, Step, rollout
 from tdm_agents.testing import LinearQuadraticModel
 from tdm_agents.wrappers import RewardFunction

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import tdm_envs  # noqa: F401  (registers environments)
-from tdm_agents.actions import ActionCodec
 from tdm_agents.protocols import History
+from tdm_agents.spaces.actions import ActionCodec
 from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_envs.suite import batched_task
 from tdm_envs.tasks import batched_task_of

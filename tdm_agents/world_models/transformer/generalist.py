@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from tdm_agents.data.batch import MixedBatch
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.world_models.files import read_described, write_described
-from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
+from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
+from tdm_agents.world_models.model_files import read_described, write_described
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
@@ -90,7 +90,7 @@ class Generalist(nn.Module):
         """A model of any environment, trained on or not, that shares the weights.
 
         Args:
-            spec: Of the environment, for example :func:`tdm_agents.specs.spec_of` of its spaces.
+            spec: Of the environment, for example :func:`tdm_agents.spaces.spec.spec_of` of its spaces.
 
         Raises:
             ValueError: If tokens are fitted to data, which a new environment does not have, or it is larger

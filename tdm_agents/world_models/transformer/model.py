@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tdm_agents.data.batch import Batch
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, looped_rollout
-from tdm_agents.world_models.files import read_model, write_model
+from tdm_agents.world_models.model_files import read_model, write_model
 from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.config import Attention, Capture, TransformerConfig

@@ -14,7 +14,7 @@ from tdm_agents.data.batch import Batch
 from tdm_agents.data.moments import moments
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import History, ModelSpec, Step
-from tdm_agents.world_models.files import read_model, write_model
+from tdm_agents.world_models.model_files import read_model, write_model
 
 
 @dataclass(frozen=True, slots=True)

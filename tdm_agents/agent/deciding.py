@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdm_agents.memory import AgentMemory, gather, scatter
-from tdm_agents.prompt import recall
+from tdm_agents.agent.memory import AgentMemory, gather, scatter
+from tdm_agents.agent.prompt import recall
 from tdm_agents.protocols import HasOnly, History, ModelSpec, Plan, Planner, WorldModel
 
 

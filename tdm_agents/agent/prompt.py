@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tdm_agents.memory import AgentMemory
+from tdm_agents.agent.memory import AgentMemory
 from tdm_agents.protocols import History, ModelSpec
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def checked(prompt: History, spec: ModelSpec) -> History:
     if not isinstance(prompt, History):
         raise TypeError(
             f"history is {prompt!r}; expected a tdm_agents.protocols.History, for example "
-            "tdm_agents.prompt.of_episode(trajectories.episode(0))"
+            "tdm_agents.agent.prompt.of_episode(trajectories.episode(0))"
         )
     batch, steps = prompt.observation.shape[:2]
     for name, tensor, shape in (

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tdm_agents.arrival import Arrival
-from tdm_agents.memory import AgentMemory
+from tdm_agents.agent.arrival import Arrival
+from tdm_agents.agent.memory import AgentMemory
 from tdm_agents.protocols import Planner
 
 if TYPE_CHECKING:

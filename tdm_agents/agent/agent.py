@@ -17,12 +17,12 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from tdm_agents import batching, checkpoint
-from tdm_agents.arrival import Arrival, Flags, flags
-from tdm_agents.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
-from tdm_agents.deciding import PlanView, decide
-from tdm_agents.memory import AgentMemory, carry_flaw
-from tdm_agents.prompt import checked
+from tdm_agents.agent import agent_files, predict
+from tdm_agents.agent.arrival import Arrival, Flags, flags
+from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
+from tdm_agents.agent.deciding import PlanView, decide
+from tdm_agents.agent.memory import AgentMemory, carry_flaw
+from tdm_agents.agent.prompt import checked
 from tdm_agents.protocols import History, Planner, WorldModel
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
 
@@ -78,7 +78,7 @@ class TDMAgent:
         seed = _integer_seed(seed)
         _check_replan_every(replan_every, planner)
         self.base_model = model
-        self.model = checkpoint.with_reward(model, reward_function, env_id) if reward_function else model
+        self.model = agent_files.with_reward(model, reward_function, env_id) if reward_function else model
         self.planner = planner
         self.replan_every = replan_every
         self.env_id = env_id
@@ -228,7 +228,7 @@ class TDMAgent:
             episode_start: ``[B]`` bool, environments whose observation is the first of an episode. Copied.
             deterministic: True executes the planner's best (or mean) sequence, False one sampled among its
                 last candidates, where the planner has the setting ``returns`` (CEM, MPPI); see
-                :func:`tdm_agents.batching.for_determinism`. :meth:`act` does what the planner is set to.
+                :func:`tdm_agents.agent.predict.for_determinism`. :meth:`act` does what the planner is set to.
 
         Returns:
             Actions as an array of the space's dtype, inside its bounds, batched if the observation is; and
@@ -239,7 +239,7 @@ class TDMAgent:
             ValueError: If the observation is not of the space or holds NaN or inf, or ``state`` or
                 ``episode_start`` is of another number of environments.
         """
-        return batching.predict(self, observation, state, episode_start, deterministic)
+        return predict.predict(self, observation, state, episode_start, deterministic)
 
     def _arrival(self, batch: int, reward: Any, episode_start: Any, active: Any) -> Arrival:
         if self._link is None:
@@ -368,7 +368,7 @@ class TDMAgent:
 
         Use what is returned in place of ``env``, and call ``agent.act(obs)`` once before each of its steps:
         no ``agent.reset()``, ``reward=`` or ``episode_start=``, whatever the environment does at the end of
-        an episode (see :mod:`tdm_agents.attach`). After a step that the agent did not decide it begins anew,
+        an episode (see :mod:`.attach`). After a step that the agent did not decide it begins anew,
         because its memory no longer leads to the present. Closing the environment, or attaching to another,
         ends it.
 
@@ -404,7 +404,7 @@ class TDMAgent:
         """
         check_spaces(self.model.spec, env, self.env_id)
         if self.reward_function is not None:
-            checkpoint.check_reward(self.reward_function, env)
+            agent_files.check_reward(self.reward_function, env)
 
     def save(self, folder: str | Path) -> None:
         """Write the model's files and ``agent.json`` to ``folder``; :meth:`load` reads them.
@@ -415,10 +415,10 @@ class TDMAgent:
             ValueError: If the model has nothing to save, or the planner is neither installed nor registered
                 under a name.
         """
-        checkpoint.write(
+        agent_files.write(
             Path(folder),
             self.base_model,
-            checkpoint.settings_of(
+            agent_files.settings_of(
                 self.planner, self.reward_function, self.env_id, replan_every=self.replan_every
             ),
         )
@@ -458,12 +458,12 @@ class TDMAgent:
             ValueError: If the reward function is of another body, or the planner's horizon is shorter than
                 ``replan_every``.
         """
-        folder = checkpoint.resolve(name_or_folder)
-        saved = checkpoint.read_settings(folder)
-        chosen = checkpoint.choose_planner(saved, planner, planner_settings)
+        folder = agent_files.resolve(name_or_folder)
+        saved = agent_files.read_settings(folder)
+        chosen = agent_files.choose_planner(saved, planner, planner_settings)
         reward = saved.reward_function if reward_function is None else reward_function
         return cls(
-            checkpoint.load_model(folder, device, env_id=env_id),
+            agent_files.load_model(folder, device, env_id=env_id),
             chosen,
             seed,
             env_id=saved.env_id or env_id,

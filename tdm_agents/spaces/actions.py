@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from tdm_agents.leaves import shape_of
+from tdm_agents.spaces.leaves import shape_of
 
 
 def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:

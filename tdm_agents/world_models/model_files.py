@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
-from tdm_agents.world_models.spec_json import spec_from_json, spec_to_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

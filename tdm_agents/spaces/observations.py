@@ -2,7 +2,7 @@
 
 Observations become one float32 vector: leaves in the order in which Gymnasium's own ``flatten`` visits them
 (``Dict`` by its key order, ``Tuple`` by index, arrays in C order; categories one-hot, see
-:mod:`tdm_agents.leaves`). Continuous actions are scaled from the ``Box`` bounds to [-1, 1]; those of a
+:mod:`tdm_agents.spaces.leaves`). Continuous actions are scaled from the ``Box`` bounds to [-1, 1]; those of a
 ``Discrete`` or ``MultiDiscrete`` are int64 components counted from 0.
 """
 
@@ -15,19 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from tdm_agents.actions import ActionCodec, DiscreteActionCodec, action_codec
-from tdm_agents.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
+from tdm_agents.spaces.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
 
 FloatArray = npt.NDArray[np.float32]
-
-__all__ = [
-    "ActionCodec",
-    "DiscreteActionCodec",
-    "FloatArray",
-    "ObservationCodec",
-    "action_codec",
-    "difference",
-]
 
 _NUMBERS = "biufO"  # kinds of dtypes: NumPy would silently drop imaginary parts and read strings
 _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, or reset it"

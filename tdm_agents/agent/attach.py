@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from tdm_agents.arrival import Arrival, Flags
+from tdm_agents.agent.arrival import Arrival, Flags
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
 

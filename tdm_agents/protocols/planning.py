@@ -1,0 +1,78 @@
+"""What chooses among imagined futures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols.imagining import WorldModel
+from tdm_agents.protocols.values import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a planner decided for ``B`` environments.
+
+    Attributes:
+        action: ``[B, m]`` to execute now.
+        sequence: ``[B, H, m]`` of which ``action`` is the first.
+        value: ``[B]``, what the planner believes ``sequence`` is worth.
+        carry: Planner memory for the next decision; every tensor has a leading ``B``.
+        stats: Counts and diagnostics, for example ``non_finite`` (rows refused) and ``transitions``.
+    """
+
+    action: Tensor
+    sequence: Tensor
+    value: Tensor
+    carry: Any
+    stats: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Chooses actions by imagining. A planner *is* a frozen dataclass of its settings, nothing else.
+
+    Attributes:
+        horizon: Decisions imagined ahead.
+    """
+
+    @property
+    def horizon(self) -> int:
+        """Decisions imagined ahead."""
+        ...
+
+    def init(self, spec: ModelSpec, batch: int) -> Any:
+        """Memory of ``batch`` environments that have not decided yet.
+
+        None, or a frozen dataclass of tensors whose first axis is ``B``: the agent gathers and scatters rows.
+        """
+        ...
+
+    def plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        carry: Any,
+        *,
+        elapsed: Tensor,
+        generator: torch.Generator,
+    ) -> Plan:
+        """Decide for ``B`` environments.
+
+        Args:
+            model: The world model; a planner that needs an optional capability says so in its error.
+            state: ``model.start(...)`` of ``B`` rows. Not consumed.
+            carry: Memory from :meth:`init` or the last plan.
+            elapsed: ``[B]`` int64, decisions executed since that environment's last plan: 1, or up to
+                ``replan_every``; 0 = new episode, which forgets that row's memory and no other's. From
+                ``horizon`` on nothing is left of what was planned.
+            generator: The only source of randomness, on ``model.spec.device``.
+
+        Raises:
+            ValueError: If no candidate of an environment has a finite score.
+        """
+        ...

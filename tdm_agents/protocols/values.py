@@ -1,0 +1,158 @@
+"""The values that world models, planners and the agent pass to each other.
+
+Axes: ``B`` environments, ``K`` candidates per environment, ``N = B * K`` rows, ``H`` horizon (decisions),
+``T`` steps of history, ``n`` observation scalars, ``m`` action scalars. Everything that passes between the
+parts is a small frozen dataclass of tensors: a value, never hidden state.
+
+Units: observations are the flat float32 vector of :mod:`tdm_agents.spaces` in the environment's own units;
+continuous actions are float32 in [-1, 1]; discrete actions are int64, one component per scalar; rewards are
+in the environment's own units, summed over the model's ``action_repeat`` environment steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+ActionKind = Literal["continuous", "discrete"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a world model models.
+
+    Attributes:
+        observation_space: The environment's space, before flattening.
+        action_space: The environment's space; ``Box``, ``Discrete`` or ``MultiDiscrete``.
+        observation_dim: ``n``, scalars of the flat observation.
+        action_dim: ``m``, scalars of an action.
+        action_kind: ``"continuous"`` (float32 in [-1, 1]) or ``"discrete"`` (int64).
+        action_choices: Number of choices of each discrete component; empty where continuous.
+        action_repeat: Environment steps a decision; the model's own time step.
+        history_steps: Most recent steps of history that the model can use; at least 1.
+        terminates: Whether ``alive`` may become False.
+        device: Where the model computes; planners draw their samples there.
+        dtype: Floating dtype of observations, rewards and continuous actions.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    observation_dim: int
+    action_dim: int
+    action_kind: ActionKind = "continuous"
+    action_choices: tuple[int, ...] = ()
+    action_repeat: int = 1
+    history_steps: int = 1
+    terminates: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened so far in ``B`` environments, one entry a decision; the last entry is now.
+
+    Rows of different lengths are padded on the left, so that index ``T - 1`` is the present for every row.
+
+    Attributes:
+        observation: ``[B, T, n]``; the last one is the present observation. Padding is 0.
+        reward: ``[B, T]``; the reward that arrived *with* each observation, NaN where unknown or first.
+        action: ``[B, T - 1, m]``; ``action[:, t]`` was taken after ``observation[:, t]``. Padding is 0.
+        length: ``[B]`` int64; how many of the ``T`` entries are real, at least 1.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    action: Tensor
+    length: Tensor
+
+    @property
+    def batch(self) -> int:
+        """Number of environments ``B``."""
+        return self.observation.shape[0]
+
+    @staticmethod
+    def of_observation(observation: Tensor, *, action_dim: int, discrete: bool = False) -> History:
+        """A history of the present observation alone.
+
+        Args:
+            observation: ``[B, n]``.
+            action_dim: ``m``.
+            discrete: Whether actions are int64.
+        """
+        batch = observation.shape[0]
+        return History(
+            observation=observation[:, None],
+            reward=observation.new_full((batch, 1), float("nan")),
+            action=observation.new_zeros((batch, 0, action_dim), dtype=torch.int64 if discrete else None),
+            length=torch.ones(batch, dtype=torch.int64, device=observation.device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One imagined transition a row.
+
+    Attributes:
+        observation: ``[N, n]`` after the action.
+        reward: ``[N]``, that arrives with it.
+        alive: ``[N]`` bool; False where the episode terminated in this transition.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    alive: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """``H`` imagined transitions a row.
+
+    Attributes:
+        observation: ``[N, H, n]``.
+        reward: ``[N, H]``. What either says of a row after its end is meaningless: a model may stop imagining
+            it. ``alive`` masks it; :func:`looped_rollout` goes on all the same.
+        alive: ``[N, H]`` bool, after each transition; once False, False.
+        state: The model state after the last transition; of rows that ended, any.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    alive: Tensor
+    state: Any
+
+    @staticmethod
+    def of(steps: Sequence[Step], state: Any) -> Rollout:
+        """The steps of ``H`` transitions put together; once a row is dead, it stays dead."""
+        alive = [steps[0].alive]
+        for step in steps[1:]:
+            alive.append(alive[-1] & step.alive)
+        return Rollout(
+            observation=torch.stack([s.observation for s in steps], dim=1),
+            reward=torch.stack([s.reward for s in steps], dim=1),
+            alive=torch.stack(alive, dim=1),
+            state=state,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Actions that a proposal policy would take.
+
+    Attributes:
+        actions: ``[N, count, m]``.
+        log_prob: ``[N, count]`` or None where unknown.
+    """
+
+    actions: Tensor
+    log_prob: Tensor | None = None
+
+
+RewardFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of one environment step, with
+actions in the environment's physical units."""
