@@ -185,7 +185,7 @@ def test_settings_that_are_not_json_are_refused(tmp_path, value):
 
 
 def test_an_unknown_checkpoint_name_lists_what_there_is(monkeypatch, folder):
-    monkeypatch.setattr(checkpoint, "bundled", lambda: {"cartpole-swingup": folder})
+    monkeypatch.setattr(agent_files, "bundled", lambda: {"cartpole-swingup": folder})
     with pytest.raises(LookupError, match=r"did you mean 'cartpole-swingup'\?.*Bundled: cartpole-swingup"):
         TDMAgent.load("cartpole-swingpu")
     assert TDMAgent.load("cartpole-swingup").env_id == CARTPOLE
