@@ -1,5 +1,6 @@
 """What world models, planners and the agent say to each other: values, and protocols of a few methods."""
 
+from tdm_agents.protocols.batches import Batch, MixedBatch
 from tdm_agents.protocols.imagining import (
     Draft,
     HasOnly,
@@ -11,6 +12,13 @@ from tdm_agents.protocols.imagining import (
     WorldModel,
     looped_rollout,
     rollout,
+)
+from tdm_agents.protocols.learning import (
+    NotFiniteError,
+    Optimizers,
+    Preset,
+    TrainableModel,
+    UpdateSettings,
 )
 from tdm_agents.protocols.planning import Plan, Planner
 from tdm_agents.protocols.values import (
@@ -25,6 +33,7 @@ from tdm_agents.protocols.values import (
 
 __all__ = [
     "ActionKind",
+    "Batch",
     "Draft",
     "HasOnly",
     "HasProposal",
@@ -33,13 +42,19 @@ __all__ = [
     "HasTokens",
     "HasValue",
     "History",
+    "MixedBatch",
     "ModelSpec",
+    "NotFiniteError",
+    "Optimizers",
     "Plan",
     "Planner",
+    "Preset",
     "Proposal",
     "RewardFn",
     "Rollout",
     "Step",
+    "TrainableModel",
+    "UpdateSettings",
     "WorldModel",
     "looped_rollout",
     "rollout",
