@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from tdm_agents.data.trajectories import IntArray, Trajectories
 from tdm_agents.spaces import FloatArray
@@ -42,26 +43,32 @@ class SampledSteps:
             drawn = np.random.default_rng(seed).random(most)
             number = ((np.arange(most) + drawn) * (total / most)).astype(np.int64)
         episode = np.searchsorted(ends, number, side="right")
-        self._row: IntArray = first[episode] + number - (ends - counts)[episode]
-        self._part: IntArray = part[episode]
-        self._arrays = [source.observation for source in trajectories.parts]
+        number += (first - ends + counts)[episode]  # the row in the episode's part
+        self._count = len(number)
+        self._parts: list[tuple[npt.NDArray[np.float32], IntArray | slice, IntArray]] = []
+        of_part = part[episode] if len(trajectories.parts) > 1 else None
+        for index, source in enumerate(trajectories.parts):
+            place = slice(None) if of_part is None else np.flatnonzero(of_part == index)
+            self._parts.append((source.observation, place, number[place]))
+        self._columns = trajectories.parts[0].observation.shape[1]
 
     def __len__(self) -> int:
-        return len(self._row)
+        return self._count
 
     def observations(self) -> Iterator[FloatArray]:
         """Every observation scalar in turn, ``[S]`` each."""
-        for column in range(self._arrays[0].shape[1]):
+        for column in range(self._columns):
             yield self._read(column, 0)
 
     def changes(self) -> Iterator[FloatArray]:
         """Every observation scalar's change to the next step, ``[S]`` each; needs ``with_next``."""
-        for column in range(self._arrays[0].shape[1]):
-            yield self._read(column, 1) - self._read(column, 0)
+        for column in range(self._columns):
+            values = self._read(column, 1)
+            values -= self._read(column, 0)
+            yield values
 
     def _read(self, column: int, ahead: int) -> FloatArray:
-        values = np.empty(len(self._row), np.float32)
-        for index in np.unique(self._part):
-            mine = self._part == index
-            values[mine] = self._arrays[index][self._row[mine] + ahead, column]
+        values = np.empty(self._count, np.float32)
+        for source, place, row in self._parts:
+            values[place] = source[ahead:, column][row]
         return values

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from gymnasium import spaces
 from rich.console import Console
@@ -354,6 +357,20 @@ def test_the_command_trains_one_agent_for_three_environments(arguments):
         TDMAgent.load(arguments.out)
     with pytest.raises(ValueError, match=r"another run: shares\.Push-v0 is 0\.5 there"):
         command.run(arguments, console=quiet())
+
+
+def test_a_generalist_that_the_first_release_began_goes_on(arguments):
+    old = Path(__file__).parents[1] / "support" / "old_runs" / "generalist"
+    shutil.copytree(old, arguments.out)
+    sizes = {"layers": 1, "width": 32, "heads": 2, "feedforward": 32, "context": 30, "tokenizer.bins": 64}
+    more = {"action_weight": 1.0, "reward_dropout": 1.0}
+    settings = {name: str(value) for name, value in {**sizes, **more}.items()}
+    result = command.run(
+        dataclasses.replace(arguments, model_settings=settings, training=CONFIG), console=quiet()
+    )
+    assert result.step == CONFIG.steps
+    ended = safetensors.torch.load_file(old / "ended.safetensors")
+    torch.testing.assert_close(Generalist.load(arguments.out).state_dict(), ended)
 
 
 def test_weights_of_an_environment_that_is_not_there_are_refused(arguments):

@@ -181,7 +181,7 @@ def test_all_steps_are_read_where_there_are_few_and_an_even_sample_where_there_a
     assert len(changes) == 50 * 19
     some = SampledSteps(data, with_next=True, most=100, seed=3)
     assert len(some) == 100
-    rows = torch.from_numpy(some._row)
+    rows = torch.from_numpy(some._parts[0][2])
     assert len(rows.unique()) == 100 and (rows % 20 < 19).all()
     assert (rows // 200).bincount(minlength=5).tolist() == [20] * 5  # evenly over the episodes
 

@@ -7,12 +7,14 @@ import io
 import multiprocessing
 import random
 import runpy
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from gymnasium import spaces
 from hypothesis import given
@@ -469,6 +471,17 @@ def test_the_command_trains_and_resumes_and_refuses_another_run(arguments):
         command.run(
             dataclasses.replace(arguments, model_settings={"hidden": "9", "layers": "1"}), console=quiet()
         )
+
+
+def test_a_run_of_the_first_release_goes_on(arguments):
+    """Its run.json and checkpoint.json are of schema 1; it was interrupted after 6 of 12 updates."""
+    old = Path(__file__).parents[1] / "support" / "old_runs" / "mlp"
+    shutil.copytree(old, arguments.out)
+    with pytest.raises(ValueError, match=r"another run: config\.hidden is 8 there and 9 here"):
+        command.run(dataclasses.replace(arguments, model_settings={"hidden": "9"}), console=quiet())
+    assert command.run(arguments, console=quiet()).step == CONFIG.steps
+    ended = safetensors.torch.load_file(old / "ended.safetensors")
+    torch.testing.assert_close(MLPWorldModel.load(arguments.out).state_dict(), ended)
 
 
 def test_what_was_trained_is_an_agent(arguments):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -310,14 +311,17 @@ class Tokenizer(nn.Module):
     def _column_ranges(self, name: str, columns: Iterable[Tensor], tail: float) -> tuple[Tensor, Tensor]:
         """Ranges ``[n]`` of columns without the ``tail`` share at each end, each end then moved out.
 
-        Nearest ranks, rounded outwards: ``torch.quantile`` refuses more than 2^24 elements.
+        Nearest ranks, rounded outwards.
         """
         lows, highs = [], []
         for data in columns:
             _check(name, data)
             last = data.shape[0] - 1
-            lows.append(data.kthvalue(1 + math.floor(tail * last)).values.double())
-            highs.append(data.kthvalue(1 + math.ceil((1.0 - tail) * last)).values.double())
+            ranks = [math.floor(tail * last), math.ceil((1.0 - tail) * last)]
+            # numpy's partition needs no indices beside the numbers, unlike torch's kthvalue
+            low, high = np.partition(data.cpu().numpy(), ranks)[ranks]
+            lows.append(torch.tensor(low, dtype=torch.float64))
+            highs.append(torch.tensor(high, dtype=torch.float64))
         if len(lows) != self.observation_dim:
             raise ValueError(f"{name} has {len(lows)} columns; expected {self.observation_dim}")
         return _moved_out(torch.stack(lows), torch.stack(highs), QUANTILE_MARGIN)
