@@ -12,6 +12,7 @@ from tdm_agents.protocols.imagining import (
     looped_rollout,
     rollout,
 )
+from tdm_agents.protocols.observing import observation_of, require_observations
 from tdm_agents.protocols.planning import Plan, Planner
 from tdm_agents.protocols.values import (
     ActionKind,
@@ -42,5 +43,7 @@ __all__ = [
     "Step",
     "WorldModel",
     "looped_rollout",
+    "observation_of",
+    "require_observations",
     "rollout",
 ]
