@@ -70,7 +70,8 @@ class Train:
         planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once;
             the preset's by default.
         known_reward: Whether ``agent.json`` names the task's own reward function, where ``tdm_envs`` has it
-            and there is one task; otherwise the agent maximises the predicted reward.
+            and there is one task, and the model imagines observations; otherwise the agent maximises the
+            predicted reward.
         training: Updates, learning rate, evaluation.
     """
 
@@ -152,7 +153,9 @@ def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
     if result.interrupted:
         return result
     env_ids = {t.info.env_id for t in data.values()}
-    write_settings(args.out, agent_settings(args, env_ids.pop() if len(data) == 1 else ""))
+    env_id = env_ids.pop() if len(data) == 1 else ""
+    observes = isinstance(model, Generalist) or model.spec.imagines_observations
+    write_settings(args.out, agent_settings(args, env_id, observes=observes))
     if len(data) == 1:
         console.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
@@ -167,18 +170,19 @@ def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
     return result
 
 
-def agent_settings(args: Train, env_id: str) -> AgentSettings:
+def agent_settings(args: Train, env_id: str, *, observes: bool = True) -> AgentSettings:
     """How to plan with what was trained.
 
     Args:
         args: Of the command.
         env_id: The environment, ``""`` where it is unknown or there are several.
+        observes: Whether the model imagines observations, without which it plans for its own reward.
 
     Raises:
         LookupError: If there is no such planner.
     """
     planner = PRESETS[args.preset].make_planner(args.planner)
-    known = args.known_reward and env_id in known_rewards()
+    known = args.known_reward and observes and env_id in known_rewards()
     return settings_of(planner, env_id if known else None, env_id or None)
 
 

@@ -143,8 +143,8 @@ class Rollout:
         seen = [step.observation for step in steps if step.observation is not None]
         if len(seen) not in (0, len(steps)):
             raise ValueError(
-                f"{len(seen)} of {len(steps)} imagined steps have an observation; expected all or none, as the "
-                "model's spec.imagines_observations says"
+                f"{len(seen)} of {len(steps)} imagined steps have an observation; expected all or none, as "
+                "spec.imagines_observations says"
             )
         return Rollout(
             observation=torch.stack(seen, dim=1) if seen else None,

@@ -101,9 +101,7 @@ class Wrapper(Generic[S]):
         self, observation: Tensor | None, action: Tensor, inner: S, step: Step
     ) -> tuple[Observed[S], Step]:
         """What the wrapped model's transition from ``observation[N, n]`` to ``inner`` is in this model."""
-        after = replace(
-            step, reward=self._reward(observation, action, step), alive=self._alive(step.alive)
-        )
+        after = replace(step, reward=self._reward(observation, action, step), alive=self._alive(step.alive))
         return Observed(inner, step.observation), after
 
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:

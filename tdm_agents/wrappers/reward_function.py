@@ -45,7 +45,7 @@ class RewardFunction(Wrapper[S]):
         require_observations(
             model,
             "a reward function",
-            instead="plan for the model's own reward (reward_function='predicted', or null in agent.json), or "
+            instead="plan for the model's own reward (reward_function='predicted'; null in agent.json), or "
             "use a model that imagines observations",
         )
         self.fn = fn

@@ -86,8 +86,8 @@ class WithProposal(Wrapper[S]):
             state,
             self.model,
             "a given policy",
-            instead="ask it for the present alone (the planner 'policy' with horizon=1 does), use the model's "
-            "own proposal if it has one, or a model that imagines observations",
+            instead="use the model's own proposal if it has one, or a model that imagines observations; the "
+            "planner 'policy' with horizon=1 asks about the present alone",
         )
         spec = self.spec
         shape = (observation.shape[0], count, spec.action_dim)

@@ -64,8 +64,8 @@ class WithValue(Wrapper[S]):
             state,
             self.model,
             "a given critic",
-            instead="use the model's own value if it has one, plan with a longer horizon and no value, or use "
-            "a model that imagines observations",
+            instead="use the model's own value if it has one, a longer horizon instead, or a model that "
+            "imagines observations",
         )
         value = self._value(observation)
         check_tensor("the critic", value, (len(observation),))
