@@ -103,7 +103,7 @@ def test_planners_on_it_do_better_than_random_actions(trained, planner, settings
     agent = TDMAgent(model, make_planner(planner, horizon=12, **settings), env_id=PENDULUM)
     planned = evaluate(agent, PENDULUM, seeds=range(4)).scores
     random = evaluate(RandomPolicy(model.spec.action_space, 0), PENDULUM, seeds=range(4)).scores
-    assert np.mean(planned) > 0.6 * np.mean(random)  # both are negative
+    assert np.mean(planned) > 0.5 * np.mean(random)  # both are negative
 
 
 def test_its_value_is_the_discounted_reward_to_come(trained):
@@ -114,7 +114,7 @@ def test_its_value_is_the_discounted_reward_to_come(trained):
     earned = [(powers * e.reward[t + 1 : t + 101]).sum() for e in episodes for t in range(0, 100, 10)]
     now = torch.from_numpy(np.concatenate([e.observation[:100:10] for e in episodes]))
     value = model.value(model.start(History.of_observation(now, action_dim=1), horizon=1))
-    assert np.corrcoef(earned, value.numpy())[0, 1] > 0.6
+    assert np.corrcoef(earned, value.numpy())[0, 1] > 0.9
 
 
 def test_a_saved_model_is_read_back(trained, tmp_path):
