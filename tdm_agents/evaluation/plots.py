@@ -74,7 +74,10 @@ def plot_episode(
         ValueError: If there is no scalar, a scalar does not exist, or there is no moment and no reason why.
     """
     if not (moments or unseen) or not scalars:
-        raise ValueError(f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each")
+        raise ValueError(
+            f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each, or unseen= to say "
+            "why there are no moments"
+        )
     n = recording.observation.shape[1]
     for name, index in scalars.items():
         if not 0 <= index < n:
