@@ -75,8 +75,8 @@ def plot_episode(
     """
     if not (moments or unseen) or not scalars:
         raise ValueError(
-            f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each, or unseen= to say "
-            "why there are no moments"
+            f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each, or unseen= to "
+            "say why there are no moments"
         )
     n = recording.observation.shape[1]
     for name, index in scalars.items():
