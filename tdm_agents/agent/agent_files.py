@@ -228,7 +228,8 @@ def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) ->
 
     Raises:
         LookupError: If there is no such function.
-        ValueError: If it reads observations or actions of other sizes than the model's.
+        ValueError: If it reads observations or actions of other sizes than the model's, or the model imagines
+            no observations.
     """
     # environments are optional to the agent: imported only where a reward is named
     from tdm_envs.rewards import reward_function, reward_sizes

@@ -56,7 +56,8 @@ class Train:
         planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once;
             the preset's by default.
         known_reward: Whether ``agent.json`` names the task's own reward function, where ``tdm_envs`` has it
-            and there is one task; otherwise the agent maximises the predicted reward.
+            and there is one task, and the model imagines observations; otherwise the agent maximises the
+            predicted reward.
         training: Updates, learning rate, evaluation.
     """
 
@@ -151,7 +152,9 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
     if result.interrupted:
         return result
     env_ids = {t.info.env_id for t in data.values()}
-    write_settings(args.out, agent_settings(args, preset, env_ids.pop() if len(data) == 1 else ""))
+    env_id = env_ids.pop() if len(data) == 1 else ""
+    observes = all(model.environment(name).spec.imagines_observations for name in data)
+    write_settings(args.out, agent_settings(args, preset, env_id, observes=observes))
     if len(data) == 1:
         console.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
@@ -187,18 +190,19 @@ def configuration(args: Train, preset: Preset) -> object:
     return with_settings(what, preset.config, parse_settings(args.model_settings))
 
 
-def agent_settings(args: Train, preset: Preset, env_id: str) -> AgentSettings:
+def agent_settings(args: Train, preset: Preset, env_id: str, *, observes: bool = True) -> AgentSettings:
     """How to plan with what was trained.
 
     Args:
         args: Of the command.
         preset: Of the model.
         env_id: The environment, ``""`` where it is unknown or there are several.
+        observes: Whether the model imagines observations, without which it plans for its own reward.
 
     Raises:
         LookupError: If there is no such planner.
     """
-    known = args.known_reward and env_id in known_rewards()
+    known = args.known_reward and observes and env_id in known_rewards()
     return settings_of(planner_of(args, preset), env_id if known else None, env_id or None)
 
 

@@ -20,6 +20,7 @@ from tdm_agents.protocols.learning import (
     TrainableModel,
     UpdateSettings,
 )
+from tdm_agents.protocols.observing import observation_of, require_observations
 from tdm_agents.protocols.planning import Plan, Planner
 from tdm_agents.protocols.values import (
     ActionKind,
@@ -57,5 +58,7 @@ __all__ = [
     "UpdateSettings",
     "WorldModel",
     "looped_rollout",
+    "observation_of",
+    "require_observations",
     "rollout",
 ]

@@ -103,6 +103,7 @@ def recorded_episodes(
     observations, rewards = [observation], [torch.full((episodes,), torch.nan)]
     for t in range(steps - 1):
         state, step = world.step(state, action[:, t])
+        assert step.observation is not None
         observations.append(step.observation)
         rewards.append(step.reward)
     flat = Decisions(

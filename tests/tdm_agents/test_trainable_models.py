@@ -12,6 +12,7 @@ import time
 
 import pytest
 import torch
+from latent_dynamics import LatentModel
 from quadratic_dynamics import QuadraticModel
 from rich.console import Console
 from two_optimizers import TwoConfig, TwoOptimizers
@@ -56,9 +57,18 @@ RUN = TrainConfig(
         (Generalist, {"config": TINY, "data": SEVERAL}),
         (Generalist, {"config": TINY}),
         (QuadraticModel, {"learns": False, "learning_rate": 1e-4}),
+        (LatentModel, {"learning_rate": 3e-3}),
         (TwoOptimizers, {}),
     ],
-    ids=["mlp", "transformer", "generalist", "generalist of one", "a plug-in", "without our base class"],
+    ids=[
+        "mlp",
+        "transformer",
+        "generalist",
+        "generalist of one",
+        "a plug-in",
+        "a latent plug-in",
+        "without our base class",
+    ],
 )
 def test_it_keeps_the_contract_of_learned_models(kind, options):
     check_trainable_model(kind, **options)
