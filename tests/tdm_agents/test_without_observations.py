@@ -300,6 +300,7 @@ def test_commands_work_with_a_latent_model_and_say_what_does_not(trained, tmp_pa
 
 
 def test_training_names_no_reward_function_for_a_model_without_observations(tmp_path):
+    preset = LatentModel.presets()["default"]
     arguments = train_command.Train(data=(tmp_path,), out=tmp_path)
-    assert train_command.agent_settings(arguments, CARTPOLE).reward_function == CARTPOLE
-    assert train_command.agent_settings(arguments, CARTPOLE, observes=False).reward_function is None
+    assert train_command.agent_settings(arguments, preset, CARTPOLE).reward_function == CARTPOLE
+    assert train_command.agent_settings(arguments, preset, CARTPOLE, observes=False).reward_function is None
