@@ -13,6 +13,7 @@ from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.registry import make_planner
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer, TokenizerConfig
 
@@ -31,7 +32,13 @@ def make_model(*choices, seed=0, **settings):
     )
     tokens = TokenizerConfig(bins=32)
     config = TransformerConfig(
-        layers=1, width=32, heads=2, feedforward=48, context=40, tokenizer=tokens, **settings
+        layers=1,
+        width=32,
+        heads=2,
+        feedforward=48,
+        context=40,
+        tokenizer=tokens,
+        decoding=DecodingOptions(**settings),
     )
     model = TransformerWorldModel(spec, config)
     data = torch.randn((256, N), generator=torch.Generator().manual_seed(seed))
@@ -56,9 +63,9 @@ def make_history(model, lengths, seed=1):
 
 
 @pytest.mark.parametrize("choices", [(2,), (3, 5)])
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
-def test_contract(choices, decoding):
-    model = make_model(*choices, decoding=decoding)
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
+def test_contract(choices, read):
+    model = make_model(*choices, read=read)
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
@@ -158,7 +165,7 @@ def test_every_planner_plans_with_it(name):
 
 
 def test_it_is_the_same_after_saving_and_loading(tmp_path):
-    model = make_model(3, 5, decoding="mode")
+    model = make_model(3, 5, read="mode")
     model.save(tmp_path)
     loaded = TransformerWorldModel.load(tmp_path)
     assert loaded.spec.action_choices == (3, 5)
