@@ -178,7 +178,7 @@ def test_it_is_the_same_after_saving_and_loading(tmp_path):
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match=r"action_choices=\(3, 33\); expected 1 to 32 choices.*raise bins"):
         make_model(3, 33)
-    with pytest.raises(ValueError, match=r"action_choices=\(3, 2\); expected 1, one a component"):
+    with pytest.raises(ValueError, match=r"action_choices=\(3, 2\); expected 1, one per component"):
         Tokenizer(TokenizerConfig(bins=32), N, 1, (3, 2))
     model = make_model(3)
     state = model.start(make_history(model, [1]), horizon=1)
