@@ -19,7 +19,7 @@ _LOG2_E = np.float32(np.log2(np.e))
 
 
 def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
-    """As :func:`tdm_agents.world_models.transformer.decoding.choose_bin`, on a CPU.
+    """As :func:`tdm_agents.world_models.transformer.decoding.reading.choose_bin`, on a CPU.
 
     Args:
         logits: ``[..., bins]`` float32.
