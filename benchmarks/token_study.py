@@ -30,13 +30,13 @@ from tdm_agents.storage import write_json
 from tdm_agents.training.prediction import prediction_error
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
-from tdm_agents.world_models.transformer.decoding import Decoding
+from tdm_agents.world_models.transformer.decoding.options import Read
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.presets import CONFIGS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
-DECODINGS: tuple[Decoding, ...] = ("sample", "mode", "mean")
+DECODINGS: tuple[Read, ...] = ("sample", "mode", "mean")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def variant(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> 
     torch.set_num_threads(settings.threads)
     _, held_out = data.split(0.05, 0)
     errors = {
-        decoding: prediction_error(model.with_decoding(decoding), held_out, starts=settings.starts)
+        decoding: prediction_error(model.with_decoding(read=decoding), held_out, starts=settings.starts)
         for decoding in DECODINGS
     }
     return {
@@ -110,7 +110,7 @@ def variant(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> 
     }
 
 
-def played(settings: Settings, row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
+def played(settings: Settings, row: dict[str, Any], decoding: Read) -> dict[str, Any]:
     """Summary of the episodes with one decoding; kept in the run's folder, so that it is played once."""
     folder = settings.work / f"{row['observation']}-{row['target']}"
     planner = make_planner(
@@ -123,7 +123,7 @@ def played(settings: Settings, row: dict[str, Any], decoding: Decoding) -> dict[
     )
     part = folder / f"play-{decoding}-{settings.episodes}-{settings.num_samples}x{settings.iterations}.json"
     if not part.exists():
-        model = TransformerWorldModel.load(folder).with_decoding(decoding)
+        model = TransformerWorldModel.load(folder).with_decoding(read=decoding)
         seeds = range(TUNING_FIRST, TUNING_FIRST + settings.episodes)
         with ProgressBar(f"{folder.name} {decoding}") as progress:
             agent = TDMAgent(model, planner, reward_function=ENV_ID)

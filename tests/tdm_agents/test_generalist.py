@@ -30,6 +30,7 @@ from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
 from tdm_agents.world_models.transformer.beginning import with_room
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
@@ -43,7 +44,13 @@ SIZES = {"Slide-v0": 2, "Turn-v0": 3, "Push-v0": 5}
 PAPER = TokenizerConfig(observation="mu_law", target="absolute", bins=64)
 FITTED = TokenizerConfig(bins=64)
 SMALL = TransformerConfig(
-    layers=1, width=32, heads=2, feedforward=32, context=30, tokenizer=PAPER, decoding="mode"
+    layers=1,
+    width=32,
+    heads=2,
+    feedforward=32,
+    context=30,
+    tokenizer=PAPER,
+    decoding=DecodingOptions(read="mode"),
 )
 CONFIG = TrainConfig(
     steps=10,
@@ -407,7 +414,9 @@ def test_fine_tuning_with_another_size_is_refused(arguments, tmp_path):
     command.run(arguments, console=quiet())
     with pytest.raises(CheckpointError, match=r"config\.max_observation is 5 there and 7 here"):
         tune(arguments, tmp_path, data=("Turn-v0",), model_settings={"max_observation": "7"})
-    with pytest.raises(CheckpointError, match=r"config\.decoding is 'sample' there and 'mean' here"):
+    with pytest.raises(
+        CheckpointError, match=r"config\.tokenizer\.observation is 'mu_law' there and 'quantile' here"
+    ):
         tune(arguments, tmp_path, data=("Turn-v0",), preset="small")
 
 

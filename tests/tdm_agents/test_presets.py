@@ -26,7 +26,7 @@ def test_a_paper_preset_is_what_the_paper_says(name):
     tokens = preset.config.tokenizer
     assert (tokens.observation, tokens.target, tokens.bins) == ("mu_law", "absolute", 1024)
     assert (tokens.mu, tokens.limit) == (100.0, 256.0)
-    assert preset.config.decoding == "sample"
+    assert preset.config.decoding.read == "sample"
     assert preset.action_repeat == 1
     walker = gym.spaces.Box(-1, 1, (24,)), gym.spaces.Box(-1, 1, (6,))
     with torch.device("meta"):

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from tdm_agents.protocols import Preset
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
+_SAMPLE = DecodingOptions(read="sample")
 _PAPER_TOKENS = TokenizerConfig(observation="mu_law", target="absolute")
 
 _SMALL = TransformerConfig(layers=3, width=96, heads=4, feedforward=192, context=24, action_weight=0.1)
@@ -20,16 +22,16 @@ CONFIGS: dict[str, TransformerConfig] = {
     # for two cores and one environment; what the bundled checkpoint uses
     "small": _SMALL,
     # the same network with the papers' scheme, for comparison
-    "small-paper-tokens": replace(_SMALL, tokenizer=_PAPER_TOKENS, decoding="sample"),
+    "small-paper-tokens": replace(_SMALL, tokenizer=_PAPER_TOKENS, decoding=_SAMPLE),
     # 2305.10912, section 4.1: 77M parameters
     "gato-79m": TransformerConfig(
         layers=8, width=768, heads=24, feedforward=3072, context=1023,
-        tokenizer=_PAPER_TOKENS, decoding="sample",
+        tokenizer=_PAPER_TOKENS, decoding=_SAMPLE,
     ),
     # Gato (2205.06175), table 5
     "gato-364m": TransformerConfig(
         layers=12, width=1536, heads=12, feedforward=6144, context=1023,
-        tokenizer=_PAPER_TOKENS, decoding="sample",
+        tokenizer=_PAPER_TOKENS, decoding=_SAMPLE,
     ),
 }  # fmt: skip
 """Sizes and tokens by name."""

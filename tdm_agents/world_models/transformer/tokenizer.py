@@ -16,26 +16,21 @@ Values clip into the range. NaN has no token except as a reward; refuse it befor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-OBSERVATION_TAIL = 0.0005
-"""Share of observations left out at each end of a quantile range."""
-CHANGE_TAIL = 0.0002
-"""Share of changes left out at each end of their range."""
-QUANTILE_MARGIN = 0.10
-"""What a quantile range grows at each end, as a share of itself."""
-REWARD_MARGIN = 0.05
-"""What the rewards' min-max range grows at each end: a planner seeks the top, so nothing is cut off."""
-MIN_RANGE = 1e-6
-"""Shortest range of a dimension, in its own units: what a constant zero gets."""
-MIN_WIDTH_ULPS = 4.0
-"""Least bin width in float32 spacings of the range's largest value, so that bin centres stay distinct."""
+from tdm_agents.world_models.transformer.bins import Bins, MuLaw
+from tdm_agents.world_models.transformer.ranges import (
+    CHANGE_TAIL,
+    OBSERVATION_TAIL,
+    check_samples,
+    column_ranges,
+    least_to_most,
+)
 
 
 @dataclass(frozen=True)
@@ -76,115 +71,6 @@ class TokenizerConfig:
         return self.observation == "mu_law" and self.target == "absolute"
 
 
-@dataclass(frozen=True)
-class MuLaw:
-    """The companding curve of Gato's appendix B: fine near 0, coarse far from it.
-
-    Attributes:
-        mu: Compression.
-        limit: ``M``, the magnitude that maps to 1.
-    """
-
-    mu: float
-    limit: float
-
-    def compress(self, value: Tensor) -> Tensor:
-        """``sign(x) log(1 + mu |x|) / log(1 + mu M)``; [-M, M] to [-1, 1], further out beyond it."""
-        return value.sign() * torch.log1p(self.mu * value.abs()) / math.log1p(self.mu * self.limit)
-
-    def expand(self, value: Tensor) -> Tensor:
-        """The inverse of :meth:`compress`."""
-        return value.sign() * torch.expm1(value.abs() * math.log1p(self.mu * self.limit)) / self.mu
-
-
-class Bins(nn.Module):
-    """Uniform bins a column, on a linear or a mu-law scale.
-
-    The ranges are float32 buffers and stay float32 where the rest of a model is cast to bfloat16, which could
-    not even tell 1024 bins apart.
-
-    Args:
-        columns: Number of columns, or None for one scalar without a column axis.
-        bins: Number of bins.
-        scale: The mu-law, or None for a linear scale.
-        fixed: Whether the range is [-1, 1] on the scale; else :meth:`set_range` or a state dict gives it.
-    """
-
-    low: Tensor
-    width: Tensor
-
-    def __init__(self, columns: int | None, bins: int, *, scale: MuLaw | None, fixed: bool) -> None:
-        super().__init__()
-        self.bins = bins
-        self.scale = scale
-        self.fitted = fixed
-        shape = () if columns is None else (columns,)
-        low, width = (-1.0, 2.0 / bins) if fixed else (math.nan, math.nan)
-        self.register_buffer("low", torch.full(shape, low, dtype=torch.float32))
-        self.register_buffer("width", torch.full(shape, width, dtype=torch.float32))
-        self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
-
-    def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Cover [low, high], made longer about its middle where float32 could not tell the bins apart.
-
-        A constant column gets ``max(MIN_RANGE, MIN_WIDTH_ULPS * bins * 2^-23 * |value|)``.
-
-        Args:
-            low: Of the buffers' shape; ``low <= high``.
-            high: Likewise.
-        """
-        low, high = low.double(), high.double()
-        magnitude = torch.maximum(low.abs(), high.abs())
-        least = MIN_WIDTH_ULPS * self.bins * torch.finfo(torch.float32).eps * magnitude
-        lacking = (least.clamp(min=MIN_RANGE) - (high - low)).clamp(min=0.0)
-        self.low.copy_(low - lacking / 2)
-        self.width.copy_((high - low + lacking) / self.bins)
-        self.fitted = True
-
-    def encode(self, value: Tensor, column: int | None = None) -> Tensor:
-        """Bin indices, int64, of ``value``'s shape: ``[..., columns]``, or any shape for one ``column``."""
-        low, width = self._range(value, column)
-        scaled = value.float()  # a 0-dim float32 range would not lift a half-precision value
-        if self.scale is not None:
-            scaled = self.scale.compress(scaled)
-        # clamped at 0 first, so that the cast's truncation is a floor
-        return ((scaled - low) / width).clamp(0, self.bins - 1).long()
-
-    def decode(self, index: Tensor, column: int | None = None) -> Tensor:
-        """Bin centres, float32, of ``index``'s shape; on a mu-law scale, the centre on that scale."""
-        low, width = self._range(index, column)
-        centre = low + (index + 0.5) * width
-        return centre if self.scale is None else self.scale.expand(centre)
-
-    def centres(self, column: int | None = None) -> Tensor:
-        """``[bins]`` centres of one column."""
-        return self.decode(torch.arange(self.bins, device=self.low.device), column)
-
-    def _range(self, value: Tensor, column: int | None) -> tuple[Tensor, Tensor]:
-        if not self.fitted:
-            raise RuntimeError("these bins have no range yet: call Tokenizer.fit, or load a state dict")
-        if column is not None:
-            return self.low[column], self.width[column]
-        # broadcasting would pass a last axis of 1 off as every column
-        if self.low.ndim and (not value.ndim or value.shape[-1] != self.low.shape[0]):
-            raise ValueError(f"shape {tuple(value.shape)}; expected [..., {self.low.shape[0]}]")
-        return self.low, self.width
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        module: Self = super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
-        return module
-
-
-def _note_loaded(module: nn.Module, _: Any) -> None:
-    # a copy into meta buffers loads nothing; NaN is what a tokenizer that was never fitted saves
-    assert isinstance(module, Bins)
-    module.fitted = not module.width.is_meta and bool(torch.isfinite(module.width).all())
-
-
 class Tokenizer(nn.Module):
     """Tokens of one body's observations, rewards and actions; buffers only, no parameters.
 
@@ -220,11 +106,11 @@ class Tokenizer(nn.Module):
             raise ValueError(f"{observation_dim=}, {action_dim=}; expected at least 1 each")
         if action_choices and len(action_choices) != action_dim:
             raise ValueError(
-                f"action_choices={tuple(action_choices)}; expected {action_dim}, one a component"
+                f"action_choices={tuple(action_choices)}; expected {action_dim}, one per component"
             )
         if action_choices and not 1 <= min(action_choices) <= max(action_choices) <= config.bins:
             raise ValueError(
-                f"action_choices={tuple(action_choices)}; expected 1 to {config.bins} choices a component, "
+                f"action_choices={tuple(action_choices)}; expected 1 to {config.bins} choices per component, "
                 "because each is a token: raise bins"
             )
         self.config = config
@@ -275,9 +161,9 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: If one is empty, of another shape, not floating point, or has a NaN or inf.
         """
-        _check("observation", observation, self.observation_dim)
-        _check("change", change, self.observation_dim)
-        _check("reward", reward)
+        check_samples("observation", observation, self.observation_dim)
+        check_samples("change", change, self.observation_dim)
+        check_samples("reward", reward)
         self.fit_columns(observation.unbind(1), change.unbind(1), [reward])
 
     @torch.no_grad()
@@ -301,30 +187,13 @@ class Tokenizer(nn.Module):
         """
         ranges: list[tuple[Bins, tuple[Tensor, Tensor]]] = []  # set when all are known: all or none
         if self.config.observation == "quantile":
-            columns = self._column_ranges("observation", observation, OBSERVATION_TAIL)
-            ranges += [(self.observation, columns), (self.reward, _least_to_most("reward", reward))]
+            columns = column_ranges("observation", observation, self.observation_dim, OBSERVATION_TAIL)
+            ranges += [(self.observation, columns), (self.reward, least_to_most("reward", reward))]
         if self.change is not None:
-            ranges.append((self.change, self._column_ranges("change", change, CHANGE_TAIL)))
+            columns = column_ranges("change", change, self.observation_dim, CHANGE_TAIL)
+            ranges.append((self.change, columns))
         for bins, (low, high) in ranges:
             bins.set_range(low, high)
-
-    def _column_ranges(self, name: str, columns: Iterable[Tensor], tail: float) -> tuple[Tensor, Tensor]:
-        """Ranges ``[n]`` of columns without the ``tail`` share at each end, each end then moved out.
-
-        Nearest ranks, rounded outwards.
-        """
-        lows, highs = [], []
-        for data in columns:
-            _check(name, data)
-            last = data.shape[0] - 1
-            ranks = [math.floor(tail * last), math.ceil((1.0 - tail) * last)]
-            # numpy's partition needs no indices beside the numbers, unlike torch's kthvalue
-            low, high = np.partition(data.cpu().numpy(), ranks)[ranks]
-            lows.append(torch.tensor(low, dtype=torch.float64))
-            highs.append(torch.tensor(high, dtype=torch.float64))
-        if len(lows) != self.observation_dim:
-            raise ValueError(f"{name} has {len(lows)} columns; expected {self.observation_dim}")
-        return _moved_out(torch.stack(lows), torch.stack(highs), QUANTILE_MARGIN)
 
     def encode_observation(self, value: Tensor) -> Tensor:
         """``[..., n]`` values to ``[..., n]`` int64 tokens."""
@@ -397,32 +266,3 @@ class Tokenizer(nn.Module):
     def reward_centres(self) -> Tensor:
         """``[bins]`` rewards."""
         return self.reward.centres()
-
-
-def _check(name: str, data: Tensor, columns: int | None = None) -> None:
-    expected = "[S]" if columns is None else f"[S, {columns}]"
-    wrong = data.ndim != 1 if columns is None else data.ndim != 2 or data.shape[1] != columns
-    if wrong or not data.shape[0]:
-        raise ValueError(f"{name} has shape {tuple(data.shape)}; expected {expected} with S >= 1")
-    if not data.is_floating_point():
-        raise ValueError(f"{name} is {data.dtype}; expected floating point")
-    if not torch.isfinite(data).all():
-        count = int((~torch.isfinite(data)).sum())
-        raise ValueError(f"{name} has {count} NaN or inf of {data.numel()}; fit on known, finite values only")
-
-
-def _least_to_most(name: str, chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    lows, highs = [], []
-    for data in chunks:
-        if data.numel():
-            _check(name, data)
-            lows.append(data.min().double())
-            highs.append(data.max().double())
-    if not lows:
-        raise ValueError(f"{name} has shape (0,); expected [S] with S >= 1")
-    return _moved_out(torch.stack(lows).min(), torch.stack(highs).max(), REWARD_MARGIN)
-
-
-def _moved_out(low: Tensor, high: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    step = margin * (high - low)
-    return low - step, high + step

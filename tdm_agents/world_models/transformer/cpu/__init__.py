@@ -1,4 +1,4 @@
-"""Attention of imagined rows as one compiled loop a block, for CPUs in float32; numba compiles it."""
+"""Attention of imagined rows as one compiled loop per block, for CPUs in float32; numba compiles it."""
 
 import os
 

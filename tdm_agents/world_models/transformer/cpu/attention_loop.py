@@ -1,9 +1,9 @@
-"""Attention over a shared prefix and each row's own tokens, for one new forward of all rows, as one loop.
+"""Attention over a shared history and each row's own tokens, for one new forward of all rows, as one loop.
 
 Scores never reach memory: for a few lines at a time (a line is a query of a row) they are computed, turned
-into weights and used while they are in the first-level cache. The prefix is read once for these lines, as
+into weights and used while they are in the first-level cache. The history is read once for these lines, as
 products of matrices; the rows' own keys and values, which are most of what is read, are fetched while the
-prefix is computed.
+history is computed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, literally, njit, types
 
-from tdm_agents.world_models.transformer.fused import PANEL
-from tdm_agents.world_models.transformer.fused.arguments import Argument
-from tdm_agents.world_models.transformer.fused.keeping import VERSION, kept
-from tdm_agents.world_models.transformer.fused.powers import exp2_over_max
-from tdm_agents.world_models.transformer.fused.registers import COLUMNS, FETCHED, ROWS, lanes_of
-from tdm_agents.world_models.transformer.fused.vectors import call, multiply, pointer, score, weigh
+from tdm_agents.world_models.transformer.cpu import PANEL
+from tdm_agents.world_models.transformer.cpu.arguments import Argument
+from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
+from tdm_agents.world_models.transformer.cpu.powers import exp2_over_max
+from tdm_agents.world_models.transformer.cpu.registers import COLUMNS, FETCHED, ROWS, lanes_of
+from tdm_agents.world_models.transformer.cpu.vectors import call, multiply, pointer, score, weigh
 
 _PIECE = 64
-"""Tokens of the prefix whose values are added up between two looks at what to fetch."""
+"""Tokens of the history whose values are added up between two looks at what to fetch."""
 
 _COUNT = len(Argument)
 # plain integers: older numba does not take members of enumerations for indices
-_NEW, _OWN, _KEYS, _VALUES, _PREFIX_OF, _FIRST, _OUT = range(Argument.NEW, Argument.OUT + 1)
+_NEW, _OWN, _KEYS, _VALUES, _HISTORY_OF, _FIRST, _OUT = range(Argument.NEW, Argument.OUT + 1)
 _ROWS, _CHUNK, _OUTPUTS, _CAPACITY, _BATCH, _LENGTH = range(Argument.ROWS, Argument.LENGTH + 1)
 _PLACE, _START, _SEEN, _THREAD_NUMBER, _THREAD_COUNT = range(Argument.PLACE, Argument.THREAD_COUNT + 1)
 
@@ -58,7 +58,7 @@ def attention(heads: int, head_dim: int) -> Any:
             carray(pointer(of[_OWN]), (rows, 2, capacity, width), np.float32),
             carray(pointer(of[_KEYS]), (batch, heads, panels, head_dim, PANEL), np.float32),
             carray(pointer(of[_VALUES]), (batch, heads, length, head_dim), np.float32),
-            carray(pointer(of[_PREFIX_OF]), rows, np.int64),
+            carray(pointer(of[_HISTORY_OF]), rows, np.int64),
             carray(pointer(of[_FIRST]), batch, np.int64),
             carray(pointer(of[_OUT]), (rows * outputs, width), np.float32),
             chunk,
@@ -82,7 +82,7 @@ def _attend(
     own: Any,
     keys: Any,
     values: Any,
-    prefix_of: Any,
+    history_of: Any,
     first: Any,
     out: Any,
     chunk: int,
@@ -108,12 +108,12 @@ def _attend(
     scale = np.empty((ROWS, heads), np.float32)
     line, last, done = begin * outputs, end * outputs, begin
     while line < last:
-        prefix = prefix_of[line // outputs]
+        history = history_of[line // outputs]
         count = ROWS
-        if line + ROWS > last or (1 < outputs < chunk):  # lines evenly apart and of one prefix, or alone
+        if line + ROWS > last or (1 < outputs < chunk):  # lines evenly apart and of one history, or alone
             count = 1
         for i in range(1, count):
-            if prefix_of[(line + i) // outputs] != prefix:
+            if history_of[(line + i) // outputs] != history:
                 count = 1
                 break
         row0, row1 = line // outputs, (line + count - 1) // outputs
@@ -139,11 +139,11 @@ def _attend(
                     weights, into + wrapped * straight, seen, ahead, literally(heads), literally(head_dim),
                 )  # fmt: skip
 
-        since = first[prefix]
+        since = first[history]
         query0 = (row0 * chunk + chunk - outputs + line % outputs) * 3 * width
         apart = 3 * width if chunk == outputs else chunk * 3 * width
         for h in range(heads):
-            of_head = prefix * heads + h
+            of_head = history * heads + h
             for panel in range(since // PANEL, panels if since < length else 0):
                 # meanwhile the values of these rows
                 at = (h * panels + panel) * FETCHED * head_dim

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from tdm_agents.world_models.transformer.fused.vectors import as_float, largest
+from tdm_agents.world_models.transformer.cpu.vectors import as_float, largest
 
 # infinities count
 loop = functools.partial(

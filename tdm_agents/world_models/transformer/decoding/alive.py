@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Rollout, Step
-from tdm_agents.world_models.transformer.state import TransformerState
-
-if TYPE_CHECKING:
-    from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.decoding.decoder import Decoder
+from tdm_agents.world_models.transformer.decoding.imagine import imagine
+from tdm_agents.world_models.transformer.decoding.state import TransformerState
 
 
 @torch.no_grad()
 def rollout_while_alive(
-    model: TransformerWorldModel,
+    decoder: Decoder,
     state: TransformerState,
     actions: Tensor,
     *,
     generator: torch.Generator | None = None,
 ) -> Rollout:
-    """As steps one by one while rows are alive. Consumes ``state``.
+    """Rollout of steps one by one while rows are alive. Consumes ``state``.
 
     Once half of the rows that are imagined have ended, they are dropped. Draws are made for all rows, so that
     the others see the same. A row that ended stands still and earns 0; in the state that is left, another
     row stands in for it.
 
     Args:
-        model: That ends episodes.
+        decoder: Imagines; its episodes end.
         state: ``N`` rows.
         actions: ``[N, H, m]``.
-        generator: Of a sampling model's draws.
+        generator: Source of the draws, with ``read="sample"``.
 
     Raises:
-        RuntimeError: As :meth:`TransformerWorldModel.step`.
-        ValueError: As :meth:`TransformerWorldModel.step`.
+        RuntimeError: If ``state`` was consumed, or fewer than ``H`` steps may be imagined from it.
     """
     rows, horizon = actions.shape[:2]
     state.check_usable()
@@ -47,10 +43,10 @@ def rollout_while_alive(
     steps: list[Step] = []
     for time in range(horizon):
         reward = torch.zeros_like(observation[:, 0])
-        uniform = model._uniform(rows, generator)
+        draws = decoder.draws(rows, generator)
         if len(going):
             state = state.consume()
-            step = model._imagine(state, actions[going, time], None if uniform is None else uniform[going])
+            step = imagine(decoder, state, actions[going, time], None if draws is None else draws[going])
             assert step.observation is not None
             observation = observation.index_copy(0, going, step.observation)
             reward[going] = step.reward

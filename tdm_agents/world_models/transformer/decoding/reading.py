@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.fused import compiles
-
-Decoding = Literal["sample", "mode", "mean"]
-
-
-def check_decoding(decoding: str) -> None:
-    """Refuse an unknown decoding.
-
-    Raises:
-        ValueError: If it is not one of :data:`Decoding`.
-    """
-    if decoding not in get_args(Decoding):
-        raise ValueError(f"decoding {decoding!r} is unknown; expected one of {', '.join(get_args(Decoding))}")
+from tdm_agents.world_models.transformer.cpu import compiles
 
 
 def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
-    """A bin a row: the inverse of the cumulative distribution at ``uniform``, or the mode without it.
+    """One bin per row: the inverse of the cumulative distribution at ``uniform``, or the mode without it.
 
-    One uniform number a row suffices to sample; noise for every bin is not needed.
+    One uniform number per row suffices to sample; noise for every bin is not needed.
 
     Args:
         logits: ``[..., bins]`` float32.
@@ -37,7 +23,7 @@ def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
     if uniform is None:
         return logits.argmax(dim=-1)
     if logits.device.type == "cpu" and logits.dtype == torch.float32 and compiles():
-        from tdm_agents.world_models.transformer.fused.sampling import sampled_bins  # imports numba
+        from tdm_agents.world_models.transformer.cpu.sampling import sampled_bins  # imports numba
 
         return sampled_bins(logits, uniform)
     cumulative = logits.softmax(dim=-1).cumsum(dim=-1)  # [..., bins]

@@ -1,22 +1,17 @@
-"""What a transformer world model knows about its rows between two imagined steps."""
+"""What a decoder knows about its rows between two imagined steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Grouping, Prefix
-from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.protocols import Step
+from tdm_agents.world_models.transformer.decoding.cache import Capacity, HistoryCache, ImaginedCache
+from tdm_agents.world_models.transformer.decoding.grouping import Grouping
+from tdm_agents.world_models.transformer.decoding.view import View
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
-from tdm_agents.world_models.transformer.suffix import Room, Suffix
-
-if TYPE_CHECKING:
-    from tdm_agents.protocols import Step
-    from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring
-    from tdm_agents.world_models.transformer.seen import Sight
 
 
 @dataclass(slots=True)
@@ -27,28 +22,27 @@ class TransformerState:
     once an action is chosen, and take one forward.
 
     Attributes:
-        prefix: Keys and values of the histories, shared by the rows, as PyTorch's products or as
-            :mod:`.fused` reads them.
+        history: Keys and values of the histories, shared by the rows.
         grouping: Which row continues which history.
-        suffix: Keys and values of what each row imagined; None until the first ``step``.
-        room: Of a suffix.
+        imagined: Keys and values of what each row imagined; None until the first ``step``.
+        capacity: How many tokens ``imagined`` holds.
         rotation: Of every step, :meth:`TransformerNetwork.step_rotations`.
         centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
         observation: ``[N, n]`` in the environment's units.
         reward: ``[N]`` int64, the token of the reward that came with it.
-        history_steps: Steps in the prefix, the present one included.
+        history_steps: Steps in the histories, the present one included.
         horizon: Steps that may be imagined.
         time: Steps imagined so far.
-        rounds: Of guesses after which it is looked whether scalars have changed, with parallel decoding.
-        projections: Of each block at step ``projected``, as the suffix wants them.
-        projected: The step of what was fed last; -1 at first.
+        rounds: Rounds of guesses before the first look at whether scalars still change; see :mod:`.together`.
+        projections: Of each block at step ``projected``, as ``imagined`` wants them.
+        projected: The step of the tokens that were fed last; -1 at first.
         consumed: Whether ``step`` or ``rollout`` took the buffers over.
     """
 
-    prefix: Prefix | PanelPrefix
+    history: HistoryCache
     grouping: Grouping
-    suffix: Suffix | Ring | None
-    room: Room
+    imagined: ImaginedCache | None
+    capacity: Capacity
     rotation: Tensor
     centres: Tensor
     observation: Tensor
@@ -93,38 +87,36 @@ class TransformerState:
     def consume(self) -> TransformerState:
         """The same rows as a state with buffers to write to; this one becomes unusable."""
         self.check_usable()
-        suffix = self.suffix or own_tokens(self.prefix, self.rows, self.room)
-        owner = replace(self, suffix=suffix)
+        imagined = self.imagined or self.history.imagined(self.rows, self.capacity)
+        owner = replace(self, imagined=imagined)
         self.consumed, self.projections = True, ()
         return owner
 
-    def look(
-        self, network: TransformerNetwork, layout: StepLayout, context_steps: int, *, offset: int, chunk: int
-    ) -> Sight:
-        """What ``chunk`` tokens at ``offset`` of step ``time`` see; makes room for them."""
-        time, suffix = self.time, self.suffix
-        assert suffix is not None
-        # tokens of the suffix inside the band: all of it, or context_steps - 1 whole steps and this one
-        written = time * layout.tokens + offset + chunk - layout.observation_dim
-        inside = min(written, (context_steps - 1) * layout.tokens + offset + chunk)
+    def view(self, network: TransformerNetwork, *, offset: int, chunk: int) -> View:
+        """What ``chunk`` tokens at ``offset`` of step ``time`` attend to; makes room for them."""
+        time, capacity, imagined = self.time, self.capacity, self.imagined
+        assert imagined is not None
+        # imagined tokens inside the band: all of them, or the band's other whole steps and this one
+        written = time * capacity.step + offset + chunk - capacity.offset
+        inside = min(written, capacity.band - capacity.step + offset + chunk)
         if self.projected != time:
             rotation = self.rotation[time]
             self.projections = ()  # not both at once
             blocks = (block for block in network.blocks if isinstance(block, Block))
-            self.projections = tuple(suffix.projection(block, rotation) for block in blocks)
+            self.projections = tuple(imagined.projection(block, rotation) for block in blocks)
             self.projected = time
-        return suffix.look(
+        return imagined.view(
             self.grouping,
             self.projections,
-            first=max(0, self.history_steps + time - context_steps) * layout.tokens,
+            first=max(0, (self.history_steps + time) * capacity.step - capacity.band),
             chunk=chunk,
             inside=inside,
         )
 
     def fed(self, chunk: int) -> None:
-        """Note that so many tokens joined the suffix; fewer than 0 leave it again."""
-        assert self.suffix is not None
-        self.suffix.written += chunk
+        """Note that so many tokens joined the cache; a negative number leaves it again."""
+        assert self.imagined is not None
+        self.imagined.written += chunk
 
     def advance(self) -> None:
         """Go on to the next step."""
@@ -136,10 +128,11 @@ class TransformerState:
         self.observation, self.reward = step.observation, reward
 
     def take(self, rows: Tensor) -> TransformerState:
-        """Copies of the given rows; suffixes only, the prefix stays shared.
+        """Copies of the given rows: of what they imagined only, the history stays shared.
 
         Raises:
             IndexError: If a row does not exist.
+            RuntimeError: If this state was consumed.
             ValueError: If ``rows`` is not a non-empty int64 vector.
         """
         self.check_usable()
@@ -153,17 +146,8 @@ class TransformerState:
             )
         return replace(
             self,
-            grouping=Grouping.of(self.grouping.prefix_of[rows], self.prefix.batch),
-            suffix=None if self.suffix is None else self.suffix.take(rows),
+            grouping=Grouping.of(self.grouping.history_of[rows], self.history.batch),
+            imagined=None if self.imagined is None else self.imagined.take(rows),
             observation=self.observation[rows],
             reward=self.reward[rows],
         )
-
-
-def own_tokens(prefix: Prefix | PanelPrefix, rows: int, room: Room) -> Suffix | Ring:
-    """Room for what rows imagine, of the prefix's kind."""
-    if isinstance(prefix, Prefix):
-        return Suffix(prefix, rows, room)
-    from tdm_agents.world_models.transformer.fused.ring import Ring  # half a second to import
-
-    return Ring(prefix, rows, room)

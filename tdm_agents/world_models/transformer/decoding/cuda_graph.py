@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 
-def captured(
+def cuda_graph(
     work: Callable[[], None],
     device: torch.device,
     *,

@@ -1,25 +1,25 @@
-"""A suffix shows every token what is inside its band, in memory that is fixed at the start."""
+"""A packed cache shows every token what is inside its band, in memory that is fixed at the start."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdm_agents.world_models.transformer.cache import Prefix
+from tdm_agents.world_models.transformer.decoding.cache import Capacity
+from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory, PackedImagined, ahead
+from tdm_agents.world_models.transformer.decoding.products import put
 from tdm_agents.world_models.transformer.layout import StepLayout
-from tdm_agents.world_models.transformer.seen import put
-from tdm_agents.world_models.transformer.suffix import Room, Suffix, ahead
 
 HEADS, HEAD_DIM, LAYERS = 2, 3, 2
-PREFIX = Prefix(tuple(torch.zeros(2, HEADS, 1, 4, HEAD_DIM) for _ in range(LAYERS)), None)
+HISTORY = PackedHistory(tuple(torch.zeros(2, HEADS, 1, 4, HEAD_DIM) for _ in range(LAYERS)), None)
 
 
 class Rows:
-    """Appends tokens as a forward does; their keys and values are their numbers, a layer and a row apart."""
+    """Appends tokens as a forward does; their keys and values are their numbers, apart per layer and row."""
 
     def __init__(self, layout, band_steps, horizon, rows=2):
         self.layout, self.band_steps, self.rows = layout, band_steps, rows
-        self.suffix = Suffix(PREFIX, rows, Room.of(horizon, band_steps, layout))
+        self.cache = PackedImagined(HISTORY, rows, Capacity.of(horizon, band_steps, layout))
         self.time = 0
 
     def numbers(self, first, count):
@@ -31,17 +31,17 @@ class Rows:
         """Returns what each of the new tokens sees, of the first layer's first row, in order of numbers."""
         written = self.time * self.layout.tokens + offset + chunk - self.layout.observation_dim
         inside = min(written, (self.band_steps - 1) * self.layout.tokens + offset + chunk)
-        suffix = self.suffix
-        assert suffix.written == written - chunk
-        suffix.make_room(chunk, keep=inside - chunk)
-        hidden = suffix.hidden(chunk, inside)
-        for index, layer in enumerate(suffix.layers):
-            put(layer, self.numbers(written - chunk, chunk) + 1e5 * index, suffix.place)
-        suffix.written += chunk
-        if hidden is None:
-            hidden = torch.zeros(chunk, suffix.capacity)
-        first = suffix.layers[0][0, 0, 0, :, 0]
-        return [sorted(first[row == 0].tolist()) for row in hidden], written, inside
+        cache = self.cache
+        assert cache.written == written - chunk
+        cache.make_room(chunk, keep=inside - chunk)
+        mask = cache.mask(chunk, inside)
+        for index, layer in enumerate(cache.layers):
+            put(layer, self.numbers(written - chunk, chunk) + 1e5 * index, cache.place)
+        cache.written += chunk
+        if mask is None:
+            mask = torch.zeros(chunk, cache.length)
+        first = cache.layers[0][0, 0, 0, :, 0]
+        return [sorted(first[row == 0].tolist()) for row in mask], written, inside
 
     def check(self, offset, chunk):
         seen, written, inside = self.append(offset, chunk)
@@ -60,24 +60,24 @@ class Rows:
 def test_every_token_sees_its_band(n, m, band_steps, horizon, together):
     layout = StepLayout(observation_dim=n, action_dim=m, max_observation=n)
     rows = Rows(layout, band_steps, horizon)
-    blocks = {block.data_ptr() for block in rows.suffix._blocks}
-    size = rows.suffix.nbytes
+    blocks = {block.data_ptr() for block in rows.cache._blocks}
+    size = rows.cache.nbytes
     for _ in range(horizon):
         rows.check(n, layout.chunk)
         rows.time += 1
         if together:  # two rounds of guesses: the second is written over the first
             rows.check(0, n)
-            rows.suffix.written -= n
+            rows.cache.written -= n
             rows.check(0, n)
         else:
             for i in range(n):
                 rows.check(i, 1)
-        for layer in rows.suffix.layers:
+        for layer in rows.cache.layers:
             assert layer.is_contiguous()
             assert layer.isfinite().all()
-    assert rows.suffix.capacity <= Room.of(horizon, band_steps, layout).most
-    assert rows.suffix.nbytes == size
-    assert {block.data_ptr() for block in rows.suffix._blocks} == blocks
+    assert rows.cache.length <= Capacity.of(horizon, band_steps, layout).most
+    assert rows.cache.nbytes == size
+    assert {block.data_ptr() for block in rows.cache._blocks} == blocks
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])  # before and after the band is full
@@ -88,15 +88,15 @@ def test_copies_are_independent(steps):
         rows.append(3, layout.chunk)
         rows.time += 1
         rows.append(0, 3)
-    before = [layer.clone() for layer in rows.suffix.layers]
+    before = [layer.clone() for layer in rows.cache.layers]
     order = torch.tensor([2, 0, 2, 1])
-    other = rows.suffix.take(order)
+    other = rows.cache.take(order)
     rows.append(3, layout.chunk)
     for index, layer in enumerate(other.layers):
         assert torch.equal(layer, before[index][:, :, order])
-    assert (other.written, rows.suffix.written) == (steps * 6, steps * 6 + layout.chunk)
+    assert (other.written, rows.cache.written) == (steps * 6, steps * 6 + layout.chunk)
     copied = Rows(layout, 3, 8, rows=4)
-    copied.suffix, copied.time = other, rows.time
+    copied.cache, copied.time = other, rows.time
     seen, written, inside = copied.append(3, layout.chunk)
     old = range(written - inside + 1, written - layout.chunk + 1)  # of row 2
     new = range(written - layout.chunk + 1, written + 1)
@@ -108,10 +108,10 @@ def test_what_is_known_is_held(keep):
     layout = StepLayout(observation_dim=3, action_dim=1, max_observation=3)
     rows = Rows(layout, 3, 8)
     rows.time, written = 4, 24
-    rows.suffix = Suffix.holding(
-        PREFIX,
+    rows.cache = PackedImagined.holding(
+        HISTORY,
         2,
-        Room.of(8, 3, layout),
+        Capacity.of(8, 3, layout),
         written=written,
         keep=keep,
         layers=(rows.numbers(written - keep, keep) for _ in range(LAYERS)),
@@ -129,5 +129,5 @@ def test_room_is_whole_steps_and_grows_with_the_root_of_what_is_kept(keep, token
 
 def test_most_tokens_are_those_of_the_horizon_or_of_the_band():
     layout = StepLayout(observation_dim=5, action_dim=1, max_observation=5)
-    assert Room.of(20, 1000, layout).most == 20 * layout.tokens + layout.chunk
-    assert Room.of(1000, 10, layout).most == 80
+    assert Capacity.of(20, 1000, layout).most == 20 * layout.tokens + layout.chunk
+    assert Capacity.of(1000, 10, layout).most == 80

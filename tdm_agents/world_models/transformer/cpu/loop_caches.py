@@ -1,4 +1,4 @@
-"""Keys and values of what each candidate imagines, in one place a token, for :mod:`.attention`.
+"""Keys and values as the compiled loop reads them (:mod:`.attention_loop`), each token in one place.
 
 Where PyTorch's products read rows that lie apart in memory slowly, this loop does not: nothing has to be
 packed, and what is not written yet is not read.
@@ -13,25 +13,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Grouping
-from tdm_agents.world_models.transformer.fused import PANEL
-from tdm_agents.world_models.transformer.fused.arguments import table
-from tdm_agents.world_models.transformer.fused.attention import attention
-from tdm_agents.world_models.transformer.fused.pages import in_huge_pages
-from tdm_agents.world_models.transformer.fused.registers import ROWS
-from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
+from tdm_agents.world_models.transformer.cpu import PANEL
+from tdm_agents.world_models.transformer.cpu.arguments import table
+from tdm_agents.world_models.transformer.cpu.attention_loop import attention
+from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
+from tdm_agents.world_models.transformer.cpu.pages import in_huge_pages
+from tdm_agents.world_models.transformer.cpu.registers import ROWS
+from tdm_agents.world_models.transformer.decoding.cache import Capacity
+from tdm_agents.world_models.transformer.decoding.grouping import Grouping
 from tdm_agents.world_models.transformer.network import Block
-from tdm_agents.world_models.transformer.suffix import Room
 
 
 @dataclass(frozen=True, slots=True)
-class PanelPrefix:
-    """What ``B`` environments' histories left behind, as the loop reads it; shared, read-only.
+class PanelHistory:
+    """Keys and values of ``B`` histories; see :class:`.cache.HistoryCache`.
 
     Attributes:
-        keys: A layer, ``[B, heads, panels, head_dim, PANEL]``: of :data:`.PANEL` tokens at a time, one
+        keys: Per layer, ``[B, heads, panels, head_dim, PANEL]``: of :data:`.PANEL` tokens at a time, one
             coordinate of all after another. Zero behind the last token.
-        values: A layer, ``[B, heads, P, head_dim]``.
+        values: Per layer, ``[B, heads, P, head_dim]``.
         first: ``[B]`` int64, the first token that is not padding.
     """
 
@@ -40,12 +40,12 @@ class PanelPrefix:
     first: Tensor
 
     @staticmethod
-    def of(layers: list[Tensor], visible: Tensor | None) -> PanelPrefix:
-        """From a :class:`.cache.Prefix`' keys and values, which are taken out of the list one by one.
+    def of(layers: list[Tensor], visible: Tensor | None) -> PanelHistory:
+        """Laid out anew from keys and values, which are taken out of the list one by one.
 
         Args:
-            layers: As the prefix has them.
-            visible: As the prefix has it; padding comes first.
+            layers: As :class:`.packed_caches.PackedHistory` has them.
+            visible: Likewise; padding comes first.
         """
         keys, values = [], []
         first = torch.zeros(layers[0].shape[2], dtype=torch.int64)
@@ -57,7 +57,7 @@ class PanelPrefix:
             values.append(value.clone(memory_format=torch.contiguous_format))
         if visible is not None:
             first = (~visible).sum(dim=1)
-        return PanelPrefix(tuple(keys), tuple(values), first)
+        return PanelHistory(tuple(keys), tuple(values), first)
 
     @property
     def batch(self) -> int:
@@ -71,38 +71,42 @@ class PanelPrefix:
 
     @property
     def nbytes(self) -> int:
-        """Of keys and values."""
+        """Bytes of keys and values."""
         return sum(x.untyped_storage().nbytes() for x in (*self.keys, *self.values))
 
+    def imagined(self, rows: int, capacity: Capacity) -> RingImagined:
+        """An empty cache of rows that continue these histories."""
+        return RingImagined(self, rows, capacity)
 
-class Ring:
-    """Each row's own keys and values; a token's place is its number, once around the attention band.
+
+class RingImagined:
+    """Keys and values of what each row imagined; a token's place is its number, around the attention band.
 
     Args:
-        prefix: That the rows continue.
+        history: What the rows continue.
         rows: ``N``.
-        room: Of what a layer holds.
+        capacity: How many tokens a layer holds.
 
     Attributes:
         written: Tokens so far, those that have left included.
-        layers: Keys and values a layer, ``[N, 2, capacity, width]``; undefined where nothing is written.
+        layers: Keys and values per layer, ``[N, 2, C, width]``; undefined where nothing is written.
     """
 
-    def __init__(self, prefix: PanelPrefix, rows: int, room: Room) -> None:
-        _, heads, _, head_dim = prefix.values[0].shape
+    def __init__(self, history: PanelHistory, rows: int, capacity: Capacity) -> None:
+        _, heads, _, head_dim = history.values[0].shape
         self.written = 0
-        self._prefix, self._heads, self._capacity = prefix, heads, room.most
-        shape = (rows, 2, room.most, heads * head_dim)
-        self.layers = [in_huge_pages(value.new_empty(shape)) for value in prefix.values]
+        self._history, self._heads, self._length = history, heads, capacity.most
+        shape = (rows, 2, capacity.most, heads * head_dim)
+        self.layers = [in_huge_pages(value.new_empty(shape)) for value in history.values]
 
     @property
     def nbytes(self) -> int:
-        """Of all layers."""
+        """Bytes of keys and values, those not written yet included."""
         return sum(layer.nbytes for layer in self.layers)
 
-    def take(self, rows: Tensor) -> Ring:
+    def take(self, rows: Tensor) -> RingImagined:
         """Copies of the given rows."""
-        taken, written = copy.copy(self), min(self.written, self._capacity)
+        taken, written = copy.copy(self), min(self.written, self._length)
         taken.layers = []
         for layer in self.layers:
             new = in_huge_pages(layer.new_empty((len(rows), *layer.shape[1:])))
@@ -117,46 +121,40 @@ class Ring:
         scaled[: block.heads] *= math.log2(math.e)
         return block.step_projection(scaled).transpose(0, 1).flatten(1)
 
-    def look(
-        self,
-        grouping: Grouping,
-        projections: tuple[Tensor, ...],
-        *,
-        first: int,
-        chunk: int,
-        inside: int,
-    ) -> RingSeen:
-        """As :meth:`.suffix.Suffix.look`."""
-        prefix = self._prefix
-        return RingSeen(
+    def view(
+        self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
+    ) -> LoopView:
+        """What the next tokens attend to; see :meth:`.cache.ImaginedCache.view`."""
+        history = self._history
+        return LoopView(
             projections=projections,
             own=self.layers,
-            place=self.written % self._capacity,
-            start=(self.written + chunk - inside) % self._capacity,
+            place=self.written % self._length,
+            start=(self.written + chunk - inside) % self._length,
             seen=inside,
-            prefix=prefix,
-            prefix_of=grouping.prefix_of,
-            first=prefix.first.clamp(min=first).clamp(max=prefix.tokens),
+            history=history,
+            history_of=grouping.history_of,
+            first=history.first.clamp(min=first).clamp(max=history.tokens),
             heads=self._heads,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class RingSeen:
-    """What new tokens of every row see; the attributes are arguments of :mod:`.attention`."""
+class LoopView:
+    """What new tokens attend to, as the loop is told; the attributes are its :mod:`.arguments`."""
 
     projections: tuple[Tensor, ...]
     own: list[Tensor]
     place: int
     start: int
     seen: int
-    prefix: PanelPrefix
-    prefix_of: Tensor
+    history: PanelHistory
+    history_of: Tensor
     first: Tensor
     heads: int
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
-        """As :meth:`.seen.Seen.through`.
+        """As :meth:`.view.View.through`.
 
         Raises:
             TypeError: If projections are of another type than float32, as under ``torch.autocast``.
@@ -166,14 +164,14 @@ class RingSeen:
         if new.dtype != torch.float32:
             raise TypeError(f"queries are {new.dtype}; expected torch.float32: plan outside of autocast")
         attended = new.new_empty((rows * outputs, width))
-        own, keys, values = self.own[index], self.prefix.keys[index], self.prefix.values[index]
+        own, keys, values = self.own[index], self.history.keys[index], self.history.values[index]
         number, count = thread_functions()
         arguments = table(
             new=new.data_ptr(),
             own=own.data_ptr(),
             keys=keys.data_ptr(),
             values=values.data_ptr(),
-            prefix_of=self.prefix_of.data_ptr(),
+            history_of=self.history_of.data_ptr(),
             first=self.first.data_ptr(),
             out=attended.data_ptr(),
             rows=rows,

@@ -14,10 +14,10 @@ class Argument(IntEnum):
         NEW: ``[N c, 3 width]`` float32: queries (their products with keys are the logarithms of weights, to
             base 2), keys and values of the new tokens.
         OWN: ``[N, 2, C, width]`` float32: the rows' own keys and values, a ring; the new ones are added.
-        KEYS: ``[B, heads, panels, head_dim, PANEL]`` float32, of the prefixes.
-        VALUES: ``[B, heads, P, head_dim]`` float32, of the prefixes.
-        PREFIX_OF: ``[N]`` int64, which prefix a row continues.
-        FIRST: ``[B]`` int64, the first token of each prefix that is seen; at most ``P``.
+        KEYS: ``[B, heads, panels, head_dim, PANEL]`` float32, of the histories.
+        VALUES: ``[B, heads, P, head_dim]`` float32, of the histories.
+        HISTORY_OF: ``[N]`` int64, the history that each row continues.
+        FIRST: ``[B]`` int64, the first token of each history that is seen; at most ``P``.
         OUT: ``[N q, width]`` float32, which is written.
         ROWS: ``N``.
         CHUNK: ``c``.
@@ -36,7 +36,7 @@ class Argument(IntEnum):
     OWN = 1
     KEYS = 2
     VALUES = 3
-    PREFIX_OF = 4
+    HISTORY_OF = 4
     FIRST = 5
     OUT = 6
     ROWS = 7

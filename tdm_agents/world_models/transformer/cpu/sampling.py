@@ -1,4 +1,4 @@
-"""A bin a row from its logits, in one pass over them while they are in the cache."""
+"""One bin per row from its logits, in one pass over them while they are in the cache."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from numba import njit, types
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.fused.keeping import VERSION, kept
-from tdm_agents.world_models.transformer.fused.powers import exp2, loop
-from tdm_agents.world_models.transformer.fused.vectors import largest
+from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
+from tdm_agents.world_models.transformer.cpu.powers import exp2, loop
+from tdm_agents.world_models.transformer.cpu.vectors import largest
 
 _BLOCK = 64
 _LOG2_E = np.float32(np.log2(np.e))
 
 
 def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
-    """As :func:`tdm_agents.world_models.transformer.decoding.choose_bin`, on a CPU.
+    """As :func:`tdm_agents.world_models.transformer.decoding.reading.choose_bin`, on a CPU.
 
     Args:
         logits: ``[..., bins]`` float32.

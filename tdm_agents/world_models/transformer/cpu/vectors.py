@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tdm_agents.world_models.transformer.fused.registers import (
+from tdm_agents.world_models.transformer.cpu.registers import (
     FAST,
     FETCHED,
     FLOAT,

@@ -1,27 +1,22 @@
 """Imagined rows in buffers of fixed shape and place, so that a step is the same work every time.
 
-Where a :class:`.state.TransformerState` counts in Python and packs its suffixes anew, here the counter is a
+Where a :class:`.state.TransformerState` counts in Python and packs its caches anew, here the counter is a
 tensor and nothing moves: what is done in a step does not depend on the step, and can be captured and replayed
-(:mod:`.replay`). The price is that the whole buffers are read, with masks.
+(:mod:`.captured`). The price is that the whole buffers are read, with masks.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.cache import Prefix
-from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.protocols import Step
+from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory, PackedImagined
+from tdm_agents.world_models.transformer.decoding.products import ProductsView
+from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
-from tdm_agents.world_models.transformer.seen import Seen
-from tdm_agents.world_models.transformer.state import TransformerState
-from tdm_agents.world_models.transformer.suffix import Suffix
-
-if TYPE_CHECKING:
-    from tdm_agents.protocols import Step
 
 
 class FixedRows:
@@ -31,16 +26,14 @@ class FixedRows:
     step's tokens take the places of those that have just left the band.
 
     Args:
-        network: Whose keys and values.
-        state: Rows whose sizes are taken, prefix by prefix in equal counts.
-        layout: Of a decision step.
-        context_steps: Attention band.
+        network: The weights whose keys and values are held.
+        state: Rows whose sizes are taken, history by history in equal counts.
         compiled: Whether blocks go through ``torch.compile``.
 
     Attributes:
         time: Steps imagined so far, ``[1]`` int64.
         action: ``[N, m]`` that is imagined next.
-        uniform: ``[N, n + 2]``, the draws of that step.
+        draws: ``[N, n + 2]``, of that step.
         observation: ``[N, n]``.
         reward: ``[N]`` int64, the reward's token.
         value: ``[N]``, the reward in the environment's units.
@@ -49,48 +42,41 @@ class FixedRows:
         rounds: As the state's.
     """
 
-    def __init__(
-        self,
-        network: TransformerNetwork,
-        state: TransformerState,
-        layout: StepLayout,
-        context_steps: int,
-        *,
-        compiled: bool,
-    ) -> None:
-        self._network, self._layout, self._band, self._compiled = network, layout, context_steps, compiled
-        assert isinstance(state.prefix, Prefix)
-        _, heads, batch, _, head_dim = state.prefix.layers[0].shape
-        like, rows = state.prefix.layers[0], state.rows
+    def __init__(self, network: TransformerNetwork, state: TransformerState, *, compiled: bool) -> None:
+        assert isinstance(state.history, PackedHistory)
+        self._network, self._capacity, self._compiled = network, state.capacity, compiled
+        step, band_steps = state.capacity.step, state.capacity.band // state.capacity.step
+        _, heads, batch, _, head_dim = state.history.layers[0].shape
+        like, rows = state.history.layers[0], state.rows
         self._grouping = state.grouping
-        prefix = prefix_room(state.history_steps, context_steps, layout)
-        own = min(context_steps, state.horizon + 1) * layout.tokens
-        layers = range(len(state.prefix.layers))
-        self._shared = [like.new_zeros((2, heads, batch, prefix, head_dim)) for _ in layers]
+        length = (history_room(state.history_steps, band_steps) - 1) * step + state.capacity.offset
+        own = min(band_steps, state.horizon + 1) * step
+        layers = range(len(state.history.layers))
+        self._shared = [like.new_zeros((2, heads, batch, length, head_dim)) for _ in layers]
         self._own = [like.new_zeros((2, heads, rows, own, head_dim)) for _ in layers]
-        self._real = torch.zeros((batch, prefix), dtype=torch.bool, device=like.device)
-        # steps of the prefix's tokens; the present is 0
-        self._steps = torch.arange(-prefix, 0, device=like.device) + layout.observation_dim
-        self._steps = self._steps.div(layout.tokens, rounding_mode="floor")  # [P]
+        self._real = torch.zeros((batch, length), dtype=torch.bool, device=like.device)
+        # steps of the histories' tokens; the present is 0
+        self._steps = torch.arange(-length, 0, device=like.device) + state.capacity.offset
+        self._steps = self._steps.div(step, rounding_mode="floor")  # [P]
         self._places = torch.arange(own, device=like.device)
         self._rotation = state.rotation.clone()
         self._projections = [block.step_projection(self._rotation[0]) for block in self._blocks()]
         self.time = torch.zeros(1, dtype=torch.int64, device=like.device)
         self.centres, self.rounds = state.centres.clone(), state.rounds
         self.observation, self.reward = state.observation.clone(), state.reward.clone()
-        self.uniform = self.observation.new_zeros((rows, layout.observation_dim + 2))
+        self.draws = self.observation.new_zeros((rows, state.capacity.offset + 2))
         self.value = self.observation.new_zeros(rows)
         self.alive = torch.ones(rows, dtype=torch.bool, device=like.device)
         self.action: Tensor  # of the first action's type
 
     def load(self, state: TransformerState) -> None:
         """Begin anew from rows of the same sizes, at step 0."""
-        assert isinstance(state.prefix, Prefix)
-        tokens = state.prefix.tokens
-        for shared, layer in zip(self._shared, state.prefix.layers, strict=True):
+        assert isinstance(state.history, PackedHistory)
+        tokens = state.history.tokens
+        for shared, layer in zip(self._shared, state.history.layers, strict=True):
             shared[..., :-tokens, :].zero_()  # what is hidden weighs nothing, unless it is NaN
             shared[..., -tokens:, :].copy_(layer)
-        visible = state.prefix.visible
+        visible = state.history.visible
         self._real.fill_(False)
         self._real[:, -tokens:] = True if visible is None else visible
         for own in self._own:
@@ -101,25 +87,23 @@ class FixedRows:
         self.observation.copy_(state.observation)
         self.reward.copy_(state.reward)
 
-    def look(
-        self, network: TransformerNetwork, layout: StepLayout, context_steps: int, *, offset: int, chunk: int
-    ) -> Seen:
-        """What ``chunk`` tokens at ``offset`` of step ``time`` see; no shape depends on ``time``."""
-        last = self.time * layout.tokens + (offset + chunk - 1)  # [1] number of the last token
-        length = len(self._places)
+    def view(self, network: TransformerNetwork, *, offset: int, chunk: int) -> ProductsView:
+        """What ``chunk`` tokens at ``offset`` of step ``time`` attend to; no shape depends on ``time``."""
+        capacity, length = self._capacity, len(self._places)
+        last = self.time * capacity.step + (offset + chunk - 1)  # [1] number of the last token
         token = last - (last - self._places) % length  # [S] the last one to be written to each place
-        first = ((self.time - (context_steps - 1)) * layout.tokens).clamp_min(layout.observation_dim)
+        first = ((self.time + 1) * capacity.step - capacity.band).clamp_min(capacity.offset)
         query = last + torch.arange(1 - chunk, 1, device=last.device)  # [c]
         unseen = (token > query[:, None]) | (token < first)  # [c, S]
-        hidden = self._own[0].new_zeros(unseen.shape).masked_fill(unseen, float("-inf"))
-        return Seen(
+        mask = self._own[0].new_zeros(unseen.shape).masked_fill(unseen, float("-inf"))
+        return ProductsView(
             projections=self._projections,
             own=self._own,
             at=query % length,
             shared=self._shared,
             grouping=self._grouping,
-            visible=self._real & (self._steps > self.time - context_steps),
-            hidden=hidden,
+            visible=self._real & (self._steps > self.time - capacity.band // capacity.step),
+            mask=mask,
             compiled=self._compiled,
         )
 
@@ -143,19 +127,23 @@ class FixedRows:
         """These rows after ``time`` steps as a state of their own.
 
         Args:
-            state: That was loaded.
+            state: The one that was loaded.
             time: At least 1.
         """
-        assert isinstance(state.prefix, Prefix)
-        step, dim = self._layout.tokens, self._layout.observation_dim
-        inside = min(time * step, (self._band - 1) * step + dim)
-        places = torch.arange(-inside, 0, device=self.time.device) + (time * step + dim)
+        assert isinstance(state.history, PackedHistory)
+        capacity = self._capacity
+        inside = min(time * capacity.step, capacity.band - capacity.step + capacity.offset)
+        places = torch.arange(-inside, 0, device=self.time.device) + (time * capacity.step + capacity.offset)
         places %= len(self._places)
-        layers = (own.index_select(3, places) for own in self._own)
         return replace(
             state,
-            suffix=Suffix.holding(
-                state.prefix, state.rows, state.room, written=time * step, keep=inside, layers=layers
+            imagined=PackedImagined.holding(
+                state.history,
+                state.rows,
+                capacity=state.capacity,
+                written=time * capacity.step,
+                keep=inside,
+                layers=(own.index_select(3, places) for own in self._own),
             ),
             observation=self.observation.clone(),
             reward=self.reward.clone(),
@@ -175,10 +163,9 @@ class FixedRows:
         return [block for block in self._network.blocks if isinstance(block, Block)]
 
 
-def prefix_room(history_steps: int, context_steps: int, layout: StepLayout) -> int:
-    """Tokens that a prefix gets room for: its steps, rounded up to a power of two or to the whole band.
+def history_room(history_steps: int, context_steps: int) -> int:
+    """Steps of history that there is room for: its own, rounded up to a power of two or to the whole band.
 
     A history that grows is captured anew a few times, not at every decision.
     """
-    steps = min(context_steps, 1 << (history_steps - 1).bit_length())
-    return (steps - 1) * layout.tokens + layout.observation_dim
+    return min(context_steps, 1 << (history_steps - 1).bit_length())

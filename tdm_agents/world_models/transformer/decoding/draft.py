@@ -1,37 +1,34 @@
 """Transitions written token by token, for searches inside a transition.
 
-Where :meth:`TransformerWorldModel.step` chooses the tokens of a transition itself, here a search does,
-and forks rows between any two tokens. The histories stay shared, as everywhere.
+Where other strategies choose the tokens of a transition themselves, here a search does, and forks rows
+between any two tokens. The histories stay shared, as everywhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Step
-from tdm_agents.world_models.transformer.state import TransformerState
-
-if TYPE_CHECKING:
-    from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.decoding.decoder import Decoder
+from tdm_agents.world_models.transformer.decoding.state import TransformerState
 
 
 @dataclass(slots=True)
 class TransformerDraft:
-    """``N`` transitions of which the first tokens are chosen; see :class:`tdm_agents.protocols.Draft`.
+    """``N`` transitions, of each the first tokens chosen; see :class:`tdm_agents.protocols.Draft`.
 
     Attributes:
-        model: Whose tokens they are.
-        state: Of the rows, owned. Its observation is the one that the action is taken at.
+        decoder: Reads and feeds the tokens.
+        state: State of the rows, owned. Its observation is the one that the action is taken at.
         hidden: ``[N, d]``, the output from which the next token is read.
         tokens: ``[N, t]`` int64, chosen so far, as output bins (of an observation scalar: perhaps a change).
         consumed: Whether ``push`` or ``finish`` took the buffers over.
     """
 
-    model: TransformerWorldModel
+    decoder: Decoder
     state: TransformerState
     hidden: Tensor
     tokens: Tensor
@@ -39,7 +36,7 @@ class TransformerDraft:
 
     @staticmethod
     @torch.no_grad()
-    def begin(model: TransformerWorldModel, state: TransformerState) -> TransformerDraft:
+    def begin(decoder: Decoder, state: TransformerState) -> TransformerDraft:
         """A draft without tokens: reward and separator are fed, as before a proposal. Consumes ``state``.
 
         Raises:
@@ -47,9 +44,9 @@ class TransformerDraft:
         """
         state.check_horizon()
         state = state.consume()
-        known = torch.stack([state.reward, torch.full_like(state.reward, model.tokenizer.separator)], dim=1)
-        hidden = model._extend(state, known, offset=model.layout.observation_dim)[:, 0]
-        return TransformerDraft(model, state, hidden, known[:, :0])
+        known = decoder.before_action(state)
+        hidden = decoder.extend(state, known, offset=decoder.layout.observation_dim)[:, 0]
+        return TransformerDraft(decoder, state, hidden, known[:, :0])
 
     @torch.no_grad()
     def log_probs(self) -> Tensor:
@@ -59,8 +56,8 @@ class TransformerDraft:
             RuntimeError: If the draft was consumed, or its transitions are complete.
         """
         self._check(complete=False)
-        logits = self.model.network.logits(self.hidden)
-        written, choices = self.tokens.shape[1], self.model.tokenizer.action_choices
+        logits = self.decoder.network.logits(self.hidden)
+        written, choices = self.tokens.shape[1], self.decoder.tokenizer.action_choices
         if written < len(choices):
             logits = logits[:, : choices[written]]
         return logits.log_softmax(dim=-1)
@@ -73,7 +70,7 @@ class TransformerDraft:
             RuntimeError: If the draft was consumed, or its transitions are complete.
         """
         self._check(complete=False)
-        state, layout = self.state, self.model.layout
+        state, layout = self.state, self.decoder.layout
         index = self.tokens.shape[1] - layout.action_dim  # of the observation scalar; below 0: of the action
         hidden = self.hidden
         if index < 0:
@@ -81,12 +78,12 @@ class TransformerDraft:
             state.time += index == -1
         elif index < layout.observation_dim:
             value = state.centres[index][token]
-            if self.model.tokenizer.change is not None:
+            if self.decoder.tokenizer.change is not None:
                 value = state.observation[:, index] + value
-            hidden = self._fed(self.model.tokenizer.encode_observation_scalar(index, value), offset=index)
+            hidden = self._fed(self.decoder.tokenizer.encode_observation_scalar(index, value), offset=index)
         self.consumed = True
         # the reward, the last, is read where the last observation scalar was fed, and is fed with an action
-        return TransformerDraft(self.model, state, hidden, torch.cat([self.tokens, token[:, None]], dim=1))
+        return TransformerDraft(self.decoder, state, hidden, torch.cat([self.tokens, token[:, None]], dim=1))
 
     def take(self, rows: Tensor) -> TransformerDraft:
         """Copies of the given rows (int64 ``[N']``, repeats allowed); this draft stays usable.
@@ -107,7 +104,7 @@ class TransformerDraft:
             RuntimeError: If the draft was consumed, or its transitions are not complete.
         """
         self._check(complete=True)
-        state, tokenizer, layout = self.state, self.model.tokenizer, self.model.layout
+        state, tokenizer, layout = self.state, self.decoder.tokenizer, self.decoder.layout
         action, outcome = self.tokens[:, : layout.action_dim], self.tokens[:, layout.action_dim : -1]
         self.consumed = True
         state.observation = tokenizer.decode_target(state.observation, outcome)
@@ -115,12 +112,12 @@ class TransformerDraft:
         step = Step(
             state.observation,
             tokenizer.decode_reward(state.reward),
-            self.model._read_alive(self.hidden, None),
+            self.decoder.read_alive(self.hidden, None),
         )
         return state, tokenizer.decode_action(action), step
 
     def _fed(self, token: Tensor, *, offset: int) -> Tensor:
-        return self.model._extend(self.state, token[:, None], offset=offset)[:, 0]
+        return self.decoder.extend(self.state, token[:, None], offset=offset)[:, 0]
 
     def _check(self, *, complete: bool | None = None) -> None:
         if self.consumed:
@@ -129,7 +126,7 @@ class TransformerDraft:
                 "first to keep a copy"
             )
         written = self.tokens.shape[1]
-        wanted = self.model.layout.action_dim + self.model.layout.observation_dim + 1
+        wanted = self.decoder.layout.action_dim + self.decoder.layout.observation_dim + 1
         if complete is not None and complete != (written == wanted):
             remedy = "call finish()" if written == wanted else "push the others first"
             raise RuntimeError(f"{written} of {wanted} tokens of a transition are chosen: {remedy}")
