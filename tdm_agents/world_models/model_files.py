@@ -20,7 +20,8 @@ from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_j
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA = 1
+SCHEMA = 2
+_READ = (1, SCHEMA)  # settings of 1 had other names, which the models know
 MODEL_FILE = "model.json"
 SETTINGS_SHA256 = "settings_sha256"
 M = TypeVar("M", bound=nn.Module)
@@ -133,7 +134,7 @@ def read_described(
         CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
     """
     folder = Path(folder)
-    value = read_json(folder / MODEL_FILE, schema=SCHEMA)
+    value = read_json(folder / MODEL_FILE, schema=_READ)
     if value.get("type") != kind:
         raise CheckpointError(f"{folder} holds a model of type {value.get('type')!r}; expected {kind!r}")
     if value.get(SETTINGS_SHA256) != settings_sha256(value):

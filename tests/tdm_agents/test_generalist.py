@@ -414,9 +414,7 @@ def test_fine_tuning_with_another_size_is_refused(arguments, tmp_path):
     command.run(arguments, console=quiet())
     with pytest.raises(CheckpointError, match=r"config\.max_observation is 5 there and 7 here"):
         tune(arguments, tmp_path, data=("Turn-v0",), model_settings={"max_observation": "7"})
-    with pytest.raises(
-        CheckpointError, match=r"config\.tokenizer\.observation is 'mu_law' there and 'quantile' here"
-    ):
+    with pytest.raises(CheckpointError, match=r"config\.tokenizer\.observation is 'mu_law' there"):
         tune(arguments, tmp_path, data=("Turn-v0",), preset="small")
 
 
