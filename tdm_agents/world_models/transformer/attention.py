@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tdm_agents.world_models.transformer.packing import Band
 
 
 def band_mask(steps: int, step_tokens: int, context_steps: int, device: torch.device) -> Tensor:
@@ -57,3 +61,29 @@ def banded_attention(
     weights = scores.float().masked_fill(~mask, float("-inf")).softmax(dim=-1)
     attended: Tensor = weights.to(value.dtype) @ value
     return attended.flatten(2, 3)[:, :, :length]
+
+
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, bands: Sequence[Band]) -> Tensor:
+    """Attention of the windows of a flat sequence, each to itself and inside its band.
+
+    Args:
+        query: ``[heads, S, head_dim]``.
+        key: Likewise.
+        value: Likewise.
+        bands: Of the sequence, in order.
+
+    Returns:
+        ``[S, heads * head_dim]``.
+    """
+    attended = []
+    sizes = [band.tokens for band in bands]
+    # split, not slices: the gradient of each slice would be as long as the whole sequence
+    for band, *pieces in zip(bands, *(torch.split(x, sizes, dim=1) for x in (query, key, value)), strict=True):
+        of_windows = (
+            x.unflatten(1, (band.windows, band.window_tokens)).transpose(0, 1) for x in pieces
+        )  # [B, heads, T * step_tokens, head_dim]
+        heads = banded_attention(
+            *of_windows, step_tokens=band.step_tokens, context_steps=band.context_steps
+        )
+        attended.append(heads.transpose(1, 2).flatten(0, 1).flatten(1))
+    return torch.cat(attended)

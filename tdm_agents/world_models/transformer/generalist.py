@@ -22,6 +22,7 @@ from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.world_models.model_files import read_described, write_described
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.loss import next_token_loss
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 
@@ -122,17 +123,8 @@ class Generalist(nn.Module):
         Returns:
             The loss, and detached metrics, each the weighted mean over the environments that have it.
         """
-        total = self.network.head.weight.new_zeros((), dtype=torch.float32)
-        sums: dict[str, Tensor] = {}
-        shares: dict[str, float] = {}
-        for name, part in batch.parts.items():
-            share = len(part.reward) / batch.windows
-            loss, metrics = self._models[name].loss(part, generator=generator)
-            total = total + share * loss
-            for metric, value in metrics.items():
-                sums[metric] = sums.get(metric, 0.0) + share * value
-                shares[metric] = shares.get(metric, 0.0) + share
-        return total, {metric: value / shares[metric] for metric, value in sums.items()}
+        parts = [self._models[name].part(part, generator=generator) for name, part in batch.parts.items()]
+        return next_token_loss(self.network, parts, action_weight=self.config.action_weight)
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""
