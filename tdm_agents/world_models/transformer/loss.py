@@ -196,6 +196,8 @@ def _mean_alive_nll(logit: Tensor, batches: Sequence[Batch]) -> Tensor:
     return torch.stack(
         [
             of_batch[batch.valid.flatten()].mean()
-            for of_batch, batch in zip(torch.split(nll, [b.valid.numel() for b in batches]), batches, strict=True)
+            for of_batch, batch in zip(
+                torch.split(nll, [b.valid.numel() for b in batches]), batches, strict=True
+            )
         ]
     )

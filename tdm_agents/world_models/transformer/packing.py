@@ -2,7 +2,8 @@
 
 Everything in a transformer but attention is per token, so it does not matter to it whose token comes next. A
 flat sequence says of each token where it stands in its step and at which step of its window; attention is
-computed for one band after the other (:func:`tdm_agents.world_models.transformer.attention.packed_attention`).
+computed for one band after the other
+(:func:`~tdm_agents.world_models.transformer.attention.packed_attention`).
 """
 
 from __future__ import annotations
