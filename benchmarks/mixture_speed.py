@@ -1,13 +1,15 @@
 """Does training on a mixture of 60 bodies cost more than training on one of the mean size?
 
-Training tokens per second of one network (forward, backward, AdamW, and drawing the windows), in turn in one run:
+Training tokens per second (drawing windows, forward, backward, AdamW) with the same network, in turn in one
+run:
 
 - ``single``: windows of one body of the mean size;
-- ``mixture``: windows of walkers of 4 to 20 hinges, as :class:`Generalist` trains, all in one forward;
-- ``parts``: the same windows and the same loss, one forward for each environment, as it was before.
+- ``mixture``: windows of walkers of 4 to 20 hinges, all in one forward, as a generalist trains;
+- ``parts``: the same windows and the same loss, one forward per environment, as it was before.
 
-A walker of ``dof`` hinges has ``n = 13 + 2 dof`` and ``m = dof``. The data have these sizes, but are random numbers:
-speed does not depend on what they say. Tokens are those that go through the network.
+A walker of ``dof`` hinges has ``n = 13 + 2 dof`` and ``m = dof``. The data have these sizes, but they are
+random numbers: speed does not depend on what they say. Seconds are the processor's, of one thread, so that
+other processes count less.
 
     python benchmarks/mixture_speed.py
 """
@@ -62,8 +64,6 @@ class Settings:
     """In which all ways take their turn."""
     seed: int = 0
     """Of data, weights and windows."""
-    threads: int = 1
-    """PyTorch's threads."""
 
 
 def walker(dof: int, seed: int, *, episodes: int = 4, steps: int = 200) -> Trajectories:
@@ -103,7 +103,7 @@ def trainer(
     loss: Callable[[Generalist, MixedBatch, torch.Generator], Tensor],
 ) -> Callable[[int], int]:
     """An update of a new model as a function of its number; it returns its tokens."""
-    low, high = settings.dof
+    high = settings.dof[1]
     config = replace(
         PRESETS[settings.preset],
         context=CONTEXT_STEPS * (15 + 3 * high),
@@ -135,7 +135,7 @@ def trainer(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Updates of every way in turn: tokens per second of each round, their medians, and ratios of rounds."""
+    """Updates of every way in turn: tokens per second of every round, and medians of rates and ratios."""
     low, high = settings.dof
     sizes = np.linspace(low, high, settings.bodies).round().astype(int).tolist()
     walkers = {f"walker {i} of {dof} hinges": walker(dof, settings.seed + i) for i, dof in enumerate(sizes)}
@@ -151,9 +151,9 @@ def measure(settings: Settings) -> dict[str, Any]:
     for turn in range(settings.rounds):
         for way, update in ways.items():
             first = 1 + turn * settings.updates
-            began = time.perf_counter()
+            began = time.process_time()
             tokens = sum(update(step) for step in range(first, first + settings.updates))
-            rates[way].append(tokens / (time.perf_counter() - began))
+            rates[way].append(tokens / (time.process_time() - began))
     single = rates["single"]
     return {
         "hinges": sizes,
@@ -171,7 +171,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(1)  # processor time is then the time that passes on an idle core
     found = measure(settings)
     for way, row in found["ways"].items():
         rate, ratio = row["tokens_per_second"], row["over_single"]

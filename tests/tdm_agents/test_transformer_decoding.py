@@ -9,6 +9,7 @@ from small_transformer import make_history, make_model, make_spec
 from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.loss import step_tokens
+from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.suffix import Room
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 

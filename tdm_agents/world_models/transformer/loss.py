@@ -16,9 +16,6 @@ from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 IGNORED = -100
 
-_CHUNK = {"cpu": 2**19}
-_LARGE_CHUNK = 2**24
-
 
 def step_tokens(tokenizer: Tokenizer, observation: Tensor, reward: Tensor, action: Tensor) -> Tensor:
     """Tokens of whole decision steps.
@@ -162,26 +159,21 @@ def _predictions(part: Part, first: int) -> dict[str, _Predictions]:
 
 
 def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Predictions]) -> Tensor:
-    """Negative log-likelihood of each part's targets, summed over its tokens, ``[P]``."""
-    bins = network.config.bins
+    """Negative log-likelihood of each part's targets, summed over its tokens, ``[P]``.
+
+    ``4 R bins`` bytes are kept for the gradient, and twice as many more are needed for a moment; all kinds
+    together have ``R <= S``. A block of the network keeps about ``4 S (11 d + 4 feedforward)`` bytes.
+    """
     read = hidden.index_select(0, torch.cat([part.index for part in parts]))  # [R, d]
-    target = torch.cat([part.target for part in parts])
-    choices = None
+    logits = network.logits(read)  # [R, bins]
     if any(part.choices is not None for part in parts):
-        choices = torch.cat(
-            [torch.full_like(p.target, bins) if p.choices is None else p.choices for p in parts]
-        )
-    rows = max(1, _CHUNK.get(hidden.device.type, _LARGE_CHUNK) // bins)
-    chunks = []
-    for first in range(0, len(read), rows):
-        chunk = slice(first, first + rows)
-        logits = network.logits(read[chunk])
-        if choices is not None:
-            beyond = torch.arange(bins, device=hidden.device) >= choices[chunk, None]
-            logits = logits.masked_fill(beyond, float("-inf"))
-        chunks.append(F.cross_entropy(logits, target[chunk], ignore_index=IGNORED, reduction="none"))
-    nll = torch.split(torch.cat(chunks), [len(part.target) for part in parts])
-    return torch.stack([of_part.sum() for of_part in nll])
+        bins = logits.shape[1]
+        every = [torch.full_like(p.target, bins) if p.choices is None else p.choices for p in parts]
+        beyond = torch.arange(bins, device=logits.device) >= torch.cat(every)[:, None]
+        logits = logits.masked_fill(beyond, float("-inf"))
+    target = torch.cat([part.target for part in parts])
+    nll = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
+    return torch.stack([of_part.sum() for of_part in torch.split(nll, [len(p.target) for p in parts])])
 
 
 def _mean_alive_nll(logit: Tensor, batches: Sequence[Batch]) -> Tensor:
@@ -193,11 +185,10 @@ def _mean_alive_nll(logit: Tensor, batches: Sequence[Batch]) -> Tensor:
     """
     alive = torch.cat([batch.alive.flatten() for batch in batches]).float()
     nll = F.binary_cross_entropy_with_logits(logit, alive, reduction="none")
+    of_batches = torch.split(nll, [batch.valid.numel() for batch in batches])
     return torch.stack(
         [
-            of_batch[batch.valid.flatten()].mean()
-            for of_batch, batch in zip(
-                torch.split(nll, [b.valid.numel() for b in batches]), batches, strict=True
-            )
+            (of_batch * batch.valid.flatten()).sum() / batch.valid.sum()
+            for of_batch, batch in zip(of_batches, batches, strict=True)
         ]
     )
