@@ -23,6 +23,7 @@ from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import Block
+from tdm_agents.world_models.transformer.packing import Windows, pack
 
 Extend = Callable[[Tensor, int, int], Tensor]
 """``extend(tokens[N, c], offset, time) -> logits[N, bins]`` after tokens at ``offset`` of imagined step
@@ -145,7 +146,8 @@ def uncached(
         seen = seen[:, -within:]
         missing = -seen.shape[1] % layout.tokens  # of the last step: causal attention does not look there
         whole = F.pad(seen, (0, missing)).view(len(seen), -1, layout.tokens)
-        hidden = network(whole, layout, model.context_steps).flatten(1, 2)
+        hidden = network(pack([Windows(whole, layout, model.context_steps)]))  # [N T (n + m + 2), d]
+        hidden = hidden.view(len(whole), -1, hidden.shape[-1])
         return network.logits(hidden[:, seen.shape[1] - 1])
 
     yield from sampled(model, history, actions, extend, generator=generator)

@@ -10,6 +10,7 @@ from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.decoding.cache import Capacity
 from tdm_agents.world_models.transformer.loss import step_tokens
+from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
@@ -37,7 +38,8 @@ def uncached_logits(model, history, actions, rollout):
     past = history.action[:, history.action.shape[1] - keep + 1 :]
     action = torch.cat([past, actions, torch.zeros_like(actions[:, :1])], dim=1)
     tokens = step_tokens(model.tokenizer, observation, reward, action)
-    hidden = model.network(tokens, model.layout, model.context_steps)[0]  # [T, n + m + 2, d]
+    packed = pack([Windows(tokens, model.layout, model.context_steps)])
+    hidden = model.network(packed).view(*tokens.shape[1:], -1)  # [T, n + m + 2, d]
     n = model.spec.observation_dim
     read = torch.cat([hidden[keep - 1 : -1, -1:], hidden[keep:, :n]], dim=1)  # [H, n + 1, d]
     return model.network.logits(read)

@@ -17,6 +17,7 @@ from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.loss import drop_rewards, step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork, fourier_features, rotate
+from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.presets import CONFIGS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -103,7 +104,7 @@ def test_no_token_sees_the_future_or_beyond_the_band(changed):
     other[0, changed] = (other[0, changed] + 100) % 1024
     with torch.no_grad():
         one, two = (
-            model.network(x.view(1, steps, length), model.layout, model.context_steps).flatten(0, 2)
+            model.network(pack([Windows(x.view(1, steps, length), model.layout, model.context_steps)]))
             for x in (tokens, other)
         )
     differs = (one - two).abs().amax(-1) > 0
@@ -112,7 +113,9 @@ def test_no_token_sees_the_future_or_beyond_the_band(changed):
     assert torch.equal(differs, sees)
 
 
-@pytest.mark.parametrize(("steps", "context_steps"), [(5, 1), (9, 2), (12, 3), (13, 3), (6, 3), (4, 9)])
+@pytest.mark.parametrize(
+    ("steps", "context_steps"), [(5, 1), (50, 1), (13, 3), (60, 2), (101, 30), (130, 120), (4, 9)]
+)
 def test_blocks_equal_the_whole_band(steps, context_steps):
     query, key, value = torch.randn(
         (3, 2, 2, 4 * steps, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64
@@ -131,7 +134,7 @@ def test_loss_is_the_likelihood_of_the_recorded_tokens():
     n = model.spec.observation_dim
     tokens = step_tokens(model.tokenizer, batch.observation, batch.reward, batch.action)
     with torch.no_grad():
-        hidden = model.network(tokens, model.layout, model.context_steps).flatten(0, 2)
+        hidden = model.network(pack([Windows(tokens, model.layout, model.context_steps)]))
         log_prob = model.network.logits(hidden).log_softmax(-1)  # [24, bins]
     targets = model.tokenizer.encode_target(batch.observation[0, :-1], batch.observation[0, 1:])
     observation = [

@@ -23,6 +23,7 @@ from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_described, write_described
 from tdm_agents.world_models.transformer.beginning import begin_with, fit_tokens, seeded, with_room
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.loss import next_token_loss
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.presets import PRESETS
@@ -162,17 +163,8 @@ class Generalist(LearnedModel):
         if isinstance(batch, Batch):
             (only,) = self._models
             batch = MixedBatch({only: batch})
-        total = self.network.head.weight.new_zeros((), dtype=torch.float32)
-        sums: dict[str, Tensor] = {}
-        shares: dict[str, float] = {}
-        for name, part in batch.parts.items():
-            share = len(part.reward) / batch.windows
-            loss, metrics = self._models[name](part, generator=generator)
-            total = total + share * loss
-            for metric, value in metrics.items():
-                sums[metric] = sums.get(metric, 0.0) + share * value
-                shares[metric] = shares.get(metric, 0.0) + share
-        return total, {metric: value / shares[metric] for metric, value in sums.items()}
+        parts = [self._models[name].part(part, generator=generator) for name, part in batch.parts.items()]
+        return next_token_loss(self.network, parts, action_weight=self.config.action_weight)
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tdm_agents.protocols import Batch
-from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import TransformerNetwork
+from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 IGNORED = -100
@@ -48,71 +51,144 @@ def drop_rewards(reward: Tensor, most: float, generator: torch.Generator | None)
     return reward.masked_fill(drop.to(reward.device), float("nan"))
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Windows of one environment, among those that one forward reads.
+
+    Attributes:
+        windows: Tokens to read, with rewards dropped or not.
+        batch: What they are tokens of; gives the targets.
+        tokenizer: Of the environment.
+        terminates: Whether ``alive`` is trained.
+    """
+
+    windows: Windows
+    batch: Batch
+    tokenizer: Tokenizer
+    terminates: bool
+
+
 def next_token_loss(
-    network: TransformerNetwork,
-    tokenizer: Tokenizer,
-    layout: StepLayout,
-    batch: Batch,
-    *,
-    inputs: Tensor,
-    context_steps: int,
-    action_weight: float,
-    terminates: bool,
+    network: TransformerNetwork, parts: Sequence[Part], *, action_weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean negative log-likelihood a predicted token, and its parts.
+    """Mean negative log-likelihood per predicted token, and what it consists of.
+
+    The loss is computed for each environment by itself; the result is the mean of the environments' losses,
+    weighted by their numbers of windows. All environments share one forward.
 
     Observation scalars are predicted from the second step of a window on, because a change has no meaning at
     the first; rewards wherever they are known; actions wherever one was taken.
 
     Args:
         network: The transformer.
-        tokenizer: Gives the targets.
-        layout: Of the batch's environment.
-        batch: ``B`` windows of ``T`` steps.
-        inputs: ``[B, T, n + m + 2]`` tokens, with rewards dropped or not.
-        context_steps: Attention band.
+        parts: One for each environment.
         action_weight: Weight of action tokens.
-        terminates: Whether ``alive`` is trained.
 
     Returns:
-        The loss, and detached ``nll_observation``, ``nll_reward``, ``nll_action`` (and ``nll_alive``).
+        The loss, and detached ``nll_observation``, ``nll_reward``, ``nll_action`` and, where an environment
+        terminates, ``nll_alive``: each the weighted mean over the environments that have it.
     """
-    n = layout.observation_dim
-    hidden = network(inputs, layout, context_steps)  # [B, T, n + m + 2, d]
+    parts = sorted(parts, key=lambda part: part.windows.band)
+    hidden = network(pack([part.windows for part in parts]))  # [S, d]
+    share = hidden.new_tensor([len(part.batch.reward) for part in parts], dtype=torch.float32)
+    share = share / share.sum()  # [P]
+    predictions, first = [], 0
+    for part in parts:
+        predictions.append(_predictions(part, first))
+        first += part.windows.tokens.numel()
+    total = weight = torch.zeros_like(share)
+    metrics: dict[str, Tensor] = {}
+    for kind in ("observation", "reward", "action"):
+        of_kind = [of_part[kind] for of_part in predictions]
+        nll = _summed_nll(network, hidden, of_kind)
+        count = torch.stack([(p.target != IGNORED).sum() for p in of_kind]).clamp(min=1)
+        metrics[f"nll_{kind}"] = (share * (nll / count)).sum().detach()
+        kind_weight = action_weight if kind == "action" else 1.0
+        total, weight = total + kind_weight * nll, weight + kind_weight * count
+    loss = (share * (total / weight)).sum()
+    if ending := [index for index, part in enumerate(parts) if part.terminates]:
+        read = torch.cat([predictions[index]["reward"].index for index in ending])
+        logit = network.alive(hidden.index_select(0, read))[:, 0].float()
+        alive = _mean_alive_nll(logit, [parts[index].batch for index in ending])
+        of_ending = (share[ending] * alive).sum()
+        metrics["nll_alive"] = (of_ending / share[ending].sum()).detach()
+        loss = loss + of_ending
+    return loss, metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Predictions:
+    """Tokens of one environment and kind that are predicted: where from, and what they are.
+
+    Attributes:
+        index: ``[R]``, in the flat sequence.
+        target: ``[R]``, :data:`IGNORED` where nothing is to be predicted.
+        choices: ``[R]``, how many bins there are to choose from, or None for all.
+    """
+
+    index: Tensor
+    target: Tensor
+    choices: Tensor | None = None
+
+
+def _predictions(part: Part, first: int) -> dict[str, _Predictions]:
+    """What is predicted from the tokens of a part, which begin at ``first``, by kind."""
+    batch, tokenizer = part.batch, part.tokenizer
+    n = part.windows.layout.observation_dim
+    tokens = part.windows.tokens
+    at = torch.arange(first, first + tokens.numel(), device=tokens.device).view_as(tokens)
     moved = batch.valid[:, 1:] & batch.acted[:, :-1]  # [B, T - 1]
     change = tokenizer.encode_target(batch.observation[:, :-1], batch.observation[:, 1:])
     known = batch.valid & ~batch.reward.isnan()
-    observing = torch.cat([hidden[:, :-1, -1:], hidden[:, 1:, : n - 1]], dim=2)  # [B, T - 1, n, d]
-    parts = {
-        "observation": (observing, change.masked_fill(~moved[..., None], IGNORED), 1.0),
-        "reward": (
-            hidden[:, :, n - 1],
-            tokenizer.encode_reward(batch.reward).masked_fill(~known, IGNORED),
-            1.0,
+    action = tokenizer.encode_action(batch.action).masked_fill(~batch.acted[..., None], IGNORED)
+    return {
+        "observation": _Predictions(
+            torch.cat([at[:, :-1, -1:], at[:, 1:, : n - 1]], dim=2).flatten(),
+            change.masked_fill(~moved[..., None], IGNORED).flatten(),
         ),
-        "action": (
-            hidden[:, :, n + 1 : -1],
-            tokenizer.encode_action(batch.action).masked_fill(~batch.acted[..., None], IGNORED),
-            action_weight,
+        "reward": _Predictions(
+            at[:, :, n - 1].flatten(),
+            tokenizer.encode_reward(batch.reward).masked_fill(~known, IGNORED).flatten(),
+        ),
+        "action": _Predictions(
+            at[:, :, n + 1 : -1].flatten(),
+            action.flatten(),
+            tokenizer.choices.expand_as(action).flatten() if tokenizer.action_choices else None,
         ),
     }
-    total = weight = hidden.new_zeros((), dtype=torch.float32)
-    metrics: dict[str, Tensor] = {}
-    for name, (read, target, part_weight) in parts.items():
-        count = (target != IGNORED).sum().clamp(min=1)
-        logits = network.logits(read)
-        if name == "action":
-            logits = tokenizer.mask_actions(logits)
-        nll = F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum")
-        metrics[f"nll_{name}"] = (nll / count).detach()
-        if part_weight:
-            total, weight = total + part_weight * nll, weight + part_weight * count
-    loss = total / weight
-    if terminates:
-        logit = network.alive(hidden[:, :, n - 1])[..., 0].float()
-        alive = F.binary_cross_entropy_with_logits(
-            logit[batch.valid], batch.alive[batch.valid].float(), reduction="mean"
-        )
-        metrics["nll_alive"] = alive.detach()
-        loss = loss + alive
-    return loss, metrics
+
+
+def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Predictions]) -> Tensor:
+    """Negative log-likelihood of each part's targets, summed over its tokens, ``[P]``.
+
+    ``4 R bins`` bytes are kept for the gradient, and twice as many more are needed for a moment; all kinds
+    together have ``R <= S``. A block of the network keeps about ``4 S (11 d + 4 feedforward)`` bytes.
+    """
+    read = hidden.index_select(0, torch.cat([part.index for part in parts]))  # [R, d]
+    logits = network.logits(read)  # [R, bins]
+    if any(part.choices is not None for part in parts):
+        bins = logits.shape[1]
+        every = [torch.full_like(p.target, bins) if p.choices is None else p.choices for p in parts]
+        beyond = torch.arange(bins, device=logits.device) >= torch.cat(every)[:, None]
+        logits = logits.masked_fill(beyond, float("-inf"))
+    target = torch.cat([part.target for part in parts])
+    nll = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
+    return torch.stack([of_part.sum() for of_part in torch.split(nll, [len(p.target) for p in parts])])
+
+
+def _mean_alive_nll(logit: Tensor, batches: Sequence[Batch]) -> Tensor:
+    """Mean negative log-likelihood of ``alive`` over the valid steps of each batch, ``[P]``.
+
+    Args:
+        logit: ``[R]``, of all steps of all batches, one batch after the other.
+        batches: ``P`` of them.
+    """
+    alive = torch.cat([batch.alive.flatten() for batch in batches]).float()
+    nll = F.binary_cross_entropy_with_logits(logit, alive, reduction="none")
+    of_batches = torch.split(nll, [batch.valid.numel() for batch in batches])
+    return torch.stack(
+        [
+            (of_batch * batch.valid.flatten()).sum() / batch.valid.sum()
+            for of_batch, batch in zip(of_batches, batches, strict=True)
+        ]
+    )

@@ -43,8 +43,9 @@ from tdm_agents.world_models.transformer.decoding.propose import propose
 from tdm_agents.world_models.transformer.decoding.row_memory import needed_row_bytes
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
-from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
+from tdm_agents.world_models.transformer.loss import Part, drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import TransformerNetwork
+from tdm_agents.world_models.transformer.packing import Windows
 from tdm_agents.world_models.transformer.presets import PRESETS
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
@@ -160,17 +161,19 @@ class TransformerWorldModel(LearnedModel):
             batch: Windows of this model's environment, on its device.
             generator: Source of the reward dropout; None drops no reward (held-out evaluation).
         """
+        part = self.part(batch, generator=generator)
+        return next_token_loss(self.network, [part], action_weight=self.config.action_weight)
+
+    def part(self, batch: Batch, *, generator: torch.Generator | None) -> Part:
+        """Windows of this model's environment as a part of what one forward reads; see :meth:`loss`."""
         reward = batch.reward
         if generator is not None:
             reward = drop_rewards(reward, self.config.reward_dropout, generator)
-        return next_token_loss(
-            self.network,
-            self.tokenizer,
-            self.layout,
-            batch,
-            inputs=step_tokens(self.tokenizer, batch.observation, reward, batch.action),
-            context_steps=self.context_steps,
-            action_weight=self.config.action_weight,
+        tokens = step_tokens(self.tokenizer, batch.observation, reward, batch.action)
+        return Part(
+            windows=Windows(tokens, self.layout, self.context_steps),
+            batch=batch,
+            tokenizer=self.tokenizer,
             terminates=self._spec.terminates,
         )
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdm_agents.world_models.transformer.attention import banded_attention
-from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.attention import packed_attention
+from tdm_agents.world_models.transformer.packing import Packed
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine, ``[S, head_dim / 2]`` each."""
@@ -149,7 +149,7 @@ class TransformerNetwork(nn.Module):
                     nn.init.normal_(linear.weight, std=gain * linear.in_features**-0.5)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Tokens ``[B, S]`` at positions ``[S]`` of their steps, to ``[B, S, d]``."""
+        """Tokens ``[..., S]`` at positions ``[S]`` of their steps, to ``[..., S, d]``."""
         x: Tensor = self.token(tokens) + self.position(positions)
         return x
 
@@ -173,30 +173,25 @@ class TransformerNetwork(nn.Module):
         matrices = torch.stack([key * self.config.head_dim**-0.5, key, value], dim=1)
         return matrices.repeat_interleave(self.config.heads, dim=1)
 
-    def forward(self, tokens: Tensor, layout: StepLayout, context_steps: int) -> Tensor:
+    def forward(self, packed: Packed) -> Tensor:
         """Hidden states of whole decision steps, without a cache.
 
         Args:
-            tokens: ``[B, T, n + m + 2]`` int64.
-            layout: Of their environment.
-            context_steps: Attention band.
+            packed: ``S`` tokens of windows of one or more environments.
 
         Returns:
-            ``[B, T, n + m + 2, d]``, normalised; :meth:`logits` reads it.
+            ``[S, d]``, normalised; :meth:`logits` reads it.
         """
-        steps = tokens.shape[1]
-        device = tokens.device
-        x = self.embed(tokens.flatten(1), layout.positions(device).repeat(steps))
-        rotation = self.rotation(torch.arange(steps, device=device).repeat_interleave(layout.tokens))
+        x = self.embed(packed.tokens, packed.positions)  # [S, d]
+        longest = max(band.steps for band in packed.bands)
+        cosine, sine = self.rotation(torch.arange(longest, device=x.device))
+        rotation = cosine[packed.steps], sine[packed.steps]
         for block in self.blocks:
             assert isinstance(block, Block)
-            query, key, value = block.project(x, rotation)
-            attended = banded_attention(
-                query, key, value, step_tokens=layout.tokens, context_steps=context_steps
-            )
-            x = block.finish(x, attended.transpose(1, 2).flatten(2))
+            query, key, value = (heads[0] for heads in block.project(x[None], rotation))
+            x = block.finish(x, packed_attention(query, key, value, packed.bands))
         hidden: Tensor = self.norm(x)
-        return hidden.view(*tokens.shape, -1)
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``[..., d]`` to ``[..., bins]`` float32."""

@@ -1,0 +1,111 @@
+"""Windows of environments of different sizes as one flat sequence of tokens.
+
+Everything in a transformer but attention is per token, so it does not matter to it whose token comes next. A
+flat sequence says of each token where it stands in its step and at which step of its window; attention is
+computed for one band after the other
+(:func:`~tdm_agents.world_models.transformer.attention.packed_attention`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tdm_agents.world_models.transformer.layout import StepLayout
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Band:
+    """Neighbouring windows of a flat sequence that attend alike.
+
+    Attributes:
+        step_tokens: Tokens of a decision step.
+        steps: ``T`` of each window.
+        context_steps: Steps that a token sees, its own included.
+        windows: Their number.
+    """
+
+    step_tokens: int
+    steps: int
+    context_steps: int
+    windows: int
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of each window."""
+        return self.steps * self.step_tokens
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all windows."""
+        return self.windows * self.window_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Tokens of one environment's windows, before they are packed.
+
+    Attributes:
+        tokens: ``[B, T, n + m + 2]`` int64.
+        layout: Of the environment.
+        context_steps: Steps that a token sees, its own included.
+    """
+
+    tokens: Tensor
+    layout: StepLayout
+    context_steps: int
+
+    @property
+    def band(self) -> Band:
+        """How they attend."""
+        windows, steps, step_tokens = self.tokens.shape
+        return Band(step_tokens, steps, self.context_steps, windows)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A flat sequence of ``S`` tokens of many windows.
+
+    Attributes:
+        tokens: ``[S]`` int64.
+        positions: ``[S]`` int64, of each token in its decision step.
+        steps: ``[S]`` int64, of each token in its window, from 0.
+        bands: In order; their tokens are all ``S``.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    steps: Tensor
+    bands: tuple[Band, ...]
+
+
+def pack(several: Sequence[Windows]) -> Packed:
+    """Windows of one or more environments, in the order given.
+
+    Neighbours that attend alike become one band, so it pays to sort them by :attr:`Windows.band`.
+
+    Args:
+        several: At least one, all on one device.
+    """
+    device = several[0].tokens.device
+    positions, steps = [], []
+    bands: list[Band] = []
+    for windows in several:
+        band = windows.band
+        count = band.windows * band.steps
+        positions.append(windows.layout.positions(device).repeat(count))
+        step = torch.arange(band.steps, device=device).repeat_interleave(band.step_tokens)
+        steps.append(step.repeat(band.windows))
+        if bands and replace(bands[-1], windows=band.windows) == band:
+            bands[-1] = replace(band, windows=bands[-1].windows + band.windows)
+        else:
+            bands.append(band)
+    return Packed(
+        tokens=torch.cat([windows.tokens.flatten() for windows in several]),
+        positions=torch.cat(positions),
+        steps=torch.cat(steps),
+        bands=tuple(bands),
+    )
