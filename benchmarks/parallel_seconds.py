@@ -2,7 +2,7 @@
 
 Decisions of one environment from held-out moments of trained models: the history is read once, K rows are
 imagined over H steps with random shooting's actions, both ways in turn from the same moment; medians over the
-moments. Whether both give the same is counted by ``benchmarks/parallel_decoding.py``.
+moments. That both give the same is tested (``tests/tdm_agents/test_parallel_decoding.py``).
 
     python benchmarks/parallel_seconds.py --checkpoints cartpole-swingup --data runs/make_checkpoint/data
 """
@@ -16,17 +16,19 @@ from typing import Any
 
 import torch
 import tyro
-from parallel_decoding import held_out_states, load_transformer, part_of, shooting_actions
 from torch import Tensor
 
-from tdm_agents.benchmark.allocation import keep_freed_memory
-from tdm_agents.benchmark.clock import Stopwatch
+from speed.clock import Stopwatch
+from tdm_agents.agent.agent_files import load_model, resolve
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.data.windows import starts
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History
 from tdm_agents.storage import read_json, write_json
 from tdm_agents.world_models.transformer.config import Capture
 from tdm_agents.world_models.transformer.decoding import Decoding
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_planners.random_shooting import RandomShooting
 
 WAYS = {"one_by_one": False, "together": True}
 
@@ -59,6 +61,50 @@ class Settings:
     """PyTorch's threads."""
     out: Path = Path("benchmarks/results/parallel_seconds.json")
     """Where to write the result; other checkpoints' rows in it are kept."""
+
+
+def load_transformer(name: str) -> tuple[TransformerWorldModel, Path]:
+    """A transformer by name or folder, and its folder."""
+    folder = resolve(name)
+    model = load_model(folder, "cpu")
+    if not isinstance(model, TransformerWorldModel):
+        raise SystemExit(f"{name} is a {type(model).__name__}; expected a transformer of one environment")
+    return model, folder
+
+
+def held_out_states(
+    model: TransformerWorldModel, data: Path, *, fraction: float, seed: int, states: int, history_steps: int
+) -> History:
+    """Distinct moments of episodes that the model was not trained on.
+
+    Args:
+        model: Whose.
+        data: What it was trained on.
+        fraction: Of the episodes, held out.
+        seed: Of that choice.
+        states: How many.
+        history_steps: Of each, the present one included, where the model sees as many.
+    """
+    trajectories = Trajectories.from_minari(data, action_repeat=model.spec.action_repeat)
+    _, held_out = trajectories.split(fraction, seed)
+    steps = min(history_steps, model.spec.history_steps)
+    found = starts(held_out, count=states, steps=steps, seed=0)
+    return History(found.observation, found.reward, found.action[:, :-1], torch.full((states,), steps))
+
+
+def shooting_actions(model: TransformerWorldModel, *, rows: int, horizon: int) -> Tensor:
+    """Random shooting's, ``[rows, horizon, m]``."""
+    noise = RandomShooting(horizon=horizon)
+    shape = (rows, horizon, model.spec.action_dim)
+    walks = noise.plain_noise(shape, torch.Generator().manual_seed(0), torch.float32)
+    return (noise.noise_scale * walks).clamp(-1.0, 1.0)
+
+
+def part_of(history: History, rows: slice) -> History:
+    """Some of its rows."""
+    return History(
+        history.observation[rows], history.reward[rows], history.action[rows], history.length[rows]
+    )
 
 
 def decide(model: TransformerWorldModel, moment: History, actions: Tensor, seed: int) -> None:
@@ -106,7 +152,6 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
 def main(settings: Settings) -> None:
     """Measure every checkpoint with every decoding and number of rows, print, and keep."""
     torch.set_num_threads(settings.threads)
-    keep_freed_memory()
     rows: dict[str, Any] = read_json(settings.out, schema=1)["rows"] if settings.out.exists() else {}
     stated = {k: v for k, v in asdict(settings).items() if k not in ("out", "checkpoints", "data")}
     for name, data in zip(settings.checkpoints, settings.data, strict=True):

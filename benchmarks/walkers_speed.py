@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ import numpy as np
 import tyro
 
 import tdm_envs  # noqa: F401  (registers the environments)
-from tdm_agents.evaluation.report import provenance
-from tdm_agents.storage import write_json
+from keep import result
 from tdm_envs.walkers import FAMILIES, build_body, build_spec
 
 
@@ -103,16 +102,13 @@ def main(settings: Settings) -> None:
     build = {dof: statistics.median(build_milliseconds(dof, settings.bodies)) for dof in settings.dofs}
     for dof, taken in build.items():
         print(f"a body of {dof} DoF is built in {taken:.1f} ms")
-    value = {
-        "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out)},
-        "steps_per_second": rows,
-        "load_average": os.getloadavg(),
-        "build_milliseconds": {str(dof): taken for dof, taken in build.items()},
-        "provenance": provenance(),
-    }
-    write_json(settings.out, value)
-    print(f"kept in {settings.out}")
+    result(
+        settings.out,
+        settings,
+        steps_per_second=rows,
+        load_average=os.getloadavg(),
+        build_milliseconds={str(dof): taken for dof, taken in build.items()},
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``tdm benchmark speed``: rows are whole, kept at once, and not measured again."""
+"""``benchmarks/planning_speed.py``: rows are whole, kept at once, and not measured again."""
 
 import json
 import sys
@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+import tyro
 
-from tdm_agents.benchmark import speed
-from tdm_agents.benchmark.clock import Imagined, time_decision
-from tdm_agents.benchmark.contestants import CAPTURED, OTHERS, OWN, rows_that_fit, why_left_out
-from tdm_agents.benchmark.floor import linear_seconds
-from tdm_agents.benchmark.memory import decision_bytes
-from tdm_agents.benchmark.models import random_model
-from tdm_agents.benchmark.results import read_rows, write_rows
-from tdm_agents.benchmark.roofline import DecisionShape
-from tdm_agents.benchmark.scenarios import Scenario, chosen, scenarios
-from tdm_agents.benchmark.speed import Effort, measure, summary
-from tdm_agents.cli.main import main
+import planning_speed
+from speed import measure as measuring
+from speed.clock import Imagined, time_decision
+from speed.contestants import CAPTURED, OTHERS, OWN, rows_that_fit, why_left_out
+from speed.floor import linear_seconds
+from speed.measure import Effort, measure, summary
+from speed.memory import decision_bytes
+from speed.models import random_model
+from speed.results import read_rows, write_rows
+from speed.roofline import DecisionShape
+from speed.scenarios import Scenario, chosen, scenarios
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -45,7 +46,7 @@ EFFORT = Effort(repeats=1, seconds=60.0, rounds=2.0, memory=2**30)
 @pytest.fixture
 def small_rates(monkeypatch):
     """The machine's rates from small products and copies."""
-    for table in (speed._SQUARE, speed._COPIED_MEGABYTES):
+    for table in (measuring._SQUARE, measuring._COPIED_MEGABYTES):
         for kind in table:
             monkeypatch.setitem(table, kind, 16)
 
@@ -126,26 +127,30 @@ def test_scenarios_are_the_papers_and_every_one_fits():
     assert [s.name for s in chosen(["table/*"])] == ["table/history-10", "table/history-118"]
 
 
+def run(*words):
+    planning_speed.main(tyro.cli(planning_speed.Settings, args=words))
+
+
 def test_a_command_measures_prints_keeps_and_goes_on(tmp_path, monkeypatch, capsys, small_rates):
-    monkeypatch.setattr("tdm_agents.benchmark.scenarios.scenarios", lambda: every)
+    monkeypatch.setattr("speed.scenarios.scenarios", lambda: every)
     every = {
         f"sweep/horizon-{h}": replace(TINY, name=f"sweep/horizon-{h}", shape=replace(SHAPE, horizon=h))
         for h in (1, 2)
     }
     out, plot = tmp_path / "speed.json", tmp_path / "speed.png"
-    words = ["benchmark", "speed", "--dtypes", "float32", "--repeats", "1", "--out", str(out)]
-    assert main([*words, "--only", "sweep/horizon-1"]) == 0
+    words = ["--dtypes", "float32", "--repeats", "1", "--out", str(out)]
+    run(*words, "--only", "sweep/horizon-1")
     kept = json.loads(out.read_text())["rows"]
     assert list(kept) == ["sweep/horizon-1/float32"]
-    assert main([*words, "--plot", str(plot)]) == 0
+    run(*words, "--plot", str(plot))
     value = json.loads(out.read_text())
     assert value["rows"]["sweep/horizon-1/float32"] == kept["sweep/horizon-1/float32"]
     assert list(value["rows"]) == ["sweep/horizon-1/float32", "sweep/horizon-2/float32"]
     said = capsys.readouterr().out
     assert all(f"{name} " in said for name in (*OWN, *WITHOUT_LLAMA, "the floor", "roofline"))
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert main([*words, "--threads", "2"]) == 2
-    assert "was measured with threads 1, not 2" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="was measured with threads 1, not 2"):
+        run(*words, "--threads", "2")
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
@@ -155,31 +160,38 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert read_rows(path, {"threads": 1}) == {"a/float32": {"x": 1.5}}
 
 
+@pytest.mark.parametrize("settings", [{}, {"threads": 1, "device": "cpu"}, {"threads": 2}])
+def test_rows_of_other_settings_are_not_mixed(settings, tmp_path):
+    path = tmp_path / "rows.json"
+    write_rows(path, {"threads": 1}, {})
+    with pytest.raises(ValueError, match="choose another --out"):
+        read_rows(path, settings)
+
+
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "error", "said"),
     [
-        (["--only", "nothing"], "no scenario 'nothing'; there are table/history-10"),
-        (["--without", "Llama"], "no contestant 'Llama'"),
-        (["--repeats", "0"], "--repeats is 0"),
-        (["--seconds", "0"], "--seconds is 0.0"),
-        (["--rounds", "0.5"], "--rounds is 0.5"),
-        (["--memory-gb", "0"], "--memory-gb is 0.0"),
-        (["--plot", "."], "is a folder"),
+        (["--only", "nothing"], LookupError, "no scenario 'nothing'; there are table/history-10"),
+        (["--without", "Llama"], LookupError, "no contestant 'Llama'"),
+        (["--repeats", "0"], ValueError, "--repeats is 0"),
+        (["--seconds", "0"], ValueError, "--seconds is 0.0"),
+        (["--rounds", "0.5"], ValueError, "--rounds is 0.5"),
+        (["--memory-gb", "0"], ValueError, "--memory-gb is 0.0"),
+        (["--plot", "."], ValueError, "is a folder"),
     ],
 )
-def test_mistakes_are_one_line(words, said, capsys):
-    assert main(["benchmark", "speed", *words]) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+def test_a_mistake_is_refused_before_anything_is_measured(words, error, said):
+    with pytest.raises(error, match=said):
+        run(*words)
 
 
 def test_names_are_listed_and_transformers_is_asked_for(monkeypatch, capsys, tmp_path):
-    assert main(["benchmark", "speed", "--list", "--only", "walker/small*"]) == 0
+    run("--list", "--only", "walker/small*")
     assert capsys.readouterr().out.split() == [
         "walker/small",
         "walker/small/batch-8",
         "walker/small/batch-64",
     ]
     monkeypatch.setitem(sys.modules, "transformers", None)
-    out = str(tmp_path / "speed.json")
-    assert main(["benchmark", "speed", "--only", "walker/small", "--out", out]) == 2
-    assert "--without transformers" in capsys.readouterr().err
+    with pytest.raises(ImportError, match="--without transformers"):
+        run("--only", "walker/small", "--out", str(tmp_path / "speed.json"))

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tdm_agents.benchmark.clock import Stopwatch, product_flops_per_second
-from tdm_agents.benchmark.models import random_model
-from tdm_agents.benchmark.plain_gpt import PlainGpt
-from tdm_agents.benchmark.roofline import DecisionShape
+from speed.clock import Stopwatch, product_flops_per_second
+from speed.models import random_model
+from speed.plain_gpt import PlainGpt
+from speed.roofline import DecisionShape
 from tdm_agents.data.batch import Batch
 from tdm_agents.world_models.transformer.config import TransformerConfig
 

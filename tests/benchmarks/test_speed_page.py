@@ -1,13 +1,14 @@
 """The numbers in docs/where_time_goes.md are those of the kept results (benchmarks/speed_page.py)."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+import speed_page
+
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "where_time_goes.md").read_text()
-TEXTS = runpy.run_path(str(ROOT / "benchmarks" / "speed_page.py"))["texts"]()
+TEXTS = speed_page.texts()
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -1,14 +1,12 @@
-"""Training is measured beside a plain transformer of as many weights; gaps are what no kernel covers."""
+"""Training is measured beside a plain transformer of as many weights."""
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from tdm_agents.benchmark.plain_gpt import PlainGpt
-from tdm_agents.benchmark.training import TrainingShape, measure_training, training_flops
+from speed.plain_gpt import PlainGpt
+from speed.training import TrainingShape, measure_training, training_flops
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.presets import PRESETS
 
@@ -19,7 +17,6 @@ TINY = TrainingShape(
     windows=2,
     bf16=False,
 )
-GAPS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "launch_gaps.py"))
 
 
 def test_the_plain_one_has_as_many_weights():
@@ -55,11 +52,3 @@ def test_both_are_timed(bf16):
         assert row["tokens_per_second"] == pytest.approx(
             row["mfu"] * found["square_flops_per_second"] * 120 / found["flops"]
         )
-
-
-@pytest.mark.parametrize(
-    ("intervals", "length"),
-    [([], 0), ([(1, 2)], 1), ([(1, 3), (2, 4)], 3), ([(5, 6), (1, 4), (2, 3)], 4)],
-)
-def test_what_is_covered_twice_counts_once(intervals, length):
-    assert GAPS["busy"](intervals) == length

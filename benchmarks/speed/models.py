@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from tdm_agents.benchmark.roofline import DecisionShape
+from speed.roofline import DecisionShape
 from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tdm_agents.benchmark import caches
-from tdm_agents.benchmark.llama import Llama
-from tdm_agents.benchmark.memory import decision_bytes
-from tdm_agents.benchmark.models import random_actions, random_history
-from tdm_agents.benchmark.roofline import DecisionShape
+from speed import caches
+from speed.llama import Llama
+from speed.memory import decision_bytes
+from speed.models import random_actions, random_history
+from speed.roofline import DecisionShape
 from tdm_agents.world_models.transformer.config import Capture
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
@@ -25,7 +25,7 @@ OWN = ("sequential", "parallel")
 CAPTURED: dict[str, Capture] = {"captured": "eager", "compiled": "compiled"}
 """One after another, by replaying a captured step; on a GPU only."""
 OTHERS = ("copied cache", "grown cache", "no cache", "transformers")
-"""What stands beside it: see :mod:`tdm_agents.benchmark.caches` and :mod:`tdm_agents.benchmark.llama`."""
+"""What stands beside it: see :mod:`speed.caches` and :mod:`speed.llama`."""
 
 _CACHES = {"copied cache": caches.copied, "grown cache": caches.concatenated, "no cache": caches.uncached}
 _SEED = 0

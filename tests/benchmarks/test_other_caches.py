@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tdm_agents.benchmark import caches
-from tdm_agents.benchmark.llama import Llama
-from tdm_agents.benchmark.models import random_actions, random_history, random_model, with_rounds
-from tdm_agents.benchmark.roofline import DecisionShape
+from speed import caches
+from speed.llama import Llama
+from speed.models import random_actions, random_history, random_model, with_rounds
+from speed.roofline import DecisionShape
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 

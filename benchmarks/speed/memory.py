@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tdm_agents.benchmark.roofline import DecisionShape
+from speed.roofline import DecisionShape
 from tdm_agents.world_models.transformer.fixed import prefix_room
 from tdm_agents.world_models.transformer.fused import PANEL
 from tdm_agents.world_models.transformer.row_memory import row_bytes
@@ -12,7 +12,7 @@ from tdm_agents.world_models.transformer.row_memory import row_bytes
 
 @dataclass(frozen=True, slots=True)
 class DecisionBytes:
-    """Bytes of a decision's tensors; symbols as in :mod:`tdm_agents.benchmark.roofline`.
+    """Bytes of a decision's tensors; symbols as in :mod:`speed.roofline`.
 
     Attributes:
         weights: Of the network.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tdm_agents.benchmark.contestants import CAPTURED, OTHERS, OWN
-from tdm_agents.benchmark.roofline import DecisionShape
+from speed.contestants import CAPTURED, OTHERS, OWN
+from speed.roofline import DecisionShape
 from tdm_agents.presets import PRESETS as AGENTS
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.presets import PRESETS as TRANSFORMERS
@@ -23,7 +23,7 @@ class Scenario:
         name: ``group/...``.
         shape: Its sizes.
         control_seconds: Time between two decisions in the environment.
-        contestants: Names, of :mod:`tdm_agents.benchmark.contestants`; captured ones take part on a GPU.
+        contestants: Names, of :mod:`speed.contestants`; captured ones take part on a GPU.
     """
 
     name: str

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdm_agents.benchmark.caches import history_tokens, sampled
-from tdm_agents.benchmark.roofline import DecisionShape
+from speed.caches import history_tokens, sampled
+from speed.roofline import DecisionShape
 from tdm_agents.protocols import History
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
@@ -55,7 +55,7 @@ class Llama:
 
     @torch.no_grad()
     def imagine(self, history: History, actions: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
-        """Observations ``[N, n]`` of an imagined step at a time; see :mod:`tdm_agents.benchmark.caches`."""
+        """Observations ``[N, n]`` of an imagined step at a time; see :mod:`speed.caches`."""
         shape, model = self._shape, self._model
         cache = self._new_cache(config=self._llama.config)
         self._llama(history_tokens(model, history), past_key_values=cache, logits_to_keep=1)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tdm_agents.benchmark.models import random_actions, random_history, random_model
-from tdm_agents.benchmark.roofline import DecisionShape, decision_cost
+from speed.models import random_actions, random_history, random_model
+from speed.roofline import DecisionShape, decision_cost
 from tdm_agents.world_models.transformer import cache, seen
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig

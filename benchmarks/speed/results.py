@@ -34,11 +34,12 @@ def read_rows(path: Path, settings: Mapping[str, Any]) -> Rows:
         return {}
     value = read_json(path, schema=SCHEMA)
     kept = value["settings"]
-    for name in settings:
-        if kept.get(name) != settings[name]:
+    for name in {**settings, **kept}:
+        there, asked = kept.get(name), settings.get(name)
+        if there != asked:
             raise ValueError(
-                f"{path} was measured with {name} {kept.get(name)!r}, not {settings[name]!r}; repeat that "
-                "setting, or choose another --out"
+                f"{path} was measured with {name} {there!r}, not {asked!r}; repeat that setting, or choose "
+                "another --out"
             )
     rows: Rows = value["rows"]
     return rows

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdm_agents.benchmark.clock import median_seconds
-from tdm_agents.benchmark.roofline import DecisionShape, decision_cost
+from speed.clock import median_seconds
+from speed.roofline import DecisionShape, decision_cost
 from tdm_agents.world_models.transformer.capture import captured
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import Block
@@ -38,7 +38,7 @@ def linear_seconds(model: TransformerWorldModel, shape: DecisionShape, *, repeat
 
 
 def _products(model: TransformerWorldModel, tokens: int, outputs: int, read: int) -> Callable[[], object]:
-    """The linear layers of one forward; see :class:`tdm_agents.benchmark.roofline.Call`."""
+    """The linear layers of one forward; see :class:`speed.roofline.Call`."""
     network = model.network
     blocks = [block for block in network.blocks if isinstance(block, Block)]
     width, hidden = network.config.width, network.config.feedforward

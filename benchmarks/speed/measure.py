@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdm_agents.benchmark.clock import (
+from speed.clock import (
     Imagined,
     copy_bytes_per_second,
     product_flops_per_second,
     time_decision,
 )
-from tdm_agents.benchmark.contestants import (
+from speed.contestants import (
     CAPTURED,
     OTHERS,
     Decide,
@@ -25,12 +25,12 @@ from tdm_agents.benchmark.contestants import (
     rows_that_fit,
     why_left_out,
 )
-from tdm_agents.benchmark.floor import linear_seconds
-from tdm_agents.benchmark.memory import decision_bytes
-from tdm_agents.benchmark.models import random_model, with_rounds
-from tdm_agents.benchmark.roofline import DecisionShape, decision_cost
-from tdm_agents.benchmark.scenarios import Scenario
-from tdm_agents.benchmark.tensor_bytes import TensorBytes
+from speed.floor import linear_seconds
+from speed.memory import decision_bytes
+from speed.models import random_model, with_rounds
+from speed.roofline import DecisionShape, decision_cost
+from speed.scenarios import Scenario
+from speed.tensor_bytes import TensorBytes
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
 

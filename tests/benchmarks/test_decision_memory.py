@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tdm_agents.benchmark.memory import decision_bytes
-from tdm_agents.benchmark.models import random_actions, random_history, random_model
-from tdm_agents.benchmark.roofline import DecisionShape
-from tdm_agents.benchmark.tensor_bytes import TensorBytes
+from speed.memory import decision_bytes
+from speed.models import random_actions, random_history, random_model
+from speed.roofline import DecisionShape
+from speed.tensor_bytes import TensorBytes
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
