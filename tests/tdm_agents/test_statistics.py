@@ -1,4 +1,6 @@
 import json
+import subprocess
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +75,7 @@ def test_a_level_that_is_no_probability_is_refused():
         interval([1.0], level=95)
 
 
-RLIABLE = json.loads((Path(__file__).parents[2] / "benchmarks/results/rliable_reference.json").read_text())
+RLIABLE = json.loads((Path(__file__).parent / "rliable_reference.json").read_text())
 
 
 @pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: case["name"])
@@ -96,3 +98,20 @@ def test_the_reference_tells_strata_from_one_pool():
     case = next(c for c in RLIABLE["cases"] if c["name"] == "three tasks")
     pooled = interval(np.ravel(case["scores"]).tolist(), mean)
     assert pooled.high - pooled.low > 2 * (case["mean"]["high"] - case["mean"]["low"])
+
+
+@pytest.mark.slow  # a minute, of which installing takes most; needs a package index
+@pytest.mark.timeout(900)
+def test_the_reference_is_what_rliable_says(tmp_path):
+    venv.create(tmp_path, with_pip=True)
+    python = tmp_path / "bin" / "python"
+    packages = [
+        f"{name}=={RLIABLE['versions'][name]}" for name in ("rliable", "arch", "numpy", "scipy", "pandas")
+    ]
+    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    script = Path(__file__).parents[1] / "support" / "rliable_reference.py"
+    said = json.loads(subprocess.run([python, script], capture_output=True, check=True).stdout)
+    for own, theirs in zip(RLIABLE["cases"], said["cases"], strict=True):
+        assert own["scores"] == pytest.approx(theirs["scores"])
+        for name in ("mean", "iqm"):
+            assert own[name] == pytest.approx(theirs[name], rel=1e-9), own["name"]

@@ -1,13 +1,8 @@
 """Means, interquartile means and stratified bootstrap intervals by rliable, which our statistics are held to.
 
-rliable needs a dozen packages of its own, so it runs in a virtual environment beside ours::
-
-    python3.11 -m venv /tmp/rliable
-    /tmp/rliable/bin/pip install rliable==1.2.0 "pandas<3" numpy==2.4.6
-    /tmp/rliable/bin/python benchmarks/rliable_reference.py
-
-(Agarwal et al. 2021, https://github.com/google-research/rliable. Its dependency arch 7.2.0 does not import
-with pandas 3.) ``tests/tdm_agents/test_statistics.py`` reads what it writes.
+rliable (Agarwal et al. 2021, https://github.com/google-research/rliable) needs a dozen packages of its own, so
+that this runs in a virtual environment beside ours, and imports nothing of this project. Prints JSON, which is
+kept in ``tests/tdm_agents/rliable_reference.json`` (``tests/tdm_agents/test_statistics.py``).
 """
 
 from __future__ import annotations
@@ -15,13 +10,11 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-OUT = Path(__file__).parent / "results" / "rliable_reference.json"
 RESAMPLES = 10_000
 LEVEL = 0.95
 SEED = 0
@@ -37,7 +30,7 @@ def cases() -> dict[str, npt.NDArray[np.float64]]:
 
 
 def main() -> None:
-    """Ask rliable and keep its answers."""
+    """Ask rliable and print its answers."""
     from rliable import library, metrics  # type: ignore[import-not-found, unused-ignore]
 
     found: list[dict[str, Any]] = []
@@ -63,7 +56,7 @@ def main() -> None:
         | {p: version(p) for p in ("rliable", "arch", "numpy", "scipy", "pandas")},
         "cases": found,
     }
-    OUT.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
