@@ -1,8 +1,8 @@
-"""Means, interquartile means and stratified bootstrap intervals by rliable, which our statistics are held to.
+"""Means, interquartile means and stratified bootstrap intervals by rliable: the reference of our statistics.
 
-rliable (Agarwal et al. 2021, https://github.com/google-research/rliable) needs a dozen packages of its own, so
-that this runs in a virtual environment beside ours, and imports nothing of this project. Prints JSON, which is
-kept in ``tests/tdm_agents/rliable_reference.json`` (``tests/tdm_agents/test_statistics.py``).
+rliable (Agarwal et al. 2021, https://github.com/google-research/rliable) needs a dozen packages of its own.
+So this runs in a virtual environment beside ours, and imports nothing of this project. It prints the JSON
+that is kept in ``tests/tdm_agents/rliable_reference.json``; ``tests/tdm_agents/test_statistics.py`` reads it.
 """
 
 from __future__ import annotations
