@@ -37,8 +37,8 @@ from typing import Any, Literal
 import tyro
 
 PACKAGES = ("tdm_agents", "tdm_planners", "tdm_envs")
-COLLECT = "collect --env-id dm_control/cartpole-swingup-v0 --max-steps 8 --random-episodes 1".split()
-COLLECT += "--planner-episodes 0 --workers 1 --out".split()
+COLLECT = ["collect", "--env-id", "dm_control/cartpole-swingup-v0", "--max-steps", "8"]
+COLLECT += ["--random-episodes", "1", "--planner-episodes", "0", "--workers", "1", "--out"]
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 SILENT |= {tokenize.ENCODING, tokenize.ENDMARKER}
 

@@ -4,8 +4,9 @@ import json
 import subprocess
 import sys
 
-import lines_to_read
 import pytest
+
+import lines_to_read
 
 SOURCE = '''
 """A module."""
