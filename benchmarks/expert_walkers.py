@@ -59,7 +59,7 @@ class Settings:
 
 
 def play(settings: Settings, key: BodyKey, contestant: Contestant) -> dict[str, Any]:
-    """One episode: mean reward a step, and CPU seconds for 1000 steps."""
+    """One episode: mean reward per step, and CPU seconds for 1000 steps."""
     make = partial(make_env, key.env_id, dof=key.dof, body=key.body)
     began = time.process_time()
     found = evaluate(contestant, make, [EVALUATION_FIRST], seed=0, max_steps=settings.steps)
@@ -120,7 +120,7 @@ def main(settings: Settings) -> None:
             rows.append(part(path, asked, partial(play_planner, settings, key)))
             found = rows[-1]["planner"]
             print(
-                f"{key}: {found['mean_reward']:.2f} a step (random {rows[-1]['random']:.2f}), "
+                f"{key}: {found['mean_reward']:.2f} per step (random {rows[-1]['random']:.2f}), "
                 f"{found['cpu_seconds_per_1000_steps']:.1f} CPU s",
                 flush=True,
             )
@@ -134,7 +134,7 @@ def main(settings: Settings) -> None:
             make = partial(play_ppo, settings, key, training, folder)
             ppo.append(part(folder.with_suffix(".json"), asked, make))
             print(
-                f"{key}: PPO {ppo[-1]['mean_reward']:.2f} a step after {ppo[-1]['cpu_seconds']:.0f} CPU s",
+                f"{key}: PPO {ppo[-1]['mean_reward']:.2f} per step after {ppo[-1]['cpu_seconds']:.0f} CPU s",
                 flush=True,
             )
     rewards = [row["planner"]["mean_reward"] for row in rows]

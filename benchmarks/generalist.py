@@ -2,7 +2,7 @@
 
 Random episodes of environments of different sizes, as Minari writes them; the same preset, windows and seeds.
 The generalist makes three times the updates of a specialist, on batches of the same size, so that each
-environment is seen equally often. Kept: held-out loss a token, and the median one-step error in standard
+environment is seen equally often. Kept: held-out loss per token, and the median one-step error in standard
 deviations, after one update, of the specialists and of the generalist. Run again, it only evaluates.
 
     python benchmarks/generalist.py

@@ -116,11 +116,11 @@ def decide(model: TransformerWorldModel, moment: History, actions: Tensor, seed:
 
 
 def measured(model: TransformerWorldModel, history: History, actions: Tensor) -> dict[str, Any]:
-    """Seconds of decisions, and forwards a step, both ways.
+    """Seconds of decisions, and forwards per step, both ways.
 
     Args:
         model: With the decoding that is measured.
-        history: The moments, a row each.
+        history: The moments, one per row.
         actions: ``[moments, K, H, m]``.
     """
     ways = {way: model.with_decoding(parallel=parallel) for way, parallel in WAYS.items()}
@@ -177,7 +177,7 @@ def main(settings: Settings) -> None:
                 median, forwards = row["median_seconds"], row["forwards_a_step"] or {}
                 said = ", ".join(
                     f"{way} {1e3 * median[way]:.0f} ms"
-                    + (f" in {forwards[way]:.1f} forwards a step" if forwards else "")
+                    + (f" in {forwards[way]:.1f} forwards per step" if forwards else "")
                     for way in WAYS
                 )
                 times = row["times_one_by_one"]

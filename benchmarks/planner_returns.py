@@ -220,7 +220,7 @@ def kept(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Returns, and what was imagined."""
-    shown = Table(title="returns, and transitions imagined a decision")
+    shown = Table(title="returns, and transitions imagined per decision")
     shown.add_column("point", no_wrap=True)
     for column in ("runs", "mean", "lowest", "highest", "imagined"):
         shown.add_column(column, justify="right")

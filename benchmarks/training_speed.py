@@ -1,4 +1,4 @@
-"""How many tokens a second does training read, and what share of the machine's rate is that?
+"""How many tokens per second does training read, and what share of the machine's rate is that?
 
 Updates (loss, gradients, AdamW) of the world model and of a plain transformer of the same shape, eager and
 compiled, in turn in one run; medians. Windows are as long as the attention band.
@@ -65,7 +65,7 @@ def main(settings: Settings) -> None:
     )
     print(f"large products: {found['square_flops_per_second'] / 1e12:.3g} TFLOP/s")
     for way, row in found["ways"].items():
-        print(f"{way}: {row['tokens_per_second']:,.0f} tokens a second, MFU {row['mfu']:.0%}")
+        print(f"{way}: {row['tokens_per_second']:,.0f} tokens per second, MFU {row['mfu']:.0%}")
     result(settings.out, settings, shape=plain(shape), **found)
 
 

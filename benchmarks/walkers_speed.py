@@ -1,4 +1,4 @@
-"""How many environment steps a second does a walker make, and how long does a body take to build?
+"""How many environment steps per second does a walker make, and how long does a body take to build?
 
 One process, one core, random actions, beside Gymnasium's Ant-v5 and dm_control's walker and quadruped in the
 same run. By CPU time, so that other processes on the machine count less (not nothing: they share caches and
@@ -44,7 +44,7 @@ class Settings:
 
 
 def steps_per_second(env: gym.Env[Any, Any], steps: int) -> tuple[float, float]:
-    """Environment steps a CPU second, and a second; an episode that ends begins again, resets included."""
+    """Environment steps per CPU second, and per second; an episode that ends begins again, resets included."""
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
     actions = (
@@ -96,8 +96,8 @@ def main(settings: Settings) -> None:
             }
         )
         print(
-            f"{name:32} {rows[-1]['median']:8,.0f} steps a CPU second ({min(found):,.0f} to "
-            f"{max(found):,.0f}); {rows[-1]['median_wall']:,.0f} a second"
+            f"{name:32} {rows[-1]['median']:8,.0f} steps per CPU second ({min(found):,.0f} to "
+            f"{max(found):,.0f}); {rows[-1]['median_wall']:,.0f} per second"
         )
     build = {dof: statistics.median(build_milliseconds(dof, settings.bodies)) for dof in settings.dofs}
     for dof, taken in build.items():

@@ -36,7 +36,7 @@ def shared(
     generator: torch.Generator,
     max_rows: int | None = None,
 ) -> Iterator[Tensor]:
-    """What the package does: one prefix an environment, and what rows imagine of their own.
+    """What the package does: one prefix per environment, and what rows imagine of their own.
 
     Args:
         model: Any; in parallel where its settings say so.

@@ -97,13 +97,13 @@ def _seconds_each(work: Callable[[], object], device: torch.device, *, times: in
 
 
 def product_flops_per_second(device: torch.device, dtype: torch.dtype, *, size: int, repeats: int) -> float:
-    """FLOPs a second of products of two square matrices of ``size``."""
+    """FLOPs per second of products of two square matrices of ``size``."""
     left, right = (torch.ones((size, size), device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / median_seconds(lambda: left @ right, device, repeats=repeats)
 
 
 def copy_bytes_per_second(device: torch.device, *, megabytes: int, repeats: int) -> float:
-    """Bytes read and written a second by copying a tensor of this size to another."""
+    """Bytes read and written per second by copying a tensor of this size to another."""
     source = torch.ones(megabytes * 2**18, device=device)  # float32
     target = torch.empty_like(source)
     return 2 * source.nbytes / median_seconds(lambda: target.copy_(source), device, repeats=repeats)

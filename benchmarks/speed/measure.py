@@ -202,7 +202,7 @@ def summary(
 
     Returns:
         ``seconds`` (a decision, each repetition), ``whole`` (whether none was cut), tokens, transitions and
-        decisions a second, ``times_real_time`` (the environment's time between decisions over the time until
+        decisions per second, ``times_real_time`` (the environment's time between decisions over the time until
         all ``B`` are made) and shares (of 1): ``of_floor``, ``of_roofline``, ``of_call_floor``.
     """
     shape = scenario.shape

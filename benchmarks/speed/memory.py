@@ -20,7 +20,7 @@ class DecisionBytes:
         tables: A rotation matrix a head and imagined step, for queries, keys and values; the projections that
             are rotated by it; the bins' centres.
         prefix: Keys and values of the histories, ``2 L d B P`` numbers, keys in whole panels of
-            :data:`tdm_agents.world_models.transformer.fused.PANEL` tokens: not once a candidate.
+            :data:`tdm_agents.world_models.transformer.fused.PANEL` tokens: not once per candidate.
         suffix: The rows' own keys and values, and
         working: what the rows need for a moment; see :func:`tdm_agents.world_models.transformer.row_memory`.
     """

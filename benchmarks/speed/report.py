@@ -15,8 +15,8 @@ from rich.table import Table
 Row = Mapping[str, Any]
 
 _COLUMNS = (
-    "s a\ndecision",
-    "tokens\na second",
+    "s per\ndecision",
+    "tokens\nper second",
     "transi-\ntions",
     "deci-\nsions",
     "x real\ntime",
@@ -25,7 +25,7 @@ _COLUMNS = (
     "roof-\nline",
     "call\nfloor",
 )
-"""Rates are a second; the last three are shares of a limit, which a contestant reaches."""
+"""Rates are per second; the last three are shares of a limit, which a contestant reaches."""
 
 _SIZES = {
     "num_samples": "candidates K",
@@ -65,7 +65,7 @@ def row_table(row: Row) -> Table:
 
 
 def plot_sweeps(path: Path, rows: Sequence[Row]) -> None:
-    """Draw seconds a decision against K, H, history and B, of the rows of the group ``sweep``.
+    """Draw seconds per decision against K, H, history and B, of the rows of the group ``sweep``.
 
     Args:
         path: Where to write; its suffix says the kind of picture.

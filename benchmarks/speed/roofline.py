@@ -6,7 +6,7 @@ blocks of width ``d``, GEGLU width ``f`` and ``V`` output bins, a multiplication
 FLOPs:
 
 - a token through the linear layers of all blocks costs ``L (8 d^2 + 6 d f)``, its logits ``2 d V``;
-- a token that attends to ``S`` tokens costs ``4 d S`` a block;
+- a token that attends to ``S`` tokens costs ``4 d S`` per block;
 - a forward reads the keys and values of the ``B`` histories once, and of each row's imagination once:
   ``2 L d (B P + N S)`` numbers.
 

@@ -61,7 +61,7 @@ class TrainingShape:
 def training_flops(shape: TrainingShape) -> float:
     """FLOPs of the model in an update: forward and, twice as much, backward.
 
-    ``6 (L (4 d^2 + 3 d f) + d V) + 12 L d S`` a token of a window of ``S``, as PaLM (2204.02311, appendix B)
+    ``6 (L (4 d^2 + 3 d f) + d V) + 12 L d S`` per token of a window of ``S``, as PaLM (2204.02311, appendix B)
     and nanoGPT count them: attention as if it were not causal.
     """
     config = shape.config
@@ -84,7 +84,7 @@ def measure_training(
 
     Returns:
         ``square_flops_per_second`` of large products in the same dtype, ``flops`` of an update and, by way,
-        ``seconds`` of each update, ``tokens_per_second`` and ``mfu``: the model's FLOPs a second over those
+        ``seconds`` of each update, ``tokens_per_second`` and ``mfu``: the model's FLOPs per second over those
         of large products; medians.
     """
     dtype = torch.bfloat16 if shape.bf16 else torch.float32
