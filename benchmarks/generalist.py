@@ -50,7 +50,7 @@ class Settings:
     steps: int = 400
     """Updates of a specialist; the generalist makes three times as many."""
     batch_size: int = 12
-    """Windows an update."""
+    """Windows per update."""
     preset: str = "small-paper-tokens"
     """Size and tokens."""
 

@@ -183,7 +183,7 @@ def main(settings: Settings) -> None:
     found = {name: shares(decisions) for name, decisions in timed.items()}
     for name, share in found.items():
         print(
-            f"{name:20} {share['seconds']:.3f} s per decision, {100 * share['outside_the_model']:.2f} % of it "
+            f"{name:20} {share['seconds']:.3f} s per decision, {100 * share['outside_the_model']:.2f} % "
             f"outside the model: planner {100 * share['planner']:.2f} %, agent {100 * share['agent']:.2f} %"
         )
     weights = resolve(settings.checkpoint) / "weights.safetensors"

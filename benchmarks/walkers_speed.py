@@ -44,7 +44,7 @@ class Settings:
 
 
 def steps_per_second(env: gym.Env[Any, Any], steps: int) -> tuple[float, float]:
-    """Environment steps per CPU second, and per second; an episode that ends begins again, resets included."""
+    """Environment steps per CPU second, and per second; episodes that end begin again, resets included."""
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
     actions = (

@@ -202,8 +202,8 @@ def summary(
 
     Returns:
         ``seconds`` (a decision, each repetition), ``whole`` (whether none was cut), tokens, transitions and
-        decisions per second, ``times_real_time`` (the environment's time between decisions over the time until
-        all ``B`` are made) and shares (of 1): ``of_floor``, ``of_roofline``, ``of_call_floor``.
+        decisions per second, ``times_real_time`` (the environment's time between decisions over the time
+        until all ``B`` are made) and shares (of 1): ``of_floor``, ``of_roofline``, ``of_call_floor``.
     """
     shape = scenario.shape
     seconds = [one.seconds * shape.transitions / one.transitions for one in timed]

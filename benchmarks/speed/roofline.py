@@ -146,7 +146,7 @@ class DecisionCost:
 
     @cached_property
     def cache_numbers(self) -> float:
-        """Numbers read as keys and values, each once a forward."""
+        """Numbers read as keys and values, each once per forward."""
         return sum(call.count * self._cache(call) for call in self.calls)
 
     def seconds(self, *, flops_per_second: float, bytes_per_second: float, number_bytes: int = 4) -> float:
@@ -165,7 +165,7 @@ class DecisionCost:
     ) -> float:
         """The floor of machines that read while they compute: a forward takes the longer of both.
 
-        Weights are read once a forward, too.
+        Weights are read once per forward, too.
 
         Args:
             flops_per_second: The most that the machine's matrix products reach.

@@ -61,8 +61,8 @@ class TrainingShape:
 def training_flops(shape: TrainingShape) -> float:
     """FLOPs of the model in an update: forward and, twice as much, backward.
 
-    ``6 (L (4 d^2 + 3 d f) + d V) + 12 L d S`` per token of a window of ``S``, as PaLM (2204.02311, appendix B)
-    and nanoGPT count them: attention as if it were not causal.
+    ``6 (L (4 d^2 + 3 d f) + d V) + 12 L d S`` per token of a window of ``S``, as PaLM (2204.02311, appendix
+    B) and nanoGPT count them: attention as if it were not causal.
     """
     config = shape.config
     blocks = config.layers * (4 * config.width**2 + 3 * config.width * config.feedforward)
