@@ -1,9 +1,10 @@
-# The two commands: `make demo` and `make test`. Both create .venv and install what they need.
+# `make demo` and `make test` are all that a reader needs. Everything creates .venv and installs into it first.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := MUJOCO_GL=$${MUJOCO_GL:-disable} $(BIN)/python -m pytest
 
-.PHONY: demo test install clean
+.PHONY: demo test test-slow quick install clean
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -19,7 +20,11 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MUJOCO_GL=$${MUJOCO_GL:-disable} $(BIN)/python -m pytest
+	$(PYTEST)
+
+# what `make test` leaves out because it takes minutes
+test-slow: install
+	$(PYTEST) -m slow
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -17,16 +17,14 @@ from typing import Any
 
 import torch
 import tyro
-from parts import kept
 
+from keep import part, result
 from tdm_agents.data.seeds import EVALUATION_FIRST
 from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.players import AgentFactory
 from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.evaluation.report import provenance
 from tdm_agents.experts.presets import EXPERTS, Expert, expert
-from tdm_agents.storage import write_json
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,9 @@ def main(settings: Settings) -> None:
     for name in settings.experts:
         one, episodes = expert(name), []
         for seed in seeds:
-            part = settings.work / f"{name}-{seed}.json"
+            path = settings.work / f"{name}-{seed}.json"
             asked = {"expert": asdict(one), "max_steps": settings.max_steps}
-            episodes.append(kept(part, asked, partial(play, settings, one, seed)))
+            episodes.append(part(path, asked, partial(play, settings, one, seed)))
             print(
                 f"{name}, seed {seed}: return {episodes[-1]['return']:.0f}, "
                 f"{episodes[-1]['cpu_seconds_per_1000_steps']:.0f} CPU s for 1000 steps",
@@ -93,14 +91,7 @@ def main(settings: Settings) -> None:
                 "episodes": episodes,
             }
         )
-    value = {
-        "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out), "work": str(settings.work)},
-        "results": results,
-        "provenance": provenance(),
-    }
-    write_json(settings.out, value)
-    print(f"kept in {settings.out}")
+    result(settings.out, settings, results=results)
 
 
 if __name__ == "__main__":

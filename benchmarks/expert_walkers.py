@@ -20,19 +20,17 @@ from typing import Any
 
 import torch
 import tyro
-from parts import kept
 
+from keep import part, result
 from tdm_agents.data.seeds import EVALUATION_FIRST
 from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.players import AgentFactory, Contestant
 from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.evaluation.report import provenance
 from tdm_agents.evaluation.sb3 import find_policy, load_policy
 from tdm_agents.evaluation.statistics import interval, mean
 from tdm_agents.experts.presets import EXPERTS, expert_for
 from tdm_agents.experts.reinforcement import BEST_FILE, RECORD_FILE, Training, train
-from tdm_agents.storage import write_json
 from tdm_envs.walkers import FAMILIES, BodyKey, sample_bodies
 
 BODIES_SEED = 0
@@ -61,7 +59,7 @@ class Settings:
 
 
 def play(settings: Settings, key: BodyKey, contestant: Contestant) -> dict[str, Any]:
-    """One episode: mean reward a step, and CPU seconds for 1000 steps."""
+    """One episode: mean reward per step, and CPU seconds for 1000 steps."""
     make = partial(make_env, key.env_id, dof=key.dof, body=key.body)
     began = time.process_time()
     found = evaluate(contestant, make, [EVALUATION_FIRST], seed=0, max_steps=settings.steps)
@@ -119,10 +117,10 @@ def main(settings: Settings) -> None:
         for key in sample_bodies(family, settings.bodies, "test", BODIES_SEED, dof=settings.dof):
             path = settings.work / f"{family}-{key.dof}-{key.body}.json"
             asked = {"expert": asdict(expert_for(key.env_id)), "steps": settings.steps}
-            rows.append(kept(path, asked, partial(play_planner, settings, key)))
+            rows.append(part(path, asked, partial(play_planner, settings, key)))
             found = rows[-1]["planner"]
             print(
-                f"{key}: {found['mean_reward']:.2f} a step (random {rows[-1]['random']:.2f}), "
+                f"{key}: {found['mean_reward']:.2f} per step (random {rows[-1]['random']:.2f}), "
                 f"{found['cpu_seconds_per_1000_steps']:.1f} CPU s",
                 flush=True,
             )
@@ -134,9 +132,9 @@ def main(settings: Settings) -> None:
             folder = settings.work / f"ppo-{family}-{key.dof}-{key.body}"
             asked = {"training": asdict(training), "steps": settings.steps}
             make = partial(play_ppo, settings, key, training, folder)
-            ppo.append(kept(folder.with_suffix(".json"), asked, make))
+            ppo.append(part(folder.with_suffix(".json"), asked, make))
             print(
-                f"{key}: PPO {ppo[-1]['mean_reward']:.2f} a step after {ppo[-1]['cpu_seconds']:.0f} CPU s",
+                f"{key}: PPO {ppo[-1]['mean_reward']:.2f} per step after {ppo[-1]['cpu_seconds']:.0f} CPU s",
                 flush=True,
             )
     rewards = [row["planner"]["mean_reward"] for row in rows]
@@ -152,19 +150,16 @@ def main(settings: Settings) -> None:
         "cpu_seconds_most": max(seconds),
     }
     print(json.dumps(summary, indent=2))
-    value = {
-        "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out), "work": str(settings.work)},
-        "bodies_seed": BODIES_SEED,
-        "reset_seed": EVALUATION_FIRST,
-        "experts": {n: asdict(one) for n, one in EXPERTS.items() if n.startswith("walker-") and one.guide},
-        "summary": summary,
-        "bodies": rows,
-        "ppo": ppo,
-        "provenance": provenance(),
-    }
-    write_json(settings.out, value)
-    print(f"kept in {settings.out}")
+    result(
+        settings.out,
+        settings,
+        bodies_seed=BODIES_SEED,
+        reset_seed=EVALUATION_FIRST,
+        experts={n: asdict(one) for n, one in EXPERTS.items() if n.startswith("walker-") and one.guide},
+        summary=summary,
+        bodies=rows,
+        ppo=ppo,
+    )
 
 
 if __name__ == "__main__":

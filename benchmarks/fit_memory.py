@@ -1,6 +1,6 @@
 """Does what is fitted before training (ranges, normaliser) take more memory where there are more data?
 
-    python benchmarks/fit_memory.py --out benchmarks/results/fit_memory.json
+    python benchmarks/fit_memory.py
 
 Data sets of growing size lie in memory-mapped files, as training reads them; each fit runs in a process of
 its own, whose anonymous memory (what cannot be given back to the files) is watched. Random numbers of a
@@ -34,11 +34,11 @@ MODELS = ("mlp", "transformer")
 class Settings:
     """What is fitted to what."""
 
-    out: Path = Path("runs/fit_memory.json")
+    out: Path = Path("benchmarks/results/fit_memory.json")
     """Where the result is written."""
-    steps: tuple[int, ...] = (500_000, 2_000_000, 8_000_000)
+    steps: tuple[int, ...] = (2_000_000, 8_000_000, 32_000_000)
     """Recorded steps of each data set."""
-    observation_dim: int = 45
+    observation_dim: int = 24
     """Scalars of an observation."""
     episode_steps: int = 1000
     """Steps of an episode."""

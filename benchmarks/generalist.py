@@ -2,7 +2,7 @@
 
 Random episodes of environments of different sizes, as Minari writes them; the same preset, windows and seeds.
 The generalist makes three times the updates of a specialist, on batches of the same size, so that each
-environment is seen equally often. Kept: held-out loss a token, and the median one-step error in standard
+environment is seen equally often. Kept: held-out loss per token, and the median one-step error in standard
 deviations, after one update, of the specialists and of the generalist. Run again, it only evaluates.
 
     python benchmarks/generalist.py
@@ -10,7 +10,7 @@ deviations, after one update, of the specialists and of the generalist. Run agai
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from keep import result
 from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
 from tdm_agents.data.collection import collect
 from tdm_agents.data.policies import RandomPolicy
 from tdm_agents.data.portion import Portion
-from tdm_agents.evaluation.report import provenance
-from tdm_agents.storage import read_json, write_json
+from tdm_agents.storage import read_json
 from tdm_agents.training.train_config import TrainConfig
 
 ENVIRONMENTS = {
@@ -50,7 +50,7 @@ class Settings:
     steps: int = 400
     """Updates of a specialist; the generalist makes three times as many."""
     batch_size: int = 12
-    """Windows an update."""
+    """Windows per update."""
     preset: str = "small-paper-tokens"
     """Size and tokens."""
 
@@ -114,14 +114,8 @@ def main(settings: Settings) -> None:
         name: read_json(settings.runs / name / "run.json", schema=1)["data"]
         for name in ("generalist", *ENVIRONMENTS)
     }
-    value = {
-        "schema": 1,
-        "settings": {**asdict(settings), "out": str(settings.out), "runs": str(settings.runs)},
-        "data_sha256": sources,
-        "environments": rows,
-        "provenance": provenance(settings.runs / "generalist" / "weights.safetensors"),
-    }
-    write_json(settings.out, value)
+    weights_file = settings.runs / "generalist" / "weights.safetensors"
+    result(settings.out, settings, weights=weights_file, data_sha256=sources, environments=rows)
     table = Table("environment", "model", "loss", "nll of observations", "nll of rewards", "median error")
     for env_id, models in rows.items():
         for model, figures in models.items():

@@ -1,6 +1,6 @@
 """Transformers of larger bodies, from nothing: the control suite's walker and a procedural one of 16 hinges.
 
-``benchmarks/parallel_decoding.py`` needs models of many observation scalars that have learned something, and
+``benchmarks/parallel_seconds.py`` needs models of many observation scalars that have learned something, and
 states that they were not trained on. Collects and trains one body after the other, in one process of one
 thread; interrupted, the same command goes on. The network is that of the preset ``small`` with a band of
 three whole steps. Every setting is frozen here. Nothing is shipped: data and models stay in ``--work``.
@@ -8,8 +8,7 @@ three whole steps. Every setting is frozen here. Nothing is shipped: data and mo
     python benchmarks/larger_models.py
 
 The seconds that are kept were measured with ``MALLOC_MMAP_THRESHOLD_=4294967296`` and
-``MALLOC_TRIM_THRESHOLD_=8589934592``, so that glibc keeps the memory of large tensors instead of asking the
-kernel for it at every update, which is slower.
+``MALLOC_TRIM_THRESHOLD_=8589934592``, settings of glibc for freed memory.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from make_checkpoint import timed
 from rich.console import Console
 
+from make_checkpoint import timed
 from tdm_agents.data.collection import collect
 from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
 from tdm_agents.data.portion import Portion

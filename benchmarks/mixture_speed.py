@@ -37,7 +37,7 @@ from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import MixedBatch
 from tdm_agents.storage import write_json
 from tdm_agents.world_models.transformer.generalist import Generalist
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 
 CONTEXT_STEPS = 3  # of the largest body, as `tdm train` chooses where a preset's context holds not one
 
@@ -105,7 +105,7 @@ def trainer(
     """An update of a new model as a function of its number; it returns its tokens."""
     high = settings.dof[1]
     config = replace(
-        PRESETS[settings.preset],
+        CONFIGS[settings.preset],
         context=CONTEXT_STEPS * (15 + 3 * high),
         max_observation=13 + 2 * high,
         max_action=high,

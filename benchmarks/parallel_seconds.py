@@ -2,7 +2,7 @@
 
 Decisions of one environment from held-out moments of trained models: the history is read once, K rows are
 imagined over H steps with random shooting's actions, both ways in turn from the same moment; medians over the
-moments. Whether both give the same is counted by ``benchmarks/parallel_decoding.py``.
+moments. That both give the same is tested (``tests/tdm_agents/test_parallel_decoding.py``).
 
     python benchmarks/parallel_seconds.py --checkpoints cartpole-swingup --data runs/make_checkpoint/data
 """
@@ -16,16 +16,18 @@ from typing import Any
 
 import torch
 import tyro
-from parallel_decoding import held_out_states, load_transformer, part_of, shooting_actions
 from torch import Tensor
 
-from tdm_agents.benchmark.allocation import keep_freed_memory
-from tdm_agents.benchmark.clock import Stopwatch
+from speed.clock import Stopwatch
+from tdm_agents.agent.agent_files import load_model, resolve
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.data.windows import starts
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History
 from tdm_agents.storage import read_json, write_json
 from tdm_agents.world_models.transformer.decoding.options import Capture, Read
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_planners.random_shooting import RandomShooting
 
 WAYS = {"one_by_one": False, "together": True}
 
@@ -60,6 +62,50 @@ class Settings:
     """Where to write the result; other checkpoints' rows in it are kept."""
 
 
+def load_transformer(name: str) -> tuple[TransformerWorldModel, Path]:
+    """A transformer by name or folder, and its folder."""
+    folder = resolve(name)
+    model = load_model(folder, "cpu")
+    if not isinstance(model, TransformerWorldModel):
+        raise SystemExit(f"{name} is a {type(model).__name__}; expected a transformer of one environment")
+    return model, folder
+
+
+def held_out_states(
+    model: TransformerWorldModel, data: Path, *, fraction: float, seed: int, states: int, history_steps: int
+) -> History:
+    """Distinct moments of episodes that the model was not trained on.
+
+    Args:
+        model: Whose.
+        data: What it was trained on.
+        fraction: Of the episodes, held out.
+        seed: Of that choice.
+        states: How many.
+        history_steps: Of each, the present one included, where the model sees as many.
+    """
+    trajectories = Trajectories.from_minari(data, action_repeat=model.spec.action_repeat)
+    _, held_out = trajectories.split(fraction, seed)
+    steps = min(history_steps, model.spec.history_steps)
+    found = starts(held_out, count=states, steps=steps, seed=0)
+    return History(found.observation, found.reward, found.action[:, :-1], torch.full((states,), steps))
+
+
+def shooting_actions(model: TransformerWorldModel, *, rows: int, horizon: int) -> Tensor:
+    """Random shooting's, ``[rows, horizon, m]``."""
+    noise = RandomShooting(horizon=horizon)
+    shape = (rows, horizon, model.spec.action_dim)
+    walks = noise.plain_noise(shape, torch.Generator().manual_seed(0), torch.float32)
+    return (noise.noise_scale * walks).clamp(-1.0, 1.0)
+
+
+def part_of(history: History, rows: slice) -> History:
+    """Some of its rows."""
+    return History(
+        history.observation[rows], history.reward[rows], history.action[rows], history.length[rows]
+    )
+
+
 def decide(model: TransformerWorldModel, moment: History, actions: Tensor, seed: int) -> None:
     """Imagine ``actions[K, H, m]`` from one moment, as planners do."""
     device = actions.device
@@ -69,11 +115,11 @@ def decide(model: TransformerWorldModel, moment: History, actions: Tensor, seed:
 
 
 def measured(model: TransformerWorldModel, history: History, actions: Tensor) -> dict[str, Any]:
-    """Seconds of decisions, and forwards a step, both ways.
+    """Seconds of decisions, and forwards per step, both ways.
 
     Args:
         model: With the decoding that is measured.
-        history: The moments, a row each.
+        history: The moments, one per row.
         actions: ``[moments, K, H, m]``.
     """
     ways = {way: model.with_decoding(parallel=parallel) for way, parallel in WAYS.items()}
@@ -105,7 +151,6 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
 def main(settings: Settings) -> None:
     """Measure every checkpoint with every decoding and number of rows, print, and keep."""
     torch.set_num_threads(settings.threads)
-    keep_freed_memory()
     rows: dict[str, Any] = read_json(settings.out, schema=1)["rows"] if settings.out.exists() else {}
     stated = {k: v for k, v in asdict(settings).items() if k not in ("out", "checkpoints", "data")}
     for name, data in zip(settings.checkpoints, settings.data, strict=True):
@@ -131,7 +176,7 @@ def main(settings: Settings) -> None:
                 median, forwards = row["median_seconds"], row["forwards_a_step"] or {}
                 said = ", ".join(
                     f"{way} {1e3 * median[way]:.0f} ms"
-                    + (f" in {forwards[way]:.1f} forwards a step" if forwards else "")
+                    + (f" in {forwards[way]:.1f} forwards per step" if forwards else "")
                     for way in WAYS
                 )
                 times = row["times_one_by_one"]

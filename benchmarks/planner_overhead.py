@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,11 @@ import tyro
 from torch import Tensor
 
 import tdm_envs  # noqa: F401  (registers the environments)
+from keep import result
 from tdm_agents import TDMAgent, make_planner
 from tdm_agents.agent.agent_files import load_model, resolve
-from tdm_agents.benchmark.allocation import keep_freed_memory
 from tdm_agents.evaluation.as_json import plain
-from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History, Planner, Proposal, Rollout, Step
-from tdm_agents.storage import write_json
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 SHOOTING = ("random_shooting", "cem", "mppi", "proposal_shooting")
@@ -175,7 +173,6 @@ def shares(timed: list[dict[str, float]]) -> dict[str, float]:
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
     torch.set_num_threads(settings.threads)
-    keep_freed_memory()
     players = {name: Player(settings, planner) for name, planner in planners(settings).items()}
     for player in players.values():
         player.decide()  # the first one allocates
@@ -186,19 +183,12 @@ def main(settings: Settings) -> None:
     found = {name: shares(decisions) for name, decisions in timed.items()}
     for name, share in found.items():
         print(
-            f"{name:20} {share['seconds']:.3f} s a decision, {100 * share['outside_the_model']:.2f} % of it "
+            f"{name:20} {share['seconds']:.3f} s per decision, {100 * share['outside_the_model']:.2f} % "
             f"outside the model: planner {100 * share['planner']:.2f} %, agent {100 * share['agent']:.2f} %"
         )
     weights = resolve(settings.checkpoint) / "weights.safetensors"
-    value = {
-        "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out)},
-        "planners": plain(planners(settings)),
-        "rows": {name: {"decisions": timed[name], **share} for name, share in found.items()},
-        "provenance": provenance(weights),
-    }
-    write_json(settings.out, value)
-    print(f"kept in {settings.out}")
+    rows = {name: {"decisions": timed[name], **share} for name, share in found.items()}
+    result(settings.out, settings, weights=weights, planners=plain(planners(settings)), rows=rows)
 
 
 if __name__ == "__main__":

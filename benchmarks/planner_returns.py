@@ -24,12 +24,12 @@ from typing import Any
 
 import torch
 import tyro
-from cartpole_returns import ACTION_REPEAT, ENV_ID, PLANNERS, learned
-from planner_returns_plot import plot_returns
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from cartpole_returns import ACTION_REPEAT, ENV_ID, PLANNERS, learned
+from planner_returns_plot import plot_returns
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
 from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.data.seeds import EVALUATION_FIRST
@@ -220,7 +220,7 @@ def kept(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Returns, and what was imagined."""
-    shown = Table(title="returns, and transitions imagined a decision")
+    shown = Table(title="returns, and transitions imagined per decision")
     shown.add_column("point", no_wrap=True)
     for column in ("runs", "mean", "lowest", "highest", "imagined"):
         shown.add_column(column, justify="right")

@@ -71,5 +71,5 @@ def _frame(axis: Axes, title: str) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(0, MAXIMUM)
     axis.set_title(title, loc="left", fontweight="bold", **STYLE)
-    axis.set_xlabel("transitions imagined a decision (horizon 25)", **STYLE)
+    axis.set_xlabel("transitions imagined per decision (horizon 25)", **STYLE)
     clean(axis)

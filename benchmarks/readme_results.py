@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +16,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MODELS = {"tdm": "TDM, the shipped checkpoint", "mlp": "MLP, same data and training time"}
 MODELS["simulator"] = "the true simulator"
+HISTORIES = (10, 118)
 PLANNERS = {"mppi": "2 x 32", "cem": "2 x 32", "random_shooting": "1 x 128"}
 
 
@@ -25,7 +27,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def returns() -> list[str]:
-    """IQM with its interval, and milliseconds a decision, of every planner on every model."""
+    """IQM with its interval, and milliseconds per decision, of every planner on every model."""
     lines = [
         "| planner (iterations x candidates) | " + " | ".join(MODELS.values()) + " |",
         "|---|" + "---|" * len(MODELS),
@@ -40,27 +42,35 @@ def returns() -> list[str]:
     return lines
 
 
+def decision_seconds(history: int) -> dict[str, float]:
+    """Median seconds per decision after so many steps of history, by contestant."""
+    row = read("planning_speed.json")["rows"][f"table/history-{history}/float32"]
+    return {name: median(found["seconds"]) for name, found in row["contestants"].items()}
+
+
 def text() -> str:
     """What stands between the markers."""
     best = read("cartpole_returns/simulator-best.json")["summary"]
     random = read("cartpole_returns/random.json")["summary"]
     made = read("make_checkpoint.json")
-    prefix = {row["history_steps"]: row for row in read("shared_prefix.json")["rows"]}
-    short, long = prefix[10], prefix[max(prefix)]
+    short, long = (
+        seconds["transformers"] / seconds["sequential"] for seconds in map(decision_seconds, HISTORIES)
+    )
     minutes = {stage: seconds / 60 for stage, seconds in made["seconds"].items()}
     paragraphs = [
         "Return on `dm_control/cartpole-swingup-v0` (at most 1000): the interquartile mean of 10 episodes, "
         "its 95 % bootstrap interval, evaluation seeds that neither collection nor tuning saw, a horizon "
-        "of 25 decisions (1 s), the task's own reward function; and wall-clock time a decision, on one "
+        "of 25 decisions (1 s), the task's own reward function; and wall-clock time per decision, on one "
         "thread of a busy machine, of episodes that are planned for together.",
         "\n".join(returns()),
         f"Random actions reach {random['iqm']:.0f}; the simulator's planner at its best settings (3 x 64) "
         f"reaches {best['iqm']:.0f}. The checkpoint ({made['parameters']:,} parameters, "
         f"{made['bytes'] / 1e6:.1f} MB) was made from nothing on two shared cores: "
         f"{minutes['collect']:.0f} minutes of collection and {minutes['train']:.0f} of training. "
-        "Imagining with a shared history instead of a cache a candidate, grown by concatenation, is "
-        f"{short['times_concatenated']:.1f} times as fast after 10 steps of history and "
-        f"{long['times_concatenated']:.0f} times after {long['history_steps']}. "
+        "A Llama of `transformers` of the same size, with that library's own cache, takes "
+        f"{short:.1f} times as long to imagine a decision after {HISTORIES[0]} steps of history and "
+        f"{long:.0f} times as long after {HISTORIES[1]}: here, candidates share the history "
+        "([how fast](docs/where_time_goes.md)). "
         "Commands, seeds, machine and hashes: [benchmarks](benchmarks/README.md).",
     ]
     return "\n\n".join(

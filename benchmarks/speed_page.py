@@ -5,7 +5,6 @@ python benchmarks/speed_page.py
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,16 +16,15 @@ PAGE = ROOT / "docs" / "where_time_goes.md"
 RESULTS = ROOT / "benchmarks" / "results"
 HISTORIES = (10, 118)
 WHO = {
-    ("sequential", "float32"): "the package, one scalar after another",
-    ("parallel", "float32"): "the package, scalars together in 4.5 rounds",
-    ("copied cache", "float32"): "a cache a candidate, copied",
-    ("grown cache", "float32"): "a cache a candidate, grown by concatenation",
-    ("transformers", "float32"): "a Llama of `transformers`, its own cache",
-    ("no cache", "float32"): "no cache",
-    ("sequential", "bfloat16"): "the package in bfloat16",
-    ("parallel", "bfloat16"): "the package in bfloat16, together in 4.5 rounds",
-    ("copied cache", "bfloat16"): "a cache a candidate, copied, in bfloat16",
-    ("transformers", "bfloat16"): "the Llama in bfloat16",
+    "sequential": "the package, one scalar after another",
+    "copied cache": "a cache per candidate, copied",
+    "transformers": "a Llama of `transformers`, its own cache",
+}
+
+MODELS = {
+    "cartpole-swingup": "the bundled checkpoint",
+    "walker-stand": "dm_control's walker",
+    "walker-tree-16": "a procedural walker",
 }
 
 
@@ -34,58 +32,34 @@ def texts() -> dict[str, str]:
     """What is written, by the name of the comments around it."""
     return {
         "who": who(),
-        "best": best(),
-        "given back": given_back("planning_speed_given_back.json"),
-        "two threads": given_back("planning_speed_two_threads.json"),
-        "idle": given_back("planning_speed_two_threads_idle.json"),
-        "fused": fused(),
-        "compile": compiling(),
-        "packed": packed(),
-        "captured": captured(),
-        "ended": ended(),
-        "kept": kept_memory(),
+        "two threads": two_threads(),
         "bodies": bodies(),
         "training": training(),
+        "rounds": rounds(),
+        "few rows": few_rows(),
         "overhead": overhead(),
     }
 
 
 def who() -> str:
     """Everybody's decision."""
-    rows = kept("planning_speed.json")["rows"]
     lines = ["| who | 10 steps of history | 118 steps |", "| --- | --- | --- |"]
-    for (name, dtype), label in WHO.items():
+    found = table_rows("planning_speed.json")
+    for name, label in WHO.items():
         cells = []
-        for history in HISTORIES:
-            everybody = rows[f"table/history-{history}/{dtype}"]["contestants"]
-            own = seconds(rows[f"table/history-{history}/float32"]["contestants"]["sequential"])
-            found = everybody.get(name)
-            if found is None:
-                cells.append("")
-            elif (name, dtype) == ("sequential", "float32"):
-                cells.append(f"{seconds(found):.2f} s, {100 * found['of_roofline']:.0f} % of the roofline")
+        for everybody in found:
+            one, own = everybody[name], everybody["sequential"]
+            if one is own:
+                cells.append(f"{seconds(own):.2f} s, {100 * own['of_roofline']:.0f} % of the roofline")
             else:
-                cells.append(f"{_shown(found)} s, {seconds(found) / own:.1f} times as long")
+                cells.append(f"{seconds(one):.2f} s, {seconds(one) / seconds(own):.1f} times as long")
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def best() -> str:
-    """The package's best way against the Llama's best."""
-    rows = kept("planning_speed.json")["rows"]
-    ratios = []
-    for history in HISTORIES:
-        found = [rows[f"table/history-{history}/{dtype}"]["contestants"] for dtype in ("float32", "bfloat16")]
-        ours = min(seconds(c[way]) for c in found for way in ("sequential", "parallel"))
-        llama = min(seconds(c["transformers"]) for c in found)
-        ratios.append(f"{llama / ours:.1f}")
-    return f"Best against best, of both types, the Llama takes {' and '.join(ratios)} times as long."
-
-
-def given_back(name: str) -> str:
-    """The same where freed memory is given back."""
-    rows = kept(name)["rows"]
-    found = [rows[f"table/history-{history}/float32"]["contestants"] for history in HISTORIES]
+def two_threads() -> str:
+    """The same with two threads, in a sentence."""
+    found = table_rows("planning_speed_two_threads.json")
     own = [everybody["sequential"] for everybody in found]
     longer = [seconds(everybody["transformers"]) / seconds(everybody["sequential"]) for everybody in found]
     return (
@@ -95,59 +69,10 @@ def given_back(name: str) -> str:
     )
 
 
-def fused() -> str:
-    """The compiled loop beside products."""
-    rows = kept("fused_attention.json")["rows"]
-    ratios = {
-        threads: [row["times_as_fast"] for row in rows if row["threads"] == threads] for threads in (1, 2)
-    }
-    one, two = (f"{min(found):.1f} to {max(found):.1f}" for found in ratios.values())
-    same = min(row["same_scalars"] for row in rows)
-    share = "all" if same == 1.0 else f"{100 * same:.2f} %"
-    return (
-        f"A decision is {one} times as fast as with PyTorch's products, with two threads {two} times; "
-        f"{share} of the imagined scalars are the same"
-    )
-
-
-def compiling() -> str:
-    """The first time."""
-    found = kept("fused_attention.json")
-    return f"which takes {found['compile_seconds']:.0f} s"
-
-
-def packed() -> str:
-    """Rows apart in memory."""
-    ratios = [row["over_packed"]["4"] for row in kept("packed_suffix.json")["rows"]]
-    return f"take {min(ratios):.1f} to {max(ratios):.1f} times as long to read"
-
-
-def captured() -> str:
-    """Fixed buffers on a CPU."""
-    rows = kept("captured_steps.json")["rows"].values()
-    eager, compiled = ([row["times_as_fast"][name] for row in rows] for name in ("captured", "compiled"))
-    return (
-        f"a decision is {min(eager):.2f} to {max(eager):.2f} times as fast, and {min(compiled):.2f} to "
-        f"{max(compiled):.2f} times with compiled blocks"
-    )
-
-
-def ended() -> str:
-    """Rows that ended."""
-    rows = {row["life"]: row["times_as_fast"] for row in kept("ended_rows.json")["rows"]}
-    return (
-        f"where rows live for 5 steps on average, a decision is {rows[5.0]:.1f} times as fast, "
-        f"where they live for 10, {rows[10.0]:.1f}"
-    )
-
-
-def kept_memory() -> str:
-    """Freed memory that stays."""
-    rows = [row["times_as_fast"] for row in kept("kept_memory.json")["rows"].values()]
-    return (
-        f"a decision is {rows[0]:.2f} times as fast after other work and {rows[1]:.2f} times after another "
-        f"one, an update of training {rows[2]:.2f} times"
-    )
+def table_rows(name: str) -> list[dict[str, Any]]:
+    """Everybody's decision in float32, after each history."""
+    rows = kept(name)["rows"]
+    return [rows[f"table/history-{history}/float32"]["contestants"] for history in HISTORIES]
 
 
 def bodies() -> str:
@@ -176,13 +101,47 @@ def bodies() -> str:
 
 
 def training() -> str:
-    """Tokens a second and the share of the machine's rate."""
+    """Tokens per second and the share of the machine's rate."""
     ways = kept("training_speed.json")["ways"]
     said = [
-        f"{way} {row['tokens_per_second']:,.0f} tokens a second, {100 * row['mfu']:.0f} %"
+        f"{way} {row['tokens_per_second']:,.0f} tokens per second, {100 * row['mfu']:.0f} %"
         for way, row in ways.items()
     ]
     return "; ".join(said)
+
+
+def rounds() -> str:
+    """Forwards, and how many times as fast, of scalars guessed together."""
+    found = kept("parallel_seconds.json")["rows"]
+    held_out = kept("larger_models.json")["rows"]
+    shipped = read_json(RESULTS / "make_checkpoint.json", schema=1)
+    loss = {"cartpole-swingup": shipped["metrics"]} | {name: row["metrics"] for name, row in held_out.items()}
+    lines = [
+        "| model | held-out NLL | one by one | together: 1 row | 8 rows | 32 rows | 128 rows |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, label in MODELS.items():
+        row = found[name]
+        counts = row["decodings"]["mean"]
+        cells = [f"{label}, `n = {row['observation_dim']}`", f"{loss[name]['held_out/nll_observation']:.1f}"]
+        cells.append(f"{counts['1']['forwards_a_step']['one_by_one']:.0f}")
+        for count in ("1", "8", "32", "128"):
+            together = counts[count]["forwards_a_step"]["together"]
+            times = " times" if count == "1" else ""
+            cells.append(f"{together:.1f}, {counts[count]['times_one_by_one']:.1f}{times}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def few_rows() -> str:
+    """A single row, with fused attention."""
+    rows = kept("parallel_seconds_few_rows.json")["rows"]
+    times = {
+        decoding: [f"{rows[name]['decodings'][decoding]['1']['times_one_by_one']:.2f}" for name in MODELS]
+        for decoding in ("mean", "sample")
+    }
+    mean, sample = (f"{', '.join(found[:-1])} and {found[-1]}" for found in times.values())
+    return f"it is {mean} times as fast for a single row, and {sample} times where it samples"
 
 
 def overhead() -> str:
@@ -198,7 +157,7 @@ def kept(name: str) -> dict[str, Any]:
 
 def seconds(found: dict[str, Any]) -> float:
     """Of a contestant's decision."""
-    return median(found["seconds"])
+    return float(median(found["seconds"]))
 
 
 def _shown(found: dict[str, Any]) -> str:
@@ -209,14 +168,13 @@ def main() -> None:
     """Write the page."""
     page = PAGE.read_text()
     for name, text in texts().items():
-        page, count = re.subn(
-            rf"(<!-- {name} -->)(\n?).*?(<!-- / -->)",
-            lambda found, text=text: found[1] + found[2] + text + found[2] + found[3],
-            page,
-            flags=re.DOTALL,
-        )
-        if count != 1:
-            raise ValueError(f"{PAGE} has {count} places for {name!r}; expected one")
+        begin = f"<!-- {name} -->"
+        if page.count(begin) != 1:
+            raise ValueError(f"{PAGE} has {page.count(begin)} places for {name!r}; expected one")
+        before, _, rest = page.partition(begin)
+        old, end, after = rest.partition("<!-- / -->")
+        space = "\n" if old.startswith("\n") else ""
+        page = f"{before}{begin}{space}{text}{space}{end}{after}"
     PAGE.write_text(page)
     print(f"written to {PAGE}")
 

@@ -10,7 +10,7 @@ decoding of the best.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from keep import result
 from tdm_agents import TDMAgent, make_planner
 from tdm_agents.data.seeds import TUNING_FIRST
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.progress import ProgressBar
-from tdm_agents.evaluation.report import provenance, summary
+from tdm_agents.evaluation.report import summary
 from tdm_agents.storage import write_json
 from tdm_agents.training.prediction import prediction_error
 from tdm_agents.training.train_config import TrainConfig
@@ -148,15 +149,11 @@ def main(settings: Settings) -> None:
             row["plays"][decoding] = played(settings, row, decoding)
             keep(settings, data, rows)
     console.print(table(rows))
-    console.print(f"kept in {settings.out}")
 
 
 def keep(settings: Settings, data: Trajectories, rows: list[dict[str, Any]]) -> None:
     """Write what is known so far."""
-    stated = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
-    source = list(data.info.source)
-    value = {"schema": 1, "settings": stated, "data": source, "rows": rows, "provenance": provenance()}
-    write_json(settings.out, value)
+    result(settings.out, settings, data=list(data.info.source), rows=rows)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

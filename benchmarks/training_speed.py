@@ -1,4 +1,4 @@
-"""How many tokens a second does training read, and what share of the machine's rate is that?
+"""How many tokens per second does training read, and what share of the machine's rate is that?
 
 Updates (loss, gradients, AdamW) of the world model and of a plain transformer of the same shape, eager and
 compiled, in turn in one run; medians. Windows are as long as the attention band.
@@ -10,17 +10,15 @@ compiled, in turn in one run; medians. Windows are as long as the attention band
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
 
-from tdm_agents.benchmark.allocation import keep_freed_memory
-from tdm_agents.benchmark.training import WAYS, TrainingShape, measure_training
+from keep import result
+from speed.training import WAYS, TrainingShape, measure_training
 from tdm_agents.evaluation.as_json import plain
-from tdm_agents.evaluation.report import provenance
-from tdm_agents.storage import write_json
 from tdm_agents.world_models.transformer.presets import CONFIGS
 
 
@@ -55,7 +53,6 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure, print, and keep."""
     torch.set_num_threads(settings.threads)
-    keep_freed_memory()
     shape = TrainingShape(
         config=replace(CONFIGS[settings.preset], context=settings.context),
         observation_dim=settings.observation_dim,
@@ -68,16 +65,8 @@ def main(settings: Settings) -> None:
     )
     print(f"large products: {found['square_flops_per_second'] / 1e12:.3g} TFLOP/s")
     for way, row in found["ways"].items():
-        print(f"{way}: {row['tokens_per_second']:,.0f} tokens a second, MFU {row['mfu']:.0%}")
-    value = {
-        "schema": 1,
-        "settings": plain(asdict(settings)),
-        "shape": plain(shape),
-        **found,
-        "provenance": provenance(),
-    }
-    write_json(settings.out, value)
-    print(f"kept in {settings.out}")
+        print(f"{way}: {row['tokens_per_second']:,.0f} tokens per second, MFU {row['mfu']:.0%}")
+    result(settings.out, settings, shape=plain(shape), **found)
 
 
 if __name__ == "__main__":

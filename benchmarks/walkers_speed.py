@@ -1,4 +1,4 @@
-"""How many environment steps a second does a walker make, and how long does a body take to build?
+"""How many environment steps per second does a walker make, and how long does a body take to build?
 
 One process, one core, random actions, beside Gymnasium's Ant-v5 and dm_control's walker and quadruped in the
 same run. By CPU time, so that other processes on the machine count less (not nothing: they share caches and
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ import numpy as np
 import tyro
 
 import tdm_envs  # noqa: F401  (registers the environments)
-from tdm_agents.evaluation.report import provenance
-from tdm_agents.storage import write_json
+from keep import result
 from tdm_envs.walkers import FAMILIES, build_body, build_spec
 
 
@@ -45,7 +44,7 @@ class Settings:
 
 
 def steps_per_second(env: gym.Env[Any, Any], steps: int) -> tuple[float, float]:
-    """Environment steps a CPU second, and a second; an episode that ends begins again, resets included."""
+    """Environment steps per CPU second, and per second; episodes that end begin again, resets included."""
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
     actions = (
@@ -97,22 +96,19 @@ def main(settings: Settings) -> None:
             }
         )
         print(
-            f"{name:32} {rows[-1]['median']:8,.0f} steps a CPU second ({min(found):,.0f} to "
-            f"{max(found):,.0f}); {rows[-1]['median_wall']:,.0f} a second"
+            f"{name:32} {rows[-1]['median']:8,.0f} steps per CPU second ({min(found):,.0f} to "
+            f"{max(found):,.0f}); {rows[-1]['median_wall']:,.0f} per second"
         )
     build = {dof: statistics.median(build_milliseconds(dof, settings.bodies)) for dof in settings.dofs}
     for dof, taken in build.items():
         print(f"a body of {dof} DoF is built in {taken:.1f} ms")
-    value = {
-        "schema": 1,
-        "settings": asdict(settings) | {"out": str(settings.out)},
-        "steps_per_second": rows,
-        "load_average": os.getloadavg(),
-        "build_milliseconds": {str(dof): taken for dof, taken in build.items()},
-        "provenance": provenance(),
-    }
-    write_json(settings.out, value)
-    print(f"kept in {settings.out}")
+    result(
+        settings.out,
+        settings,
+        steps_per_second=rows,
+        load_average=os.getloadavg(),
+        build_milliseconds={str(dof): taken for dof, taken in build.items()},
+    )
 
 
 if __name__ == "__main__":

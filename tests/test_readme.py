@@ -1,6 +1,5 @@
 """What the README tells a reader to type works as it stands there."""
 
-import importlib.util
 import re
 import shlex
 import shutil
@@ -13,6 +12,7 @@ import gymnasium as gym
 import markdown_pages as pages
 import pytest
 
+import readme_results
 from tdm_agents import registry
 from tdm_agents.testing import check_planner
 
@@ -94,8 +94,4 @@ def test_every_file_and_module_that_is_named_exists():
 
 def test_every_number_of_the_results_is_a_measured_one():
     """The section is what ``benchmarks/readme_results.py`` writes from the JSON of the benchmarks."""
-    path = ROOT / "benchmarks" / "readme_results.py"
-    spec = importlib.util.spec_from_file_location("readme_results", path)
-    results = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(results)
-    assert f"{results.BEGIN}\n{results.text()}\n{results.END}" in README
+    assert f"{readme_results.BEGIN}\n{readme_results.text()}\n{readme_results.END}" in README

@@ -26,11 +26,10 @@ COMMANDS = {
     "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
     "demo": ("Demo", "play one episode with the shipped checkpoint, with a plot and a video"),
     "planners": ("Planners", "list the installed planners and their settings"),
-    "benchmark": ("Benchmark", "measure how fast decisions are imagined, beside what they must cost"),
     "doctor": ("Doctor", "what is installed, what is missing, and what helps"),
 }
 
-WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "experts", "benchmark"})
+WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "experts"})
 """Commands that never render; without this dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -73,22 +75,29 @@ def test_a_level_that_is_no_probability_is_refused():
         interval([1.0], level=95)
 
 
-RLIABLE = json.loads((Path(__file__).parents[2] / "benchmarks/results/rliable_reference.json").read_text())
+RLIABLE = json.loads((Path(__file__).parent / "rliable_reference.json").read_text())
+
+
+def assert_close(found, theirs, *resamples):
+    """Compares a value with rliable's, and an interval up to the randomness of so many resamples of either.
+
+    An end is a quantile of random replicates: n draws of a normal distribution place it within this part of
+    their deviation, which is a quarter of the interval.
+    """
+    assert found["value"] == pytest.approx(theirs["value"], abs=1e-12)
+    tail, density = 0.025, np.exp(-(1.96**2) / 2) / np.sqrt(2 * np.pi)
+    error = np.sqrt(tail * (1 - tail) * sum(1 / n for n in resamples)) / density
+    slack = 4 * error * (theirs["high"] - theirs["low"]) / 4
+    assert found["low"] == pytest.approx(theirs["low"], abs=slack)
+    assert found["high"] == pytest.approx(theirs["high"], abs=slack)
 
 
 @pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: case["name"])
 @pytest.mark.parametrize("statistic", [mean, iqm])
 def test_values_and_stratified_intervals_are_rliables(case, statistic):
-    theirs = case[statistic.__name__]
     found = interval(case["scores"], statistic, level=RLIABLE["level"], resamples=30_000)
-    assert found.value == pytest.approx(theirs["value"], abs=1e-12)
-    # an end is a quantile of random replicates: n draws of a normal distribution place it within this part
-    # of their deviation, which is a quarter of the interval
-    tail, density = 0.025, np.exp(-(1.96**2) / 2) / np.sqrt(2 * np.pi)
-    error = np.sqrt(tail * (1 - tail) * (1 / RLIABLE["resamples"] + 1 / 30_000)) / density
-    slack = 4 * error * (theirs["high"] - theirs["low"]) / 4
-    assert found.low == pytest.approx(theirs["low"], abs=slack)
-    assert found.high == pytest.approx(theirs["high"], abs=slack)
+    ends = {"value": found.value, "low": found.low, "high": found.high}
+    assert_close(ends, case[statistic.__name__], RLIABLE["resamples"], 30_000)
 
 
 def test_the_reference_tells_strata_from_one_pool():
@@ -96,3 +105,18 @@ def test_the_reference_tells_strata_from_one_pool():
     case = next(c for c in RLIABLE["cases"] if c["name"] == "three tasks")
     pooled = interval(np.ravel(case["scores"]).tolist(), mean)
     assert pooled.high - pooled.low > 2 * (case["mean"]["high"] - case["mean"]["low"])
+
+
+@pytest.mark.slow  # a minute, of which installing takes most; needs a package index
+@pytest.mark.timeout(900)
+def test_the_reference_is_what_rliable_says(tmp_path):
+    venv.create(tmp_path, with_pip=True)
+    python = tmp_path / "bin" / "python"
+    packages = [f"{name}=={version}" for name, version in RLIABLE["versions"].items() if name != "python"]
+    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    script = Path(__file__).parents[1] / "support" / "rliable_reference.py"
+    said = json.loads(subprocess.run([python, script], capture_output=True, check=True).stdout)
+    for own, theirs in zip(RLIABLE["cases"], said["cases"], strict=True):
+        np.testing.assert_allclose(own["scores"], theirs["scores"])
+        for name in ("mean", "iqm"):
+            assert_close(theirs[name], own[name], RLIABLE["resamples"], RLIABLE["resamples"])

@@ -56,7 +56,7 @@ class PackedImagined:
     """Keys and values of what each row imagined, packed: little more than what is read.
 
     Where rows are apart in memory, if only by four tokens, a CPU takes about twice as long to read them or
-    longer (``benchmarks/packed_suffix.py``). So a layer holds the tokens that are needed and room for a
+    longer. So a layer holds the tokens that are needed and room for a
     few steps, and is read whole; when it is full, it is packed anew, with more room. Once that is the whole
     attention band, nothing moves any more: a step's tokens take the places of those that have just left it.
     The memory is fixed at the start: a block per layer, and one that the next layer to be packed moves to.
