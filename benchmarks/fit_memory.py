@@ -4,7 +4,7 @@
 
 Data sets of growing size lie in memory-mapped files, as training reads them; each fit runs in a process of
 its own, whose anonymous memory (what cannot be given back to the files) is watched. Random numbers of a
-humanoid's size stand in for data: what is measured does not depend on their values.
+walker's size stand in for data: what is measured does not depend on their values.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import numpy as np
 import tyro
 from gymnasium import spaces
 
+from keep import result
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
-from tdm_agents.evaluation.report import provenance
-from tdm_agents.storage import write_json
 
 MODELS = ("mlp", "transformer")
 
@@ -120,8 +119,7 @@ def main(settings: Settings) -> None:
                 rows.append({"model": model, "steps": steps, **found})
                 megabytes = found["peak_bytes"] / 1e6
                 print(f"{model:12} {steps:>10,} steps {megabytes:7.1f} MB {found['seconds']:7.1f} s")
-    value = {"schema": 1, "settings": asdict(settings), "rows": rows, "provenance": provenance()}
-    write_json(settings.out, json.loads(json.dumps(value, default=str)))
+    result(settings.out, settings, rows=rows)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def walker(dof: int, seed: int, *, episodes: int = 4, steps: int = 200) -> Traje
 
 def together(model: Generalist, batch: MixedBatch, generator: torch.Generator) -> Tensor:
     """The loss of a mixture."""
-    return model(batch, generator=generator)[0]
+    loss: Tensor = model(batch, generator=generator)[0]
+    return loss
 
 
 def in_parts(model: Generalist, batch: MixedBatch, generator: torch.Generator) -> Tensor:
