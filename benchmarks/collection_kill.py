@@ -26,11 +26,11 @@ from typing import Any
 
 import tyro
 
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.collection.collection_manifest import default_name, write_manifest
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.index import data_sets, read_index
-from tdm_agents.data.manifest import default_name, write_manifest
 from tdm_agents.data.minari_io import describe, read_episodes
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
 from tdm_envs.walkers import FAMILIES, sample_bodies
@@ -60,7 +60,7 @@ class Settings:
     """Episodes of the runs whose memory is measured, of 5 steps."""
 
 
-def portions(settings: Settings) -> list[Portion]:
+def datasets(settings: Settings) -> list[DatasetSpec]:
     """The collection that is killed."""
     share, rest = divmod(settings.bodies, len(FAMILIES))
     keys = [
@@ -69,7 +69,7 @@ def portions(settings: Settings) -> list[Portion]:
         for key in sample_bodies(family, share + (i < rest), "train", settings.seed)
     ]
     return [
-        Portion(
+        DatasetSpec(
             name=default_name(key.env_id, {"dof": key.dof, "body": key.body}),
             env_id=key.env_id,
             env_kwargs={"dof": key.dof, "body": key.body},
@@ -210,9 +210,9 @@ def memory(work: Path, episodes: int) -> dict[str, Any]:
     """Peak memory for a number of episodes of one walker."""
     manifest = work / f"memory{episodes}.json"
     kwargs = {"dof": 12, "body": 3}
-    portion = Portion(name="tree", env_id="tdm/WalkerTree-v0", env_kwargs=kwargs,
+    dataset = DatasetSpec(name="tree", env_id="tdm/WalkerTree-v0", env_kwargs=kwargs,
                       mix=((RandomPolicy(), episodes),), max_steps=5)  # fmt: skip
-    write_manifest(manifest, [portion])
+    write_manifest(manifest, [dataset])
     run = Run(manifest, work / f"memory{episodes}", 1)
     run.finish()
     return {"episodes": episodes, "peak_megabytes": run.peak}
@@ -220,8 +220,8 @@ def memory(work: Path, episodes: int) -> dict[str, Any]:
 
 def main(settings: Settings) -> None:
     """Collect, kill, compare, and keep."""
-    wanted = portions(settings)
-    episodes = sum(sum(portion.counts.values()) for portion in wanted)
+    wanted = datasets(settings)
+    episodes = sum(sum(dataset.counts.values()) for dataset in wanted)
     work = Path(tempfile.mkdtemp(prefix="collection_kill"))
     try:
         manifest = work / "manifest.json"

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from tdm_agents import SimulatorModel, TDMAgent
 from tdm_agents.agent.agent_files import load_model, resolve
-from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.environments import Env, make_env
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.report import provenance

@@ -19,13 +19,13 @@ import torch
 import tyro
 from parts import kept
 
-from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.functions import RandomPolicy
+from tdm_agents.actors.tuned import EXPERTS, Expert, expert
+from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import AgentFactory
-from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.report import provenance
-from tdm_agents.experts.presets import EXPERTS, Expert, expert
 from tdm_agents.storage import write_json
 
 

@@ -22,15 +22,15 @@ import torch
 import tyro
 from parts import kept
 
-from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.actors.agents import AgentFactory, Contestant
+from tdm_agents.actors.functions import RandomPolicy
+from tdm_agents.actors.saved_policies import find_policy, load_policy
+from tdm_agents.actors.tuned import EXPERTS, expert_for
+from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import AgentFactory, Contestant
-from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.report import provenance
-from tdm_agents.evaluation.sb3 import find_policy, load_policy
 from tdm_agents.evaluation.statistics import interval, mean
-from tdm_agents.experts.presets import EXPERTS, expert_for
 from tdm_agents.experts.reinforcement import BEST_FILE, RECORD_FILE, Training, train
 from tdm_agents.storage import write_json
 from tdm_envs.walkers import FAMILIES, BodyKey, sample_bodies

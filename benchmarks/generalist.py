@@ -18,11 +18,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
-from tdm_agents.data.collection import collect
-from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import read_json, write_json
 from tdm_agents.training.config import TrainConfig
@@ -87,8 +87,8 @@ def row(metrics: dict[str, float], env_id: str = "") -> dict[str, float]:
 
 def main(settings: Settings) -> None:
     """Collect, train, print and keep."""
-    portions = [
-        Portion(
+    datasets = [
+        DatasetSpec(
             env_id=env_id,
             mix=((RandomPolicy(), settings.episodes),),
             name=name,
@@ -97,7 +97,7 @@ def main(settings: Settings) -> None:
         )
         for name, env_id in ENVIRONMENTS.items()
     ]
-    data = collect(portions, settings.runs / "data")
+    data = collect(datasets, settings.runs / "data")
     weights = dict.fromkeys(ENVIRONMENTS.values(), 1.0)
     everything = {"data": (data,), "weights": weights}
     untrained = train(settings, "untrained", steps=1, **everything)

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from tdm_agents.data.workers import EpisodeDone
+from tdm_agents.collection.workers import EpisodeDone
 
 
 class Progress:

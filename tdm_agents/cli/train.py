@@ -15,8 +15,9 @@ from tdm_agents.cli.checks import output_folder, usable_device
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
-from tdm_agents.evaluation.entries import parse_settings
+from tdm_agents.environments import EnvRef
 from tdm_agents.presets import PRESETS
+from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import foreign_file, locked, read_json, write_json
 from tdm_agents.training import checkpoint
@@ -151,8 +152,8 @@ def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
         result = train(learner, sampler, held_out[name], args.training, args.out, held=True, console=console)
     if result.interrupted:
         return result
-    env_ids = {t.info.env_id for t in data.values()}
-    write_settings(args.out, agent_settings(args, env_ids.pop() if len(data) == 1 else ""))
+    envs = [EnvRef.of_data(t.info) for t in data.values()]
+    write_settings(args.out, agent_settings(args, envs[0] if len(envs) == 1 else None))
     if len(data) == 1:
         console.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
@@ -167,19 +168,19 @@ def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
     return result
 
 
-def agent_settings(args: Train, env_id: str) -> AgentSettings:
+def agent_settings(args: Train, env: EnvRef | None) -> AgentSettings:
     """How to plan with what was trained.
 
     Args:
         args: Of the command.
-        env_id: The environment, ``""`` where it is unknown or there are several.
+        env: The environment, None where it is unknown or there are several.
 
     Raises:
         LookupError: If there is no such planner.
     """
     planner = PRESETS[args.preset].make_planner(args.planner)
-    known = args.known_reward and env_id in known_rewards()
-    return settings_of(planner, env_id if known else None, env_id or None)
+    known = args.known_reward and env is not None and env.id in known_rewards()
+    return settings_of(planner, env.id if known and env else None, None if env is None else str(env))
 
 
 def _data(args: Train) -> dict[str, Trajectories]:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from tdm_agents import evaluate
+from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.main import main
+from tdm_agents.comparison.comparison_plot import plot_comparison
+from tdm_agents.comparison.comparison_report import comparison_report, sections
+from tdm_agents.comparison.matches import Rules, kept_episodes, matches_of, play
 from tdm_agents.environments import Place
-from tdm_agents.evaluation.comparison import Rules, kept_episodes, matches_of, play
-from tdm_agents.evaluation.comparison_plot import plot_comparison
-from tdm_agents.evaluation.comparison_report import comparison_report, sections
-from tdm_agents.evaluation.entries import Entry
 from tdm_agents.evaluation.statistics import interval, iqm
 from tdm_agents.storage import CheckpointError
 
@@ -73,7 +73,7 @@ def test_what_is_kept_is_not_played_again_and_gives_the_same_numbers(tmp_path, m
     def never(*arguments, **settings):
         raise AssertionError("played again")
 
-    monkeypatch.setattr("tdm_agents.evaluation.comparison.evaluate", never)
+    monkeypatch.setattr("tdm_agents.comparison.matches.evaluate", never)
     assert scores_of([PLANNED, RANDOM], [Place(SIMULATED)], RULES, folder) == whole
     # one label or entry less is no reason to play either
     assert scores_of([Entry("random", label="Nobody")], [Place(SIMULATED)], RULES, folder) == whole[1:]

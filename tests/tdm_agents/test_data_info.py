@@ -10,12 +10,12 @@ import pytest
 from matplotlib.image import imread
 from minari.data_collector import EpisodeBuffer
 
+from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.cli.main import main
-from tdm_agents.data.collection import collect
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.index import data_sets
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes, write_dataset
-from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.data.portion import Portion
 from tdm_agents.data.summary import UNKNOWN_POLICY, summarise
 from tdm_agents.data.summary_plot import plot_summaries
 
@@ -26,14 +26,14 @@ BODY = {"dof": 5, "body": 3}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two environments, and the folder with their index."""
-    portions = [
-        Portion(name="pendulum", env_id="Pendulum-v1", mix=MIX, max_steps=20),
-        Portion(
+    datasets = [
+        DatasetSpec(name="pendulum", env_id="Pendulum-v1", mix=MIX, max_steps=20),
+        DatasetSpec(
             name="tree", env_id="tdm/WalkerTree-v0", env_kwargs={"dof": 5, "body": 3}, mix=MIX, max_steps=30
         ),
     ]
     with ThreadPool(1) as pool:
-        return collect(portions, tmp_path_factory.mktemp("data") / "both", pool=pool)
+        return collect(datasets, tmp_path_factory.mktemp("data") / "both", pool=pool)
 
 
 def test_a_summary_is_what_a_reader_of_the_arrays_finds(folder):
@@ -130,8 +130,8 @@ def test_no_count_is_cut_off_in_a_narrow_terminal(columns, tmp_path, capsys, mon
     names = ["random", "walker-line", "walker-chain", "walker-bush", "walker-tree"]
     mix = tuple((RandomPolicy(name), 3) for name in names)
     with ThreadPool(1) as pool:
-        portion = Portion(env_id="Pendulum-v1", mix=mix, max_steps=3)
-        collect(portion, tmp_path / "out", pool=pool)
+        dataset = DatasetSpec(env_id="Pendulum-v1", mix=mix, max_steps=3)
+        collect(dataset, tmp_path / "out", pool=pool)
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["data", "info", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out

@@ -10,8 +10,8 @@ from gymnasium import spaces
 from tdm_agents import TDMAgent, TransformerWorldModel, make_planner
 from tdm_agents.cli.demo import Demo, run
 from tdm_agents.cli.main import main
-from tdm_agents.evaluation.moments import moments_of
-from tdm_agents.evaluation.threads import fastest_threads
+from tdm_agents.evaluation.fastest_threads import fastest_threads
+from tdm_agents.evaluation.imagined import moments_of
 from tdm_agents.evaluation.video import NoRendererError, find_renderer, render_episode, write_video
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.registry import UnknownNameError

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from tdm_agents.actors.enter import enter, environment_of
+from tdm_agents.actors.entries import Entry, parse_entry, parse_place, parse_settings
+from tdm_agents.actors.functions import RandomPolicy
 from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import Place
-from tdm_agents.evaluation.contestants import enter, environment_of
-from tdm_agents.evaluation.entries import Entry, parse_entry, parse_place, parse_settings
-from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.wrappers import WithoutAlive
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"

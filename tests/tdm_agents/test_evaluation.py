@@ -12,12 +12,12 @@ from gymnasium import spaces
 from rich.console import Console
 
 from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner
+from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.functions import RandomPolicy
 from tdm_agents.cli import evaluate as evaluate_command
 from tdm_agents.cli import main as command_line
 from tdm_agents.cli import planners as planners_command
-from tdm_agents.evaluation.players import AgentFactory
-from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import make_report, table, write_report
 from tdm_agents.testing import LinearQuadraticModel
 

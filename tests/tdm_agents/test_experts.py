@@ -8,12 +8,12 @@ import gymnasium as gym
 import pytest
 from stable_baselines3 import PPO
 
+from tdm_agents.actors.behaviour import PlannerPolicy
+from tdm_agents.actors.tuned import EXPERTS, UnknownExpertError, expert, expert_for
 from tdm_agents.cli.main import main
-from tdm_agents.data.play import play
-from tdm_agents.data.policies import PlannerPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.episode import play
 from tdm_agents.environments import make_env
-from tdm_agents.experts.presets import EXPERTS, UnknownExpertError, expert, expert_for
 from tdm_agents.experts.reinforcement import Evaluated, Training, train
 from tdm_envs.walkers import FAMILIES
 
@@ -77,14 +77,14 @@ def test_an_expert_is_a_policy_to_collect_with():
     policy = one.make_policy()
     assert isinstance(policy, PlannerPolicy)
     assert policy.name == "walker-line"
-    portion = Portion(
+    dataset = DatasetSpec(
         env_id=one.env_id,
         env_kwargs={"dof": 4, "body": 1},
         mix=((policy, 1),),
         action_repeat=one.action_repeat,
         max_steps=7,
     )
-    episode = play(portion.make_env(), portion, policy, 0)
+    episode = play(dataset.make_env(), dataset, policy, 0)
     assert len(episode.reward) == 7
     assert (episode.action[: one.action_repeat] == episode.action[0]).all()
 

@@ -17,14 +17,14 @@ from minari.data_collector import EpisodeBuffer
 from rich.console import Console
 
 import tdm_envs  # noqa: F401  (registers dm_control's suite)
+from tdm_agents.actors.enter import enter
+from tdm_agents.actors.entries import parse_entry
 from tdm_agents.agent import TDMAgent
 from tdm_agents.cli import train as command
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, describe, locate, read_episodes
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import Place
-from tdm_agents.evaluation.contestants import enter
-from tdm_agents.evaluation.entries import parse_entry
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.training.config import TrainConfig

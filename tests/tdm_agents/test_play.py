@@ -7,10 +7,10 @@ import imageio.v2 as imageio
 import pytest
 
 from tdm_agents import evaluate
+from tdm_agents.actors.enter import enter
+from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.main import main
 from tdm_agents.environments import Place, seconds_per_step
-from tdm_agents.evaluation.contestants import enter
-from tdm_agents.evaluation.entries import Entry
 from tdm_agents.evaluation.video import NoRendererError, find_renderer
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"

@@ -26,7 +26,7 @@ def plot_comparison(path: Path, sections: Mapping[str, Sequence[Mapping[str, Any
     Args:
         path: Where to write.
         sections: By title, objects with a ``"contestant"`` and a ``"summary"``; see
-            :func:`tdm_agents.evaluation.comparison_report.sections`.
+            :func:`tdm_agents.comparison.comparison_report.sections`.
 
     Raises:
         ValueError: If there is nothing to draw.
