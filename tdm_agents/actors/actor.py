@@ -1,7 +1,7 @@
 """The one protocol of whoever plays: an actor decides for ``E`` environments in lock-step.
 
-Whoever plays the episodes (an evaluation, a collection) asks at decisions only, holds the actions between them
-and sums the rewards.
+Whoever plays the episodes (an evaluation, a collection) asks at decisions only, holds the actions between
+them and sums the rewards.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Corrigible(Protocol):
     """An actor that has to know what was executed where that was not its own action, because it remembers."""
 
     def correct(self, codes: npt.NDArray[Any]) -> None:
-        """Take note that ``codes`` ``[E, m]`` are executed instead of what :meth:`Actor.act` just returned."""
+        """Take note that ``codes`` ``[E, m]`` are executed instead of what was just answered."""
         ...
 
     def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:

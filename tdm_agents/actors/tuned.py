@@ -1,7 +1,7 @@
 """Planners on the true dynamics with settings tuned for a task: experts that need no training.
 
-Tuned on reset seeds from :data:`tdm_agents.collection.seeds.TUNING_FIRST` and, for walkers, on bodies of the train
-split; ``benchmarks/expert_walkers.py`` and ``benchmarks/expert_suite.py`` measure them on others.
+Tuned on reset seeds from :data:`tdm_agents.collection.seeds.TUNING_FIRST` and, for walkers, on bodies of the
+train split; ``benchmarks/expert_walkers.py`` and ``benchmarks/expert_suite.py`` measure them on others.
 """
 
 from __future__ import annotations

@@ -63,18 +63,17 @@ class Collect:
     """Who plays; repeat it. Zips of Stable-Baselines3 hold code that runs when they are read: trust who made
     them."""
     random_episodes: int | None = None
-    """Episodes of random actions that hang together in time (their correlation and scale drawn for each); 200,
-    or 0 with --actor, if not given."""
+    """Episodes of random actions that hang together in time; 200, or 0 with --actor, if not given."""
     planner_episodes: int | None = None
-    """Episodes of the planner on the true dynamics, with noise and bursts of random actions; 200 if not given,
-    or 0 with --actor and where there are no physics to plan with."""
+    """Episodes of the planner on the true dynamics, with noise and bursts of random actions; 200, or 0 with
+    --actor and where there are no physics to plan with, if not given."""
     planner: str | None = None
-    """The planner's name, or `expert`: the one tuned for each environment (see `tdm experts list`); mppi if not
-    given."""
+    """The planner's name, or `expert`: the one tuned for each environment (see `tdm experts list`); mppi if
+    not given."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     action_repeat: int | None = None
-    """Environment steps that each action is held; the actor's or the expert's own, or 4, or 1 with --bodies."""
+    """Environment steps that each action is held; the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
     """Environment steps after which an episode is cut off; needed where the environment has no end."""
     workers: int = 1

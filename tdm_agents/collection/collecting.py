@@ -46,8 +46,8 @@ def collect(
         out: Folder of the collection. One without a name becomes ``out/data``; others become
             ``out/NAME/data``, and at the very end ``out/index.json`` names them all.
         workers: Processes on this machine, one thread each; a dead one is warned of and replaced.
-        pool: Hands out the work instead: a :class:`~tdm_agents.collection.pool.WorkerPool`, ``multiprocessing``'s,
-            or a cluster engine's whose workers see ``out`` too.
+        pool: Hands out the work instead: a :class:`~tdm_agents.collection.pool.WorkerPool`,
+            ``multiprocessing``'s, or a cluster engine's whose workers see ``out`` too.
         watch: Called in this process for every episode of an unfinished data set.
 
     Returns:

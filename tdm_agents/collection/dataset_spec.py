@@ -27,8 +27,8 @@ class DatasetSpec:
         name: Folder of the data set inside the collection's, and what seeds its episodes besides ``seed``, so
             that no two environments see the same noise; ``""`` = the collection's own folder.
         action_repeat: Environment steps that each action is held; that of every policy which has its own.
-        seed: At least 0. Environment resets use the range of :mod:`tdm_agents.collection.seeds` that no evaluation
-            uses.
+        seed: At least 0. Environment resets use the range of :mod:`tdm_agents.collection.seeds` that no
+            evaluation uses.
         max_steps: Environment steps after which an episode is cut off, for environments without an end.
 
     Raises:

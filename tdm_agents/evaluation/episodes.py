@@ -28,7 +28,7 @@ class _Running:
 
     seed: int
     observation: Any
-    gathered: np.float32 = np.float32(math.nan)  # reward since the last decision
+    gathered: float = math.nan  # reward since the last decision
     score: float = 0.0
     length: int = 0
     decisions: int = 0
@@ -63,8 +63,8 @@ def evaluate(
         contestant: A :class:`TDMAgent`; an :class:`AgentFactory` for a model that reads the live
             environments; a Stable-Baselines3 policy, or a :class:`Predictor` that says how it is asked; or a
             function from an observation to an action.
-        env: An environment's text (an id, with arguments if it takes some), its :class:`EnvRef`, or a function
-            that makes it; made once per episode.
+        env: An environment's text (an id, with arguments if it takes some), its :class:`EnvRef`, or a
+            function that makes it; made once per episode.
         seeds: One ``env.reset(seed=...)`` each.
         seed: Seeds what the contestant draws from; a later batch of episodes adds the index of its first
             episode, so that its draws are others. None lets an agent's generator go on.
@@ -153,7 +153,7 @@ class _Loop:
     def _decide(self, actor: Actor, batch: list[_Running]) -> Move:
         active = [e.end is None for e in batch]
         try:
-            return actor.act([e.observation for e in batch], [float(e.gathered) for e in batch], active)
+            return actor.act([e.observation for e in batch], [e.gathered for e in batch], active)
         except ValueError as error:
             running = [e for e in batch if e.end is None]
             raise ValueError(
@@ -165,7 +165,7 @@ class _Loop:
         for episode in batch:
             if episode.end is None:
                 episode.decisions += 1
-                episode.gathered = np.float32(0.0)
+                episode.gathered = 0.0
         if not move.rows:
             return
         self.plan_calls += 1
@@ -187,7 +187,8 @@ class _Loop:
             episode.actions.append(self._flat(1, action))
         episode.observation, reward, terminated, truncated, _ = env.step(action)
         episode.score += float(reward)
-        episode.gathered += np.float32(reward)
+        # in float32, as models read it
+        episode.gathered = float(np.float32(episode.gathered) + np.float32(reward))
         episode.length += 1
         episode.rewards.append(float(reward))
         if terminated or truncated:

@@ -108,7 +108,8 @@ def train(
     """Train, and keep the best policy in ``out/best.zip`` with how it came about in ``out/training.json``.
 
     Both are whole whenever the process ends; TensorBoard events lie beside them. Every evaluation plays the
-    same episodes, on seeds for tuning (:mod:`tdm_agents.collection.seeds`); training has those for collection.
+    same episodes, on seeds for tuning (:mod:`tdm_agents.collection.seeds`); training has those for
+    collection.
 
     Args:
         training: What, and for how long.
