@@ -31,6 +31,7 @@ from tdm_agents.collection.collection_manifest import default_name, write_manife
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.index import data_sets, read_index
 from tdm_agents.data.minari_io import describe, read_episodes
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
 from tdm_envs.walkers import FAMILIES, sample_bodies
@@ -63,21 +64,20 @@ class Settings:
 def datasets(settings: Settings) -> list[DatasetSpec]:
     """The collection that is killed."""
     share, rest = divmod(settings.bodies, len(FAMILIES))
-    keys = [
-        key
+    envs = [
+        EnvRef(key.env_id, {"dof": key.dof, "body": key.body})
         for i, family in enumerate(FAMILIES)
         for key in sample_bodies(family, share + (i < rest), "train", settings.seed)
     ]
     return [
         DatasetSpec(
-            name=default_name(key.env_id, {"dof": key.dof, "body": key.body}),
-            env_id=key.env_id,
-            env_kwargs={"dof": key.dof, "body": key.body},
+            name=default_name(env),
+            env=env,
             mix=((RandomPolicy(), settings.random_episodes), (PLANNER, settings.planner_episodes)),
             max_steps=settings.max_steps,
             seed=settings.seed,
         )
-        for key in keys
+        for env in envs
     ]
 
 
@@ -210,7 +210,7 @@ def memory(work: Path, episodes: int) -> dict[str, Any]:
     """Peak memory for a number of episodes of one walker."""
     manifest = work / f"memory{episodes}.json"
     kwargs = {"dof": 12, "body": 3}
-    dataset = DatasetSpec(name="tree", env_id="tdm/WalkerTree-v0", env_kwargs=kwargs,
+    dataset = DatasetSpec(name="tree", env=EnvRef("tdm/WalkerTree-v0", kwargs),
                       mix=((RandomPolicy(), episodes),), max_steps=5)  # fmt: skip
     write_manifest(manifest, [dataset])
     run = Run(manifest, work / f"memory{episodes}", 1)

@@ -20,7 +20,7 @@ import tyro
 from parts import kept
 
 from tdm_agents.actors.agents import AgentFactory
-from tdm_agents.actors.functions import RandomPolicy
+from tdm_agents.actors.functions import UniformActions
 from tdm_agents.actors.tuned import EXPERTS, Expert, expert
 from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.environments import make_env
@@ -64,7 +64,7 @@ def play(settings: Settings, one: Expert, seed: int) -> dict[str, Any]:
 def play_random(settings: Settings, one: Expert, seeds: range) -> list[float]:
     """Returns of random actions."""
     env = make_env(one.env_id)
-    policy = RandomPolicy(env.action_space, 0)
+    policy = UniformActions(env.action_space, 0)
     env.close()
     return evaluate(policy, one.env_id, seeds, max_steps=settings.max_steps).scores
 

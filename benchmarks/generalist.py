@@ -23,6 +23,7 @@ from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import read_json, write_json
 from tdm_agents.training.config import TrainConfig
@@ -89,7 +90,7 @@ def main(settings: Settings) -> None:
     """Collect, train, print and keep."""
     datasets = [
         DatasetSpec(
-            env_id=env_id,
+            env=EnvRef(env_id),
             mix=((RandomPolicy(), settings.episodes),),
             name=name,
             action_repeat=ACTION_REPEAT,

@@ -31,6 +31,7 @@ from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import read_json, write_json
 from tdm_agents.training.config import TrainConfig
@@ -60,8 +61,7 @@ def dataset(
 ) -> DatasetSpec:
     """Episodes of 1000 environment steps: of correlated noise, and so many of a disturbed planner."""
     return DatasetSpec(
-        env_id=env_id,
-        env_kwargs=env_kwargs,
+        env=EnvRef(env_id, env_kwargs),
         mix=((RandomPolicy(), RANDOM_EPISODES), (disturbed, episodes)),
         action_repeat=repeat,
         max_steps=1000,

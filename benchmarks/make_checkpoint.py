@@ -24,6 +24,7 @@ from tdm_agents.cli.train import run as run_training
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
@@ -73,7 +74,7 @@ def main(settings: Settings) -> None:
     try:
         collect(
             DatasetSpec(
-                env_id=ENV_ID,
+                env=EnvRef(ENV_ID),
                 mix=((RandomPolicy(), RANDOM_EPISODES), (COLLECTOR, PLANNER_EPISODES)),
                 action_repeat=ACTION_REPEAT,
             ),

@@ -29,6 +29,7 @@ from tdm_agents.cli.train import run as run_training
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
@@ -51,7 +52,7 @@ class Task:
 TASKS = {
     "hopper": Task(
         DatasetSpec(
-            env_id="Hopper-v5",
+            env=EnvRef("Hopper-v5"),
             mix=(
                 (RandomPolicy(), 1000),
                 (PlannerPolicy("mppi", {"horizon": 20, "num_samples": 16, "iterations": 1}), 160),
@@ -63,7 +64,7 @@ TASKS = {
     # every step pays 1, so that a plan which ignores ends has nothing to choose by
     "inverted-pendulum": Task(
         DatasetSpec(
-            env_id="InvertedPendulum-v5",
+            env=EnvRef("InvertedPendulum-v5"),
             mix=(
                 (RandomPolicy(), 400),
                 (PlannerPolicy("mppi", {"horizon": 20, "num_samples": 16, "iterations": 1}), 80),
@@ -115,7 +116,7 @@ def trained(kind: str, dataset: DatasetSpec, data: Path, folder: Path, console: 
             data=(data,), out=folder, model=kind, action_repeat=dataset.action_repeat, training=training
         )
         result = run_training(run, console=console)
-        write_settings(folder, settings_of(PLANNER, None, dataset.env_id))
+        write_settings(folder, settings_of(PLANNER, None, str(dataset.env)))
         write_json(found, {"training": asdict(training), "metrics": dict(result.metrics)})
     value: dict[str, Any] = json.loads(found.read_text())
     model: Any = load_model(folder)
@@ -152,7 +153,7 @@ def main(settings: Settings) -> None:
     run_comparison(
         Compare(
             entry=entries(folders),
-            env_id=(dataset.env_id,),
+            env_id=(str(dataset.env),),
             episodes=settings.episodes,
             batch=settings.episodes,
             max_steps=task.max_steps,

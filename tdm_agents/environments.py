@@ -230,8 +230,8 @@ def _import(module: str, ref: EnvRef) -> None:
         return
     if module.partition(".")[0] not in _known_packages():
         raise UntrustedModuleError(
-            f"{ref.source} names the module {module!r} for its environment {ref.id!r}, and importing a "
-            f"module runs its code; if you trust this one, pass --import {module} (in Python: import {module} first)"
+            f"{ref.source} names the module {module!r} for its environment {ref.id!r}, and importing "
+            f"it runs its code; if you trust this one, pass --import {module} (in Python: import it first)"
         )
     import_module(module)  # installed: the current folder does not count
 

@@ -19,14 +19,14 @@ from rich.console import Console
 from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.cli.main import main
+from tdm_agents.collection import seeds
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import play
 from tdm_agents.collection.workers import EpisodeDone
-from tdm_agents.data import seeds
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.environments import make_env
+from tdm_agents.environments import EnvRef, make_env
 
 PENDULUM = "Pendulum-v1"
 # real workers need a real main module; the delay makes sure that the parent can be killed half-way
@@ -36,6 +36,7 @@ SCRIPT = """
     from tdm_agents.collection.collecting import collect
     from tdm_agents.actors.behaviour import RandomPolicy
     from tdm_agents.collection.dataset_spec import DatasetSpec
+    from tdm_agents.environments import EnvRef
 
     @dataclass(frozen=True)
     class Slow(RandomPolicy):
@@ -45,7 +46,7 @@ SCRIPT = """
 
     if __name__ == "__main__":
         mix = ((Slow(), 4), (Slow(name="bold", min_scale=2.0), 2))
-        dataset = DatasetSpec(env_id="Pendulum-v1", mix=mix, action_repeat=4, seed=7, max_steps=50)
+        dataset = DatasetSpec(env=EnvRef("Pendulum-v1"), mix=mix, action_repeat=4, seed=7, max_steps=50)
         collect(dataset, sys.argv[1], workers=2,
                 watch=lambda done: print(done.policy, done.index, done.played, os.getpid(), flush=True))
 """
@@ -68,7 +69,7 @@ def digests(episodes: list[FlatEpisode]) -> list[str]:
 
 
 def pendulum(*mix: tuple[BehaviourPolicy, int], **settings: Any) -> DatasetSpec:
-    return DatasetSpec(env_id=PENDULUM, mix=mix or ((RandomPolicy(), 1),), **settings)
+    return DatasetSpec(env=EnvRef(PENDULUM), mix=mix or ((RandomPolicy(), 1),), **settings)
 
 
 def alone(policy: BehaviourPolicy, index: int, **settings: Any) -> FlatEpisode:
@@ -161,8 +162,9 @@ def test_random_policy_ranges_from_gentle_to_bang_bang_and_is_correlated():
     env = make_env(PENDULUM)
     sizes, steps = [], []
     for index in range(60):
-        actor = RandomPolicy().start(env, np.random.default_rng(index), action_repeat=4)
-        actions = np.stack([actor.act(np.zeros(3, np.float32)) for _ in range(200)])[:, 0]
+        actor = RandomPolicy().start(env, np.random.default_rng(index), ref=EnvRef(PENDULUM), action_repeat=4)
+        moves = [actor.actor.act([np.zeros(3, np.float32)], [0.0], [True]) for _ in range(200)]
+        actions = np.stack([move.codes[0] for move in moves])[:, 0]
         assert actions.dtype == np.float32 and np.abs(actions).max() <= 1
         sizes.append((np.abs(actions) == 1).mean())
         steps.append((actor.drawn["correlation"], np.corrcoef(actions[1:], actions[:-1])[0, 1]))
@@ -177,7 +179,7 @@ def test_planner_policy_plays_and_repeats_itself():
     env_id = "dm_control/cartpole-swingup-v0"
     settings = {"horizon": 5, "num_samples": 4, "iterations": 1}
     policy = PlannerPolicy("mppi", settings, noise_sds=(0.3,), burst_episodes=1.0, burst_rate=0.2)
-    dataset = DatasetSpec(env_id=env_id, mix=((policy, 1),), action_repeat=4, max_steps=80)
+    dataset = DatasetSpec(env=EnvRef(env_id), mix=((policy, 1),), action_repeat=4, max_steps=80)
     env = dataset.make_env()
     played = [play(env, dataset, policy, 0) for _ in range(2)]
     assert digests(played[:1]) == digests(played[1:])

@@ -21,14 +21,14 @@ from tdm_agents.collection.names import MAX_NAME
 from tdm_agents.collection.workers import MAX_ATTEMPTS, EpisodeDone
 from tdm_agents.data.index import data_sets, read_index
 from tdm_agents.data.minari_io import DataError, content_hash, describe, read_episodes
+from tdm_agents.environments import EnvRef
 from tdm_agents.storage import FolderInUseError, locked
 
 MIX = ((RandomPolicy(), 2), (RandomPolicy("bold", min_scale=2.0), 1))
-PENDULUM = DatasetSpec(name="pendulum", env_id="Pendulum-v1", mix=MIX, max_steps=6)
+PENDULUM = DatasetSpec(name="pendulum", env=EnvRef("Pendulum-v1"), mix=MIX, max_steps=6)
 TREE = DatasetSpec(
     name="tree",
-    env_id="tdm/WalkerTree-v0",
-    env_kwargs={"dof": 5, "body": 3},
+    env=EnvRef("tdm/WalkerTree-v0", {"dof": 5, "body": 3}),
     mix=MIX,
     max_steps=6,
     action_repeat=2,
@@ -78,7 +78,7 @@ def fragile(tmp_path_factory, monkeypatch):
     (folder / "fragile_env.py").write_text(textwrap.dedent(FRAGILE))
     monkeypatch.syspath_prepend(folder)
     return DatasetSpec(
-        name="fragile", env_id="fragile_env:Fragile-v0", mix=((RandomPolicy(), 6),), max_steps=5
+        name="fragile", env=EnvRef.of("fragile_env:Fragile-v0"), mix=((RandomPolicy(), 6),), max_steps=5
     )
 
 
@@ -91,11 +91,11 @@ def test_each_environment_becomes_a_data_set_and_an_index_names_them(tmp_path, p
     out = collect(BOTH, tmp_path / "out", pool=pool)
     assert out == tmp_path / "out"
     entries = read_index(out)
-    assert [(e.path, e.env_id, e.episodes, e.transitions) for e in entries] == [
+    assert [(e.path, e.env.id, e.episodes, e.transitions) for e in entries] == [
         ("pendulum/data", "Pendulum-v1", 3, 18),
         ("tree/data", "tdm/WalkerTree-v0", 3, 18),
     ]
-    assert entries[1].env_kwargs == {"dof": 5, "body": 3}
+    assert entries[1].env.kwargs == {"dof": 5, "body": 3}
     for dataset, entry, path in zip(BOTH, entries, data_sets(out), strict=True):
         assert entry.sha256 == content_hash(path)
         assert entry.bytes == sum(file.stat().st_size for file in path.iterdir())
@@ -119,7 +119,9 @@ def test_environments_do_not_share_their_noise(tmp_path):
 
 def test_columns_are_float32_and_compressed_and_minari_reads_them(tmp_path, pool):
     dataset = DatasetSpec(
-        env_id="dm_control/cartpole-swingup-v0", mix=((RandomPolicy(max_correlation=0.0), 1),), max_steps=300
+        env=EnvRef("dm_control/cartpole-swingup-v0"),
+        mix=((RandomPolicy(max_correlation=0.0), 1),),
+        max_steps=300,
     )
     data = collect(dataset, tmp_path / "cartpole", pool=pool)
     with h5py.File(data / "main_data.hdf5") as file:
@@ -176,12 +178,14 @@ def test_environments_may_be_added_later_but_not_taken_away(tmp_path, pool):
     with pytest.raises(DataError, match=r"tree.*collected with action_repeat 2, now 1"):
         collect([PENDULUM, replace(TREE, action_repeat=1)], out, pool=pool)
     with pytest.raises(DataError, match=r"tree.*collected with env_kwargs\.body 3, now 4"):
-        collect([PENDULUM, replace(TREE, env_kwargs={"dof": 5, "body": 4})], out, pool=pool)
+        collect(
+            [PENDULUM, replace(TREE, env=replace(TREE.env, kwargs={"dof": 5, "body": 4}))], out, pool=pool
+        )
 
 
 @pytest.mark.parametrize("how", ["raises", "observes", "rewards"])
 def test_a_failed_episode_is_replaced_and_told(how, fragile, tmp_path, pool):
-    dataset = replace(fragile, env_kwargs={"how": how})
+    dataset = replace(fragile, env=replace(fragile.env, kwargs={"how": how}))
     told: dict[int, EpisodeDone] = {}
     out = collect([dataset], tmp_path / "out", pool=pool, watch=lambda done: told.update({done.index: done}))
     assert sorted(told) == list(range(6))
@@ -196,7 +200,7 @@ def test_a_failed_episode_is_replaced_and_told(how, fragile, tmp_path, pool):
 
 
 def test_an_environment_that_always_fails_stops_the_collection_and_is_named(fragile, tmp_path, pool):
-    broken = replace(fragile, env_kwargs={"how": "raises", "always": True})
+    broken = replace(fragile, env=replace(fragile.env, kwargs={"how": "raises", "always": True}))
     with pytest.raises(DataError) as caught:
         collect([PENDULUM, broken], tmp_path / "out", pool=pool)
     told = str(caught.value)
@@ -269,7 +273,7 @@ def test_a_folder_on_a_full_disk_is_named(tmp_path, pool):
 def test_an_episode_keeps_what_its_reset_said(tmp_path, pool):
     kwargs = {"domain": "cartpole", "task": "balance", "variant": "redraw"}
     dataset = DatasetSpec(
-        name="a", env_id="tdm/Suite-v0", env_kwargs=kwargs, mix=((RandomPolicy(), 2),), max_steps=2
+        name="a", env=EnvRef("tdm/Suite-v0", kwargs), mix=((RandomPolicy(), 2),), max_steps=2
     )
     (path,) = data_sets(collect([dataset], tmp_path / "out", pool=pool))
     env = dataset.make_env()

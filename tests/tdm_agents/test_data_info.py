@@ -18,6 +18,7 @@ from tdm_agents.data.index import data_sets
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes, write_dataset
 from tdm_agents.data.summary import UNKNOWN_POLICY, summarise
 from tdm_agents.data.summary_plot import plot_summaries
+from tdm_agents.environments import EnvRef
 
 MIX = ((RandomPolicy(), 3), (RandomPolicy("bold", min_scale=2.0), 2))
 BODY = {"dof": 5, "body": 3}
@@ -27,9 +28,9 @@ BODY = {"dof": 5, "body": 3}
 def folder(tmp_path_factory):
     """Two environments, and the folder with their index."""
     datasets = [
-        DatasetSpec(name="pendulum", env_id="Pendulum-v1", mix=MIX, max_steps=20),
+        DatasetSpec(name="pendulum", env=EnvRef("Pendulum-v1"), mix=MIX, max_steps=20),
         DatasetSpec(
-            name="tree", env_id="tdm/WalkerTree-v0", env_kwargs={"dof": 5, "body": 3}, mix=MIX, max_steps=30
+            name="tree", env=EnvRef("tdm/WalkerTree-v0", {"dof": 5, "body": 3}), mix=MIX, max_steps=30
         ),
     ]
     with ThreadPool(1) as pool:
@@ -130,7 +131,7 @@ def test_no_count_is_cut_off_in_a_narrow_terminal(columns, tmp_path, capsys, mon
     names = ["random", "walker-line", "walker-chain", "walker-bush", "walker-tree"]
     mix = tuple((RandomPolicy(name), 3) for name in names)
     with ThreadPool(1) as pool:
-        dataset = DatasetSpec(env_id="Pendulum-v1", mix=mix, max_steps=3)
+        dataset = DatasetSpec(env=EnvRef("Pendulum-v1"), mix=mix, max_steps=3)
         collect(dataset, tmp_path / "out", pool=pool)
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["data", "info", str(tmp_path / "out")]) == 0

@@ -15,6 +15,7 @@ from tdm_agents.collection.episode import play
 from tdm_agents.data.decisions import Decisions, decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
+from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import HasRollout, History, ModelSpec, Step, looped_rollout, rollout
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces import ActionCodec
@@ -88,7 +89,11 @@ def walks(episodes=60, steps=12, seed=0, *, edge=1.25):
 def test_collected_episodes_end_where_the_environment_ended_them_alone(policy):
     def episode(max_steps, seed):
         dataset = DatasetSpec(
-            env_id="InvertedPendulum-v5", mix=((policy, 1),), action_repeat=3, seed=seed, max_steps=max_steps
+            env=EnvRef("InvertedPendulum-v5"),
+            mix=((policy, 1),),
+            action_repeat=3,
+            seed=seed,
+            max_steps=max_steps,
         )
         env = dataset.make_env()
         played = play(env, dataset, policy, 0)

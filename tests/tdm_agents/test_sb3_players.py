@@ -13,8 +13,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tdm_agents import evaluate
-from tdm_agents.actors.functions import Predictor
 from tdm_agents.actors.saved_policies import find_policy, load_policy
+from tdm_agents.actors.sb3_policies import Predictor
 from tdm_agents.cli.main import main
 
 PENDULUM, CARTPOLE = "Pendulum-v1", "CartPole-v1"
