@@ -76,8 +76,8 @@ class EnvRef:
         Raises:
             ValueError: If it is no id.
         """
-        module, _, env_id = made_by.rpartition(":")
-        return cls(env_id, dict(kwargs or {}), module, source)
+        module, colon, env_id = made_by.partition(":")
+        return cls(env_id if colon else made_by, dict(kwargs or {}), module if colon else "", source)
 
     @classmethod
     def parse(cls, text: str, *, source: str = "") -> EnvRef:

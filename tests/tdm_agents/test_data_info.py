@@ -102,7 +102,7 @@ def test_data_of_others_with_discrete_actions_are_summarised(tmp_path, monkeypat
 def test_a_single_data_set_is_told_scalar_by_scalar(folder, capsys):
     assert main(["data", "info", str(folder / "tree")]) == 0
     told = capsys.readouterr().out
-    assert "tdm/WalkerTree-v0 family=tree dof=5 body=3" in told
+    assert "tdm/WalkerTree-v0 body=3 dof=5" in told
     assert "observation: ranges" in told and "action: ranges" in told and "bold" in told
 
 
