@@ -166,7 +166,7 @@ def _try(dataset: DatasetSpec) -> None:
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"no episodes of {policy.name!r} can be played in {dataset}: {error}; ask for none "
-                    "(--planner-episodes 0, or 0 in the manifest)"
+                    "(leave out its --actor, --planner-episodes 0, or 0 in the manifest)"
                 ) from error
     finally:
         env.close()
@@ -216,7 +216,8 @@ def _planner_episodes(args: Collect, env: EnvRef, tell: Callable[[str], None]) -
         made.reset(seed=COLLECTION_FIRST)
         true_dynamics(action_repeat=1)([made])
     except (TypeError, ValueError) as error:
-        tell(f"Random episodes only, since nothing says what plays and no planner can: {error}.")
+        why = str(error).partition(";")[0]
+        tell(f"Random episodes only, since there is nothing to plan with: {why}. --actor chooses who plays.")
         return 0
     finally:
         made.close()
