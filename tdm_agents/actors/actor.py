@@ -63,7 +63,7 @@ class Actor(Protocol):
 
 
 @runtime_checkable
-class Corrigible(Protocol):
+class Correctable(Protocol):
     """An actor that has to know what was executed where that was not its own action, because it remembers."""
 
     def correct(self, codes: npt.NDArray[Any]) -> None:
@@ -75,6 +75,6 @@ class Corrigible(Protocol):
         ...
 
 
-def episode_steps(actor: Actor) -> int:
+def steps_per_decision(actor: Actor) -> int:
     """Environment steps that an actor's actions are held; 1 where any number will do."""
     return actor.action_repeat or 1

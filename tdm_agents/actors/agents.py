@@ -89,13 +89,13 @@ class AgentActor:
         )
 
     def correct(self, codes: npt.NDArray[Any]) -> None:
-        """See :class:`tdm_agents.actors.actor.Corrigible`: the model reads what was executed."""
+        """See :class:`tdm_agents.actors.actor.Correctable`: the model reads what was executed."""
         memory = self._memory
         executed = torch.as_tensor(codes).to(memory.action)
         self._memory = replace(memory, action=torch.cat([memory.action[:, :-1], executed[:, None]], dim=1))
 
     def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:
-        """See :class:`tdm_agents.actors.actor.Corrigible`: no plan is made that nobody executes."""
+        """See :class:`tdm_agents.actors.actor.Correctable`: no plan is made that nobody executes."""
         memory = self._due()
         arrived = torch.tensor(list(rewards), dtype=memory.pending.dtype, device=memory.pending.device)
         memory = replace(memory, pending=memory.pending + arrived)

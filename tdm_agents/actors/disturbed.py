@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from tdm_agents.actors.actor import Actor, Corrigible, Move
+from tdm_agents.actors.actor import Actor, Correctable, Move
 from tdm_agents.spaces import DiscreteActionCodec, action_codec
 
 
@@ -101,7 +101,7 @@ class Disturbed:
 
     def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
         """See :class:`tdm_agents.actors.actor.Actor`."""
-        told = self._actor if isinstance(self._actor, Corrigible) else None
+        told = self._actor if isinstance(self._actor, Correctable) else None
         if self._burst == 0 and self._rng.random() < self._burst_rate:
             self._burst = int(self._rng.integers(1, self._burst_max, endpoint=True))
         if self._burst:

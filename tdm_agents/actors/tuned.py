@@ -34,7 +34,7 @@ class Expert:
     Attributes:
         name: What it is asked for by.
         env_id: Gymnasium id of the task; for walkers the family, whatever the body.
-        action_repeat: Environment steps a decision.
+        action_repeat: Environment steps per decision.
         settings: Of the planner; the others keep their defaults.
         planner: Its name.
         guide: Slope of what walkers' planners maximise where the reward is flat, see

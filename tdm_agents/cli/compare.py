@@ -16,7 +16,7 @@ REPORT_FILE = "comparison.json"
 
 @dataclass(frozen=True)
 class Compare:
-    """Play several contestants on the same seeds: return with intervals, time and imagination a decision.
+    """Play several contestants on the same seeds: return with intervals, time and imagination per decision.
 
     Each --entry is one contestant: a checkpoint's name or folder (TDM, MLP or any other model), a .zip of
     Stable-Baselines3, `simulator` or `random`, then settings as NAME=VALUE:

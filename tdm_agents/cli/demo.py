@@ -32,7 +32,7 @@ class Demo:
     planner: str | None = None
     """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
     replan_every: int = 2
-    """Decisions a plan. 1 plans at every one, as the agent does by itself; that takes twice as long and
+    """Decisions per plan. 1 plans at every one, as the agent does by itself; that takes twice as long and
     reaches a little more."""
     env_seed: int = 9_999
     """Seed of the episode, apart from those of collection and tuning."""
@@ -70,7 +70,7 @@ class Player:
 
     @property
     def transitions(self) -> float:
-        """Imagined a decision."""
+        """Imagined per decision."""
         return self.episode.transitions / max(self.episode.decisions, 1)
 
     @property
@@ -128,7 +128,7 @@ def run(arguments: Demo) -> None:
     torch.set_num_threads(threads)
     planner = agent_files.planner_name(agent.planner)
     console.print(f"{env}, episode seed {arguments.env_seed}; {_size(agent)} and {agent.planner}")
-    console.print(f"decisions a plan: {agent.replan_every}")
+    console.print(f"decisions per plan: {agent.replan_every}")
     console.print(f"threads: {threads}{measured}")
     players, log = play(agent, env, arguments, threads)
 
@@ -158,7 +158,7 @@ def play(agent: TDMAgent, env: EnvRef, arguments: Demo, threads: int) -> tuple[l
     """The agent, the same planner on the true simulator, and random actions, each on the same episode.
 
     Returns:
-        The players in that order, and the agent's plans, one a decision.
+        The players in that order, and the agent's plans, one per decision.
     """
     from tdm_agents.actors.agents import AgentFactory
     from tdm_agents.actors.contestant import Contestant
@@ -220,9 +220,9 @@ def _table(players: Sequence[Player], title: str) -> Table:
     shown.add_column("")
     for column in (
         "return",
-        "ms a\ndecision",
-        "imagined\ntransitions\na decision",
-        "imagined\ntokens\na second",
+        "ms per\ndecision",
+        "imagined\ntransitions\nper decision",
+        "imagined\ntokens\nper second",
     ):
         shown.add_column(column, justify="right")
     for player in players:

@@ -34,7 +34,7 @@ class List:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Draw a family of walkers at the start of an episode: a row a size, a column a body."""
+    """Draw a family of walkers at the start of an episode: one row per size, one column per body."""
 
     family: Literal["line", "chain", "bush", "tree"] = "tree"
     """Which family."""

@@ -26,7 +26,7 @@ class Evaluate:
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
-    """Decisions a plan; the checkpoint's own, or 1."""
+    """Decisions per plan; the checkpoint's own, or 1."""
     simulator: bool = False
     """Plan with the true dynamics instead of the checkpoint's model; its planner, settings, reward function
     and action repeat are used."""
@@ -36,7 +36,7 @@ class Evaluate:
     """Play what Stable-Baselines3 saved as a .zip (PPO, A2C, SAC, TD3, DDPG, DQN), with the statistics of
     VecNormalize beside it. It holds code that runs when it is read: trust who made it."""
     action_repeat: int | None = None
-    """Environment steps a decision of the simulator or the policy; the checkpoint's own, or 1."""
+    """Environment steps per decision of the simulator or the policy; the checkpoint's own, or 1."""
     episodes: int = 10
     """Number of episodes."""
     seed_start: int = 0

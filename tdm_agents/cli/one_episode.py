@@ -44,7 +44,7 @@ def play_episode(
         seed: Of the contestant.
         max_steps: Environment steps after which the episode is cut.
         log: Takes note of the plans of an agent.
-        record_horizon: Imagined steps a decision to record, where there is no log.
+        record_horizon: Imagined steps per decision to record, where there is no log.
     """
     with ProgressBar(name) as progress:
 

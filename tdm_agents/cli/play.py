@@ -31,12 +31,12 @@ class Play:
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
-    """Decisions a plan; the checkpoint's own if not given."""
+    """Decisions per plan; the checkpoint's own if not given."""
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, its planner, settings,
     reward function and action repeat are used."""
     action_repeat: int | None = None
-    """Environment steps a decision of the simulator; the checkpoint's own, or 1."""
+    """Environment steps per decision of the simulator; the checkpoint's own, or 1."""
     env_seed: int = 9_999
     """Seed of the episode."""
     seed: int = 0
@@ -130,7 +130,7 @@ def run(arguments: Play) -> None:
     console.print(
         f"return {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
         f"{evaluation.milliseconds_per_decision:.1f} ms and "
-        f"{evaluation.transitions_per_decision:,.0f} imagined transitions a decision"
+        f"{evaluation.transitions_per_decision:,.0f} imagined transitions per decision"
     )
     draw(
         arguments.out / "play.png",

@@ -35,7 +35,7 @@ def collect(
     pool: Pool | None = None,
     watch: Callable[[EpisodeDone], None] | None = None,
 ) -> Path:
-    """Play episodes and write them as Minari data sets of raw environment steps, one an environment.
+    """Play episodes and write them as Minari data sets of raw environment steps, one per environment.
 
     Interrupted at any moment, the same call goes on where it stopped, with the same result. Numbers of
     episodes and workers may change between calls, nothing else. Memory does not grow with the number of
@@ -95,7 +95,7 @@ def _play_missing(
             watch(done)
 
 
-_BYTES_AN_EPISODE = 50_000
+_BYTES_PER_EPISODE = 50_000
 """Of HDF5's own, besides the numbers; measured: 23,000 uncompressed and 9,000 compressed."""
 
 
@@ -159,7 +159,7 @@ def _assemble(dataset: DatasetSpec, out: Path) -> None:
 def _check_room(shards: Path, episodes: int) -> None:
     """Refuse to make a data set where the disk has no room for it, since HDF5 crashes on a full one."""
     size = sum(file.stat().st_size for file in shards.iterdir())
-    needed = 2 * size + episodes * _BYTES_AN_EPISODE  # as Minari writes it, and compressed beside that
+    needed = 2 * size + episodes * _BYTES_PER_EPISODE  # as Minari writes it, and compressed beside that
     free = shutil.disk_usage(shards).free
     if free < needed:
         raise DataError(

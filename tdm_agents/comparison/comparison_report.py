@@ -73,7 +73,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The tables as a page of Markdown."""
     lines = [
         f"Returns of {len(report['seeds'])} episodes, the same seeds for everybody: interquartile mean with "
-        "its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions a decision.",
+        "its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions per decision.",
         "",
     ]
     for title, reports in sections(report).items():

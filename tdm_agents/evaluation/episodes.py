@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from tdm_agents.actors.actor import Actor, Move, episode_steps
+from tdm_agents.actors.actor import Actor, Move, steps_per_decision
 from tdm_agents.actors.contestant import Contestant, actor_of
 from tdm_agents.environments import Env, EnvRef, MakeEnv, episode_limit, make_env, name_of
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
@@ -54,7 +54,7 @@ def evaluate(
     record_horizon: int | None = None,
     on_step: Callable[[Tick], None] | None = None,
 ) -> Evaluation:
-    """Play one episode a seed, ``batch`` of them at once.
+    """Play one episode per seed, ``batch`` of them at once.
 
     A planner's draws depend on the number of environments that it plans for, so an episode of a sampling
     planner is reproduced by the same ``seeds``, ``seed`` and ``batch`` together.
@@ -70,7 +70,7 @@ def evaluate(
             episode, so that its draws are others. None lets an agent's generator go on.
         batch: Episodes side by side; None = all.
         max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
-        record_horizon: Imagined steps a plan to keep in :class:`Recording`; None = record nothing, 0 =
+        record_horizon: Imagined steps per plan to keep in :class:`Recording`; None = record nothing, 0 =
             what happened without what was imagined.
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress_bar`.
 
@@ -80,9 +80,9 @@ def evaluate(
             not finite; the message names the episode.
     """
     if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
-        raise TypeError(f"seeds is {seeds!r}; expected integers, one an episode: for example [0, 1]")
+        raise TypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
     if not seeds:
-        raise ValueError("seeds is empty; expected at least one seed, one an episode")
+        raise ValueError("seeds is empty; expected at least one seed, one per episode")
     size = len(seeds) if batch is None else batch
     if size < 1 or (max_steps is not None and max_steps < 1):
         raise ValueError(f"batch {batch}, max_steps {max_steps}; expected None or at least 1")
@@ -137,7 +137,7 @@ class _Loop:
         begun = self.steps
         held: list[Any] = []
         while any(e.end is None for e in batch):
-            if (self.steps - begun) % episode_steps(actor) == 0:
+            if (self.steps - begun) % steps_per_decision(actor) == 0:
                 move = self._decide(actor, batch)
                 self._account(move, batch)
                 held = move.actions

@@ -55,7 +55,7 @@ def plot_episode(
     """Write a PNG (or whatever the path's suffix says).
 
     Above, the first of ``scalars`` over the episode with the moments shaded, and the returns so far of every
-    player. Below, a column a moment and a row a scalar: reality, the prediction and the plan.
+    player. Below, one column per moment and one row per scalar: reality, the prediction and the plan.
 
     Args:
         path: Where to write.
@@ -64,7 +64,7 @@ def plot_episode(
         rewards: ``[L]`` of each environment step, by player; the first is drawn in the agent's colour.
         scalars: Index of an observation scalar by what to call it, with its unit; at least one.
         seconds_per_step: Control step of the environment.
-        action_repeat: Environment steps a decision.
+        action_repeat: Environment steps per decision.
         title: Above everything.
 
     Raises:

@@ -74,7 +74,7 @@ def render_episode(
     backend: str,
     timeout: float = 600.0,
 ) -> None:
-    """Replay an episode and write it as an H.264 video in real time, at most 25 frames a second.
+    """Replay an episode and write it as an H.264 video in real time, at most 25 frames per second.
 
     Args:
         path: Where to write, ending in ``.mp4``.

@@ -197,7 +197,7 @@ def test_progress_shows_rate_time_left_and_returns():
     progress.add(EpisodeDone("", "planner", 0, 10, 600.0, (), played=True))
     screen = io.StringIO()
     Console(file=screen, width=80).print(progress.table())
-    assert "2 of 6 episodes, 2.0 a minute, 120 s left" in screen.getvalue()
+    assert "2 of 6 episodes, 2.0 per minute, 120 s left" in screen.getvalue()
     assert "600.0" in screen.getvalue() and "1/4" in screen.getvalue()
 
 
