@@ -26,7 +26,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import read_json, write_json
-from tdm_agents.training.config import TrainConfig
+from tdm_agents.training.train_config import TrainConfig
 
 ENVIRONMENTS = {
     "pendulum": "Pendulum-v1",

@@ -27,12 +27,12 @@ from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import provenance, summary
 from tdm_agents.storage import write_json
-from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.prediction import prediction_error
+from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
 from tdm_agents.world_models.transformer.decoding import Decoding
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
@@ -70,10 +70,10 @@ class Settings:
 def trained(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> tuple[Any, float]:
     """The model with these tokens, and the seconds that training took, over all runs of this script."""
     training, held_out = data.split(0.05, 0)
-    config = replace(PRESETS[settings.preset], tokenizer=tokens)
+    config = replace(CONFIGS[settings.preset], tokenizer=tokens)
     torch.manual_seed(0)
     model = TransformerWorldModel(data.spec, config)
-    model.fit(training)
+    model.fit({"any": training})
     training_config = TrainConfig(
         steps=settings.steps, bf16=True, threads=settings.threads, evaluate_every=10**9
     )

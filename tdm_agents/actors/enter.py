@@ -17,6 +17,7 @@ from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.environments import EnvRef
+from tdm_agents.world_models.model_files import MODEL_FILE
 from tdm_agents.wrappers import WithoutAlive
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -113,7 +114,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
         "reward_function": agent.reward_function,
         "alive": alive,
     }
-    files = (folder / file for file in (WEIGHTS_FILE, agent_files.MODEL_FILE))
+    files = (folder / file for file in (WEIGHTS_FILE, MODEL_FILE))
     return Entered(
         f"{name} on {model}" + ("" if alive else " without alive"),
         agent,

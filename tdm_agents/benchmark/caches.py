@@ -60,6 +60,7 @@ def replayed(
     """The same in whole rollouts, which replay a captured step where the model's settings say so."""
     for state, some in _parts(model, history, actions, max_rows):
         imagined = model.rollout(state, some, generator=generator)
+        assert imagined.observation is not None
         yield from imagined.observation.unbind(dim=1)
 
 
@@ -204,6 +205,7 @@ def _stepped(
 ) -> Iterator[Tensor]:
     for time in range(actions.shape[1]):
         state, step = model.step(state, actions[:, time], generator=generator)
+        assert step.observation is not None
         yield step.observation
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from tdm_agents.benchmark.contestants import CAPTURED, OTHERS, OWN
 from tdm_agents.benchmark.roofline import DecisionShape
-from tdm_agents.presets import PRESETS as AGENTS
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.presets import PRESETS as TRANSFORMERS
+from tdm_agents.world_models.transformer.presets import CONFIGS as TRANSFORMERS
+from tdm_agents.world_models.transformer.presets import PRESETS as AGENTS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 

@@ -57,8 +57,8 @@ class Collect:
     bodies: Path | None = None
     """Set of walkers, from `tdm envs sample`; the numbers of episodes are of each."""
     manifest: Path | None = None
-    """JSON file of environments, episodes and policies (see tdm_agents/data/manifest.py), which says all but
-    --out and --workers."""
+    """JSON file of environments, episodes and policies, which says all but --out and --workers (see
+    tdm_agents/collection/collection_manifest.py)."""
     actor: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Who plays; repeat it. Zips of Stable-Baselines3 hold code that runs when they are read: trust who made
     them."""

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tdm_agents.evaluation.plots import PLAYERS, STYLE, clean, save
+from tdm_agents.plot_style import PLAYERS, STYLE, clean, save
 
 MARKERS = "osD^v"
 

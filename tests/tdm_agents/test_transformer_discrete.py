@@ -8,8 +8,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdm_agents.data.batch import Batch
-from tdm_agents.protocols import History, ModelSpec
+from tdm_agents.protocols import Batch, History, ModelSpec
 from tdm_agents.registry import make_planner
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.config import TransformerConfig
@@ -114,7 +113,7 @@ def test_the_policy_and_the_dynamics_are_learned():
     model.tokenizer.fit(observation.flatten(0, 1), change, torch.tensor([0.0, 1.0]))
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(80):
-        loss, metrics = model.loss(batch)
+        loss, metrics = model(batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -135,7 +134,7 @@ def test_before_training_every_choice_costs_the_same():
     known = torch.ones(2, 3, dtype=torch.bool)
     history = make_history(model, [3, 3])
     action = torch.cat([history.action, history.action[:, :1]], dim=1)
-    _, metrics = model.loss(Batch(history.observation, history.reward, action, known, known, known))
+    _, metrics = model(Batch(history.observation, history.reward, action, known, known, known))
     assert metrics["nll_action"].item() == pytest.approx(math.log(4))
 
 

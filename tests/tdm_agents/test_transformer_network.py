@@ -8,8 +8,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from tdm_agents.data.batch import Batch
-from tdm_agents.protocols import History, ModelSpec
+from tdm_agents.protocols import Batch, History, ModelSpec
 from tdm_agents.storage import CheckpointError
 from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
 from tdm_agents.world_models.transformer.attention import band_mask, banded_attention
@@ -17,7 +16,7 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.loss import drop_rewards, step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork, fourier_features, rotate
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 TINY = TransformerConfig(layers=2, width=32, heads=2, feedforward=48, context=24)
@@ -62,12 +61,12 @@ def random_batch(model, size=4, steps=6, seed=0):
 )
 def test_parameter_counts_of_the_papers_sizes(preset, count):
     with torch.device("meta"):
-        network = TransformerNetwork(PRESETS[preset].network(make_spec()))
+        network = TransformerNetwork(CONFIGS[preset].network(make_spec()))
     assert sum(p.numel() for p in network.parameters()) == count
 
 
 def test_small_preset_fits_into_the_bundle():
-    model = TransformerWorldModel(make_spec(), PRESETS["small"])
+    model = TransformerWorldModel(make_spec(), CONFIGS["small"])
     assert 4 * sum(p.numel() for p in model.parameters()) < 5e6
 
 
@@ -127,7 +126,7 @@ def test_loss_is_the_likelihood_of_the_recorded_tokens():
     """Teacher forcing scores exactly what decoding step by step would have been asked for."""
     model = make_model()
     batch = random_batch(model, size=1, steps=3)
-    loss, metrics = model.loss(batch)
+    loss, metrics = model(batch)
     n = model.spec.observation_dim
     tokens = step_tokens(model.tokenizer, batch.observation, batch.reward, batch.action)
     with torch.no_grad():
@@ -159,9 +158,9 @@ def test_padding_and_unknown_rewards_do_not_count():
         observation=torch.where(valid[..., None], batch.observation, torch.full((), 7.0)),
         action=torch.where(acted[..., None], batch.action, torch.full((), -0.3)),
     )
-    assert torch.equal(model.loss(padded)[0], model.loss(garbage)[0])
+    assert torch.equal(model(padded)[0], model(garbage)[0])
     unknown = replace(padded, reward=torch.full_like(batch.reward, float("nan")))
-    assert torch.isfinite(model.loss(unknown)[0])
+    assert torch.isfinite(model(unknown)[0])
 
 
 def test_reward_dropout_is_a_rate_per_window():
@@ -193,7 +192,7 @@ def test_learns_a_simple_world(target):
         data.observation.flatten(0, 1), data.observation.diff(dim=1).flatten(0, 1), data.reward.flatten()
     )
     for _ in range(150):
-        loss, _ = model.loss(simulate(32, 8), generator=generator)
+        loss, _ = model(simulate(32, 8), generator=generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

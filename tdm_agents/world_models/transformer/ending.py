@@ -51,6 +51,7 @@ def rollout_while_alive(
         if len(going):
             state = state.consume()
             step = model._imagine(state, actions[going, time], None if uniform is None else uniform[going])
+            assert step.observation is not None
             observation = observation.index_copy(0, going, step.observation)
             reward[going] = step.reward
             alive[going] &= step.alive

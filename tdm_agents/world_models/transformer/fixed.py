@@ -133,6 +133,7 @@ class FixedRows:
 
     def keep(self, step: Step, reward: Tensor) -> None:
         """Put what a step led to, and the reward's token, where the next one starts from."""
+        assert step.observation is not None
         self.observation.copy_(step.observation)
         self.reward.copy_(reward)
         self.value.copy_(step.reward)

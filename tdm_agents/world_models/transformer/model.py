@@ -9,19 +9,30 @@ forward, and output bins may cover changes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tdm_agents.data.batch import Batch
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.protocols import History, ModelSpec, Proposal, Rollout, Step, looped_rollout
+from tdm_agents.protocols import (
+    Batch,
+    History,
+    ModelSpec,
+    Preset,
+    Proposal,
+    Rollout,
+    Step,
+    TrainableModel,
+    looped_rollout,
+)
+from tdm_agents.world_models.learned import LearnedModel, only_environment
 from tdm_agents.world_models.model_files import read_model, write_model
 from tdm_agents.world_models.transformer.attention import band_mask
+from tdm_agents.world_models.transformer.beginning import begin_with, fit_tokens, seeded, with_room
 from tdm_agents.world_models.transformer.cache import Grouping, Prefix
 from tdm_agents.world_models.transformer.config import Attention, Capture, TransformerConfig
 from tdm_agents.world_models.transformer.decoding import Decoding, choose_bin, mean_near_mode
@@ -32,6 +43,7 @@ from tdm_agents.world_models.transformer.fused import compiles
 from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_agents.world_models.transformer.loss import drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.presets import PRESETS
 from tdm_agents.world_models.transformer.replay import Replays, can_replay, replayed_rollout
 from tdm_agents.world_models.transformer.row_memory import row_bytes
 from tdm_agents.world_models.transformer.scalars import one_by_one, together
@@ -43,7 +55,7 @@ if TYPE_CHECKING:
     from tdm_agents.world_models.transformer.fused.ring import PanelPrefix
 
 
-class TransformerWorldModel(nn.Module):
+class TransformerWorldModel(LearnedModel):
     """A transformer over trajectory tokens behind the world-model protocol.
 
     Args:
@@ -55,6 +67,8 @@ class TransformerWorldModel(nn.Module):
         ValueError: If the numbers of choices of discrete actions are missing or more than the bins, or a step
             does not fit the context, or the network is of other sizes.
     """
+
+    config_type: ClassVar[type[TransformerConfig]] = TransformerConfig
 
     def __init__(
         self, spec: ModelSpec, config: TransformerConfig, network: TransformerNetwork | None = None
@@ -102,7 +116,40 @@ class TransformerWorldModel(nn.Module):
 
     # -- learning -------------------------------------------------------------------------------------------
 
-    def loss(
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """Sizes, tokens and planners by name."""
+        return PRESETS
+
+    @classmethod
+    def build(
+        cls, specs: Mapping[str, ModelSpec], config: Any, *, seed: int, source: TrainableModel | None = None
+    ) -> Self:
+        """A new transformer of one environment; see :meth:`tdm_agents.protocols.TrainableModel.build`.
+
+        Args:
+            specs: Of the environment.
+            config: Settings; see :func:`~tdm_agents.world_models.transformer.beginning.with_room`.
+            seed: Of the initial weights.
+            source: A transformer or generalist to begin with. Where its tokens need no data, it need not have
+                seen the environment.
+
+        Raises:
+            ValueError: If there are several environments, or the settings do not fit.
+            CheckpointError: If ``source`` does not fit.
+        """
+        spec = only_environment(specs, cls.__name__)
+        with seeded(seed):
+            model = cls(spec, with_room(config, specs, source))
+        if source is not None:
+            begin_with(source, model, specs)
+        return model
+
+    def summary(self) -> str:
+        """Numbers of weights and of tokens that each token attends to."""
+        return f"{super().summary()}, a context of {self.config.context:,} tokens"
+
+    def forward(
         self, batch: Batch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Next-token loss of a batch of windows; see :func:`next_token_loss`.
@@ -407,19 +454,14 @@ class TransformerWorldModel(nn.Module):
 
     # -- keeping --------------------------------------------------------------------------------------------
 
-    def fit(self, trajectories: Trajectories) -> None:
-        """Set the token ranges from data; see :meth:`Tokenizer.fit`.
+    def fit(self, data: Mapping[str, Trajectories]) -> None:
+        """Set the token ranges from the data of the one environment; see :meth:`Tokenizer.fit_columns`.
 
         Raises:
             ValueError: If the data are of another observation size, empty, or not finite.
         """
-        episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
-        reward = np.concatenate([e.reward for e in episodes])
-        self.tokenizer.fit(
-            torch.from_numpy(np.concatenate([e.observation for e in episodes])),
-            torch.from_numpy(np.concatenate([np.diff(e.observation, axis=0) for e in episodes])),
-            torch.from_numpy(reward[~np.isnan(reward)]),
-        )
+        (trajectories,) = data.values()
+        fit_tokens(self.tokenizer, trajectories)
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""
@@ -432,9 +474,9 @@ class TransformerWorldModel(nn.Module):
         Raises:
             CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
         """
-        return read_model(
-            folder,
-            "transformer",
-            lambda spec, settings: cls(spec, TransformerConfig.from_json(settings)),
-            device=device,
-        )
+
+        def build(spec: ModelSpec, settings: Mapping[str, Any]) -> TransformerWorldModel:
+            with seeded(0):  # of weights that are read over
+                return cls(spec, TransformerConfig.from_json(settings))
+
+        return read_model(folder, "transformer", build, device=device)

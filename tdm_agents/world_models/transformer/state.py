@@ -132,6 +132,7 @@ class TransformerState:
 
     def keep(self, step: Step, reward: Tensor) -> None:
         """Stand after a step, with the token ``[N]`` of its reward."""
+        assert step.observation is not None
         self.observation, self.reward = step.observation, reward
 
     def take(self, rows: Tensor) -> TransformerState:

@@ -16,10 +16,11 @@ Values clip into the range. NaN has no token except as a reward; refuse it befor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -263,14 +264,8 @@ class Tokenizer(nn.Module):
         """Whether all bins have a range; the paper's scheme has from the start."""
         return all(b.fitted for b in self.children() if isinstance(b, Bins))
 
-    @torch.no_grad()
     def fit(self, observation: Tensor, change: Tensor, reward: Tensor) -> None:
-        """Set the ranges in place: what the scheme takes from data, and nothing else.
-
-        Observations span their quantiles ``.0005`` to ``.9995``, changes ``.0002`` to ``.9998``, each end
-        moved out by 10 % of the span; rewards their minimum to maximum, each end moved out by 5 %. Mu-law
-        bins of observations and rewards are fixed, so only changes count there. A dimension that never
-        moves gets a short range about its value (:meth:`Bins.set_range`).
+        """Set the ranges from data in memory; :meth:`fit_columns` says which.
 
         Args:
             observation: ``[S, n]``.
@@ -282,12 +277,54 @@ class Tokenizer(nn.Module):
         """
         _check("observation", observation, self.observation_dim)
         _check("change", change, self.observation_dim)
-        _check("reward", reward, None)
+        _check("reward", reward)
+        self.fit_columns(observation.unbind(1), change.unbind(1), [reward])
+
+    @torch.no_grad()
+    def fit_columns(
+        self, observation: Iterable[Tensor], change: Iterable[Tensor], reward: Iterable[Tensor]
+    ) -> None:
+        """Set the ranges in place: what the scheme takes from data, and nothing else.
+
+        Observations span their quantiles ``.0005`` to ``.9995``, changes ``.0002`` to ``.9998``, each end
+        moved out by 10 % of the span; rewards their minimum to maximum, each end moved out by 5 %. Mu-law
+        bins of observations and rewards are fixed, so only changes count there. A dimension that never
+        moves gets a short range about its value (:meth:`Bins.set_range`).
+
+        Args:
+            observation: ``n`` columns ``[S]``, read one at a time.
+            change: ``n`` columns ``[S']``, next minus previous observation within episodes.
+            reward: Chunks ``[any]`` of known rewards, read one at a time; those that are empty do not count.
+
+        Raises:
+            ValueError: If one is empty, of another shape, not floating point, or has a NaN or inf.
+        """
+        ranges: list[tuple[Bins, tuple[Tensor, Tensor]]] = []  # set when all are known: all or none
         if self.config.observation == "quantile":
-            self.observation.set_range(*_quantiles(observation, OBSERVATION_TAIL, QUANTILE_MARGIN))
-            self.reward.set_range(*_quantiles(reward, 0.0, REWARD_MARGIN))
+            columns = self._column_ranges("observation", observation, OBSERVATION_TAIL)
+            ranges += [(self.observation, columns), (self.reward, _least_to_most("reward", reward))]
         if self.change is not None:
-            self.change.set_range(*_quantiles(change, CHANGE_TAIL, QUANTILE_MARGIN))
+            ranges.append((self.change, self._column_ranges("change", change, CHANGE_TAIL)))
+        for bins, (low, high) in ranges:
+            bins.set_range(low, high)
+
+    def _column_ranges(self, name: str, columns: Iterable[Tensor], tail: float) -> tuple[Tensor, Tensor]:
+        """Ranges ``[n]`` of columns without the ``tail`` share at each end, each end then moved out.
+
+        Nearest ranks, rounded outwards.
+        """
+        lows, highs = [], []
+        for data in columns:
+            _check(name, data)
+            last = data.shape[0] - 1
+            ranks = [math.floor(tail * last), math.ceil((1.0 - tail) * last)]
+            # numpy's partition needs no indices beside the numbers, unlike torch's kthvalue
+            low, high = np.partition(data.cpu().numpy(), ranks)[ranks]
+            lows.append(torch.tensor(low, dtype=torch.float64))
+            highs.append(torch.tensor(high, dtype=torch.float64))
+        if len(lows) != self.observation_dim:
+            raise ValueError(f"{name} has {len(lows)} columns; expected {self.observation_dim}")
+        return _moved_out(torch.stack(lows), torch.stack(highs), QUANTILE_MARGIN)
 
     def encode_observation(self, value: Tensor) -> Tensor:
         """``[..., n]`` values to ``[..., n]`` int64 tokens."""
@@ -362,7 +399,7 @@ class Tokenizer(nn.Module):
         return self.reward.centres()
 
 
-def _check(name: str, data: Tensor, columns: int | None) -> None:
+def _check(name: str, data: Tensor, columns: int | None = None) -> None:
     expected = "[S]" if columns is None else f"[S, {columns}]"
     wrong = data.ndim != 1 if columns is None else data.ndim != 2 or data.shape[1] != columns
     if wrong or not data.shape[0]:
@@ -374,13 +411,18 @@ def _check(name: str, data: Tensor, columns: int | None) -> None:
         raise ValueError(f"{name} has {count} NaN or inf of {data.numel()}; fit on known, finite values only")
 
 
-def _quantiles(data: Tensor, tail: float, margin: float) -> tuple[Tensor, Tensor]:
-    """Range of ``[S, ...]`` without the ``tail`` share at each end, each end then moved out.
+def _least_to_most(name: str, chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    lows, highs = [], []
+    for data in chunks:
+        if data.numel():
+            _check(name, data)
+            lows.append(data.min().double())
+            highs.append(data.max().double())
+    if not lows:
+        raise ValueError(f"{name} has shape (0,); expected [S] with S >= 1")
+    return _moved_out(torch.stack(lows).min(), torch.stack(highs).max(), REWARD_MARGIN)
 
-    Nearest ranks, rounded outwards: ``torch.quantile`` refuses more than 2^24 elements.
-    """
-    last = data.shape[0] - 1
-    low = data.kthvalue(1 + math.floor(tail * last), dim=0).values.double()
-    high = data.kthvalue(1 + math.ceil((1.0 - tail) * last), dim=0).values.double()
+
+def _moved_out(low: Tensor, high: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     step = margin * (high - low)
     return low - step, high + step

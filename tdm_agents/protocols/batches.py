@@ -1,10 +1,9 @@
-"""What a training step reads: windows of trajectories, one entry a decision."""
+"""What an update reads: windows of trajectories, one entry per decision."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -62,13 +61,3 @@ class MixedBatch:
     def to(self, device: torch.device | str) -> MixedBatch:
         """The same batch on another device."""
         return MixedBatch({name: part.to(device) for name, part in self.parts.items()})
-
-
-class Trainable(Protocol):
-    """What learns from batches, of its own environment or environments (an ``nn.Module`` besides)."""
-
-    def loss(
-        self, batch: Any, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar loss to minimise, and detached metrics by name (for example the NLL a token kind)."""
-        ...

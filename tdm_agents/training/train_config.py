@@ -1,21 +1,20 @@
-"""How a world model is trained: settings, and the learning rate as a function of the step alone."""
+"""How a run is made: what of it enters the updates, and how it is observed."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from tdm_agents.protocols import UpdateSettings
+
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
+class TrainConfig(UpdateSettings):
     """Settings of :func:`tdm_agents.training.trainer.train`.
 
     Attributes:
         steps: Updates in all.
-        batch_size: Windows a step.
-        window_steps: Decisions a window.
         learning_rate: Highest learning rate, reached after the warmup.
         warmup_steps: Updates over which the learning rate rises linearly from 0.
         final_learning_rate_fraction: Where the cosine ends at the last step, as a fraction of the highest.
@@ -23,6 +22,8 @@ class TrainConfig:
         betas: Decay of AdamW's first and second moments.
         grad_clip: Largest norm of the gradient over all weights.
         bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
+        batch_size: Windows per update.
+        window_steps: Decisions per window.
         seed: Of the noise in the loss and of held-out evaluation; data order is the sampler's own.
         threads: PyTorch's threads on the CPU. A resumed run is bit-equal only with the same number.
         log_every: Steps between points of the training curves.
@@ -37,16 +38,8 @@ class TrainConfig:
         ValueError: If a setting makes no sense.
     """
 
-    steps: int = 3000
     batch_size: int = 24
     window_steps: int = 12
-    learning_rate: float = 3e-3
-    warmup_steps: int = 100
-    final_learning_rate_fraction: float = 0.05
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    grad_clip: float = 1.0
-    bf16: bool = False
     seed: int = 0
     threads: int = 1
     log_every: int = 20
@@ -58,8 +51,8 @@ class TrainConfig:
     context_steps: int = 8
 
     def __post_init__(self) -> None:
+        UpdateSettings.__post_init__(self)  # super() does not find its class where there are slots
         counts = (
-            "steps",
             "batch_size",
             "threads",
             "log_every",
@@ -74,18 +67,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {count}; expected at least 1")
         if self.window_steps < 2:
             raise ValueError(f"window_steps is {self.window_steps}; a transition needs at least 2")
-        for name in ("learning_rate", "grad_clip"):
-            if not (value := getattr(self, name)) > 0:
-                raise ValueError(f"{name} is {value}; expected more than 0")
-        for name in ("warmup_steps", "weight_decay", "seed"):
-            if not (value := getattr(self, name)) >= 0:
-                raise ValueError(f"{name} is {value}; expected at least 0")
-        if not 0 <= self.final_learning_rate_fraction <= 1:
-            raise ValueError(
-                f"final_learning_rate_fraction is {self.final_learning_rate_fraction}; expected 0 to 1"
-            )
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are {self.betas}; expected both at least 0 and below 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected at least 0")
         if not self.horizons or min(self.horizons) < 1:
             raise ValueError(f"horizons are {self.horizons}; expected decisions ahead, at least 1")
 
@@ -108,17 +91,3 @@ OBSERVERS = frozenset(
 def noise_seed(seed: int, step: int) -> int:
     """The seed of the noise in the loss of one step, so that no random state needs to be stored."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """The learning rate of the update that follows ``step`` updates.
-
-    Linear warmup, then half a cosine (Loshchilov and Hutter, SGDR, arXiv:1608.03983, equation 5, without
-    restarts) down to ``final_learning_rate_fraction``.
-    """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - 1 - config.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    floor = config.final_learning_rate_fraction
-    return config.learning_rate * (floor + (1 - floor) * cosine)
