@@ -6,17 +6,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tdm_agents.actors.behaviour import EpisodeActor
 from tdm_agents.actors.contestant import actor_of
 from tdm_agents.actors.disturbed import Disturbance, Disturbed
-from tdm_agents.actors.enter import Entered, enter
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.environments import Env, EnvRef
 from tdm_agents.evaluation.as_json import plain
+
+if TYPE_CHECKING:
+    from tdm_agents.actors.enter import Entered
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class ActorPolicy:
 @lru_cache(maxsize=4)
 def _entered(entry: str, ref: EnvRef) -> tuple[Entered, dict[str, Any]]:
     """What a process plays with, read once; and all that was chosen for it, as JSON."""
+    # here, since simulators are heavy to import and a random collection needs none
+    from tdm_agents.actors.enter import enter
+
     entered = enter(parse_entry(entry), ref)
     sha256 = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in entered.files}
     return entered, plain({**entered.settings, "sha256": sha256})
