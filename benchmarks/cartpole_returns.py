@@ -23,13 +23,13 @@ import tyro
 from rich.console import Console
 
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
+from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.functions import UniformActions
 from tdm_agents.agent.agent_files import load_model, resolve
-from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import AgentFactory
-from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import make_report, table, write_report
 from tdm_agents.protocols import Planner
 from tdm_envs.suite import batched_task
@@ -102,12 +102,12 @@ def contestants(settings: Settings) -> dict[str, Contestant]:
     return found
 
 
-def random_policy() -> RandomPolicy:
+def random_policy() -> UniformActions:
     """Uniform actions."""
     env = make_env(ENV_ID)
     space = env.action_space
     env.close()
-    return RandomPolicy(space, 0)
+    return UniformActions(space, 0)
 
 
 def learned(folder: Path, planner: Planner) -> TDMAgent:

@@ -19,12 +19,12 @@ import torch
 import tyro
 
 from keep import part, result
-from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.functions import UniformActions
+from tdm_agents.actors.tuned import EXPERTS, Expert, expert
+from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.environments import make_env
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import AgentFactory
-from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.experts.presets import EXPERTS, Expert, expert
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def play(settings: Settings, one: Expert, seed: int) -> dict[str, Any]:
 def play_random(settings: Settings, one: Expert, seeds: range) -> list[float]:
     """Returns of random actions."""
     env = make_env(one.env_id)
-    policy = RandomPolicy(env.action_space, 0)
+    policy = UniformActions(env.action_space, 0)
     env.close()
     return evaluate(policy, one.env_id, seeds, max_steps=settings.max_steps).scores
 

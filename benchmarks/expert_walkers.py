@@ -22,14 +22,15 @@ import torch
 import tyro
 
 from keep import part, result
-from tdm_agents.data.seeds import EVALUATION_FIRST
-from tdm_agents.environments import make_env
+from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.contestant import Contestant
+from tdm_agents.actors.functions import UniformActions
+from tdm_agents.actors.saved_policies import find_policy, load_policy
+from tdm_agents.actors.tuned import EXPERTS, expert_for
+from tdm_agents.collection.seeds import EVALUATION_FIRST
+from tdm_agents.environments import EnvRef, make_env
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import AgentFactory, Contestant
-from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.evaluation.sb3 import find_policy, load_policy
 from tdm_agents.evaluation.statistics import interval, mean
-from tdm_agents.experts.presets import EXPERTS, expert_for
 from tdm_agents.experts.reinforcement import BEST_FILE, RECORD_FILE, Training, train
 from tdm_envs.walkers import FAMILIES, BodyKey, sample_bodies
 
@@ -68,16 +69,16 @@ def play(settings: Settings, key: BodyKey, contestant: Contestant) -> dict[str, 
         "mean_reward": episode.score / episode.length,
         "cpu_seconds_per_1000_steps": 1000.0 * (time.process_time() - began) / episode.length,
         "imagined_env_steps_per_step": episode.transitions
-        * (expert_for(key.env_id).action_repeat if episode.transitions else 0)
+        * (expert_for(EnvRef(key.env_id)).action_repeat if episode.transitions else 0)
         / episode.length,
     }
 
 
 def play_planner(settings: Settings, key: BodyKey) -> dict[str, Any]:
     """The expert of the family, and random actions."""
-    one = expert_for(key.env_id)
+    one = expert_for(EnvRef(key.env_id))
     env = make_env(key.env_id, dof=key.dof, body=key.body)
-    random = play(settings, key, RandomPolicy(env.action_space, 0))
+    random = play(settings, key, UniformActions(env.action_space, 0))
     env.close()
     planner = play(settings, key, AgentFactory(one.make_model, one.make_planner()))
     return asdict(key) | {"random": random["mean_reward"], "planner": planner}
@@ -86,8 +87,7 @@ def play_planner(settings: Settings, key: BodyKey) -> dict[str, Any]:
 def ppo_training(key: BodyKey, cpu_seconds: float) -> Training:
     """PPO on a body for that long."""
     return Training(
-        env_id=key.env_id,
-        env_kwargs={"dof": key.dof, "body": key.body},
+        env=EnvRef(key.env_id, {"dof": key.dof, "body": key.body}),
         cpu_seconds=cpu_seconds,
         steps=10**9,
         evaluate_every=24_576,
@@ -116,7 +116,7 @@ def main(settings: Settings) -> None:
     for family in settings.families:
         for key in sample_bodies(family, settings.bodies, "test", BODIES_SEED, dof=settings.dof):
             path = settings.work / f"{family}-{key.dof}-{key.body}.json"
-            asked = {"expert": asdict(expert_for(key.env_id)), "steps": settings.steps}
+            asked = {"expert": asdict(expert_for(EnvRef(key.env_id))), "steps": settings.steps}
             rows.append(part(path, asked, partial(play_planner, settings, key)))
             found = rows[-1]["planner"]
             print(

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from keep import result
+from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
-from tdm_agents.data.collection import collect
-from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.environments import EnvRef
 from tdm_agents.storage import read_json
 from tdm_agents.training.train_config import TrainConfig
 
@@ -87,9 +88,9 @@ def row(metrics: dict[str, float], env_id: str = "") -> dict[str, float]:
 
 def main(settings: Settings) -> None:
     """Collect, train, print and keep."""
-    portions = [
-        Portion(
-            env_id=env_id,
+    datasets = [
+        DatasetSpec(
+            env=EnvRef(env_id),
             mix=((RandomPolicy(), settings.episodes),),
             name=name,
             action_repeat=ACTION_REPEAT,
@@ -97,7 +98,7 @@ def main(settings: Settings) -> None:
         )
         for name, env_id in ENVIRONMENTS.items()
     ]
-    data = collect(portions, settings.runs / "data")
+    data = collect(datasets, settings.runs / "data")
     weights = dict.fromkeys(ENVIRONMENTS.values(), 1.0)
     everything = {"data": (data,), "weights": weights}
     untrained = train(settings, "untrained", steps=1, **everything)

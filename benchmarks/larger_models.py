@@ -25,11 +25,12 @@ import tyro
 from rich.console import Console
 
 from make_checkpoint import timed
-from tdm_agents.data.collection import collect
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import read_json, write_json
 from tdm_agents.training.train_config import TrainConfig
@@ -49,15 +50,16 @@ FOUND_FILE = "found.json"
 class Body:
     """What is collected and how it is learned."""
 
-    portion: Portion
+    dataset: DatasetSpec
     training: TrainConfig
 
 
-def portion(env_id: str, disturbed: PlannerPolicy, episodes: int, repeat: int, **env_kwargs: int) -> Portion:
+def dataset(
+    env_id: str, disturbed: PlannerPolicy, episodes: int, repeat: int, **env_kwargs: int
+) -> DatasetSpec:
     """Episodes of 1000 environment steps: of correlated noise, and so many of a disturbed planner."""
-    return Portion(
-        env_id=env_id,
-        env_kwargs=env_kwargs,
+    return DatasetSpec(
+        env=EnvRef(env_id, env_kwargs),
         mix=((RandomPolicy(), RANDOM_EPISODES), (disturbed, episodes)),
         action_repeat=repeat,
         max_steps=1000,
@@ -88,11 +90,11 @@ WALK = PlannerPolicy(
 (TREE,) = sample_bodies("tree", 1, "train", 0, dof=16)
 BODIES = {
     "walker-stand": Body(
-        portion("dm_control/walker-stand-v0", STAND, episodes=20, repeat=4),
+        dataset("dm_control/walker-stand-v0", STAND, episodes=20, repeat=4),
         training(steps=4000, batch_size=12),
     ),
     "walker-tree-16": Body(
-        portion(TREE.env_id, WALK, episodes=24, repeat=3, dof=TREE.dof, body=TREE.body),
+        dataset(TREE.env_id, WALK, episodes=24, repeat=3, dof=TREE.dof, body=TREE.body),
         training(steps=3000, batch_size=6),
     ),
 }
@@ -145,16 +147,16 @@ def made(name: str, work: Path, console: Console) -> dict[str, Any]:
     body, folder = BODIES[name], work / name
     with stage(folder, "collect"):
         path = collect(
-            body.portion,
+            body.dataset,
             work / "data" / name,
             watch=lambda done: console.print(f"{done.policy} {done.episode_return:.0f}", end="  "),
         )
-    data = Trajectories.from_minari(path, action_repeat=body.portion.action_repeat)
+    data = Trajectories.from_minari(path, action_repeat=body.dataset.action_repeat)
     with stage(folder, "train"):
         metrics = trained(body, data, folder, console)
     model = TransformerWorldModel.load(folder)
     return {
-        "collection": body.portion.settings() | {"episodes": body.portion.counts},
+        "collection": body.dataset.settings() | {"episodes": body.dataset.counts},
         "decisions": data.num_decisions,
         "data_sha256": list(data.info.source),
         "held_out_fraction": HELD_OUT_FRACTION,

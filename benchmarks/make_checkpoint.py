@@ -17,13 +17,14 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.agent.agent_files import settings_of, write
 from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
-from tdm_agents.data.collection import collect
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
@@ -72,8 +73,8 @@ def main(settings: Settings) -> None:
     began = time.monotonic()
     try:
         collect(
-            Portion(
-                env_id=ENV_ID,
+            DatasetSpec(
+                env=EnvRef(ENV_ID),
                 mix=((RandomPolicy(), RANDOM_EPISODES), (COLLECTOR, PLANNER_EPISODES)),
                 action_repeat=ACTION_REPEAT,
             ),

@@ -31,12 +31,12 @@ from torch import Tensor
 from cartpole_returns import ACTION_REPEAT, ENV_ID, PLANNERS, learned
 from planner_returns_plot import plot_returns
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
+from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.agent.agent_files import load_model, resolve
-from tdm_agents.data.seeds import EVALUATION_FIRST
+from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import AgentFactory
-from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import make_report, write_report
 from tdm_agents.protocols import History, Planner, WorldModel
 from tdm_agents.storage import read_json

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tdm_agents.evaluation.plots import PLAYERS, REAL, STYLE, clean, save
+from tdm_agents.plot_style import PLAYERS, REAL, STYLE, clean, save
 
 PANELS = {"simulator": "the true simulator", "tdm": "the shipped TDM"}
 MAXIMUM = 1000.0

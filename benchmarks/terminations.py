@@ -20,15 +20,16 @@ import torch
 import tyro
 from rich.console import Console
 
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.agent.agent_files import load_model, settings_of, write_settings
 from tdm_agents.cli.compare import REPORT_FILE, Compare
 from tdm_agents.cli.compare import run as run_comparison
 from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
-from tdm_agents.data.collection import collect
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
@@ -44,14 +45,14 @@ class Task:
         max_steps: Environment steps after which an evaluation episode is cut; None for the environment's own.
     """
 
-    collection: Portion
+    collection: DatasetSpec
     max_steps: int | None = None
 
 
 TASKS = {
     "hopper": Task(
-        Portion(
-            env_id="Hopper-v5",
+        DatasetSpec(
+            env=EnvRef("Hopper-v5"),
             mix=(
                 (RandomPolicy(), 1000),
                 (PlannerPolicy("mppi", {"horizon": 20, "num_samples": 16, "iterations": 1}), 160),
@@ -62,8 +63,8 @@ TASKS = {
     ),
     # every step pays 1, so that a plan which ignores ends has nothing to choose by
     "inverted-pendulum": Task(
-        Portion(
-            env_id="InvertedPendulum-v5",
+        DatasetSpec(
+            env=EnvRef("InvertedPendulum-v5"),
             mix=(
                 (RandomPolicy(), 400),
                 (PlannerPolicy("mppi", {"horizon": 20, "num_samples": 16, "iterations": 1}), 80),
@@ -106,16 +107,16 @@ class Settings:
     """Threads of PyTorch and of the simulator."""
 
 
-def trained(kind: str, portion: Portion, data: Path, folder: Path, console: Console) -> dict[str, Any]:
+def trained(kind: str, dataset: DatasetSpec, data: Path, folder: Path, console: Console) -> dict[str, Any]:
     """Train a model, or read what its training found."""
     found = folder / FOUND_FILE
     if not found.exists():
         training = TRAINING[kind]
         run = Train(
-            data=(data,), out=folder, model=kind, action_repeat=portion.action_repeat, training=training
+            data=(data,), out=folder, model=kind, action_repeat=dataset.action_repeat, training=training
         )
         result = run_training(run, console=console)
-        write_settings(folder, settings_of(PLANNER, None, portion.env_id))
+        write_settings(folder, settings_of(PLANNER, None, str(dataset.env)))
         write_json(found, {"training": asdict(training), "metrics": dict(result.metrics)})
     value: dict[str, Any] = json.loads(found.read_text())
     model: Any = load_model(folder)
@@ -140,19 +141,19 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     console = Console(stderr=True)
     task, work = TASKS[settings.task], settings.work / settings.task
-    portion = task.collection
+    dataset = task.collection
     data = collect(
-        portion,
+        dataset,
         work / "data",
         workers=settings.workers,
         watch=lambda done: console.print(f"{done.policy} {done.episode_return:.0f}", end="  "),
     )
     folders = {kind: work / kind for kind in TRAINING}
-    models = {kind: trained(kind, portion, data, folder, console) for kind, folder in folders.items()}
+    models = {kind: trained(kind, dataset, data, folder, console) for kind, folder in folders.items()}
     run_comparison(
         Compare(
             entry=entries(folders),
-            env_id=(portion.env_id,),
+            env_id=(str(dataset.env),),
             episodes=settings.episodes,
             batch=settings.episodes,
             max_steps=task.max_steps,
@@ -160,13 +161,13 @@ def main(settings: Settings) -> None:
             out=work / "comparison",
         )
     )
-    trajectories = Trajectories.from_minari(data, action_repeat=portion.action_repeat)
+    trajectories = Trajectories.from_minari(data, action_repeat=dataset.action_repeat)
     ended = sum(not trajectories.episode(e).alive[-1] for e in range(trajectories.num_episodes))
     value = {
         "schema": 1,
         "data": {
-            "settings": portion.settings(),
-            "episodes": portion.counts,
+            "settings": dataset.settings(),
+            "episodes": dataset.counts,
             "ended": int(ended),
             "decisions": trajectories.num_decisions,
             "sha256": list(trajectories.info.source),

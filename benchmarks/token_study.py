@@ -21,11 +21,11 @@ from rich.table import Table
 
 from keep import result
 from tdm_agents import TDMAgent, make_planner
-from tdm_agents.data.seeds import TUNING_FIRST
+from tdm_agents.collection.seeds import TUNING_FIRST
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import summary
 from tdm_agents.storage import write_json
 from tdm_agents.training.prediction import prediction_error

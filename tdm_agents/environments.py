@@ -1,72 +1,199 @@
-"""Environments by id, for evaluation."""
+"""Environments by name: what is played, what registers it, and whose word may import that."""
 
 from __future__ import annotations
 
 import math
+import os
+import shlex
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Any, Protocol
 
 import gymnasium as gym
 
+from tdm_agents.settings_text import parse_settings, split_line, value_text
+
 Env = gym.Env[Any, Any]
 MakeEnv = Callable[[], Env]
+
+ENVIRONMENTS = "tdm_agents.environments"
+"""Entry points of packages that register environments: the namespace of their ids (``drive`` for
+``drive/Race-v0``), and the module to import."""
 
 # gymnasium 1.x no longer imports packages that register environments; these namespaces are ours to know
 _PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
 
 
-def make_env(env: str | MakeEnv, **kwargs: Any) -> Env:
-    """An environment from its id (``"dm_control/cartpole-swingup-v0"``, ``"module:id"``) or a function.
-
-    Args:
-        env: The id, or the function.
-        kwargs: Of ``gymnasium.make``, with an id.
-
-    Raises:
-        gymnasium.error.Error: If nothing registers the id.
-    """
-    if not isinstance(env, str):
-        return env()
-    namespace = env.partition("/")[0]
-    if ":" not in env and "/" in env and namespace in _PROVIDERS:
-        import_module(_PROVIDERS[namespace])
-    return gym.make(env, **kwargs)
+class UntrustedModuleError(ImportError):
+    """A file names a module that nobody here has vouched for; the message says how to."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where is played: makes the environment when it is called.
+class EnvRef:
+    """An environment by name. Two are equal where they are the same environment.
+
+    Its text is ``"tdm/WalkerTree-v0 dof=12 body=3"`` or ``"mydrive:Drive-v0 wind=0.5"``, read by
+    :meth:`parse` and written by ``str``.
 
     Attributes:
-        env_id: For ``gymnasium.make``; ``module:ID`` imports what registers it.
-        kwargs: Of ``gymnasium.make``.
+        id: For ``gymnasium.make``, without a module.
+        kwargs: Of ``gymnasium.make``, JSON values; their order does not matter.
+        module: The module that registers the id, where it has to be imported first; no part of what the
+            environment *is*.
+        source: The file that says so; ``""`` where the user said so, who may import what they like.
+
+    Raises:
+        ValueError: If the id is empty or holds a module.
     """
 
-    env_id: str
+    id: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    module: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.id or ":" in self.id:
+            raise ValueError(
+                f"environment id is {self.id!r}; expected an id of gymnasium.make, for example "
+                "'Pendulum-v1'; 'module:ID' is read by EnvRef.of and EnvRef.parse"
+            )
+
+    def __hash__(self) -> int:
+        return hash((self.id, frozenset(self.kwargs)))
+
+    @classmethod
+    def of(cls, made_by: str, kwargs: Mapping[str, Any] | None = None, *, source: str = "") -> EnvRef:
+        """The environment that ``gymnasium.make(made_by, **kwargs)`` makes.
+
+        Args:
+            made_by: ``"ID"`` or ``"module:ID"``.
+            kwargs: Keyword arguments.
+            source: The file that this comes from.
+
+        Raises:
+            ValueError: If it is no id.
+        """
+        module, colon, env_id = made_by.partition(":")
+        return cls(env_id if colon else made_by, dict(kwargs or {}), module if colon else "", source)
+
+    @classmethod
+    def parse(cls, text: str, *, source: str = "") -> EnvRef:
+        """An environment from its id and ``NAME=VALUE`` arguments in one line.
+
+        Args:
+            text: For example ``"tdm/WalkerTree-v0 dof=12 body=3"``.
+            source: The file that the line comes from.
+
+        Raises:
+            ValueError: If the line cannot be read.
+        """
+        made_by, options = split_line(text, "an environment's id")
+        return cls.of(made_by, parse_settings(options), source=source)
+
+    @classmethod
+    def of_data(cls, info: DataInfo) -> EnvRef | None:
+        """The environment that data are of, without arguments that are those it is registered with.
+
+        None where the data do not say.
+        """
+        if not info.env_id:
+            return None
+        source = str(getattr(info, "path", "the metadata of a data set"))
+        found = cls.of(info.env_id, info.env_kwargs, source=source)
+        registered = gym.registry.get(found.id)
+        if registered is None:
+            return found
+        own = {key: value for key, value in found.kwargs.items() if registered.kwargs.get(key) != value}
+        return replace(found, kwargs=own)
+
+    @property
+    def made_by(self) -> str:
+        """``"module:ID"``, or ``"ID"``: what ``gymnasium.make`` takes."""
+        return f"{self.module}:{self.id}" if self.module else self.id
 
     @property
     def name(self) -> str:
-        """What reports call it, and what :func:`tdm_agents.evaluation.entries.parse_place` reads."""
-        return " ".join([self.env_id, *(f"{k}={v}" for k, v in self.kwargs.items())])
+        """The text without the module, its arguments sorted: equal for equal environments."""
+        return str(EnvRef(self.id, {key: self.kwargs[key] for key in sorted(self.kwargs)}))
 
-    def __call__(self) -> Env:
-        """A new environment."""
-        return make_env(self.env_id, **self.kwargs)
+    def __str__(self) -> str:
+        pairs = (f"{key}={value_text(value)}" for key, value in self.kwargs.items())
+        return " ".join([shlex.quote(self.made_by), *pairs])
 
-    def in_window(self) -> Env:
-        """A new environment that shows itself on the screen."""
-        return make_env(self.env_id, **{**self.kwargs, "render_mode": "human"})
+    def make(self, **settings: Any) -> Env:
+        """A new environment.
+
+        Args:
+            settings: Of ``gymnasium.make``, beside or instead of :attr:`kwargs`.
+
+        Raises:
+            UntrustedModuleError: If a file names a module that must not be imported on its word.
+            ImportError: If the module is not there.
+            gymnasium.error.Error: If nothing registers the id.
+        """
+        if self.module:
+            _import(self.module, self)
+        elif self.id not in gym.registry and "/" in self.id:
+            provider = _providers().get(self.id.partition("/")[0])
+            if provider is not None:
+                import_module(provider)
+        return gym.make(self.id, **{**self.kwargs, **settings})
 
 
-def name_of(env: str | MakeEnv, made: Env) -> str:
-    """What a report calls the environment."""
+class DataInfo(Protocol):
+    """What a data set says about its environment."""
+
+    @property
+    def env_id(self) -> str:
+        """``"ID"`` or ``"module:ID"``; ``""`` where it does not say."""
+        ...
+
+    @property
+    def env_kwargs(self) -> Mapping[str, Any]:
+        """Of ``gymnasium.make``."""
+        ...
+
+
+def import_typed(module: str) -> None:
+    """Import a module that the user named; the current folder counts as a place where it may lie.
+
+    Raises:
+        ImportError: If it is not there or does not import.
+    """
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        here = os.getcwd()
+        if error.name != module.partition(".")[0] or here in sys.path:
+            raise
+        sys.path.append(here)  # last: nothing that is installed is shadowed
+        import_module(module)
+
+
+def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:
+    """An environment from its text, its reference, or a function.
+
+    Args:
+        env: For example ``"dm_control/cartpole-swingup-v0"``; see :meth:`EnvRef.parse`.
+        settings: Of ``gymnasium.make``; not for a function.
+
+    Raises:
+        ValueError: If the text cannot be read.
+        ImportError: See :meth:`EnvRef.make`.
+        gymnasium.error.Error: If nothing registers the id.
+    """
     if isinstance(env, str):
-        return env
-    if isinstance(env, Place):
-        return env.name
+        env = EnvRef.parse(env)
+    return env.make(**settings) if isinstance(env, EnvRef) else env()
+
+
+def name_of(env: str | EnvRef | MakeEnv, made: Env) -> str:
+    """What a report calls the environment."""
+    if isinstance(env, str | EnvRef):
+        return str(env)
     return made.spec.id if made.spec is not None else type(made.unwrapped).__name__
 
 
@@ -95,3 +222,30 @@ def seconds_per_step(env: Env) -> float:
             'metadata["render_fps"]'
         )
     return 1.0 / float(rate)
+
+
+def _import(module: str, ref: EnvRef) -> None:
+    if module in sys.modules or not ref.source:
+        import_typed(module)
+        return
+    if module.partition(".")[0] not in _known_packages():
+        raise UntrustedModuleError(
+            f"{ref.source} names the module {module!r} for its environment {ref.id!r}, and importing "
+            f"it runs its code; if you trust this one, pass --import {module} (in Python: import it first)"
+        )
+    import_module(module)  # installed: the current folder does not count
+
+
+def _providers() -> dict[str, str]:
+    """By namespace of ids, the module that registers them."""
+    installed = {entry.name: entry.module for entry in entry_points(group=ENVIRONMENTS)}
+    return installed | _PROVIDERS
+
+
+def _known_packages() -> set[str]:
+    """Top-level packages whose modules a file may name: ours, and those with entry points of ours."""
+    from tdm_agents.registry import PLANNERS, WORLD_MODELS  # here: it imports torch
+
+    groups = (ENVIRONMENTS, PLANNERS, WORLD_MODELS)
+    modules = {entry.module for group in groups for entry in entry_points(group=group)}
+    return {module.partition(".")[0] for module in modules | set(_PROVIDERS.values())}

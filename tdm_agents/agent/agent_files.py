@@ -51,7 +51,8 @@ class AgentSettings:
         planner: The planner's name in the registry.
         planner_settings: Fields of its dataclass.
         reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None for the model's own reward.
-        env_id: The environment that the agent is for, or None.
+        env_id: The environment that the agent is for, with its module and arguments, as
+            :meth:`tdm_agents.environments.EnvRef.parse` reads it; or None.
         replan_every: Decisions a plan.
     """
 

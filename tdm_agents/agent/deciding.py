@@ -74,7 +74,7 @@ def decide(
     memory = replace(memory, pending=torch.where(active, memory.pending + arrived, memory.pending))
     view = None
     deciding = active & (memory.countdown == 0)
-    due = (memory.since == 0) | (memory.since == memory.replan_every)
+    due = (memory.since == 0) | (memory.since >= memory.replan_every)
     rows = (deciding & ~due).nonzero().squeeze(1)
     if rows.numel():
         part = _follow(gather(memory, rows), observation[rows], model.spec.action_repeat)

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import tyro
 from rich.console import Console
 
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.actors.entries import EXPERT
+from tdm_agents.actors.tuned import expert_for
 from tdm_agents.cli.checks import at_least, output_file, output_folder
 from tdm_agents.cli.collect_progress import Progress
-from tdm_agents.data.collection import collect, entry_of
-from tdm_agents.data.collection_check import check, is_finished
-from tdm_agents.data.manifest import default_name, read_manifest, write_manifest
-from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
-from tdm_agents.data.pool import WorkerDeath, WorkerPool
-from tdm_agents.data.portion import Portion
-from tdm_agents.data.seeds import COLLECTION_FIRST
-from tdm_agents.data.workers import EpisodeDone, one_thread
-from tdm_agents.evaluation.entries import parse_place, parse_settings
-from tdm_agents.experts.presets import EXPERT, expert_for
+from tdm_agents.collection.actor_lines import EPISODES, ActorLine, parse_actor
+from tdm_agents.collection.collecting import collect, entry_of
+from tdm_agents.collection.collection_check import check, is_finished
+from tdm_agents.collection.collection_manifest import default_name, read_manifest, write_manifest
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.pool import WorkerDeath, WorkerPool
+from tdm_agents.collection.seeds import COLLECTION_FIRST
+from tdm_agents.collection.workers import EpisodeDone, one_thread
+from tdm_agents.environments import EnvRef
+from tdm_agents.settings_text import parse_settings
 
 
 @dataclass(frozen=True)
 class Collect:
-    """Collect episodes of correlated random actions and of a disturbed planner into Minari data sets.
+    """Collect episodes of any actor into Minari data sets; by default of random actions and a planner.
+
+    Each --actor is one, with its number of episodes:
+
+      --actor random
+      --actor "expert episodes=100"
+      --actor "simulator planner=cem num_samples=64"
+      --actor "runs/model episodes=50"
+      --actor "sac.zip action_repeat=4"
+
+    All but random are disturbed, so that the data also show mistakes and how to recover: noise on every
+    action and bursts of random ones (noise_sds=[0.0] burst_episodes=0 switches both off).
 
     One environment (--env-id), every walker of a set of bodies (--bodies), or what a manifest says
     (--manifest). Interrupted, the same command goes on where it stopped.
@@ -43,18 +57,23 @@ class Collect:
     bodies: Path | None = None
     """Set of walkers, from `tdm envs sample`; the numbers of episodes are of each."""
     manifest: Path | None = None
-    """JSON file of environments, episodes and policies (see tdm_agents/data/manifest.py), which says all but
-    --out and --workers."""
-    random_episodes: int = 200
-    """Episodes of correlated noise, its correlation and scale drawn for each."""
-    planner_episodes: int = 200
-    """Episodes of the planner on the true dynamics, with noise and bursts of random actions."""
-    planner: str = "mppi"
-    """The planner's name, or `expert`: the one tuned for each environment (see `tdm experts list`)."""
+    """JSON file of environments, episodes and policies, which says all but --out and --workers (see
+    tdm_agents/collection/collection_manifest.py)."""
+    actor: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Who plays; repeat it. Zips of Stable-Baselines3 hold code that runs when they are read: trust who made
+    them."""
+    random_episodes: int | None = None
+    """Episodes of random actions that hang together in time; 200, or 0 with --actor, if not given."""
+    planner_episodes: int | None = None
+    """Episodes of the planner on the true dynamics, with noise and bursts of random actions; 200, or 0 with
+    --actor and where there are no physics to plan with, if not given."""
+    planner: str | None = None
+    """The planner's name, or `expert`: the one tuned for each environment (see `tdm experts list`); mppi if
+    not given."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     action_repeat: int | None = None
-    """Environment steps that each action is held; the expert's own, or 4, or 1 with --bodies."""
+    """Environment steps that each action is held; the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
     """Environment steps after which an episode is cut off; needed where the environment has no end."""
     workers: int = 1
@@ -79,20 +98,20 @@ def run(args: Collect) -> None:
     """
     _check(args)
     console = Console()
-    portions = portions_of(args)
+    datasets = datasets_of(args, lambda text: console.print(text, soft_wrap=True, markup=False))
     if args.write_manifest is not None:
-        write_manifest(args.write_manifest, portions)
-        console.print(f"{len(portions)} environments in {args.write_manifest}")
+        write_manifest(args.write_manifest, datasets)
+        console.print(f"{len(datasets)} environments in {args.write_manifest}")
         return
     # all that can be wrong is found before the table is drawn
-    if not is_finished(portions, args.out):  # a finished collection is only read
+    if not is_finished(datasets, args.out):  # a finished collection is only read
         output_folder(args.out)
-    unfinished = check(portions, args.out)
-    for portion in {(portion.env_id, *portion.counts): portion for portion in portions}.values():
-        _try(portion)
+    unfinished = check(datasets, args.out)
+    for dataset in {(dataset.env.id, *dataset.counts): dataset for dataset in datasets}.values():
+        _try(dataset)
     counts: Counter[str] = Counter()
-    for portion in unfinished:
-        counts.update(portion.counts)
+    for dataset in unfinished:
+        counts.update(dataset.counts)
     progress = Progress(counts, clock=time.monotonic)
 
     def watch(done: EpisodeDone) -> None:
@@ -109,7 +128,7 @@ def run(args: Collect) -> None:
 
     try:
         with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:
-            data = collect(portions, args.out, pool=pool, watch=watch)
+            data = collect(datasets, args.out, pool=pool, watch=watch)
     except KeyboardInterrupt:
         console.print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
@@ -119,7 +138,7 @@ def run(args: Collect) -> None:
     if not unfinished:
         console.print(f"{data} is complete already; nothing to do.")
         return
-    entries = [entry_of(portion, args.out) for portion in portions]
+    entries = [entry_of(dataset, args.out) for dataset in datasets]
     episodes, transitions = sum(e.episodes for e in entries), sum(e.transitions for e in entries)
     megabytes = sum(e.bytes for e in entries) / 1e6
     console.print(
@@ -128,64 +147,100 @@ def run(args: Collect) -> None:
     )
 
 
-def _try(portion: Portion) -> None:
+def _try(dataset: DatasetSpec) -> None:
     """Make an environment and begin an episode of each policy, since a planner needs a simulator of it.
 
     Raises:
         ValueError: If a policy cannot act in it.
     """
-    env = portion.make_env()
+    env = dataset.make_env()
     try:
         env.reset(seed=COLLECTION_FIRST)
-        for policy, count in portion.mix:
+        for policy, count in dataset.mix:
             if not count:
                 continue
             try:
-                policy.start(env, np.random.default_rng(0), action_repeat=portion.action_repeat)
+                policy.start(
+                    env, np.random.default_rng(0), ref=dataset.env, action_repeat=dataset.action_repeat
+                )
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"no episodes of {policy.name!r} can be played in {portion}: {error}; ask for none "
-                    "(--planner-episodes 0, or 0 in the manifest)"
+                    f"no episodes of {policy.name!r} can be played in {dataset}: {error}; ask for none "
+                    "(leave out its --actor, --planner-episodes 0, or 0 in the manifest)"
                 ) from error
     finally:
         env.close()
 
 
-def portions_of(args: Collect) -> Sequence[Portion]:
+def datasets_of(args: Collect, tell: Callable[[str], None] = lambda text: None) -> Sequence[DatasetSpec]:
     """What the command asks for.
+
+    Args:
+        args: The command.
+        tell: Told in one line what was chosen because nothing was said.
 
     Raises:
         DataError: If the manifest is wrong.
         ValueError: If a setting makes no sense, or the set of bodies was changed.
+        LookupError: If there is no such actor.
     """
     if args.manifest is not None:
         return read_manifest(args.manifest)
     if args.bodies is None:
-        place = parse_place(args.env_id)
-        return [_portion(args, "", place.env_id, place.kwargs)]
+        env = EnvRef.parse(args.env_id)
+        return [_dataset(args, "", env, _planner_episodes(args, env, tell))]
     from tdm_envs.walkers import read_manifest as read_bodies
 
-    walkers = [(key.env_id, {"dof": key.dof, "body": key.body}) for key in read_bodies(args.bodies).bodies]
-    return [_portion(args, default_name(env_id, kwargs), env_id, kwargs) for env_id, kwargs in walkers]
+    envs = [EnvRef(key.env_id, {"dof": key.dof, "body": key.body}) for key in read_bodies(args.bodies).bodies]
+    planned = _asked_of_planner(args)
+    return [_dataset(args, default_name(env), env, EPISODES if planned is None else planned) for env in envs]
 
 
-def _portion(args: Collect, name: str, env_id: str, kwargs: Mapping[str, Any]) -> Portion:
-    repeat = 4 if args.bodies is None else 1
-    mix: list[tuple[BehaviourPolicy, int]] = []
-    if args.random_episodes:
-        mix.append((RandomPolicy(), args.random_episodes))
-    if args.planner_episodes and args.planner == EXPERT:
-        expert = expert_for(env_id)
-        repeat = expert.action_repeat  # its horizon is counted in decisions
-        mix.append((expert.make_policy(), args.planner_episodes))
-    elif args.planner_episodes:
+def _asked_of_planner(args: Collect) -> int | None:
+    """Episodes of the planner; None where nothing says how many."""
+    if args.planner_episodes is not None:
+        return args.planner_episodes
+    if args.planner is not None or args.planner_settings:
+        return EPISODES
+    return 0 if args.actor else None
+
+
+def _planner_episodes(args: Collect, env: EnvRef, tell: Callable[[str], None]) -> int:
+    asked = _asked_of_planner(args)
+    if asked is not None or args.random_episodes == 0:
+        return EPISODES if asked is None else asked
+    from tdm_agents.actors.simulators import true_dynamics
+
+    made = env.make(disable_env_checker=True)
+    try:
+        made.reset(seed=COLLECTION_FIRST)
+        true_dynamics(action_repeat=1)([made])
+    except (TypeError, ValueError) as error:
+        why = str(error).partition(";")[0]
+        tell(f"Random episodes only, since there is nothing to plan with: {why}. --actor chooses who plays.")
+        return 0
+    finally:
+        made.close()
+    return EPISODES
+
+
+def _dataset(args: Collect, name: str, env: EnvRef, planner_episodes: int) -> DatasetSpec:
+    random = args.random_episodes
+    random = (0 if args.actor else EPISODES) if random is None else random
+    lines = [ActorLine(RandomPolicy(), random)] if random else []
+    if planner_episodes and args.planner == EXPERT:
+        expert = expert_for(env)  # its horizon is counted in decisions
+        lines.append(ActorLine(expert.make_policy(), planner_episodes, expert.action_repeat))
+    elif planner_episodes:
         settings = parse_settings(args.planner_settings)
-        mix.append((PlannerPolicy(args.planner, settings), args.planner_episodes))
-    return Portion(
+        lines.append(ActorLine(PlannerPolicy(args.planner or "mppi", settings), planner_episodes))
+    lines += [parse_actor(text, env) for text in args.actor]
+    own = [line.policy.action_repeat for line in lines] + [line.action_repeat for line in lines]
+    repeat = next((one for one in own if one is not None), 4 if args.bodies is None else 1)
+    return DatasetSpec(
         name=name,
-        env_id=env_id,
-        env_kwargs=kwargs,
-        mix=tuple(mix),
+        env=env,
+        mix=tuple((line.policy, line.episodes) for line in lines),
         action_repeat=args.action_repeat or repeat,
         seed=args.seed,
         max_steps=args.max_steps,
@@ -206,7 +261,7 @@ def _check(args: Collect) -> None:
                 )
         return
     at_least(0, random_episodes=args.random_episodes, planner_episodes=args.planner_episodes, seed=args.seed)
-    if args.random_episodes + args.planner_episodes == 0:
+    if args.random_episodes == args.planner_episodes == 0 and not args.actor:
         raise ValueError(
             "--random-episodes and --planner-episodes are both 0; expected at least 1 episode of either"
         )

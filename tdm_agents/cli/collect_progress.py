@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from tdm_agents.data.workers import EpisodeDone
+from tdm_agents.collection.workers import EpisodeDone
 
 
 class Progress:
@@ -54,7 +54,7 @@ class Progress:
             done = self._done[name]
             mean = f"{self._returns[name] / done:.1f}" if done else "-"
             table.add_row(name, f"{done}/{wanted}", mean)
-        return Group(f"{self.done} of {self.total} episodes, {60 * rate:.1f} a minute, {left}", table)
+        return Group(f"{self.done} of {self.total} episodes, {60 * rate:.1f} per minute, {left}", table)
 
     @contextmanager
     def live(self, console: Console) -> Iterator[None]:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import tyro
 
+from tdm_agents.actors.entries import parse_entry
 from tdm_agents.cli.checks import at_least, output_folder, usable_device
-from tdm_agents.evaluation.entries import parse_entry, parse_place
+from tdm_agents.cli.imports import Modules, import_modules
 
 REPORT_FILE = "comparison.json"
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Play several contestants on the same seeds: return with intervals, time and imagination a decision.
+    """Play several contestants on the same seeds: return with intervals, time and imagination per decision.
 
     Each --entry is one contestant: a checkpoint's name or folder (TDM, MLP or any other model), a .zip of
     Stable-Baselines3, `simulator` or `random`, then settings as NAME=VALUE:
@@ -53,6 +54,7 @@ class Compare:
     """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
     out: Path = Path("runs/compare")
     """Folder of comparison.json, comparison.md, comparison.png, and of the finished batches."""
+    import_: Modules = ()
 
 
 def run(arguments: Compare) -> None:
@@ -68,19 +70,23 @@ def run(arguments: Compare) -> None:
     import torch
     from rich.console import Console
 
-    from tdm_agents.evaluation.comparison import Rules, kept_episodes, matches_of, play
-    from tdm_agents.evaluation.comparison_plot import plot_comparison
-    from tdm_agents.evaluation.comparison_report import comparison_report, markdown, sections
-    from tdm_agents.evaluation.contestants import environment_of
-    from tdm_agents.evaluation.progress import ProgressBar
+    from tdm_agents.actors.enter import environment_of
+    from tdm_agents.comparison.comparison_plot import plot_comparison
+    from tdm_agents.comparison.comparison_report import comparison_report, markdown, sections
+    from tdm_agents.comparison.matches import Rules, kept_episodes, matches_of, play
+    from tdm_agents.environments import EnvRef
+    from tdm_agents.evaluation.progress_bar import ProgressBar
     from tdm_agents.evaluation.report import table, write_report
     from tdm_agents.storage import write_bytes
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
+    import_modules(arguments.import_)
     entries = [parse_entry(text) for text in arguments.entry]
-    env_ids = arguments.env_id or tuple(filter(None, map(environment_of, entries)))[:1]
-    if not env_ids:
+    envs = [EnvRef.parse(text) for text in arguments.env_id]
+    if not envs:
+        envs = [env for env in map(environment_of, entries) if env is not None][:1]
+    if not envs:
         raise ValueError("no environment: pass --env-id (no entry is a checkpoint that names one)")
     rules = Rules(
         seeds=tuple(range(arguments.seed_start, arguments.seed_start + arguments.episodes)),
@@ -90,14 +96,14 @@ def run(arguments: Compare) -> None:
         device=arguments.device,
         threads=arguments.threads,
     )
-    matches = matches_of(entries, [parse_place(e) for e in env_ids], rules)
+    matches = matches_of(entries, envs, rules)
     console, out = Console(), arguments.out
     former = _episodes_of(out / REPORT_FILE)
     played = []
     try:
         for match in matches:
             kept = kept_episodes(match, rules, out)
-            name = f"{match.label}, {match.place.name}" + (f" ({kept} episodes are kept)" if kept else "")
+            name = f"{match.label}, {match.env}" + (f" ({kept} episodes are kept)" if kept else "")
             with ProgressBar(name) as progress:
                 played.append((match, play(match, rules, out, on_step=progress)))
     except KeyboardInterrupt:
@@ -127,7 +133,7 @@ def _episodes_of(report: Path) -> int:
     """In how many episodes everybody played in an earlier report; 0 where there is none to speak of."""
     if not report.exists():
         return 0
-    from tdm_agents.evaluation.comparison_report import SCHEMA
+    from tdm_agents.comparison.comparison_report import SCHEMA
     from tdm_agents.storage import read_json
 
     return len(read_json(report, schema=SCHEMA).get("seeds", ()))

@@ -110,7 +110,7 @@ def _one_table(summary: Summary) -> Table:
         "environment": summary.environment or "the data set does not say",
         "episodes": f"{len(summary.steps):,}, terminated {summary.terminated:,}, replaced after a failure "
         f"{summary.replaced:,}",
-        "steps": f"{_span(summary.steps)} an episode",
+        "steps": f"{_span(summary.steps)} per episode",
         "transitions": f"{summary.transitions:,}",
         "return": _span(summary.all_returns),
         "actions at a bound": _percent(summary.at_bounds),

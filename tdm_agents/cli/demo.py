@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdm_agents.cli.checks import at_least, output_folder
+from tdm_agents.cli.imports import Modules, import_modules
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from tdm_agents.agent import TDMAgent
-    from tdm_agents.environments import Place
-    from tdm_agents.evaluation.moments import PlanLog
+    from tdm_agents.environments import EnvRef
+    from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.records import Episode
-    from tdm_agents.protocols import WorldModel
 
 SCHEMA = 1
 
@@ -32,7 +32,7 @@ class Demo:
     planner: str | None = None
     """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
     replan_every: int = 2
-    """Decisions a plan. 1 plans at every one, as the agent does by itself; that takes twice as long and
+    """Decisions per plan. 1 plans at every one, as the agent does by itself; that takes twice as long and
     reaches a little more."""
     env_seed: int = 9_999
     """Seed of the episode, apart from those of collection and tuning."""
@@ -46,6 +46,7 @@ class Demo:
     """Render a video; MUJOCO_GL=disable skips it too."""
     out: Path = Path("runs/demo")
     """Folder of the plot, the video and demo.json."""
+    import_: Modules = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Player:
 
     @property
     def transitions(self) -> float:
-        """Imagined a decision."""
+        """Imagined per decision."""
         return self.episode.transitions / max(self.episode.decisions, 1)
 
     @property
@@ -100,25 +101,25 @@ def run(arguments: Demo) -> None:
 
     from tdm_agents.agent import TDMAgent, agent_files
     from tdm_agents.cli.one_episode import draw, film, logged_moments, recording_of
-    from tdm_agents.environments import Place, seconds_per_step
+    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.evaluation.fastest_threads import fastest_threads
     from tdm_agents.evaluation.report import write_report
-    from tdm_agents.evaluation.threads import fastest_threads
 
     began = time.perf_counter()
+    import_modules(arguments.import_)
     console = Console()
     agent = TDMAgent.load(
         arguments.checkpoint, arguments.planner, arguments.seed, replan_every=arguments.replan_every
     )
-    env_id = agent.env_id
-    if env_id is None:
+    if agent.env_id is None:
         raise ValueError(
             f"checkpoint {arguments.checkpoint!r} names no environment; save the agent with env_id="
         )
-    place = Place(env_id)
-    env = place()
-    observation = agent.observation(env.reset(seed=arguments.env_seed)[0])
-    step_seconds = seconds_per_step(env)
-    env.close()
+    env = EnvRef.parse(agent.env_id, source=str(agent_files.resolve(arguments.checkpoint) / "agent.json"))
+    made = env.make()
+    observation = agent.observation(made.reset(seed=arguments.env_seed)[0])
+    step_seconds = seconds_per_step(made)
+    made.close()
     threads, measured = arguments.threads, ""
     if threads is None:
         threads, tried = fastest_threads(agent, observation)
@@ -126,17 +127,17 @@ def run(arguments: Demo) -> None:
         measured = f" (an imagined step of all candidates takes {each})"
     torch.set_num_threads(threads)
     planner = agent_files.planner_name(agent.planner)
-    console.print(f"{env_id}, episode seed {arguments.env_seed}; {_size(agent)} and {agent.planner}")
-    console.print(f"decisions a plan: {agent.replan_every}")
+    console.print(f"{env}, episode seed {arguments.env_seed}; {_size(agent)} and {agent.planner}")
+    console.print(f"decisions per plan: {agent.replan_every}")
     console.print(f"threads: {threads}{measured}")
-    players, log = play(agent, place, arguments, threads)
+    players, log = play(agent, env, arguments, threads)
 
     first = players[0].episode
     console.print(_table(players, f"one episode, {first.length} environment steps"))
     recording = recording_of(first)
     draw(
         arguments.out / "demo.png",
-        place,
+        env,
         agent.planner,
         logged_moments(log, recording),
         recording,
@@ -146,26 +147,26 @@ def run(arguments: Demo) -> None:
     )
     console.print(f"plot: {arguments.out / 'demo.png'}")
     if arguments.video:
-        film(arguments.out / "demo.mp4", place, first, environ, console)
+        film(arguments.out / "demo.mp4", env, first, environ, console)
     seconds = time.perf_counter() - began
     report = _report(arguments, agent, planner, threads, players, seconds)
     write_report(arguments.out / "demo.json", report)
     console.print(f"settings, seeds and machine: {arguments.out / 'demo.json'}; {seconds:.0f} s in all")
 
 
-def play(agent: TDMAgent, place: Place, arguments: Demo, threads: int) -> tuple[list[Player], PlanLog]:
+def play(agent: TDMAgent, env: EnvRef, arguments: Demo, threads: int) -> tuple[list[Player], PlanLog]:
     """The agent, the same planner on the true simulator, and random actions, each on the same episode.
 
     Returns:
-        The players in that order, and the agent's plans, one a decision.
+        The players in that order, and the agent's plans, one per decision.
     """
+    from tdm_agents.actors.agents import AgentFactory
+    from tdm_agents.actors.contestant import Contestant
+    from tdm_agents.actors.functions import UniformActions
+    from tdm_agents.actors.simulators import true_dynamics
     from tdm_agents.cli.one_episode import play_episode
-    from tdm_agents.evaluation.moments import PlanLog
-    from tdm_agents.evaluation.players import AgentFactory, Contestant
-    from tdm_agents.evaluation.policies import RandomPolicy
-    from tdm_agents.world_models.simulator import SimulatorModel
+    from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.world_models.transformer.model import TransformerWorldModel
-    from tdm_envs.tasks import batched_task_of
 
     spec, log = agent.model.spec, PlanLog(agent)
 
@@ -173,7 +174,7 @@ def play(agent: TDMAgent, place: Place, arguments: Demo, threads: int) -> tuple[
         evaluation = play_episode(
             name,
             contestant,
-            place,
+            env,
             arguments.env_seed,
             seed=arguments.seed,
             max_steps=arguments.max_steps,
@@ -181,9 +182,7 @@ def play(agent: TDMAgent, place: Place, arguments: Demo, threads: int) -> tuple[
         )
         return Player(name, evaluation.episodes[0], tokens)
 
-    def simulator(envs: Any) -> WorldModel[Any]:
-        return SimulatorModel(envs, spec.action_repeat, threads=threads, fast=batched_task_of(envs[0]))
-
+    simulator = true_dynamics(action_repeat=spec.action_repeat, threads=threads)
     base = agent.base_model
     tokens = base.layout.tokens if isinstance(base, TransformerWorldModel) else None
     return [
@@ -192,7 +191,7 @@ def play(agent: TDMAgent, place: Place, arguments: Demo, threads: int) -> tuple[
             "true simulator",
             AgentFactory(simulator, agent.planner, agent.reward_function, agent.replan_every),
         ),
-        one("random policy", RandomPolicy(spec.action_space, arguments.seed)),
+        one("random policy", UniformActions(spec.action_space, arguments.seed)),
     ], log
 
 
@@ -221,9 +220,9 @@ def _table(players: Sequence[Player], title: str) -> Table:
     shown.add_column("")
     for column in (
         "return",
-        "ms a\ndecision",
-        "imagined\ntransitions\na decision",
-        "imagined\ntokens\na second",
+        "ms per\ndecision",
+        "imagined\ntransitions\nper decision",
+        "imagined\ntokens\nper second",
     ):
         shown.add_column(column, justify="right")
     for player in players:

@@ -34,7 +34,7 @@ class List:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Draw a family of walkers at the start of an episode: a row a size, a column a body."""
+    """Draw a family of walkers at the start of an episode: one row per size, one column per body."""
 
     family: Literal["line", "chain", "bush", "tree"] = "tree"
     """Which family."""
@@ -169,13 +169,14 @@ def _gallery(command: Gallery, environ: Mapping[str, str]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.video import find_renderer
     from tdm_envs.walkers.families import checked_key
 
     keys = [checked_key(command.family, dof, body) for dof in command.dofs for body in command.bodies]
     if not keys:
         raise ValueError("nothing to draw: expected at least one of --dofs and one of --bodies")
-    frames = _frames(keys, find_renderer(f"tdm_envs:{keys[0].env_id}", environ))
+    frames = _frames(keys, find_renderer(EnvRef(keys[0].env_id, module="tdm_envs"), environ))
     rows, columns = len(command.dofs), len(command.bodies)
     figure = Figure(figsize=(2.0 * columns, 1.6 * rows + 0.3), layout="constrained")
     FigureCanvasAgg(figure)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_file, usable_device
-from tdm_agents.evaluation.entries import Entry, parse_place, parse_settings
+from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.settings_text import parse_settings
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Evaluate:
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
-    """Decisions a plan; the checkpoint's own, or 1."""
+    """Decisions per plan; the checkpoint's own, or 1."""
     simulator: bool = False
     """Plan with the true dynamics instead of the checkpoint's model; its planner, settings, reward function
     and action repeat are used."""
@@ -34,7 +36,7 @@ class Evaluate:
     """Play what Stable-Baselines3 saved as a .zip (PPO, A2C, SAC, TD3, DDPG, DQN), with the statistics of
     VecNormalize beside it. It holds code that runs when it is read: trust who made it."""
     action_repeat: int | None = None
-    """Environment steps a decision of the simulator or the policy; the checkpoint's own, or 1."""
+    """Environment steps per decision of the simulator or the policy; the checkpoint's own, or 1."""
     episodes: int = 10
     """Number of episodes."""
     seed_start: int = 0
@@ -51,6 +53,7 @@ class Evaluate:
     """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
     out: Path | None = None
     """Where to write the report (JSON)."""
+    import_: Modules = ()
 
 
 def run(arguments: Evaluate) -> None:
@@ -59,24 +62,25 @@ def run(arguments: Evaluate) -> None:
     import torch
     from rich.console import Console
 
-    from tdm_agents.evaluation.contestants import enter, environment_of
+    from tdm_agents.actors.enter import enter, environment_of
+    from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.episodes import evaluate
-    from tdm_agents.evaluation.progress import ProgressBar
+    from tdm_agents.evaluation.progress_bar import ProgressBar
     from tdm_agents.evaluation.report import make_report, table, write_report
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
+    import_modules(arguments.import_)
     entry = entry_of(arguments)
-    env_id = arguments.env_id or environment_of(entry)
-    if env_id is None:
+    env = EnvRef.parse(arguments.env_id) if arguments.env_id else environment_of(entry)
+    if env is None:
         raise ValueError("no environment: pass --env-id (the checkpoint names none)")
-    place = parse_place(env_id)
-    entered = enter(entry, place, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
+    entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
     with ProgressBar(entered.name) as progress:
         evaluation = evaluate(
             entered.contestant,
-            place,
+            env,
             seeds,
             seed=arguments.seed,
             batch=arguments.batch,
@@ -92,7 +96,7 @@ def run(arguments: Evaluate) -> None:
     }
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
-    Console().print(table([report], title=place.name))
+    Console().print(table([report], title=str(env)))
     if arguments.out is not None:
         write_report(arguments.out, report)
         print(f"report: {arguments.out}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from tdm_agents.cli.checks import at_least, output_folder
-from tdm_agents.evaluation.entries import parse_place, parse_settings
+from tdm_agents.environments import EnvRef
+from tdm_agents.settings_text import parse_settings
 
 if TYPE_CHECKING:
     from tdm_agents.experts.reinforcement import Evaluated
@@ -82,7 +83,7 @@ def _list(command: List) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tdm_agents.experts.presets import EXPERTS
+    from tdm_agents.actors.tuned import EXPERTS
 
     if command.json:
         print(json.dumps([dataclasses.asdict(expert) for expert in EXPERTS.values()], indent=2))
@@ -108,10 +109,8 @@ def _train(command: Train) -> None:
 
     usable_device(command.device)
     torch.set_num_threads(command.threads)
-    place = parse_place(command.env_id)
     training = Training(
-        env_id=place.env_id,
-        env_kwargs=place.kwargs,
+        env=EnvRef.parse(command.env_id),
         algorithm=command.algorithm,
         settings=parse_settings(command.settings),
         steps=command.steps,

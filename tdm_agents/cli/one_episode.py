@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from tdm_agents.actors.contestant import Contestant
 from tdm_agents.agent import agent_files
-from tdm_agents.environments import Env, Place
+from tdm_agents.environments import EnvRef, MakeEnv
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.moments import PlanLog, imagine, moments_of
-from tdm_agents.evaluation.players import Contestant
+from tdm_agents.evaluation.imagined import PlanLog, imagine, moments_of
 from tdm_agents.evaluation.plots import Moment, plot_episode
-from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.records import Episode, Evaluation, FloatArray, Recording, Tick
 from tdm_agents.evaluation.video import NoRendererError, find_renderer, render_episode
 from tdm_agents.protocols import Planner
@@ -26,7 +26,7 @@ SCALARS = {"dm_control/cartpole-swingup-v0": {"pole's height, cos": 1, "cart's p
 def play_episode(
     name: str,
     contestant: Contestant,
-    env: Place | Callable[[], Env],
+    env: EnvRef | MakeEnv,
     env_seed: int,
     *,
     seed: int,
@@ -44,7 +44,7 @@ def play_episode(
         seed: Of the contestant.
         max_steps: Environment steps after which the episode is cut.
         log: Takes note of the plans of an agent.
-        record_horizon: Imagined steps a decision to record, where there is no log.
+        record_horizon: Imagined steps per decision to record, where there is no log.
     """
     with ProgressBar(name) as progress:
 
@@ -97,7 +97,7 @@ def recorded_moments(recording: Recording, replan_every: int) -> list[Moment]:
 
 def draw(
     path: Path,
-    place: Place,
+    env: EnvRef,
     planner: Planner,
     moments: Sequence[Moment],
     recording: Recording,
@@ -115,32 +115,32 @@ def draw(
         recording,
         moments,
         rewards,
-        scalars=SCALARS.get(place.env_id, first_two),
+        scalars=SCALARS.get(env.id, first_two),
         seconds_per_step=seconds_per_step,
         action_repeat=action_repeat,
         unseen="" if moments else "the model imagines no observations",
-        title=f"{place.name}: {name} plans {planner.horizon} decisions ahead in {model}",
+        title=f"{env}: {name} plans {planner.horizon} decisions ahead in {model}",
     )
 
 
-def film(path: Path, place: Place, episode: Episode, environ: Mapping[str, str], console: Console) -> bool:
+def film(path: Path, env: EnvRef, episode: Episode, environ: Mapping[str, str], console: Console) -> bool:
     """Write the video; False, after saying why and what would help, where nothing renders.
 
     Args:
         path: Where to write.
-        place: Where the episode was played.
+        env: Where the episode was played.
         episode: Of :func:`play_episode`.
         environ: The environment variables as the user set them.
         console: What to say it on.
     """
     try:
         with console.status("looking for a renderer"):
-            backend = find_renderer(place.name, environ)
+            backend = find_renderer(env, environ)
     except NoRendererError as error:
         console.print(f"no video: {error}", soft_wrap=True, markup=False)
         return False
     with console.status("rendering the video"):
         actions = recording_of(episode).action
-        render_episode(path, place.name, episode.seed, actions, score=episode.score, backend=backend)
+        render_episode(path, env, episode.seed, actions, score=episode.score, backend=backend)
     console.print(f"video: {path} (MUJOCO_GL={backend})")
     return True

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_folder, usable_device
-from tdm_agents.evaluation.entries import Entry, parse_place, parse_settings
+from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.settings_text import parse_settings
 
 DEFAULT_CHECKPOINT = "cartpole-swingup"
 
@@ -28,12 +31,12 @@ class Play:
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
-    """Decisions a plan; the checkpoint's own if not given."""
+    """Decisions per plan; the checkpoint's own if not given."""
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, its planner, settings,
     reward function and action repeat are used."""
     action_repeat: int | None = None
-    """Environment steps a decision of the simulator; the checkpoint's own, or 1."""
+    """Environment steps per decision of the simulator; the checkpoint's own, or 1."""
     env_seed: int = 9_999
     """Seed of the episode."""
     seed: int = 0
@@ -50,6 +53,7 @@ class Play:
     """Show the episode in a window while it is played; needs a screen."""
     out: Path = Path("runs/play")
     """Folder of play.png, play.mp4 and play.json."""
+    import_: Modules = ()
 
 
 def run(arguments: Play) -> None:
@@ -71,6 +75,8 @@ def run(arguments: Play) -> None:
     import torch
     from rich.console import Console
 
+    from tdm_agents.actors.agents import AgentFactory
+    from tdm_agents.actors.enter import enter, environment_of
     from tdm_agents.agent import TDMAgent
     from tdm_agents.cli.one_episode import (
         draw,
@@ -80,31 +86,29 @@ def run(arguments: Play) -> None:
         recorded_moments,
         recording_of,
     )
-    from tdm_agents.environments import seconds_per_step
-    from tdm_agents.evaluation.contestants import enter, environment_of
-    from tdm_agents.evaluation.moments import PlanLog
-    from tdm_agents.evaluation.players import AgentFactory
+    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
+    import_modules(arguments.import_)
     console, entry = Console(), entry_of(arguments)
-    env_id = arguments.env_id or environment_of(entry)
-    if env_id is None:
+    env = EnvRef.parse(arguments.env_id) if arguments.env_id else environment_of(entry)
+    if env is None:
         raise ValueError("no environment: pass --env-id (the checkpoint names none)")
-    place = parse_place(env_id)
-    entered = enter(entry, place, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
+    entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     contestant = entered.contestant
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
-    env = place()
-    step_seconds = seconds_per_step(env)
-    env.close()
-    console.print(f"{place.name}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
+    made = env.make()
+    step_seconds = seconds_per_step(made)
+    made.close()
+    console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
     evaluation = play_episode(
         entered.name,
         contestant,
-        place.in_window if arguments.human else place,
+        partial(env.make, render_mode="human") if arguments.human else env,
         arguments.env_seed,
         seed=arguments.seed,
         max_steps=arguments.max_steps,
@@ -126,11 +130,11 @@ def run(arguments: Play) -> None:
     console.print(
         f"return {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
         f"{evaluation.milliseconds_per_decision:.1f} ms and "
-        f"{evaluation.transitions_per_decision:,.0f} imagined transitions a decision"
+        f"{evaluation.transitions_per_decision:,.0f} imagined transitions per decision"
     )
     draw(
         arguments.out / "play.png",
-        place,
+        env,
         contestant.planner,
         recorded_moments(recording, contestant.replan_every)
         if log is None
@@ -143,7 +147,7 @@ def run(arguments: Play) -> None:
     )
     console.print(f"plot: {arguments.out / 'play.png'}")
     if arguments.video:
-        film(arguments.out / "play.mp4", place, episode, environ, console)
+        film(arguments.out / "play.mp4", env, episode, environ, console)
     write_report(arguments.out / "play.json", report)
     console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
 

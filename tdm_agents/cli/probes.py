@@ -65,10 +65,11 @@ def plugins() -> dict[str, Any]:
 
 def renderer() -> dict[str, Any]:
     """The first OpenGL backend with which MuJoCo draws a frame, or why there is none and what helps."""
+    from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.video import NoRendererError, find_renderer
 
     try:
-        return {"backend": find_renderer("dm_control/cartpole-swingup-v0")}
+        return {"backend": find_renderer(EnvRef("dm_control/cartpole-swingup-v0"))}
     except NoRendererError as error:
         return {"backend": None, "why": str(error)}
 

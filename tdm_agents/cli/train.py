@@ -15,9 +15,10 @@ from tdm_agents.cli.checks import output_folder, usable_device
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
-from tdm_agents.evaluation.entries import parse_settings
+from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import Planner, Preset, TrainableModel
 from tdm_agents.registry import make_planner
+from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import foreign_file, locked
 from tdm_agents.training import run_file, run_state
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
@@ -151,10 +152,11 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         )
     if result.interrupted:
         return result
-    env_ids = {t.info.env_id for t in data.values()}
-    env_id = env_ids.pop() if len(data) == 1 else ""
+    envs = [EnvRef.of_data(t.info) for t in data.values()]
     observes = all(model.environment(name).spec.imagines_observations for name in data)
-    write_settings(args.out, agent_settings(args, preset, env_id, observes=observes))
+    write_settings(
+        args.out, agent_settings(args, preset, envs[0] if len(envs) == 1 else None, observes=observes)
+    )
     if len(data) == 1:
         console.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
@@ -190,20 +192,25 @@ def configuration(args: Train, preset: Preset) -> object:
     return with_settings(what, preset.config, parse_settings(args.model_settings))
 
 
-def agent_settings(args: Train, preset: Preset, env_id: str, *, observes: bool = True) -> AgentSettings:
+def agent_settings(
+    args: Train, preset: Preset, env: EnvRef | None, *, observes: bool = True
+) -> AgentSettings:
     """How to plan with what was trained.
 
     Args:
         args: Of the command.
         preset: Of the model.
-        env_id: The environment, ``""`` where it is unknown or there are several.
+        env: The environment; None where it is unknown or there are several.
         observes: Whether the model imagines observations, without which it plans for its own reward.
 
     Raises:
         LookupError: If there is no such planner.
     """
-    known = args.known_reward and observes and env_id in known_rewards()
-    return settings_of(planner_of(args, preset), env_id if known else None, env_id or None)
+    planner = planner_of(args, preset)
+    if env is None:
+        return settings_of(planner, None, None)
+    known = args.known_reward and observes and env.id in known_rewards()
+    return settings_of(planner, env.id if known else None, str(env))
 
 
 def _model(args: Train, name: str, preset: Preset, training: dict[str, Trajectories]) -> TrainableModel:

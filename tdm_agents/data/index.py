@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tdm_agents.data.minari_io import DataError, content_hash, locate
+from tdm_agents.environments import EnvRef
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -34,8 +35,7 @@ class IndexEntry:
 
     Attributes:
         path: Its folder (with ``metadata.json``), relative to the index, separated by ``/``.
-        env_id: Gymnasium id.
-        env_kwargs: Of ``gymnasium.make``.
+        env: The environment.
         episodes: Their number.
         transitions: Environment steps of all of them.
         bytes: On disk.
@@ -43,8 +43,7 @@ class IndexEntry:
     """
 
     path: str
-    env_id: str
-    env_kwargs: Mapping[str, Any]
+    env: EnvRef
     episodes: int
     transitions: int
     bytes: int
@@ -54,7 +53,7 @@ class IndexEntry:
 def write_index(folder: Path, entries: Sequence[IndexEntry]) -> Path:
     """Write ``folder/index.json`` atomically; its path."""
     path = folder / INDEX_FILE
-    write_json(path, {"schema": SCHEMA, "datasets": [asdict(entry) for entry in entries]})
+    write_json(path, {"schema": SCHEMA, "datasets": [_to_json(entry) for entry in entries]})
     return path
 
 
@@ -69,14 +68,13 @@ def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
         found = read_json(path, schema=SCHEMA).get("datasets")
     except CheckpointError as error:
         raise DataError(f"{error}; an index is written by `tdm collect`") from error
-    names = {field.name for field in fields(IndexEntry)}
     rows = found if isinstance(found, list) else []
-    if not rows or not all(isinstance(row, dict) and set(row) == names for row in rows):
+    if not rows or not all(isinstance(row, dict) and set(row) == _NAMES for row in rows):
         raise DataError(
-            f"{path} does not list data sets with {', '.join(sorted(names))}; it was changed or cut off: "
+            f"{path} does not list data sets with {', '.join(sorted(_NAMES))}; it was changed or cut off: "
             "run the same `tdm collect` again"
         )
-    entries = tuple(IndexEntry(**row) for row in rows)
+    entries = tuple(_from_json(row, path) for row in rows)
     for entry in entries:
         inner = PurePosixPath(entry.path)
         if inner.is_absolute() or ".." in inner.parts:
@@ -100,6 +98,21 @@ def data_sets(source: str | os.PathLike[str]) -> list[Path]:
     if not (folder / INDEX_FILE).is_file():
         return [locate(source)]
     return [_checked(folder, entry) for entry in read_index(folder)]
+
+
+_NAMES = {"path", "env_id", "env_kwargs", "episodes", "transitions", "bytes", "sha256"}
+
+
+def _to_json(entry: IndexEntry) -> dict[str, Any]:
+    rest = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in ("path", "env")}
+    env = {"env_id": entry.env.made_by, "env_kwargs": dict(entry.env.kwargs)}
+    return {"path": entry.path, **env, **rest}
+
+
+def _from_json(row: Mapping[str, Any], path: Path) -> IndexEntry:
+    rest = dict(row)
+    env = EnvRef.of(rest.pop("env_id"), rest.pop("env_kwargs"), source=str(path))
+    return IndexEntry(env=env, **rest)
 
 
 def _checked(folder: Path, entry: IndexEntry) -> Path:

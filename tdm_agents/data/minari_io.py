@@ -65,7 +65,7 @@ class DatasetInfo:
 
     Attributes:
         path: The folder with ``metadata.json``.
-        env_id: Gymnasium id, ``""`` where the data set does not say.
+        env_id: ``"ID"`` or ``"module:ID"`` for ``gymnasium.make``, ``""`` where the data set does not say.
         observation_space: Before flattening, keys of a ``Dict`` in the order that was stored.
         action_space: Of the environment.
         episodes: Their number.
@@ -116,15 +116,20 @@ def describe(path: Path) -> DatasetInfo:
     if stored is not None:
         # Minari's own deserialiser sorts the keys of a Dict; the environment's order may be another
         observation_space = _in_stored_order(observation_space, json.loads(stored))
-    spec = json.loads(raw.get("env_spec") or "{}")
+    env_id, env_kwargs = _environment(raw)
     return DatasetInfo(
-        path,
-        raw.get("env_id") or spec.get("id", ""),
-        observation_space,
-        storage.action_space,
-        int(raw["total_episodes"]),
-        {name: value for name, value in spec.get("kwargs", {}).items() if name != "render_mode"},
+        path, env_id, observation_space, storage.action_space, int(raw["total_episodes"]), env_kwargs
     )
+
+
+def _environment(raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Id and arguments of the environment: what `tdm collect` was given, or what Minari kept of it."""
+    if "collection" in raw:
+        given = json.loads(raw["collection"])["settings"]
+        return given["env_id"], given["env_kwargs"]
+    spec = json.loads(raw.get("env_spec") or "{}")
+    kwargs = {name: value for name, value in spec.get("kwargs", {}).items() if name != "render_mode"}
+    return raw.get("env_id") or spec.get("id", ""), kwargs
 
 
 def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import gymnasium as gym
 import numpy as np
 
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
+from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import MixedBatch
 
 
@@ -44,11 +44,8 @@ def environment_name(info: TrajectoryInfo) -> str:
 
     For example ``"CartPole-v1"`` or ``"tdm/WalkerTree-v0 body=3 dof=5"``: what reports call the environment.
     """
-    registered = gym.registry.get(info.env_id)
-    own = dict(info.env_kwargs)
-    if registered is not None:
-        own = {key: value for key, value in own.items() if registered.kwargs.get(key) != value}
-    return " ".join([info.env_id or "unnamed", *(f"{key}={own[key]}" for key in sorted(own))])
+    env = EnvRef.of_data(info)
+    return "unnamed" if env is None else env.name
 
 
 def shares(

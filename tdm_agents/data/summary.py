@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from tdm_agents.data.minari_io import DataError, describe, episode_metadata, read_episodes
 from tdm_agents.data.moments import moments
-from tdm_agents.environments import Place
+from tdm_agents.environments import EnvRef
 from tdm_agents.spaces.actions import ActionCodec
 
 Float64Array = npt.NDArray[np.float64]
@@ -110,7 +110,7 @@ def summarise(path: Path) -> Summary:
     low, high = count.low, count.high
     return Summary(
         path=path,
-        environment=Place(info.env_id, info.env_kwargs).name,
+        environment=str(EnvRef.of(info.env_id, info.env_kwargs)) if info.env_id else "",
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         steps=np.asarray(count.steps, np.int64),
         terminated=count.terminated,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tdm_agents.data.summary import Ranges, Summary
-from tdm_agents.evaluation.plots import PLAYERS, REAL, clean, save
+from tdm_agents.plot_style import PLAYERS, REAL, clean, save
 
 BINS = 30
 STYLE: dict[str, Any] = {"fontsize": 9, "color": REAL}

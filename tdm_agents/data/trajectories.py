@@ -28,7 +28,7 @@ class TrajectoryInfo:
     """What the steps are steps of.
 
     Attributes:
-        env_id: Gymnasium id, ``""`` where unknown.
+        env_id: ``"ID"`` or ``"module:ID"``, ``""`` where unknown.
         observation_space: Before flattening.
         action_space: A ``Box``, whose actions are scaled from its bounds to [-1, 1], or a ``Discrete`` or
             ``MultiDiscrete``, whose choices are counted from 0.

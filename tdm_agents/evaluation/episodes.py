@@ -1,6 +1,6 @@
 """Episodes on fixed seeds, all of them at once.
 
-The environments run in lock-step and the agent plans for every running episode in one call, so an evaluation
+The environments run in lock-step and an agent plans for every running episode in one call, so an evaluation
 of ten episodes costs about as many model calls as one.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from tdm_agents.environments import Env, MakeEnv, episode_limit, make_env, name_of
-from tdm_agents.evaluation.moves import Move, Player
-from tdm_agents.evaluation.players import Contestant, player_of
+from tdm_agents.actors.actor import Actor, Move, steps_per_decision
+from tdm_agents.actors.contestant import Contestant, actor_of
+from tdm_agents.environments import Env, EnvRef, MakeEnv, episode_limit, make_env, name_of
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
 
 
@@ -28,7 +28,7 @@ class _Running:
 
     seed: int
     observation: Any
-    reward: float = math.nan
+    gathered: float = math.nan  # reward since the last decision
     score: float = 0.0
     length: int = 0
     decisions: int = 0
@@ -45,7 +45,7 @@ class _Running:
 
 def evaluate(
     contestant: Contestant,
-    env: str | MakeEnv,
+    env: str | EnvRef | MakeEnv,
     seeds: Sequence[int],
     *,
     seed: int | None = 0,
@@ -54,7 +54,7 @@ def evaluate(
     record_horizon: int | None = None,
     on_step: Callable[[Tick], None] | None = None,
 ) -> Evaluation:
-    """Play one episode a seed, ``batch`` of them at once.
+    """Play one episode per seed, ``batch`` of them at once.
 
     A planner's draws depend on the number of environments that it plans for, so an episode of a sampling
     planner is reproduced by the same ``seeds``, ``seed`` and ``batch`` together.
@@ -63,15 +63,16 @@ def evaluate(
         contestant: A :class:`TDMAgent`; an :class:`AgentFactory` for a model that reads the live
             environments; a Stable-Baselines3 policy, or a :class:`Predictor` that says how it is asked; or a
             function from an observation to an action.
-        env: An id, or a function that makes the environment; called once an episode.
+        env: An environment's text (an id, with arguments if it takes some), its :class:`EnvRef`, or a
+            function that makes it; made once per episode.
         seeds: One ``env.reset(seed=...)`` each.
         seed: Seeds what the contestant draws from; a later batch of episodes adds the index of its first
             episode, so that its draws are others. None lets an agent's generator go on.
         batch: Episodes side by side; None = all.
         max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
-        record_horizon: Imagined steps a plan to keep in :class:`Recording`; None = record nothing, 0 =
+        record_horizon: Imagined steps per plan to keep in :class:`Recording`; None = record nothing, 0 =
             what happened without what was imagined.
-        on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress`.
+        on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress_bar`.
 
     Raises:
         TypeError: If ``seeds`` are no integers.
@@ -79,9 +80,9 @@ def evaluate(
             not finite; the message names the episode.
     """
     if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
-        raise TypeError(f"seeds is {seeds!r}; expected integers, one an episode: for example [0, 1]")
+        raise TypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
     if not seeds:
-        raise ValueError("seeds is empty; expected at least one seed, one an episode")
+        raise ValueError("seeds is empty; expected at least one seed, one per episode")
     size = len(seeds) if batch is None else batch
     if size < 1 or (max_steps is not None and max_steps < 1):
         raise ValueError(f"batch {batch}, max_steps {max_steps}; expected None or at least 1")
@@ -96,13 +97,13 @@ def evaluate(
                 _Running(s, e.reset(seed=s)[0])
                 for s, e in zip(seeds[first : first + size], envs, strict=True)
             ]
-            player = player_of(
+            actor = actor_of(
                 contestant,
                 envs,
                 seed=seed if seed is None else seed + first,
                 record_horizon=record_horizon or 0,
             )
-            loop.play(player, envs, started)
+            loop.play(actor, envs, started)
             name = name_of(env, envs[0])
     return loop.evaluation(name)
 
@@ -129,15 +130,18 @@ class _Loop:
         self.non_finite = 0.0
         self._spaces: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
 
-    def play(self, player: Player, envs: list[Env], batch: list[_Running]) -> None:
+    def play(self, actor: Actor, envs: list[Env], batch: list[_Running]) -> None:
         self.episodes += batch
         self._spaces = (envs[0].observation_space, envs[0].action_space)
         limit = self.max_steps or episode_limit(envs[0])
         begun = self.steps
+        held: list[Any] = []
         while any(e.end is None for e in batch):
-            move = self._move(player, batch)
-            self._account(move, batch)
-            for env, episode, action in zip(envs, batch, move.actions, strict=True):
+            if (self.steps - begun) % steps_per_decision(actor) == 0:
+                move = self._decide(actor, batch)
+                self._account(move, batch)
+                held = move.actions
+            for env, episode, action in zip(envs, batch, held, strict=True):
                 if episode.end is None:
                     self._step(env, episode, action)
             self.steps += 1
@@ -146,10 +150,10 @@ class _Loop:
                 self.on_step(self._tick(None if rest is None else begun + rest))
         self.batches_done += 1
 
-    def _move(self, player: Player, batch: list[_Running]) -> Move:
+    def _decide(self, actor: Actor, batch: list[_Running]) -> Move:
         active = [e.end is None for e in batch]
         try:
-            return player.move([e.observation for e in batch], [e.reward for e in batch], active)
+            return actor.act([e.observation for e in batch], [e.gathered for e in batch], active)
         except ValueError as error:
             running = [e for e in batch if e.end is None]
             raise ValueError(
@@ -158,8 +162,10 @@ class _Loop:
             ) from error
 
     def _account(self, move: Move, batch: list[_Running]) -> None:
-        for row in move.decided:
-            batch[row].decisions += 1
+        for episode in batch:
+            if episode.end is None:
+                episode.decisions += 1
+                episode.gathered = 0.0
         if not move.rows:
             return
         self.plan_calls += 1
@@ -180,10 +186,11 @@ class _Loop:
             episode.observations.append(self._flat(0, episode.observation))
             episode.actions.append(self._flat(1, action))
         episode.observation, reward, terminated, truncated, _ = env.step(action)
-        episode.reward = float(reward)
-        episode.score += episode.reward
+        episode.score += float(reward)
+        # in float32, as models read it
+        episode.gathered = float(np.float32(episode.gathered) + np.float32(reward))
         episode.length += 1
-        episode.rewards.append(episode.reward)
+        episode.rewards.append(float(reward))
         if terminated or truncated:
             episode.end = "terminated" if terminated else "truncated"
         elif episode.length == self.max_steps:

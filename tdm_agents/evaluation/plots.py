@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from tdm_agents.evaluation.records import FloatArray, Recording
-from tdm_agents.storage import write_bytes
-
-REAL = "#3a3f47"
-IMAGINED = "#e4572e"
-PLANNED = "#2e86ab"
-PLAYERS = ("#e4572e", "#3a3f47", "#a0a7b4", "#2e86ab", "#76b041")
-STYLE: dict[str, Any] = {"fontsize": 9, "color": REAL}
+from tdm_agents.plot_style import IMAGINED, PLANNED, PLAYERS, REAL, STYLE, clean, save
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +49,8 @@ def plot_episode(
     """Write a PNG (or whatever the path's suffix says).
 
     Above, the first of ``scalars`` over the episode with the moments shaded, and the returns so far of every
-    player. Below, a column a moment and a row a scalar: reality, the prediction and the plan; or, where
-    nothing was imagined that could be drawn, why.
+    player. Below, one column per moment and one row per scalar: reality, the prediction and the plan; or,
+    where nothing was imagined that could be drawn, why.
 
     Args:
         path: Where to write.
@@ -66,7 +59,7 @@ def plot_episode(
         rewards: ``[L]`` of each environment step, by player; the first is drawn in the agent's colour.
         scalars: Index of an observation scalar by what to call it, with its unit; at least one.
         seconds_per_step: Control step of the environment.
-        action_repeat: Environment steps a decision.
+        action_repeat: Environment steps per decision.
         title: Above everything.
         unseen: Why there are no moments.
 
@@ -183,20 +176,6 @@ def _moment(
                   label=label)  # fmt: skip
     axis.plot(moment.step * seconds, now, "o", color=REAL, markersize=4)
     clean(axis)
-
-
-def save(path: Path, figure: Figure) -> None:
-    """Write a figure in the format that the path's suffix names, atomically."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=path.suffix[1:] or "png", dpi=144)
-    write_bytes(path, drawn.getvalue())
-
-
-def clean(axis: Axes) -> None:
-    """The look that all plots share: no box, small grey ticks, a faint grid."""
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8, colors=REAL)
-    axis.grid(alpha=0.2, linewidth=0.6)
 
 
 def _and(words: Sequence[str]) -> str:

@@ -87,12 +87,12 @@ class Evaluation:
 
     @property
     def milliseconds_per_decision(self) -> float:
-        """Planning time a decision, shared by the episodes that were planned for in the same call."""
+        """Planning time per decision, shared by the episodes that were planned for in the same call."""
         return sum(e.milliseconds for e in self.episodes) / max(self.decisions, 1)
 
     @property
     def transitions_per_decision(self) -> float:
-        """Imagined transitions a decision."""
+        """Imagined transitions per decision."""
         return sum(e.transitions for e in self.episodes) / max(self.decisions, 1)
 
 

@@ -72,7 +72,7 @@ def summary(*evaluations: Evaluation, level: float = 0.95) -> dict[str, float]:
     """Mean and IQM of the returns with bootstrap intervals, and what a decision cost.
 
     Args:
-        evaluations: Of one contestant, one an environment. The returns of all are pooled, so that the
+        evaluations: Of one contestant, one per environment. The returns of all are pooled, so that the
             environments should have one scale; the bootstrap draws within each.
         level: Confidence level of the intervals.
     """
@@ -134,19 +134,19 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
 _HEADERS = {
     "IQM return": "IQM\nreturn",
     "mean return": "mean\nreturn",
-    "ms a decision": "ms a\ndecision",
-    "imagined a decision": "imagined\na decision",
+    "ms per decision": "ms per\ndecision",
+    "imagined per decision": "imagined\nper decision",
 }
 
 
 def columns(reports: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """What the columns of :func:`rows` are."""
     level = f"{100 * reports[0]['summary']['level']:g} %" if reports else ""
-    return ("who", "runs", "IQM return", level, "mean return", "ms a decision", "imagined a decision")
+    return ("who", "runs", "IQM return", level, "mean return", "ms per decision", "imagined per decision")
 
 
 def rows(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One line a report (its ``"contestant"`` and ``"summary"``): return with its interval, and cost."""
+    """One line per report (its ``"contestant"`` and ``"summary"``): return with its interval, and cost."""
     return [
         (
             str(report["contestant"]),

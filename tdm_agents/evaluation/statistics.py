@@ -64,7 +64,7 @@ def interval(
     """A statistic with its stratified bootstrap interval (percentiles).
 
     Args:
-        scores: Returns of the runs of one task, or one such list a task (a stratum). Runs are drawn anew
+        scores: Returns of the runs of one task, or one such list per task (a stratum). Runs are drawn anew
             within each task, then pooled.
         statistic: Of the pooled scores.
         level: Confidence level.

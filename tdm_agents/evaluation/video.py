@@ -22,8 +22,7 @@ import imageio.v2 as imageio
 import numpy as np
 import numpy.typing as npt
 
-from tdm_agents.environments import seconds_per_step
-from tdm_agents.evaluation.entries import parse_place
+from tdm_agents.environments import EnvRef, make_env, seconds_per_step
 
 REMEDY = (
     "`apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0` and then MUJOCO_GL=egl, "
@@ -39,11 +38,11 @@ class NoRendererError(RuntimeError):
     """Nothing on this machine renders; the message is a sentence that names the remedy."""
 
 
-def find_renderer(env_id: str, environ: Mapping[str, str] | None = None) -> str:
-    """The first ``MUJOCO_GL`` with which a process of its own renders a frame of ``env_id``.
+def find_renderer(env: EnvRef, environ: Mapping[str, str] | None = None) -> str:
+    """The first ``MUJOCO_GL`` with which a process of its own renders a frame of ``env``.
 
     Args:
-        env_id: The environment.
+        env: The environment.
         environ: Environment variables; None = the process's own. A ``MUJOCO_GL`` that is set is the only
             one tried.
 
@@ -58,7 +57,7 @@ def find_renderer(env_id: str, environ: Mapping[str, str] | None = None) -> str:
         )
     errors = []
     for backend in [wanted] if wanted else _backends(environ):
-        error = _child({"env_id": env_id}, backend, environ, timeout=_PROBE_SECONDS)
+        error = _child({"env": str(env)}, backend, environ, timeout=_PROBE_SECONDS)
         if error is None:
             return backend
         errors.append(f"{backend}: {error}")
@@ -67,7 +66,7 @@ def find_renderer(env_id: str, environ: Mapping[str, str] | None = None) -> str:
 
 def render_episode(
     path: Path,
-    env_id: str,
+    env: EnvRef,
     seed: int,
     actions: npt.NDArray[Any],
     *,
@@ -75,12 +74,11 @@ def render_episode(
     backend: str,
     timeout: float = 600.0,
 ) -> None:
-    """Replay an episode and write it as an H.264 video in real time, at most 25 frames a second.
+    """Replay an episode and write it as an H.264 video in real time, at most 25 frames per second.
 
     Args:
         path: Where to write, ending in ``.mp4``.
-        env_id: An environment that says how long its step is, with its arguments as
-            :func:`tdm_agents.evaluation.entries.parse_place` reads them.
+        env: An environment that says how long its step is.
         seed: What ``env.reset`` was given.
         actions: ``[L, ...]`` in the environment's units.
         score: The episode's return, by which the replay is known to be the same episode.
@@ -92,7 +90,7 @@ def render_episode(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     job = {
-        "env_id": env_id,
+        "env": str(env),
         "seed": seed,
         "actions": actions.tolist(),
         "score": score,
@@ -146,7 +144,7 @@ def _child(job: Mapping[str, Any], backend: str, environ: Mapping[str, str], *, 
 
 def _work(job: Mapping[str, Any]) -> None:
     """What the child does: render one frame to see whether it can, or a whole episode."""
-    known = parse_place(job["env_id"])()  # registers it too
+    known = make_env(job["env"])  # registers it too
     assert known.spec is not None
     env = gym.make(known.spec, render_mode="rgb_array")
     known.close()

@@ -1,1 +1,1 @@
-"""Policies that do a task well, to learn from and to compare with: tuned planners, and SB3 training."""
+"""Experts that have to be trained: policies of Stable-Baselines3."""

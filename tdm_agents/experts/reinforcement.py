@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,8 +23,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from tdm_agents.data.seeds import COLLECTION_FIRST, TUNING_FIRST
-from tdm_agents.environments import make_env
+from tdm_agents.collection.seeds import COLLECTION_FIRST, TUNING_FIRST
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_bytes, write_json
 
@@ -46,8 +45,7 @@ class Training:
     """What to train, on what, and for how long.
 
     Attributes:
-        env_id: Gymnasium id.
-        env_kwargs: Of ``gymnasium.make``.
+        env: The environment.
         algorithm: ``"ppo"`` or ``"sac"``.
         settings: Arguments of SB3's class, on top of ours for it.
         steps: Environment steps, of all environments together, after which training ends.
@@ -62,8 +60,7 @@ class Training:
         ValueError: If a setting makes no sense.
     """
 
-    env_id: str
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    env: EnvRef
     algorithm: Algorithm = "ppo"
     settings: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1_000_000
@@ -111,7 +108,8 @@ def train(
     """Train, and keep the best policy in ``out/best.zip`` with how it came about in ``out/training.json``.
 
     Both are whole whenever the process ends; TensorBoard events lie beside them. Every evaluation plays the
-    same episodes, on seeds for tuning (:mod:`tdm_agents.data.seeds`); training has those for collection.
+    same episodes, on seeds for tuning (:mod:`tdm_agents.collection.seeds`); training has those for
+    collection.
 
     Args:
         training: What, and for how long.
@@ -129,7 +127,7 @@ def train(
     if best.exists():
         raise FileExistsError(f"{best} exists; choose another folder, or remove it")
     began = time.process_time()
-    make = partial(make_env, training.env_id, **training.env_kwargs)
+    make = training.env.make
     envs = make_vec_env(make, training.num_envs, seed=COLLECTION_FIRST + training.seed)
     held_out = make_vec_env(make, 1)
     try:
@@ -142,11 +140,17 @@ def train(
     return keeper.found
 
 
+def _to_json(training: Training) -> dict[str, Any]:
+    env = {"env_id": training.env.made_by, "env_kwargs": dict(training.env.kwargs)}
+    rest = {f.name: getattr(training, f.name) for f in fields(training) if f.name != "env"}
+    return env | rest
+
+
 def _algorithm(training: Training, envs: VecEnv, out: Path) -> BaseAlgorithm:
     policy = "MultiInputPolicy" if isinstance(envs.observation_space, gym.spaces.Dict) else "MlpPolicy"
     kind = {"ppo": PPO, "sac": SAC}[training.algorithm]
     if training.algorithm == "sac" and not isinstance(envs.action_space, gym.spaces.Box):
-        raise ValueError(f"sac acts in a Box, and {training.env_id} has {envs.action_space}; choose ppo")
+        raise ValueError(f"sac acts in a Box, and {training.env} has {envs.action_space}; choose ppo")
     settings = {**_SETTINGS[training.algorithm], **training.settings}
     algorithm: BaseAlgorithm = kind(
         policy, envs, seed=training.seed, device=training.device, tensorboard_log=str(out), **settings
@@ -205,7 +209,7 @@ class _Keeper(BaseCallback):  # type: ignore[misc]
             self._out / RECORD_FILE,
             {
                 "schema": 1,
-                "training": asdict(self._training),
+                "training": _to_json(self._training),
                 "evaluations": [asdict(one) for one in self.found],
                 "provenance": self._provenance,
             },

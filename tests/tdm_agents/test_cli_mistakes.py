@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.cli.checks import usable_device
 from tdm_agents.cli.main import main
-from tdm_agents.data.collection import collect
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.minari_io import DataError
-from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.environments import EnvRef
 from tdm_agents.storage import locked
 
 PENDULUM = "Pendulum-v1"
 EVALUATE = ("evaluate", "--random", "--env-id", PENDULUM)
 COLLECT = ("collect", "--env-id", PENDULUM, "--planner-episodes", "0", "--random-episodes", "1")
-PORTION = Portion(env_id=PENDULUM, mix=((RandomPolicy(), 1),))
+PORTION = DatasetSpec(env=EnvRef(PENDULUM), mix=((RandomPolicy(), 1),))
 COLLECT_SHORT = (*COLLECT, "--max-steps", "8")
 TRAIN = ("train", "--data", "nowhere")
 WRITERS = [EVALUATE, ("demo",), COLLECT, TRAIN]

@@ -23,10 +23,9 @@ def test_from_bodies_to_a_generalist(tmp_path, monkeypatch, capsys):
     assert [words[1] for words in chain] == ["envs", "collect", "data", "train"]
     for _, command, *options in chain:
         assert main([command, *options, *SMALLER.get(command, "").split()]) == 0, capsys.readouterr().err
-    largest = max(entry.env_kwargs["dof"] for entry in read_index(tmp_path / "runs/walkers"))
+    largest = max(entry.env.kwargs["dof"] for entry in read_index(tmp_path / "runs/walkers"))
     tokens = 13 + 2 * largest + largest + 2
     assert f"a context of {3 * tokens} tokens" in " ".join(capsys.readouterr().err.split())
     for entry in read_index(tmp_path / "runs/walkers"):
-        arguments = " ".join(f"{name}={value}" for name, value in entry.env_kwargs.items())
-        agent = TDMAgent.load("runs/generalist", env_id=f"{entry.env_id} {arguments}")
+        agent = TDMAgent.load("runs/generalist", env_id=str(entry.env))
         assert agent.model.spec.history_steps >= 3

@@ -16,26 +16,27 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.cli.main import main
-from tdm_agents.data import seeds
-from tdm_agents.data.collection import collect
+from tdm_agents.collection import seeds
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.episode import play
+from tdm_agents.collection.workers import EpisodeDone
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes
-from tdm_agents.data.play import play
-from tdm_agents.data.policies import BehaviourPolicy, PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.data.workers import EpisodeDone
-from tdm_agents.environments import make_env
+from tdm_agents.environments import EnvRef, make_env
 
 PENDULUM = "Pendulum-v1"
 # real workers need a real main module; the delay makes sure that the parent can be killed half-way
 SCRIPT = """
     import os, sys, time
     from dataclasses import dataclass
-    from tdm_agents.data.collection import collect
-    from tdm_agents.data.policies import RandomPolicy
-    from tdm_agents.data.portion import Portion
+    from tdm_agents.collection.collecting import collect
+    from tdm_agents.actors.behaviour import RandomPolicy
+    from tdm_agents.collection.dataset_spec import DatasetSpec
+    from tdm_agents.environments import EnvRef
 
     @dataclass(frozen=True)
     class Slow(RandomPolicy):
@@ -45,8 +46,8 @@ SCRIPT = """
 
     if __name__ == "__main__":
         mix = ((Slow(), 4), (Slow(name="bold", min_scale=2.0), 2))
-        portion = Portion(env_id="Pendulum-v1", mix=mix, action_repeat=4, seed=7, max_steps=50)
-        collect(portion, sys.argv[1], workers=2,
+        dataset = DatasetSpec(env=EnvRef("Pendulum-v1"), mix=mix, action_repeat=4, seed=7, max_steps=50)
+        collect(dataset, sys.argv[1], workers=2,
                 watch=lambda done: print(done.policy, done.index, done.played, os.getpid(), flush=True))
 """
 
@@ -67,13 +68,13 @@ def digests(episodes: list[FlatEpisode]) -> list[str]:
     ]
 
 
-def pendulum(*mix: tuple[BehaviourPolicy, int], **settings: Any) -> Portion:
-    return Portion(env_id=PENDULUM, mix=mix or ((RandomPolicy(), 1),), **settings)
+def pendulum(*mix: tuple[BehaviourPolicy, int], **settings: Any) -> DatasetSpec:
+    return DatasetSpec(env=EnvRef(PENDULUM), mix=mix or ((RandomPolicy(), 1),), **settings)
 
 
 def alone(policy: BehaviourPolicy, index: int, **settings: Any) -> FlatEpisode:
-    portion = pendulum((policy, index + 1), action_repeat=4, **settings)
-    return play(portion.make_env(), portion, policy, index)
+    dataset = pendulum((policy, index + 1), action_repeat=4, **settings)
+    return play(dataset.make_env(), dataset, policy, index)
 
 
 def test_killed_and_resumed_equals_undisturbed(tmp_path):
@@ -108,13 +109,13 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
 
 
 def test_a_finished_or_other_collection_is_recognised(tmp_path, capsys):
-    portion = pendulum((RandomPolicy(), 2), max_steps=8)
+    dataset = pendulum((RandomPolicy(), 2), max_steps=8)
     told: list[EpisodeDone] = []
     with ThreadPool(1) as pool:  # in this process, through the interface of multiprocessing's
-        out = collect(portion, tmp_path / "p", pool=pool, watch=told.append)
+        out = collect(dataset, tmp_path / "p", pool=pool, watch=told.append)
     assert [done.env_steps for done in told] == [8, 8]
     before = (out / "main_data.hdf5").stat().st_mtime_ns
-    assert collect(portion, tmp_path / "p") == out
+    assert collect(dataset, tmp_path / "p") == out
     command = ["collect", "--env-id", PENDULUM, "--random-episodes", "2", "--planner-episodes", "0"]
     command += ["--action-repeat", "1"]
     assert main([*command, "--max-steps", "8", "--out", str(tmp_path / "p")]) == 0
@@ -123,11 +124,11 @@ def test_a_finished_or_other_collection_is_recognised(tmp_path, capsys):
     assert main([*command, "--max-steps", "9", "--out", str(tmp_path / "p")]) == 2
     assert "max_steps 8, now 9" in capsys.readouterr().err
     with pytest.raises(DataError, match="was collected with seed 0, now 1"):
-        collect(replace(portion, seed=1), tmp_path / "p")
+        collect(replace(dataset, seed=1), tmp_path / "p")
     with pytest.raises(DataError, match="episodes"):
         collect(pendulum((RandomPolicy(), 3), max_steps=8), tmp_path / "p")
     with pytest.raises(ValueError, match="different names"):
-        replace(portion, mix=portion.mix * 2)
+        replace(dataset, mix=dataset.mix * 2)
 
 
 def test_episodes_differ_by_key_and_avoid_evaluation_seeds():
@@ -161,8 +162,9 @@ def test_random_policy_ranges_from_gentle_to_bang_bang_and_is_correlated():
     env = make_env(PENDULUM)
     sizes, steps = [], []
     for index in range(60):
-        actor = RandomPolicy().start(env, np.random.default_rng(index), action_repeat=4)
-        actions = np.stack([actor.act(np.zeros(3, np.float32)) for _ in range(200)])[:, 0]
+        actor = RandomPolicy().start(env, np.random.default_rng(index), ref=EnvRef(PENDULUM), action_repeat=4)
+        moves = [actor.actor.act([np.zeros(3, np.float32)], [0.0], [True]) for _ in range(200)]
+        actions = np.stack([move.codes[0] for move in moves])[:, 0]
         assert actions.dtype == np.float32 and np.abs(actions).max() <= 1
         sizes.append((np.abs(actions) == 1).mean())
         steps.append((actor.drawn["correlation"], np.corrcoef(actions[1:], actions[:-1])[0, 1]))
@@ -177,9 +179,9 @@ def test_planner_policy_plays_and_repeats_itself():
     env_id = "dm_control/cartpole-swingup-v0"
     settings = {"horizon": 5, "num_samples": 4, "iterations": 1}
     policy = PlannerPolicy("mppi", settings, noise_sds=(0.3,), burst_episodes=1.0, burst_rate=0.2)
-    portion = Portion(env_id=env_id, mix=((policy, 1),), action_repeat=4, max_steps=80)
-    env = portion.make_env()
-    played = [play(env, portion, policy, 0) for _ in range(2)]
+    dataset = DatasetSpec(env=EnvRef(env_id), mix=((policy, 1),), action_repeat=4, max_steps=80)
+    env = dataset.make_env()
+    played = [play(env, dataset, policy, 0) for _ in range(2)]
     assert digests(played[:1]) == digests(played[1:])
     assert played[0].metadata["noise_sd"] == 0.3 and played[0].metadata["burst_rate"] == 0.2
     assert np.abs(played[0].action).max() <= 1
@@ -195,7 +197,7 @@ def test_progress_shows_rate_time_left_and_returns():
     progress.add(EpisodeDone("", "planner", 0, 10, 600.0, (), played=True))
     screen = io.StringIO()
     Console(file=screen, width=80).print(progress.table())
-    assert "2 of 6 episodes, 2.0 a minute, 120 s left" in screen.getvalue()
+    assert "2 of 6 episodes, 2.0 per minute, 120 s left" in screen.getvalue()
     assert "600.0" in screen.getvalue() and "1/4" in screen.getvalue()
 
 

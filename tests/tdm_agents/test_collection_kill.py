@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.collection.collection_manifest import default_name, write_manifest
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.index import data_sets, read_index
-from tdm_agents.data.manifest import default_name, write_manifest
 from tdm_agents.data.minari_io import describe, read_episodes
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.environments import EnvRef
 from tdm_envs.walkers import FAMILIES, sample_bodies
 
 pytestmark = [
@@ -34,18 +35,18 @@ BODIES = 20
 KILLS = 6
 
 
-def portions():
+def datasets():
     """Short episodes over walkers of every family."""
     keys = [key for family in FAMILIES for key in sample_bodies(family, BODIES // len(FAMILIES), "train", 0)]
+    envs = [EnvRef(key.env_id, {"dof": key.dof, "body": key.body}) for key in keys]
     return [
-        Portion(
-            name=default_name(key.env_id, {"dof": key.dof, "body": key.body}),
-            env_id=key.env_id,
-            env_kwargs={"dof": key.dof, "body": key.body},
+        DatasetSpec(
+            name=default_name(env),
+            env=env,
             mix=((RandomPolicy(), RANDOM_EPISODES), (PLANNER, PLANNER_EPISODES)),
             max_steps=30,
         )
-        for key in keys
+        for env in envs
     ]
 
 
@@ -137,7 +138,7 @@ def collect_and_kill(manifest, out):
 
 def test_a_collection_killed_again_and_again_equals_an_undisturbed_one(tmp_path):
     manifest = tmp_path / "manifest.json"
-    write_manifest(manifest, portions())
+    write_manifest(manifest, datasets())
     Run(manifest, tmp_path / "one", 1).finish()
     victims, reported = collect_and_kill(manifest, tmp_path / "killed")
     assert set(victims) == {"parent", "worker"} and reported <= victims.count("worker")

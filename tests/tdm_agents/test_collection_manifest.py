@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdm_agents.cli.collect import Collect, portions_of
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.actors.tuned import EXPERTS
+from tdm_agents.cli.collect import Collect, datasets_of
 from tdm_agents.cli.main import main
+from tdm_agents.collection.collection_manifest import default_name, read_manifest, write_manifest
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.index import data_sets, read_index
-from tdm_agents.data.manifest import default_name, read_manifest, write_manifest
 from tdm_agents.data.minari_io import DataError
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
-from tdm_agents.evaluation.entries import parse_place
-from tdm_agents.experts.presets import EXPERTS
+from tdm_agents.environments import EnvRef
 from tdm_envs.walkers import sample_bodies
 from tdm_envs.walkers import write_manifest as write_bodies
 
@@ -48,9 +48,12 @@ WRITTEN = {
 @given(
     st.lists(
         st.builds(
-            Portion,
-            env_id=st.just("tdm/WalkerTree-v0"),
-            env_kwargs=st.fixed_dictionaries({"dof": st.integers(4, 20), "body": st.integers(0)}),
+            DatasetSpec,
+            env=st.builds(
+                EnvRef,
+                st.just("tdm/WalkerTree-v0"),
+                st.fixed_dictionaries({"dof": st.integers(4, 20), "body": st.integers(0)}),
+            ),
             name=st.from_regex(r"\A[A-Za-z0-9_][-A-Za-z0-9_.]{0,8}\Z"),
             mix=st.sampled_from([((RANDOM, 3),), ((EXPERT, 1), (RANDOM, 2))]),
             action_repeat=st.integers(1, 5),
@@ -59,13 +62,13 @@ WRITTEN = {
         ),
         min_size=1,
         max_size=3,
-        unique_by=lambda portion: portion.name,
+        unique_by=lambda dataset: dataset.name,
     )
 )
-def test_a_manifest_is_read_as_it_was_written(tmp_path_factory, portions):
+def test_a_manifest_is_read_as_it_was_written(tmp_path_factory, datasets):
     path = tmp_path_factory.mktemp("manifest") / "manifest.json"
-    write_manifest(path, portions)
-    assert read_manifest(path) == tuple(portions)
+    write_manifest(path, datasets)
+    assert read_manifest(path) == tuple(datasets)
 
 
 def test_a_manifest_may_be_written_by_hand(tmp_path):
@@ -74,7 +77,7 @@ def test_a_manifest_may_be_written_by_hand(tmp_path):
     assert tree.name == "WalkerTree-v0-dof5-body3" and tree.counts == {"random": 2, "expert": 1}
     assert (tree.action_repeat, tree.max_steps, tree.seed) == (1, None, 0)
     assert tree.mix[0][0] == RandomPolicy() and tree.mix[1][0].settings["horizon"] == 3
-    assert (swing.name, swing.action_repeat, swing.max_steps, swing.env_kwargs) == ("swing", 2, 9, {})
+    assert (swing.name, swing.action_repeat, swing.max_steps, swing.env.kwargs) == ("swing", 2, 9, {})
 
 
 def test_the_manifest_of_the_documentation_can_be_read(tmp_path):
@@ -156,18 +159,18 @@ def test_no_manifest_and_half_a_manifest_are_refused(tmp_path):
 
 
 def test_policies_of_one_name_have_one_meaning(tmp_path):
-    portions = [
-        Portion(name=name, env_id="Pendulum-v1", mix=((RandomPolicy(min_scale=scale), 1),))
+    datasets = [
+        DatasetSpec(name=name, env=EnvRef("Pendulum-v1"), mix=((RandomPolicy(min_scale=scale), 1),))
         for name, scale in (("a", 0.1), ("b", 0.2))
     ]
     with pytest.raises(ValueError, match="'random' of 'b' has other settings"):
-        write_manifest(tmp_path / "m.json", portions)
+        write_manifest(tmp_path / "m.json", datasets)
     assert not list(tmp_path.iterdir())
 
 
 def test_names_are_made_of_the_environment_and_its_arguments():
-    assert default_name("tdm/WalkerTree-v0", {"dof": 12, "body": 3}) == "WalkerTree-v0-dof12-body3"
-    assert default_name("my_module:ns/Env-v1", {"path": "a/b c"}) == "Env-v1-path_a_b_c_"
+    assert default_name(EnvRef("tdm/WalkerTree-v0", {"dof": 12, "body": 3})) == "WalkerTree-v0-dof12-body3"
+    assert default_name(EnvRef.of("my_module:ns/Env-v1", {"path": "a/b c"})) == "Env-v1-path_a_b_c_"
 
 
 @pytest.fixture
@@ -233,10 +236,10 @@ def test_experts_are_those_of_each_environment(bodies, tmp_path):
     path = tmp_path / "m.json"
     command = ["collect", "--bodies", str(bodies), "--planner", "expert", "--planner-episodes", "2"]
     assert main([*command, "--out", str(tmp_path / "out"), "--write-manifest", str(path)]) == 0
-    for portion, family in zip(read_manifest(path), ("line", "tree"), strict=True):
+    for dataset, family in zip(read_manifest(path), ("line", "tree"), strict=True):
         expert = EXPERTS[f"walker-{family}"]
-        assert portion.counts == {"random": 200, expert.name: 2}
-        assert portion.mix[1][0] == expert.make_policy() and portion.action_repeat == expert.action_repeat
+        assert dataset.counts == {"random": 200, expert.name: 2}
+        assert dataset.mix[1][0] == expert.make_policy() and dataset.action_repeat == expert.action_repeat
 
 
 def test_a_set_of_bodies_that_was_edited_is_refused(bodies, tmp_path, capsys):
@@ -246,10 +249,10 @@ def test_a_set_of_bodies_that_was_edited_is_refused(bodies, tmp_path, capsys):
 
 
 def test_an_environment_is_said_as_everywhere_else(tmp_path):
-    (portion,) = portions_of(Collect(out=tmp_path, env_id="tdm/WalkerTree-v0 dof=9 body=3"))
-    assert (portion.env_id, portion.env_kwargs) == ("tdm/WalkerTree-v0", {"dof": 9, "body": 3})
+    (dataset,) = datasets_of(Collect(out=tmp_path, env_id="tdm/WalkerTree-v0 dof=9 body=3"))
+    assert dataset.env == EnvRef("tdm/WalkerTree-v0", {"dof": 9, "body": 3})
     assert (
-        portion.make_env().unwrapped.body.key
-        == parse_place("tdm/WalkerTree-v0 dof=9 body=3")().unwrapped.body.key
+        dataset.make_env().unwrapped.body.key
+        == EnvRef.parse("tdm/WalkerTree-v0 dof=9 body=3").make().unwrapped.body.key
     )
-    assert portion.counts == {"random": 200, "planner": 200} and portion.action_repeat == 4
+    assert dataset.counts == {"random": 200, "planner": 200} and dataset.action_repeat == 4

@@ -13,22 +13,22 @@ import minari
 import numpy as np
 import pytest
 
-from tdm_agents.data.collection import collect
+from tdm_agents.actors.behaviour import RandomPolicy
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.episode import play
+from tdm_agents.collection.names import MAX_NAME
+from tdm_agents.collection.workers import MAX_ATTEMPTS, EpisodeDone
 from tdm_agents.data.index import data_sets, read_index
 from tdm_agents.data.minari_io import DataError, content_hash, describe, read_episodes
-from tdm_agents.data.names import MAX_NAME
-from tdm_agents.data.play import play
-from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.data.portion import Portion
-from tdm_agents.data.workers import MAX_ATTEMPTS, EpisodeDone
+from tdm_agents.environments import EnvRef
 from tdm_agents.storage import FolderInUseError, locked
 
 MIX = ((RandomPolicy(), 2), (RandomPolicy("bold", min_scale=2.0), 1))
-PENDULUM = Portion(name="pendulum", env_id="Pendulum-v1", mix=MIX, max_steps=6)
-TREE = Portion(
+PENDULUM = DatasetSpec(name="pendulum", env=EnvRef("Pendulum-v1"), mix=MIX, max_steps=6)
+TREE = DatasetSpec(
     name="tree",
-    env_id="tdm/WalkerTree-v0",
-    env_kwargs={"dof": 5, "body": 3},
+    env=EnvRef("tdm/WalkerTree-v0", {"dof": 5, "body": 3}),
     mix=MIX,
     max_steps=6,
     action_repeat=2,
@@ -77,7 +77,9 @@ def fragile(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("fragile")
     (folder / "fragile_env.py").write_text(textwrap.dedent(FRAGILE))
     monkeypatch.syspath_prepend(folder)
-    return Portion(name="fragile", env_id="fragile_env:Fragile-v0", mix=((RandomPolicy(), 6),), max_steps=5)
+    return DatasetSpec(
+        name="fragile", env=EnvRef.of("fragile_env:Fragile-v0"), mix=((RandomPolicy(), 6),), max_steps=5
+    )
 
 
 def arrays(path):
@@ -89,16 +91,16 @@ def test_each_environment_becomes_a_data_set_and_an_index_names_them(tmp_path, p
     out = collect(BOTH, tmp_path / "out", pool=pool)
     assert out == tmp_path / "out"
     entries = read_index(out)
-    assert [(e.path, e.env_id, e.episodes, e.transitions) for e in entries] == [
+    assert [(e.path, e.env.id, e.episodes, e.transitions) for e in entries] == [
         ("pendulum/data", "Pendulum-v1", 3, 18),
         ("tree/data", "tdm/WalkerTree-v0", 3, 18),
     ]
-    assert entries[1].env_kwargs == {"dof": 5, "body": 3}
-    for portion, entry, path in zip(BOTH, entries, data_sets(out), strict=True):
+    assert entries[1].env.kwargs == {"dof": 5, "body": 3}
+    for dataset, entry, path in zip(BOTH, entries, data_sets(out), strict=True):
         assert entry.sha256 == content_hash(path)
         assert entry.bytes == sum(file.stat().st_size for file in path.iterdir())
-        env = portion.make_env()
-        alone = [play(env, portion, policy, i) for policy, n in portion.mix for i in range(n)]
+        env = dataset.make_env()
+        alone = [play(env, dataset, policy, i) for policy, n in dataset.mix for i in range(n)]
         assert arrays(path) == [
             (e.observation.tobytes(), e.action.tobytes(), e.reward.tobytes()) for e in alone
         ]
@@ -109,17 +111,19 @@ def test_environments_do_not_share_their_noise(tmp_path):
     policy = RandomPolicy()
     draws = []
     for name in ("", "a", "b"):
-        portion = replace(PENDULUM, name=name)
-        episode = play(portion.make_env(), portion, policy, 0)
+        dataset = replace(PENDULUM, name=name)
+        episode = play(dataset.make_env(), dataset, policy, 0)
         draws.append((episode.seed, episode.metadata["scale"]))
     assert len(set(draws)) == 3
 
 
 def test_columns_are_float32_and_compressed_and_minari_reads_them(tmp_path, pool):
-    portion = Portion(
-        env_id="dm_control/cartpole-swingup-v0", mix=((RandomPolicy(max_correlation=0.0), 1),), max_steps=300
+    dataset = DatasetSpec(
+        env=EnvRef("dm_control/cartpole-swingup-v0"),
+        mix=((RandomPolicy(max_correlation=0.0), 1),),
+        max_steps=300,
     )
-    data = collect(portion, tmp_path / "cartpole", pool=pool)
+    data = collect(dataset, tmp_path / "cartpole", pool=pool)
     with h5py.File(data / "main_data.hdf5") as file:
         episode = file["episode_0"]
         leaves = [episode["actions"], episode["rewards"], *episode["observations"].values()]
@@ -174,14 +178,16 @@ def test_environments_may_be_added_later_but_not_taken_away(tmp_path, pool):
     with pytest.raises(DataError, match=r"tree.*collected with action_repeat 2, now 1"):
         collect([PENDULUM, replace(TREE, action_repeat=1)], out, pool=pool)
     with pytest.raises(DataError, match=r"tree.*collected with env_kwargs\.body 3, now 4"):
-        collect([PENDULUM, replace(TREE, env_kwargs={"dof": 5, "body": 4})], out, pool=pool)
+        collect(
+            [PENDULUM, replace(TREE, env=replace(TREE.env, kwargs={"dof": 5, "body": 4}))], out, pool=pool
+        )
 
 
 @pytest.mark.parametrize("how", ["raises", "observes", "rewards"])
 def test_a_failed_episode_is_replaced_and_told(how, fragile, tmp_path, pool):
-    portion = replace(fragile, env_kwargs={"how": how})
+    dataset = replace(fragile, env=replace(fragile.env, kwargs={"how": how}))
     told: dict[int, EpisodeDone] = {}
-    out = collect([portion], tmp_path / "out", pool=pool, watch=lambda done: told.update({done.index: done}))
+    out = collect([dataset], tmp_path / "out", pool=pool, watch=lambda done: told.update({done.index: done}))
     assert sorted(told) == list(range(6))
     replaced = [index for index, done in told.items() if done.failures]
     assert replaced and len(replaced) < 6, "this seed shows nothing"
@@ -194,7 +200,7 @@ def test_a_failed_episode_is_replaced_and_told(how, fragile, tmp_path, pool):
 
 
 def test_an_environment_that_always_fails_stops_the_collection_and_is_named(fragile, tmp_path, pool):
-    broken = replace(fragile, env_kwargs={"how": "raises", "always": True})
+    broken = replace(fragile, env=replace(fragile.env, kwargs={"how": "raises", "always": True}))
     with pytest.raises(DataError) as caught:
         collect([PENDULUM, broken], tmp_path / "out", pool=pool)
     told = str(caught.value)
@@ -215,8 +221,8 @@ def files_of_at_most(size):
 
 @pytest.mark.parametrize("what", ["episode", "data set"])
 def test_a_full_disk_loses_nothing(what, tmp_path, pool, monkeypatch):
-    portions = [replace(PENDULUM, max_steps=2), replace(TREE, max_steps=60)]
-    out = collect(portions[:1], tmp_path / "out", pool=pool)
+    datasets = [replace(PENDULUM, max_steps=2), replace(TREE, max_steps=60)]
+    out = collect(datasets[:1], tmp_path / "out", pool=pool)
     with (
         monkeypatch.context() as patch,
         pytest.raises(DataError, match=rf"{what}.*cannot be written.*make room"),
@@ -224,17 +230,17 @@ def test_a_full_disk_loses_nothing(what, tmp_path, pool, monkeypatch):
         if what == "data set":
             usage = shutil.disk_usage(out)
             patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
-            collect(portions, out, pool=pool)
+            collect(datasets, out, pool=pool)
         else:
             with files_of_at_most(1024):
-                collect(portions, out)
+                collect(datasets, out)
     kept = list(out.rglob("*.safetensors"))
     assert len(kept) == (3 if what == "data set" else 0) and (out / "pendulum/data").exists()
     assert not list(out.rglob("*.partial")), "a half-written file takes room"
     told: list[EpisodeDone] = []
-    again = collect(portions, out, pool=pool, watch=told.append)
+    again = collect(datasets, out, pool=pool, watch=told.append)
     assert sorted(done.played for done in told) == [False] * len(kept) + [True] * (3 - len(kept))
-    whole = collect(portions, tmp_path / "whole", pool=pool)
+    whole = collect(datasets, tmp_path / "whole", pool=pool)
     assert [arrays(path) for path in data_sets(again)] == [arrays(path) for path in data_sets(whole)]
 
 
@@ -266,11 +272,11 @@ def test_a_folder_on_a_full_disk_is_named(tmp_path, pool):
 
 def test_an_episode_keeps_what_its_reset_said(tmp_path, pool):
     kwargs = {"domain": "cartpole", "task": "balance", "variant": "redraw"}
-    portion = Portion(
-        name="a", env_id="tdm/Suite-v0", env_kwargs=kwargs, mix=((RandomPolicy(), 2),), max_steps=2
+    dataset = DatasetSpec(
+        name="a", env=EnvRef("tdm/Suite-v0", kwargs), mix=((RandomPolicy(), 2),), max_steps=2
     )
-    (path,) = data_sets(collect([portion], tmp_path / "out", pool=pool))
-    env = portion.make_env()
+    (path,) = data_sets(collect([dataset], tmp_path / "out", pool=pool))
+    env = dataset.make_env()
     variants = set()
     for episode in minari.MinariDataset(path).iterate_episodes():
         about = next(iter(minari.MinariDataset(path).storage.get_episode_metadata([episode.id])))
@@ -288,16 +294,16 @@ def test_two_collections_do_not_meet_in_a_folder(tmp_path, pool):
 
 
 @pytest.mark.parametrize(
-    ("portions", "message"),
+    ("datasets", "message"),
     [
         ([PENDULUM, PENDULUM], "two environments are called 'pendulum'"),
         ([PENDULUM, replace(TREE, name="")], "needs a name for each"),
         ([], "no environments"),
     ],
 )
-def test_portions_that_would_share_a_folder_are_refused(portions, message, tmp_path, pool):
+def test_portions_that_would_share_a_folder_are_refused(datasets, message, tmp_path, pool):
     with pytest.raises(ValueError, match=message):
-        collect(portions, tmp_path / "out", pool=pool)
+        collect(datasets, tmp_path / "out", pool=pool)
 
 
 @pytest.mark.parametrize("name", ["..", "../up", "a/b", ".hidden", "a b", "a\n", "index.json", "a" * 201])
@@ -310,5 +316,5 @@ def test_names_are_those_of_files_inside_the_collection(name):
 
 def test_the_longest_name_still_fits(tmp_path, pool):
     longest = "a" * MAX_NAME
-    portion = replace(PENDULUM, name=longest, mix=((RandomPolicy(longest), 1),))
-    assert data_sets(collect([portion], tmp_path / "out", pool=pool)) == [tmp_path / "out" / longest / "data"]
+    dataset = replace(PENDULUM, name=longest, mix=((RandomPolicy(longest), 1),))
+    assert data_sets(collect([dataset], tmp_path / "out", pool=pool)) == [tmp_path / "out" / longest / "data"]

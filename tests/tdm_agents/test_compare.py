@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from tdm_agents import evaluate
+from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.main import main
-from tdm_agents.environments import Place
-from tdm_agents.evaluation.comparison import Rules, kept_episodes, matches_of, play
-from tdm_agents.evaluation.comparison_plot import plot_comparison
-from tdm_agents.evaluation.comparison_report import comparison_report, sections
-from tdm_agents.evaluation.entries import Entry
+from tdm_agents.comparison.comparison_plot import plot_comparison
+from tdm_agents.comparison.comparison_report import comparison_report, sections
+from tdm_agents.comparison.matches import Rules, kept_episodes, matches_of, play
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.statistics import interval, iqm
 from tdm_agents.storage import CheckpointError
 
@@ -40,12 +40,12 @@ def tdm(*words):
     return main([str(word) for word in words])
 
 
-def scores_of(entries, places, rules, folder):
-    return [play(match, rules, folder).scores for match in matches_of(entries, places, rules)]
+def scores_of(entries, envs, rules, folder):
+    return [play(match, rules, folder).scores for match in matches_of(entries, envs, rules)]
 
 
 def test_everybody_plays_the_same_seeds_as_evaluate_does(tmp_path):
-    matches = matches_of([PLANNED, RANDOM], [Place(SIMULATED)], RULES)
+    matches = matches_of([PLANNED, RANDOM], [EnvRef(SIMULATED)], RULES)
     for match in matches:
         found = play(match, RULES, tmp_path)
         assert [e.seed for e in found.episodes] == [3, 4, 5] and found.env_id == SIMULATED
@@ -55,12 +55,12 @@ def test_everybody_plays_the_same_seeds_as_evaluate_does(tmp_path):
 
 
 def test_what_is_kept_is_not_played_again_and_gives_the_same_numbers(tmp_path, monkeypatch):
-    whole = scores_of([PLANNED, RANDOM], [Place(SIMULATED)], RULES, tmp_path / "whole")
+    whole = scores_of([PLANNED, RANDOM], [EnvRef(SIMULATED)], RULES, tmp_path / "whole")
 
     def interrupt(tick):
         raise KeyboardInterrupt
 
-    first, second = matches_of([PLANNED, RANDOM], [Place(SIMULATED)], RULES)
+    first, second = matches_of([PLANNED, RANDOM], [EnvRef(SIMULATED)], RULES)
     folder = tmp_path / "stopped"
     play(first, RULES, folder)
     (newest,) = sorted((folder / "parts").iterdir(), key=lambda p: p.stat().st_mtime)[-1:]
@@ -73,10 +73,10 @@ def test_what_is_kept_is_not_played_again_and_gives_the_same_numbers(tmp_path, m
     def never(*arguments, **settings):
         raise AssertionError("played again")
 
-    monkeypatch.setattr("tdm_agents.evaluation.comparison.evaluate", never)
-    assert scores_of([PLANNED, RANDOM], [Place(SIMULATED)], RULES, folder) == whole
+    monkeypatch.setattr("tdm_agents.comparison.matches.evaluate", never)
+    assert scores_of([PLANNED, RANDOM], [EnvRef(SIMULATED)], RULES, folder) == whole
     # one label or entry less is no reason to play either
-    assert scores_of([Entry("random", label="Nobody")], [Place(SIMULATED)], RULES, folder) == whole[1:]
+    assert scores_of([Entry("random", label="Nobody")], [EnvRef(SIMULATED)], RULES, folder) == whole[1:]
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_what_is_kept_is_not_played_again_and_gives_the_same_numbers(tmp_path, m
     ids=lambda changed: next(iter(changed)),
 )
 def test_other_rules_never_mix(changed, tmp_path):
-    place = Place(PENDULUM)
-    (before,) = matches_of([RANDOM], [place], RULES)
+    env = EnvRef(PENDULUM)
+    (before,) = matches_of([RANDOM], [env], RULES)
     play(before, RULES, tmp_path)
     rules = Rules(**{k: getattr(RULES, k) for k in RULES.__slots__} | changed)
-    (after,) = matches_of([RANDOM], [place], rules)
+    (after,) = matches_of([RANDOM], [env], rules)
     assert kept_episodes(after, rules, tmp_path) == 0
     assert kept_episodes(before, RULES, tmp_path) == 3
 
@@ -107,9 +107,9 @@ def test_other_settings_environments_and_weights_never_mix(tmp_path):
     found = []
     for seed in (0, 1):
         sb3.PPO("MlpPolicy", gym.make(PENDULUM), policy_kwargs={"net_arch": [8]}, seed=seed).save(path)
-        places = [Place(PENDULUM), Place(PENDULUM, {"g": 2.0})]
+        envs = [EnvRef(PENDULUM), EnvRef(PENDULUM, {"g": 2.0})]
         entries = [Entry("policy", str(path), {"action_repeat": k}, f"every {k}") for k in (1, 2)]
-        matches = matches_of(entries, places, RULES)
+        matches = matches_of(entries, envs, RULES)
         assert [kept_episodes(m, RULES, tmp_path) for m in matches] == [0] * 4
         found += [play(m, RULES, tmp_path).scores for m in matches]
         assert matches[0].settings["sha256"] == {"a.zip": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -117,7 +117,7 @@ def test_other_settings_environments_and_weights_never_mix(tmp_path):
 
 
 def test_an_altered_part_is_named(tmp_path):
-    (match,) = matches_of([RANDOM], [Place(PENDULUM)], RULES)
+    (match,) = matches_of([RANDOM], [EnvRef(PENDULUM)], RULES)
     play(match, RULES, tmp_path)
     path = next((tmp_path / "parts").iterdir())
     part = json.loads(path.read_text())
@@ -129,16 +129,16 @@ def test_an_altered_part_is_named(tmp_path):
 
 def test_who_does_not_fit_is_found_before_anybody_plays(tmp_path):
     with pytest.raises(ValueError, match=r"entry 'plans' cannot play CartPole-v1: .*MuJoCo"):
-        matches_of([RANDOM, PLANNED], [Place("CartPole-v1")], RULES)
+        matches_of([RANDOM, PLANNED], [EnvRef("CartPole-v1")], RULES)
     with pytest.raises(ValueError, match="'random' is given twice"):
-        matches_of([RANDOM, RANDOM], [Place(PENDULUM)], RULES)
+        matches_of([RANDOM, RANDOM], [EnvRef(PENDULUM)], RULES)
     with pytest.raises(ValueError, match="'Pendulum-v1' is given twice"):
-        matches_of([RANDOM], [Place(PENDULUM)] * 2, RULES)
+        matches_of([RANDOM], [EnvRef(PENDULUM)] * 2, RULES)
 
 
 def test_the_report_pools_environments_in_strata(tmp_path):
-    places = [Place(PENDULUM), Place(PENDULUM, {"g": 2.0})]
-    played = [(m, play(m, RULES, tmp_path)) for m in matches_of([RANDOM], places, RULES)]
+    envs = [EnvRef(PENDULUM), EnvRef(PENDULUM, {"g": 2.0})]
+    played = [(m, play(m, RULES, tmp_path)) for m in matches_of([RANDOM], envs, RULES)]
     report = json.loads(json.dumps(comparison_report(played, RULES), allow_nan=False))
     assert report["env_ids"] == [PENDULUM, "Pendulum-v1 g=2.0"] and report["seeds"] == [3, 4, 5]
     (contestant,) = report["contestants"]

@@ -5,14 +5,15 @@ from multiprocessing.pool import ThreadPool
 import h5py
 import pytest
 
+from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.cli.main import main
-from tdm_agents.data.collection import collect
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.index import INDEX_FILE, IndexEntry, data_sets, read_index, write_index
 from tdm_agents.data.minari_io import DataError, content_hash
-from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.data.portion import Portion
+from tdm_agents.environments import EnvRef
 
-ENTRY = IndexEntry("tree/data", "tdm/WalkerTree-v0", {"dof": 5, "body": 3}, 2, 20, 1000, "ab")
+ENTRY = IndexEntry("tree/data", EnvRef("tdm/WalkerTree-v0", {"dof": 5, "body": 3}), 2, 20, 1000, "ab")
 
 
 @pytest.fixture
@@ -53,12 +54,12 @@ def test_a_data_set_that_went_missing_is_named(folder):
 @pytest.mark.parametrize("command", [["data", "info"], ["train", "--out", "run", "--data"]])
 def test_a_data_set_that_was_changed_is_named(damage, command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    portions = [
-        Portion(name=name, env_id="Pendulum-v1", mix=((RandomPolicy(), 2),), max_steps=4)
+    datasets = [
+        DatasetSpec(name=name, env=EnvRef("Pendulum-v1"), mix=((RandomPolicy(), 2),), max_steps=4)
         for name in ("a", "b")
     ]
     with ThreadPool(1) as pool:
-        collect(portions, "out", pool=pool)
+        collect(datasets, "out", pool=pool)
     file = tmp_path / "out/b/data/main_data.hdf5"
     if damage == "a changed reward":
         with h5py.File(file, "a") as opened:

@@ -10,14 +10,15 @@ import pytest
 from matplotlib.image import imread
 from minari.data_collector import EpisodeBuffer
 
+from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.cli.main import main
-from tdm_agents.data.collection import collect
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.index import data_sets
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes, write_dataset
-from tdm_agents.data.policies import RandomPolicy
-from tdm_agents.data.portion import Portion
 from tdm_agents.data.summary import UNKNOWN_POLICY, summarise
 from tdm_agents.data.summary_plot import plot_summaries
+from tdm_agents.environments import EnvRef
 
 MIX = ((RandomPolicy(), 3), (RandomPolicy("bold", min_scale=2.0), 2))
 BODY = {"dof": 5, "body": 3}
@@ -26,14 +27,14 @@ BODY = {"dof": 5, "body": 3}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two environments, and the folder with their index."""
-    portions = [
-        Portion(name="pendulum", env_id="Pendulum-v1", mix=MIX, max_steps=20),
-        Portion(
-            name="tree", env_id="tdm/WalkerTree-v0", env_kwargs={"dof": 5, "body": 3}, mix=MIX, max_steps=30
+    datasets = [
+        DatasetSpec(name="pendulum", env=EnvRef("Pendulum-v1"), mix=MIX, max_steps=20),
+        DatasetSpec(
+            name="tree", env=EnvRef("tdm/WalkerTree-v0", {"dof": 5, "body": 3}), mix=MIX, max_steps=30
         ),
     ]
     with ThreadPool(1) as pool:
-        return collect(portions, tmp_path_factory.mktemp("data") / "both", pool=pool)
+        return collect(datasets, tmp_path_factory.mktemp("data") / "both", pool=pool)
 
 
 def test_a_summary_is_what_a_reader_of_the_arrays_finds(folder):
@@ -101,7 +102,7 @@ def test_data_of_others_with_discrete_actions_are_summarised(tmp_path, monkeypat
 def test_a_single_data_set_is_told_scalar_by_scalar(folder, capsys):
     assert main(["data", "info", str(folder / "tree")]) == 0
     told = capsys.readouterr().out
-    assert "tdm/WalkerTree-v0 family=tree dof=5 body=3" in told
+    assert "tdm/WalkerTree-v0 body=3 dof=5" in told
     assert "observation: ranges" in told and "action: ranges" in told and "bold" in told
 
 
@@ -130,8 +131,8 @@ def test_no_count_is_cut_off_in_a_narrow_terminal(columns, tmp_path, capsys, mon
     names = ["random", "walker-line", "walker-chain", "walker-bush", "walker-tree"]
     mix = tuple((RandomPolicy(name), 3) for name in names)
     with ThreadPool(1) as pool:
-        portion = Portion(env_id="Pendulum-v1", mix=mix, max_steps=3)
-        collect(portion, tmp_path / "out", pool=pool)
+        dataset = DatasetSpec(env=EnvRef("Pendulum-v1"), mix=mix, max_steps=3)
+        collect(dataset, tmp_path / "out", pool=pool)
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["data", "info", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out

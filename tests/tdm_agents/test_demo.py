@@ -10,8 +10,9 @@ from gymnasium import spaces
 from tdm_agents import TDMAgent, TransformerWorldModel, make_planner
 from tdm_agents.cli.demo import Demo, run
 from tdm_agents.cli.main import main
-from tdm_agents.evaluation.moments import moments_of
-from tdm_agents.evaluation.threads import fastest_threads
+from tdm_agents.environments import EnvRef
+from tdm_agents.evaluation.fastest_threads import fastest_threads
+from tdm_agents.evaluation.imagined import moments_of
 from tdm_agents.evaluation.video import NoRendererError, find_renderer, render_episode, write_video
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.registry import UnknownNameError
@@ -176,31 +177,31 @@ def test_a_video_of_nothing_is_refused(tmp_path):
 @pytest.mark.parametrize("value", ["disable", "off", "0"])
 def test_rendering_that_the_user_switched_off_stays_off(value):
     with pytest.raises(NoRendererError, match=f"MUJOCO_GL={value} switches rendering off"):
-        find_renderer(CARTPOLE, {"MUJOCO_GL": value})
+        find_renderer(EnvRef(CARTPOLE), {"MUJOCO_GL": value})
 
 
 def test_a_backend_that_does_not_work_is_named_with_the_remedy():
     environ = {**os.environ, "MUJOCO_GL": "no-such-backend"}
     with pytest.raises(NoRendererError, match=r"no-such-backend: .*libosmesa6"):
-        find_renderer(CARTPOLE, environ)
+        find_renderer(EnvRef(CARTPOLE), environ)
 
 
 def test_renders_an_episode_again_and_refuses_another_one(tmp_path):
     environ = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"}
     try:
-        backend = find_renderer(CARTPOLE, environ)
+        backend = find_renderer(EnvRef(CARTPOLE), environ)
     except NoRendererError as error:
         pytest.skip(str(error))
     actions = np.ones((12, 1), np.float32)
     with pytest.raises(RuntimeError, match=r"the replay earned .*, the episode 77"):
-        render_episode(tmp_path / "no.mp4", CARTPOLE, 3, actions, score=77.0, backend=backend)
+        render_episode(tmp_path / "no.mp4", EnvRef(CARTPOLE), 3, actions, score=77.0, backend=backend)
     assert not list(tmp_path.iterdir())
     import gymnasium as gym
 
     env = gym.make("tdm_envs:" + CARTPOLE)
     env.reset(seed=3)
     score = sum(float(env.step(a)[1]) for a in actions)
-    render_episode(tmp_path / "new" / "yes.mp4", CARTPOLE, 3, actions, score=score, backend=backend)
+    render_episode(tmp_path / "new" / "yes.mp4", EnvRef(CARTPOLE), 3, actions, score=score, backend=backend)
     with imageio.get_reader(tmp_path / "new" / "yes.mp4") as video:
         assert video.get_meta_data()["fps"] == 25.0
         assert sum(1 for _ in video) == 1 + 12 // 4

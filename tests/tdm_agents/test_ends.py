@@ -9,12 +9,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.episode import play
 from tdm_agents.data.decisions import Decisions, decisions
-from tdm_agents.data.play import play
-from tdm_agents.data.policies import PlannerPolicy, RandomPolicy
-from tdm_agents.data.portion import Portion
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
+from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import HasRollout, History, ModelSpec, Step, looped_rollout, rollout
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces import ActionCodec
@@ -87,11 +88,15 @@ def walks(episodes=60, steps=12, seed=0, *, edge=1.25):
 @pytest.mark.parametrize("policy", [RandomPolicy(), PlannerPolicy(settings={"horizon": 2, "num_samples": 4})])
 def test_collected_episodes_end_where_the_environment_ended_them_alone(policy):
     def episode(max_steps, seed):
-        portion = Portion(
-            env_id="InvertedPendulum-v5", mix=((policy, 1),), action_repeat=3, seed=seed, max_steps=max_steps
+        dataset = DatasetSpec(
+            env=EnvRef("InvertedPendulum-v5"),
+            mix=((policy, 1),),
+            action_repeat=3,
+            seed=seed,
+            max_steps=max_steps,
         )
-        env = portion.make_env()
-        played = play(env, portion, policy, 0)
+        env = dataset.make_env()
+        played = play(env, dataset, policy, 0)
         return played, decisions(played, ActionCodec(env.action_space), action_repeat=3)
 
     ended = [episode(40, seed) for seed in range(6)]

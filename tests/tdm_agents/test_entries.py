@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from tdm_agents.actors.enter import enter, environment_of
+from tdm_agents.actors.entries import Entry, parse_entry
+from tdm_agents.actors.functions import UniformActions
 from tdm_agents.agent import TDMAgent
-from tdm_agents.environments import Place
-from tdm_agents.evaluation.contestants import enter, environment_of
-from tdm_agents.evaluation.entries import Entry, parse_entry, parse_place, parse_settings
-from tdm_agents.evaluation.policies import RandomPolicy
+from tdm_agents.environments import EnvRef
+from tdm_agents.settings_text import parse_settings
 from tdm_agents.wrappers import WithoutAlive
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
@@ -49,7 +50,7 @@ def test_a_label_may_hold_spaces():
     [
         (
             "",
-            "does not begin with who plays: a checkpoint, a .zip of Stable-Baselines3, simulator, or random",
+            r"does not begin with who plays: a checkpoint, a \.zip .*, simulator, expert, or random",
         ),
         ("planner=mppi", "does not begin with who plays"),
         ("random now", "'now' in 'random now' is not NAME=VALUE, for example planner=mppi"),
@@ -69,17 +70,9 @@ def test_settings_are_json_or_text():
     assert parsed == {"num_samples": 64, "returns": "mean", "noise_beta": None}
 
 
-def test_a_place_makes_the_environment_that_its_line_names():
-    place = parse_place("Pendulum-v1 g=5.0")
-    assert place == Place("Pendulum-v1", {"g": 5.0}) and place.name == "Pendulum-v1 g=5.0"
-    env = place()
-    assert env.unwrapped.g == 5.0 and env.spec.id == "Pendulum-v1"
-    assert parse_place(place.name) == place
-
-
 def test_each_environment_may_have_a_file_of_its_own():
     entry = parse_entry("runs/{env}/sac.zip vec_normalize=runs/{env}.pkl")
-    filled = entry.in_environment(Place(CARTPOLE))
+    filled = entry.in_environment(EnvRef(CARTPOLE))
     assert filled.source == "runs/dm_control-cartpole-swingup-v0/sac.zip"
     assert filled.options == {"vec_normalize": "runs/dm_control-cartpole-swingup-v0.pkl"}
     assert filled.label == entry.label
@@ -87,8 +80,8 @@ def test_each_environment_may_have_a_file_of_its_own():
 
 def test_a_checkpoint_plays_with_another_planner_and_settings():
     entry = parse_entry(f"{SHIPPED} planner=cem num_samples=12 replan_every=2 reward_function=predicted")
-    assert environment_of(entry) == CARTPOLE
-    entered = enter(entry, Place(CARTPOLE))
+    assert environment_of(entry) == EnvRef(CARTPOLE)
+    entered = enter(entry, EnvRef(CARTPOLE))
     agent = entered.contestant
     assert isinstance(agent, TDMAgent)
     assert (agent.planner.num_samples, agent.replan_every, agent.reward_function) == (12, 2, None)
@@ -99,26 +92,26 @@ def test_a_checkpoint_plays_with_another_planner_and_settings():
 
 def test_the_simulator_takes_after_a_checkpoint():
     agent = TDMAgent.load(SHIPPED)
-    entered = enter(parse_entry(f"simulator like={SHIPPED} num_samples=7"), Place(CARTPOLE))
+    entered = enter(parse_entry(f"simulator like={SHIPPED} num_samples=7"), EnvRef(CARTPOLE))
     settings = entered.settings
     assert settings["planner"] == "mppi" and settings["planner_settings"].num_samples == 7
     assert settings["action_repeat"] == agent.model.spec.action_repeat == 4
     assert settings["reward_function"] == agent.reward_function
     other = enter(
-        parse_entry(f"simulator like={SHIPPED} action_repeat=2 reward_function=predicted"), Place(CARTPOLE)
+        parse_entry(f"simulator like={SHIPPED} action_repeat=2 reward_function=predicted"), EnvRef(CARTPOLE)
     )
     assert other.settings["action_repeat"] == 2 and other.settings["reward_function"] is None
     assert environment_of(parse_entry("simulator planner=cem")) is None
 
 
 def test_random_plays_in_the_environments_own_units():
-    entered = enter(Entry("random"), Place("Pendulum-v1"), seed=3)
-    assert isinstance(entered.contestant, RandomPolicy)
+    entered = enter(Entry("random"), EnvRef("Pendulum-v1"), seed=3)
+    assert isinstance(entered.contestant, UniformActions)
     assert np.abs([entered.contestant(None) for _ in range(99)]).max() > 1.5
 
 
 def test_a_checkpoint_can_play_as_if_no_episode_ended():
-    entered = enter(parse_entry(f"{SHIPPED} alive=false num_samples=3"), Place(CARTPOLE))
+    entered = enter(parse_entry(f"{SHIPPED} alive=false num_samples=3"), EnvRef(CARTPOLE))
     agent = entered.contestant
     assert isinstance(agent, TDMAgent)
     assert isinstance(agent.base_model, WithoutAlive)
@@ -126,4 +119,4 @@ def test_a_checkpoint_can_play_as_if_no_episode_ended():
     assert entered.name == "mppi on TransformerWorldModel without alive"
     assert entered.settings["alive"] is False
     with pytest.raises(ValueError, match="alive is 'no'; expected true, or false"):
-        enter(parse_entry(f"{SHIPPED} alive=no"), Place(CARTPOLE))
+        enter(parse_entry(f"{SHIPPED} alive=no"), EnvRef(CARTPOLE))

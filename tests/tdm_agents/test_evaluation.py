@@ -12,12 +12,12 @@ from gymnasium import spaces
 from rich.console import Console
 
 from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner
+from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.functions import UniformActions
 from tdm_agents.cli import evaluate as evaluate_command
 from tdm_agents.cli import main as command_line
 from tdm_agents.cli import planners as planners_command
-from tdm_agents.evaluation.players import AgentFactory
-from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.evaluation.progress import ProgressBar
+from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import make_report, table, write_report
 from tdm_agents.testing import LinearQuadraticModel
 
@@ -103,7 +103,7 @@ def test_the_same_seeds_give_the_same_returns_and_another_agent_seed_others():
 
 def test_a_planner_beats_random_actions():
     seeds = range(8)
-    random = evaluate(RandomPolicy(PointMass.action_space, 0), PointMass, seeds)
+    random = evaluate(UniformActions(PointMass.action_space, 0), PointMass, seeds)
     assert np.mean(evaluate(an_agent(), PointMass, seeds).scores) > np.mean(random.scores)
     assert random.transitions_per_decision == 0
 
@@ -193,9 +193,9 @@ def test_nothing_to_play_is_refused(arguments):
     ids=repr,
 )
 def test_random_actions_are_of_the_space_cover_it_and_repeat(space):
-    drawn = [RandomPolicy(space, 3)(None) for _ in range(2)]
+    drawn = [UniformActions(space, 3)(None) for _ in range(2)]
     np.testing.assert_array_equal(*drawn)
-    policy = RandomPolicy(space, 3)
+    policy = UniformActions(space, 3)
     many = [policy(None) for _ in range(200)]
     assert all(action in space for action in many)
     if isinstance(space, spaces.Box):
@@ -206,7 +206,7 @@ def test_random_actions_are_of_the_space_cover_it_and_repeat(space):
 
 def test_random_actions_need_bounds():
     with pytest.raises(ValueError, match="not a bounded Box"):
-        RandomPolicy(PointMass.observation_space)
+        UniformActions(PointMass.observation_space)
 
 
 # ---------------------------------------------------------------------- reports

@@ -8,18 +8,18 @@ import gymnasium as gym
 import pytest
 from stable_baselines3 import PPO
 
+from tdm_agents.actors.behaviour import PlannerPolicy
+from tdm_agents.actors.tuned import EXPERTS, UnknownExpertError, expert, expert_for
 from tdm_agents.cli.main import main
-from tdm_agents.data.play import play
-from tdm_agents.data.policies import PlannerPolicy
-from tdm_agents.data.portion import Portion
-from tdm_agents.environments import make_env
-from tdm_agents.experts.presets import EXPERTS, UnknownExpertError, expert, expert_for
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.episode import play
+from tdm_agents.environments import EnvRef, make_env
 from tdm_agents.experts.reinforcement import Evaluated, Training, train
 from tdm_envs.walkers import FAMILIES
 
 RESULTS = Path(__file__).parents[2] / "benchmarks/results"
 PENDULUM = Training(
-    env_id="Pendulum-v1",
+    env=EnvRef("Pendulum-v1"),
     steps=128,
     num_envs=2,
     evaluate_every=64,
@@ -40,7 +40,12 @@ def test_every_family_and_the_suite_tasks_have_an_expert():
         "humanoid-stand",
     }
     for name, one in EXPERTS.items():
-        assert expert(name) is expert_for(one.env_id) is expert_for(f"tdm_envs:{one.env_id}") is one
+        assert (
+            expert(name)
+            is expert_for(EnvRef(one.env_id))
+            is expert_for(EnvRef(one.env_id, {"dof": 4}))
+            is one
+        )
         assert one.make_planner().horizon == one.settings["horizon"]
 
 
@@ -77,14 +82,13 @@ def test_an_expert_is_a_policy_to_collect_with():
     policy = one.make_policy()
     assert isinstance(policy, PlannerPolicy)
     assert policy.name == "walker-line"
-    portion = Portion(
-        env_id=one.env_id,
-        env_kwargs={"dof": 4, "body": 1},
+    dataset = DatasetSpec(
+        env=EnvRef(one.env_id, {"dof": 4, "body": 1}),
         mix=((policy, 1),),
         action_repeat=one.action_repeat,
         max_steps=7,
     )
-    episode = play(portion.make_env(), portion, policy, 0)
+    episode = play(dataset.make_env(), dataset, policy, 0)
     assert len(episode.reward) == 7
     assert (episode.action[: one.action_repeat] == episode.action[0]).all()
 
@@ -109,7 +113,7 @@ def test_an_expert_that_does_not_exist_is_refused_with_those_that_do():
     with pytest.raises(UnknownExpertError, match="did you mean 'walker-tree'"):
         expert("walker-treee")
     with pytest.raises(UnknownExpertError, match="no expert for 'Hopper-v5'; there are some for tdm/"):
-        expert_for("Hopper-v5")
+        expert_for(EnvRef("Hopper-v5"))
 
 
 def test_the_best_policy_is_kept_with_how_it_came_about(tmp_path):
@@ -145,7 +149,7 @@ def test_what_was_kept_is_whole_when_training_is_interrupted(tmp_path):
 
 
 def test_cpu_time_ends_training_and_the_end_is_evaluated(tmp_path):
-    spent = Training(env_id="Pendulum-v1", cpu_seconds=1e-3, num_envs=2, evaluation_episodes=1)
+    spent = Training(env=EnvRef("Pendulum-v1"), cpu_seconds=1e-3, num_envs=2, evaluation_episodes=1)
     (only,) = train(spent, tmp_path)
     assert only.steps == 2
     assert only.best
@@ -153,7 +157,7 @@ def test_cpu_time_ends_training_and_the_end_is_evaluated(tmp_path):
 
 def test_sac_and_dictionaries_of_observations(tmp_path):
     training = Training(
-        env_id="dm_control/cartpole-swingup-v0",
+        env=EnvRef("dm_control/cartpole-swingup-v0"),
         algorithm="sac",
         steps=4,
         num_envs=1,
@@ -201,11 +205,11 @@ def test_ctrl_c_says_what_is_kept(tmp_path, capsys, monkeypatch):
 )
 def test_settings_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError) as error:
-        Training(**({"env_id": "Pendulum-v1"} | wrong))
+        Training(**({"env": EnvRef("Pendulum-v1")} | wrong))
     assert message in str(error.value)
 
 
 def test_sac_is_refused_where_actions_are_discrete(tmp_path):
     with pytest.raises(ValueError, match="sac acts in a Box, and CartPole-v1 has Discrete"):
-        train(Training(env_id="CartPole-v1", algorithm="sac"), tmp_path)
+        train(Training(env=EnvRef("CartPole-v1"), algorithm="sac"), tmp_path)
     assert not (tmp_path / "best.zip").exists()

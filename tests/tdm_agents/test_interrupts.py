@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tdm_agents.cli.main import main
+from tdm_agents.collection.shards import read_shard
 from tdm_agents.data.minari_io import EPISODES_FOLDER
-from tdm_agents.data.shards import read_shard
 from tdm_agents.training import run_state
 
 PENDULUM = ("--env-id", "Pendulum-v1")

@@ -17,14 +17,14 @@ from minari.data_collector import EpisodeBuffer
 from rich.console import Console
 
 import tdm_envs  # noqa: F401  (registers dm_control's suite)
+from tdm_agents.actors.enter import enter
+from tdm_agents.actors.entries import parse_entry
 from tdm_agents.agent import TDMAgent
 from tdm_agents.cli import train as command
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, describe, locate, read_episodes
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.environments import Place
-from tdm_agents.evaluation.contestants import enter
-from tdm_agents.evaluation.entries import parse_entry
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.training.train_config import TrainConfig
@@ -219,7 +219,7 @@ def index_of(root, published, *keys):
     """An index in Minari's root of some of its data sets."""
     paths = [locate(published[key]).relative_to(root).as_posix() for key in keys]
     entries = [
-        IndexEntry(path, key[0], {}, EPISODES, 1, 1, content_hash(root / path))
+        IndexEntry(path, EnvRef(key[0]), EPISODES, 1, 1, content_hash(root / path))
         for path, key in zip(paths, keys, strict=True)
     ]
     write_index(root, entries)
@@ -292,5 +292,5 @@ def test_one_transformer_is_trained_on_all_that_an_index_names(published, root, 
         agent.reset()
         assert env.action_space.contains(agent.act(observation))
     entry = parse_entry(f"{tmp_path / 'run'} horizon=2 num_samples=4")
-    played = evaluate(enter(entry, Place(DISCRETE)).contestant, Place(DISCRETE), [0], max_steps=3)
+    played = evaluate(enter(entry, EnvRef(DISCRETE)).contestant, EnvRef(DISCRETE), [0], max_steps=3)
     assert len(played.scores) == 1

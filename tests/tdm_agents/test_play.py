@@ -7,10 +7,10 @@ import imageio.v2 as imageio
 import pytest
 
 from tdm_agents import evaluate
+from tdm_agents.actors.enter import enter
+from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.main import main
-from tdm_agents.environments import Place, seconds_per_step
-from tdm_agents.evaluation.contestants import enter
-from tdm_agents.evaluation.entries import Entry
+from tdm_agents.environments import EnvRef, seconds_per_step
 from tdm_agents.evaluation.video import NoRendererError, find_renderer
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
@@ -39,7 +39,7 @@ def test_an_episode_is_played_drawn_and_kept(simulator, tmp_path, capsys):
     options = {"planner": "cem", "horizon": 3, "num_samples": 4, "num_elites": 2, "iterations": 1}
     entry = Entry("simulator" if simulator else "checkpoint", "" if simulator else "cartpole-swingup",
                   options | ({"like": "cartpole-swingup"} if simulator else {}))  # fmt: skip
-    expected = evaluate(enter(entry, Place(CARTPOLE)).contestant, CARTPOLE, [9_999], max_steps=STEPS)
+    expected = evaluate(enter(entry, EnvRef(CARTPOLE)).contestant, CARTPOLE, [9_999], max_steps=STEPS)
     assert report["episodes"][0]["return"] == pytest.approx(expected.scores[0])
     assert f"return {expected.scores[0]:.1f} after {STEPS} environment steps (cut)" in printed
     assert imageio.imread(out / "play.png").shape[1] == 1440
@@ -57,7 +57,7 @@ def test_a_walker_with_arguments_is_filmed(tmp_path, monkeypatch):
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     walker = "tdm/WalkerLine-v0 dof=4 body=0"
     try:
-        find_renderer(walker)
+        find_renderer(EnvRef.parse(walker))
     except NoRendererError as error:
         pytest.skip(str(error))
     words = ("--simulator", "--planner", "cem", "--env-id", walker, *SMALL, "--max-steps", "4")
@@ -88,7 +88,7 @@ def test_a_mistake_is_one_line(words, message, tmp_path, capsys, monkeypatch):
 
 
 def test_a_step_is_as_long_as_the_environment_says():
-    assert seconds_per_step(Place(CARTPOLE)()) == pytest.approx(0.01)
+    assert seconds_per_step(EnvRef(CARTPOLE).make()) == pytest.approx(0.01)
     assert seconds_per_step(gym.make("CartPole-v1")) == pytest.approx(0.02)
     silent = gym.make("CartPole-v1")
     silent.unwrapped.metadata = {}

@@ -6,7 +6,7 @@ from itertools import count, islice
 
 import pytest
 
-from tdm_agents.data.pool import WorkerDeath, WorkerDiedError, WorkerPool
+from tdm_agents.collection.pool import WorkerDeath, WorkerDiedError, WorkerPool
 
 # workers import what they do by name, from a module that they find where the parent does
 WORK = """

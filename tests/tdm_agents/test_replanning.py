@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner
+from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.environments import make_env
-from tdm_agents.evaluation.players import AgentFactory
 from tdm_agents.protocols import History, Plan, rollout
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import LinearQuadraticModel

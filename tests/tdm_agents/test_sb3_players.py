@@ -13,9 +13,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tdm_agents import evaluate
+from tdm_agents.actors.saved_policies import find_policy, load_policy
+from tdm_agents.actors.sb3_policies import Predictor
 from tdm_agents.cli.main import main
-from tdm_agents.evaluation.policies import Predictor
-from tdm_agents.evaluation.sb3 import find_policy, load_policy
 
 PENDULUM, CARTPOLE = "Pendulum-v1", "CartPole-v1"
 ENV_IDS = dict.fromkeys(("PPO", "A2C", "SAC", "TD3", "DDPG"), PENDULUM) | {"DQN": CARTPOLE}

@@ -27,6 +27,7 @@ from tdm_agents.cli import train as command
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
+from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import ModelSpec, Step
 from tdm_agents.storage import CheckpointError, FolderInUseError, locked
 from tdm_agents.training import run_state
@@ -499,10 +500,10 @@ def test_an_unknown_planner_fails_before_the_training(arguments):
 
 
 def test_the_reward_function_of_a_known_environment_is_written_down(arguments):
-    settings = command.agent_settings(arguments, PRESET, "dm_control/cartpole-swingup-v0")
+    settings = command.agent_settings(arguments, PRESET, EnvRef("dm_control/cartpole-swingup-v0"))
     assert settings.reward_function == settings.env_id == "dm_control/cartpole-swingup-v0"
     plain = dataclasses.replace(arguments, known_reward=False)
-    assert command.agent_settings(plain, PRESET, "dm_control/cartpole-swingup-v0").reward_function is None
+    assert command.agent_settings(plain, PRESET, EnvRef(settings.env_id)).reward_function is None
 
 
 def test_fine_tuning_starts_from_the_weights_and_the_normaliser(arguments, tmp_path):

@@ -15,6 +15,7 @@ from tdm_agents.cli import train as train_command
 from tdm_agents.cli.main import main
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
+from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import HasRollout, History, ModelSpec, Rollout, Step, looped_rollout, observation_of
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.testing import LinearQuadraticExpert, LinearQuadraticModel, check_world_model
@@ -302,5 +303,8 @@ def test_commands_work_with_a_latent_model_and_say_what_does_not(trained, tmp_pa
 def test_training_names_no_reward_function_for_a_model_without_observations(tmp_path):
     preset = LatentModel.presets()["default"]
     arguments = train_command.Train(data=(tmp_path,), out=tmp_path)
-    assert train_command.agent_settings(arguments, preset, CARTPOLE).reward_function == CARTPOLE
-    assert train_command.agent_settings(arguments, preset, CARTPOLE, observes=False).reward_function is None
+    assert train_command.agent_settings(arguments, preset, EnvRef(CARTPOLE)).reward_function == CARTPOLE
+    assert (
+        train_command.agent_settings(arguments, preset, EnvRef(CARTPOLE), observes=False).reward_function
+        is None
+    )

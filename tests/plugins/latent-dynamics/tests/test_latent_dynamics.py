@@ -6,10 +6,10 @@ from gymnasium import spaces
 from latent_dynamics import LatentConfig, LatentModel
 
 from tdm_agents import TDMAgent, evaluate, make_planner
+from tdm_agents.actors.functions import UniformActions
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
-from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.protocols import HasProposal, HasValue, History
 from tdm_agents.spaces.spec import spec_of
 from tdm_agents.testing import check_world_model
@@ -102,7 +102,7 @@ def test_planners_on_it_do_better_than_random_actions(trained, planner, settings
     model, _ = trained
     agent = TDMAgent(model, make_planner(planner, horizon=12, **settings), env_id=PENDULUM)
     planned = evaluate(agent, PENDULUM, seeds=range(4)).scores
-    random = evaluate(RandomPolicy(model.spec.action_space, 0), PENDULUM, seeds=range(4)).scores
+    random = evaluate(UniformActions(model.spec.action_space, 0), PENDULUM, seeds=range(4)).scores
     assert np.mean(planned) > 0.5 * np.mean(random)  # both are negative
 
 

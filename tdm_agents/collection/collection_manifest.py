@@ -14,7 +14,7 @@ A JSON file that may be written by hand (schema 1)::
 
 Each environment may have ``name`` (made from the id and its arguments where it is not said), ``env_kwargs``,
 ``action_repeat`` and ``max_steps``; a policy has the settings of the dataclass that its kind names
-(:mod:`tdm_agents.data.policies`), and ``seed`` is that of the whole collection.
+(:mod:`tdm_agents.collection.policy_json`), and ``seed`` is that of the whole collection.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tdm_agents.actors.behaviour import BehaviourPolicy
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.entry_policy import ActorPolicy
+from tdm_agents.collection.policy_json import policy_from_json, policy_to_json
 from tdm_agents.data.minari_io import DataError
-from tdm_agents.data.policies import BehaviourPolicy, policy_from_json, policy_to_json
-from tdm_agents.data.portion import Portion
+from tdm_agents.environments import EnvRef
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -36,8 +39,8 @@ _REQUIRED = {"env_id", "episodes"}
 _OPTIONAL = {"name", "env_kwargs", "action_repeat", "max_steps"}
 
 
-def read_manifest(path: Path) -> tuple[Portion, ...]:
-    """The portions that a manifest asks for.
+def read_manifest(path: Path) -> tuple[DatasetSpec, ...]:
+    """The data sets that a manifest asks for.
 
     Raises:
         DataError: If it is no manifest, or asks for what makes no sense; the message says where.
@@ -47,47 +50,47 @@ def read_manifest(path: Path) -> tuple[Portion, ...]:
     except CheckpointError as error:
         raise DataError(f"{error}; expected the manifest of a collection") from error
     try:
-        return _portions(content)
+        return _datasets(content)
     except (TypeError, ValueError, LookupError) as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def write_manifest(path: Path, portions: Sequence[Portion]) -> None:
+def write_manifest(path: Path, datasets: Sequence[DatasetSpec]) -> None:
     """Write what :func:`read_manifest` reads, atomically.
 
     Raises:
-        ValueError: If the portions differ in their seed, or in the settings of a policy of the same name.
+        ValueError: If the data sets differ in their seed, or in the settings of a policy of the same name.
     """
-    seeds = {portion.seed for portion in portions}
+    seeds = {dataset.seed for dataset in datasets}
     policies: dict[str, Any] = {}
     rows = []
-    for portion in portions:
-        for policy, _ in portion.mix:
+    for dataset in datasets:
+        for policy, _ in dataset.mix:
             value = policy_to_json(policy)
             if policies.setdefault(policy.name, value) != value:
-                raise ValueError(f"policy {policy.name!r} of {portion.name!r} has other settings elsewhere")
+                raise ValueError(f"policy {policy.name!r} of {dataset.name!r} has other settings elsewhere")
         rows.append(
             {
-                "name": portion.name,
-                "env_id": portion.env_id,
-                "env_kwargs": dict(portion.env_kwargs),
-                "episodes": portion.counts,
-                "action_repeat": portion.action_repeat,
-                "max_steps": portion.max_steps,
+                "name": dataset.name,
+                "env_id": dataset.env.made_by,
+                "env_kwargs": dict(dataset.env.kwargs),
+                "episodes": dataset.counts,
+                "action_repeat": dataset.action_repeat,
+                "max_steps": dataset.max_steps,
             }
         )
     if len(seeds) != 1:
-        raise ValueError(f"portions have the seeds {sorted(seeds)}; expected one for the whole collection")
+        raise ValueError(f"data sets have the seeds {sorted(seeds)}; expected one for the whole collection")
     write_json(path, {"schema": SCHEMA, "seed": seeds.pop(), "policies": policies, "environments": rows})
 
 
-def check_names(portions: Iterable[Portion]) -> None:
-    """Refuse portions that would be written to the same folder.
+def check_names(datasets: Iterable[DatasetSpec]) -> None:
+    """Refuse data sets that would be written to the same folder.
 
     Raises:
         ValueError: If two have the same name, or one of several has none.
     """
-    names = [portion.name for portion in portions]
+    names = [dataset.name for dataset in datasets]
     if not names:
         raise ValueError("no environments to collect from; expected at least one")
     if len(names) > 1 and "" in names:
@@ -96,13 +99,13 @@ def check_names(portions: Iterable[Portion]) -> None:
         raise ValueError(f"two environments are called {repeated[0]!r}; give each a name of its own")
 
 
-def default_name(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
+def default_name(env: EnvRef) -> str:
     """``"WalkerTree-v0-dof12-body3"`` for ``tdm/WalkerTree-v0`` with these arguments."""
-    given = "".join(f"-{name}{json.dumps(value)}" for name, value in env_kwargs.items())
-    return re.sub(r"[^-\w.]+", "_", re.split("[:/]", env_id)[-1] + given)
+    given = "".join(f"-{name}{json.dumps(value)}" for name, value in env.kwargs.items())
+    return re.sub(r"[^-\w.]+", "_", env.id.rpartition("/")[2] + given)
 
 
-def _portions(content: Mapping[str, Any]) -> tuple[Portion, ...]:
+def _datasets(content: Mapping[str, Any]) -> tuple[DatasetSpec, ...]:
     if "bodies" in content:
         raise ValueError(
             "a set of bodies of `tdm envs sample`, no manifest of a collection; pass it as --bodies"
@@ -113,12 +116,12 @@ def _portions(content: Mapping[str, Any]) -> tuple[Portion, ...]:
         raise TypeError('expected a list "environments" and an object "policies"')
     known = {name: policy_from_json(name, value) for name, value in policies.items()}
     seed = content.get("seed", 0)
-    portions = tuple(_portion(f"environment {i}", row, known, seed) for i, row in enumerate(rows))
-    check_names(portions)
-    return portions
+    datasets = tuple(_dataset(f"environment {i}", row, known, seed) for i, row in enumerate(rows))
+    check_names(datasets)
+    return datasets
 
 
-def _portion(where: str, row: Any, policies: Mapping[str, BehaviourPolicy], seed: Any) -> Portion:
+def _dataset(where: str, row: Any, policies: Mapping[str, BehaviourPolicy], seed: Any) -> DatasetSpec:
     if not isinstance(row, dict) or not set(row) >= _REQUIRED:
         raise ValueError(f"{where} is {row!r}; expected an object with {' and '.join(sorted(_REQUIRED))}")
     _refuse_unknown(where, row, _REQUIRED | _OPTIONAL)
@@ -132,15 +135,20 @@ def _portion(where: str, row: Any, policies: Mapping[str, BehaviourPolicy], seed
         raise ValueError(
             f"{where} asks for episodes of {unknown[0]!r}; the policies are {', '.join(sorted(policies))}"
         )
-    return Portion(
-        env_id=row["env_id"],
-        mix=tuple((policies[policy], count) for policy, count in episodes.items()),
-        env_kwargs=kwargs,
-        name=row.get("name") or default_name(row["env_id"], kwargs),
+    env = EnvRef.of(row["env_id"], kwargs)
+    return DatasetSpec(
+        env=env,
+        mix=tuple((_known(policies[policy], env), count) for policy, count in episodes.items()),
+        name=row.get("name") or default_name(env),
         action_repeat=repeat,
         seed=seed,
         max_steps=max_steps,
     )
+
+
+def _known(policy: BehaviourPolicy, env: EnvRef) -> BehaviourPolicy:
+    """The policy, with all that a hand-written manifest leaves to the files of an actor."""
+    return policy.in_environment(env) if isinstance(policy, ActorPolicy) and not policy.settings else policy
 
 
 def _expect(where: str, kind: type, **values: Any) -> None:

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tdm_agents.comparison.matches import Match, Rules
 from tdm_agents.evaluation.as_json import episode_to_json, plain
-from tdm_agents.evaluation.comparison import Match, Rules
 from tdm_agents.evaluation.records import Evaluation
 from tdm_agents.evaluation.report import columns, provenance, rows, summary
 
@@ -38,7 +38,7 @@ def comparison_report(played: Sequence[tuple[Match, Evaluation]], rules: Rules) 
     return {
         "schema": SCHEMA,
         "kind": "comparison",
-        "env_ids": list(dict.fromkeys(match.place.name for match, _ in played)),
+        "env_ids": list(dict.fromkeys(str(match.env) for match, _ in played)),
         "seeds": settings.pop("seeds"),
         "settings": settings,
         "contestants": [
@@ -73,7 +73,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The tables as a page of Markdown."""
     lines = [
         f"Returns of {len(report['seeds'])} episodes, the same seeds for everybody: interquartile mean with "
-        "its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions a decision.",
+        "its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions per decision.",
         "",
     ]
     for title, reports in sections(report).items():

@@ -8,57 +8,57 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tdm_agents.collection.collection_manifest import check_names
+from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.decisions import CACHE_FOLDER
 from tdm_agents.data.index import INDEX_FILE
-from tdm_agents.data.manifest import check_names
 from tdm_agents.data.minari_io import DataError
-from tdm_agents.data.portion import Portion
 from tdm_agents.storage import LOCK_FILE
 
 SETTINGS_FILE = "settings.json"
-"""Beside the episodes of an unfinished portion: what must not change until they are all there."""
+"""Beside the episodes of an unfinished data set: what must not change until they are all there."""
 
 
-def check(portions: Sequence[Portion], out: str | os.PathLike[str]) -> list[Portion]:
+def check(datasets: Sequence[DatasetSpec], out: str | os.PathLike[str]) -> list[DatasetSpec]:
     """Refuse what :func:`collect` would refuse, and touch nothing.
 
     Returns:
-        The portions whose data sets are not there yet.
+        Those that are not there yet.
 
     Raises:
         DataError: If ``out`` holds a collection with other settings, or other files.
-        ValueError: If the portions cannot be collected together.
+        ValueError: If the data sets cannot be collected together.
     """
-    check_names(portions)
+    check_names(datasets)
     out = Path(out)
-    if portions[0].name:
+    if datasets[0].name:
         _refuse_others(
             out,
-            {INDEX_FILE, *(portion.name for portion in portions)},
+            {INDEX_FILE, *(dataset.name for dataset in datasets)},
             "which is not of this collection; choose another folder, or name all that it was begun with",
         )
-    for portion in portions:
-        _check_folder(portion, out)
-    return [portion for portion in portions if not portion.data(out).exists()]
+    for dataset in datasets:
+        _check_folder(dataset, out)
+    return [dataset for dataset in datasets if not dataset.data(out).exists()]
 
 
-def is_finished(portions: Sequence[Portion], out: str | os.PathLike[str]) -> bool:
+def is_finished(datasets: Sequence[DatasetSpec], out: str | os.PathLike[str]) -> bool:
     """Whether nothing is left to do."""
     out = Path(out)
-    return all(portion.data(out).exists() for portion in portions) and (
-        not portions[0].name or (out / INDEX_FILE).exists()
+    return all(dataset.data(out).exists() for dataset in datasets) and (
+        not datasets[0].name or (out / INDEX_FILE).exists()
     )
 
 
-def _check_folder(portion: Portion, out: Path) -> None:
-    data, shards = portion.data(out), portion.shards(out)
+def _check_folder(dataset: DatasetSpec, out: Path) -> None:
+    data, shards = dataset.data(out), dataset.shards(out)
     if data.exists():
-        _check_finished(data, portion)
+        _check_finished(data, dataset)
     elif (shards / SETTINGS_FILE).exists():
-        _check_same(shards, json.loads((shards / SETTINGS_FILE).read_text()), portion.settings())
+        _check_same(shards, json.loads((shards / SETTINGS_FILE).read_text()), dataset.settings())
     elif not shards.exists():
         _refuse_others(
-            portion.folder(out),
+            dataset.folder(out),
             set(),
             "and no collection of `tdm collect`; choose another, or empty this one",
         )
@@ -71,14 +71,14 @@ def _refuse_others(folder: Path, ours: set[str], message: str) -> None:
         raise DataError(f"{folder} holds {others[0]!r} {message}")
 
 
-def _check_finished(data: Path, portion: Portion) -> None:
+def _check_finished(data: Path, dataset: DatasetSpec) -> None:
     metadata = data / "metadata.json"
     stored = json.loads(metadata.read_text()).get("collection") if metadata.exists() else None
     if stored is None:
         raise DataError(f"{data} is a data set that `tdm collect` did not write; choose another folder")
     written = json.loads(stored)
     there = {**written["settings"], "episodes": written["episodes"]}
-    _check_same(data, there, {**portion.settings(), "episodes": portion.counts})
+    _check_same(data, there, {**dataset.settings(), "episodes": dataset.counts})
 
 
 def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:

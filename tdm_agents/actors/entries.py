@@ -1,4 +1,4 @@
-"""Entries of a comparison: who plays, in one line of text.
+"""Entries: who plays, in one line of text.
 
 ::
 
@@ -6,7 +6,7 @@
     runs/mlp planner=cem num_samples=64 label="MLP"     with another planner, settings, and a name
     simulator like=cartpole-swingup                     the true dynamics, with that checkpoint's planner
     simulator planner=mppi horizon=25 action_repeat=4
-    simulator planner=expert                            tuned for the environment (`tdm experts list`)
+    expert                                              tuned for the environment (`tdm experts list`)
     runs/hopper alive=false                             planning as if no episode ended
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     random                                              uniform actions
@@ -18,13 +18,12 @@ and each has a file of its own.
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from tdm_agents.environments import Place
+from tdm_agents.environments import EnvRef
+from tdm_agents.settings_text import parse_settings, split_line
 
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
@@ -35,6 +34,8 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     "random": (),
 }
 """Options of each kind; others are settings of the planner, where there is one."""
+EXPERT = "expert"
+"""What stands in place of a planner's name, or of an entry: the expert for the environment."""
 PLANS: tuple[Kind, ...] = ("checkpoint", "simulator")
 
 
@@ -79,21 +80,11 @@ class Entry:
         """The options that are the planner's."""
         return {k: v for k, v in self.options.items() if k not in OPTIONS[self.kind]}
 
-    def in_environment(self, place: Place) -> Entry:
+    def in_environment(self, env: EnvRef) -> Entry:
         """The entry with ``{env}`` filled in."""
-        name = place.env_id.replace("/", "-").replace(":", "-")
+        name = env.made_by.replace("/", "-").replace(":", "-")
         options = {k: v.replace("{env}", name) if isinstance(v, str) else v for k, v in self.options.items()}
         return replace(self, source=self.source.replace("{env}", name), options=options)
-
-
-def parse_place(text: str) -> Place:
-    """An environment from its id and ``NAME=VALUE`` arguments.
-
-    Raises:
-        ValueError: If the line cannot be read.
-    """
-    env_id, options = _words(text, "an environment's id")
-    return Place(env_id, parse_settings(options))
 
 
 def parse_entry(text: str) -> Entry:
@@ -102,42 +93,15 @@ def parse_entry(text: str) -> Entry:
     Raises:
         ValueError: If the line cannot be read, or an option does not exist.
     """
-    source, options = _words(
-        text, "who plays: a checkpoint, a .zip of Stable-Baselines3, simulator, or random"
+    source, options = split_line(
+        text, "who plays: a checkpoint, a .zip of Stable-Baselines3, simulator, expert, or random"
     )
     label = options.pop("label", text)
     if source == "simulator":
         return Entry("simulator", "", parse_settings(options), label)
+    if source == EXPERT:  # a shorter way to say simulator planner=expert
+        return Entry("simulator", "", {"planner": EXPERT, **parse_settings(options)}, label)
     if source == "random":
         return Entry("random", "", parse_settings(options), label)
     kind: Kind = "policy" if source.endswith(".zip") else "checkpoint"
     return Entry(kind, source, parse_settings(options), label)
-
-
-def parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
-    """``{"num-samples": "64"}`` to ``{"num_samples": 64}``; values are JSON, or text where they are not."""
-    parsed: dict[str, Any] = {}
-    for name, text in texts.items():
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        parsed[name.replace("-", "_")] = value
-    return parsed
-
-
-def _words(text: str, first: str) -> tuple[str, dict[str, str]]:
-    """The first word of a line, and its ``NAME=VALUE`` pairs."""
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} cannot be read ({error}); close every quote") from error
-    if not words or "=" in words[0]:
-        raise ValueError(f"{text!r} does not begin with {first}; expected that, and then NAME=VALUE")
-    options: dict[str, str] = {}
-    for pair in words[1:]:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ValueError(f"{pair!r} in {text!r} is not NAME=VALUE, for example planner=mppi")
-        options[name] = value
-    return words[0], options

@@ -1,4 +1,4 @@
-"""Who plays an episode: a planning agent, or a policy."""
+"""Planning agents as actors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from tdm_agents.actors.actor import Move
 from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import Env
-from tdm_agents.evaluation.moves import Move, Player
-from tdm_agents.evaluation.policies import Policy, PolicyPlayer, Predictor, PredictPlayer, RandomPolicy
 from tdm_agents.protocols import (
     HasOnly,
     Planner,
@@ -22,7 +22,6 @@ from tdm_agents.protocols import (
     observation_of,
     require_observations,
 )
-from tdm_agents.wrappers.sb3 import Predicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class AgentFactory:
         make_model: The model of some environments, for example :class:`tdm_agents.SimulatorModel`.
         planner: What plans with it.
         reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None.
-        replan_every: Decisions a plan.
+        replan_every: Decisions per plan.
     """
 
     make_model: Callable[[list[Env]], WorldModel[Any]]
@@ -55,7 +54,7 @@ RECORD = "a record of what each plan expects"
 WITHOUT = "set record_horizon=0, which records what happens"
 
 
-class AgentPlayer:
+class AgentActor:
     """A :class:`TDMAgent` that plans for all running episodes at once.
 
     Args:
@@ -71,45 +70,68 @@ class AgentPlayer:
         if record_horizon:
             require_observations(agent.model, RECORD, instead=WITHOUT)
         self.agent = agent
+        self.action_repeat: int | None = agent.model.spec.action_repeat
         self.record_horizon = min(record_horizon, agent.planner.horizon)
         self._memory = agent.initial_memory(batch)
         # apart from the agent's, so that recording does not change what it does
         self._generator = torch.Generator(device=agent.model.spec.device).manual_seed(0)
 
-    def move(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
-        """See :class:`tdm_agents.evaluation.moves.Player`."""
+    def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
+        """See :class:`tdm_agents.actors.actor.Actor`."""
         agent, spec = self.agent, self.agent.model.spec
-        running = torch.tensor(list(active), device=spec.device)
-        flat = torch.stack(
-            [
-                agent.observation(o) if a else torch.zeros(spec.observation_dim, device=spec.device)
-                for o, a in zip(observations, active, strict=True)
-            ]
-        ).to(spec.dtype)  # [E, n]
         before = agent.last_plan
-        self._memory, action = agent.decide(
-            self._memory,
-            flat,
+        memory, action = agent.decide(
+            self._due(),
+            self._flat(observations, active),
             reward=torch.tensor(list(rewards), dtype=spec.dtype, device=spec.device),
-            active=running,
+            active=torch.tensor(list(active), device=spec.device),
         )
-        played = agent.environment_action(action)
+        self._memory = memory
+        codes = action.detach().cpu().numpy()
+        played = agent.action_codec.decode(codes)
         actions = [a if r else None for a, r in zip(played, active, strict=True)]
-        # who has just decided holds an action of which only this step is gone
-        decided = (running & (self._memory.countdown == spec.action_repeat - 1)).nonzero()[:, 0].tolist()
         view = agent.last_plan
         if view is None or view is before:
-            return Move(actions, decided, [], 0.0)
+            return Move(actions, [], 0.0, codes=codes)
         return Move(
             actions=actions,
-            decided=decided,
             rows=view.rows.tolist(),
             milliseconds=view.milliseconds,
             transitions=float(view.plan.stats.get("transitions", 0.0)),
             non_finite=float(view.plan.stats.get("non_finite", 0.0)),
             imagined=self._imagine() if self.record_horizon else None,
             value=view.plan.value.float().cpu().numpy(),
+            codes=codes,
         )
+
+    def correct(self, codes: npt.NDArray[Any]) -> None:
+        """See :class:`tdm_agents.actors.actor.Correctable`: the model reads what was executed."""
+        memory = self._memory
+        executed = torch.as_tensor(codes).to(memory.action)
+        self._memory = replace(memory, action=torch.cat([memory.action[:, :-1], executed[:, None]], dim=1))
+
+    def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:
+        """See :class:`tdm_agents.actors.actor.Correctable`: no plan is made that nobody executes."""
+        memory = self._due()
+        arrived = torch.tensor(list(rewards), dtype=memory.pending.dtype, device=memory.pending.device)
+        memory = replace(memory, pending=memory.pending + arrived)
+        flat = self._flat(observations, [True] * len(observations))
+        # the next plan is shifted by all decisions since the last one; before the first plan there is none
+        since = torch.where(memory.since == 0, 0, memory.since + 1)
+        self._memory = replace(memory.append(flat), since=since)
+
+    def _due(self) -> Any:
+        """The memory, in which the action that was held has run out: it is asked at decisions only."""
+        return replace(self._memory, countdown=torch.zeros_like(self._memory.countdown))
+
+    def _flat(self, observations: Sequence[Any], active: Sequence[bool]) -> Tensor:
+        agent, spec = self.agent, self.agent.model.spec
+        return torch.stack(
+            [
+                agent.observation(o) if a else torch.zeros(spec.observation_dim, device=spec.device)
+                for o, a in zip(observations, active, strict=True)
+            ]
+        ).to(spec.dtype)  # [E, n]
 
     @torch.no_grad()
     def _imagine(self) -> npt.NDArray[np.float32]:
@@ -123,42 +145,3 @@ class AgentPlayer:
         observation = observation_of(imagined, model, RECORD, instead=WITHOUT)
         array: npt.NDArray[np.float32] = observation.float().cpu().numpy()
         return array
-
-
-Contestant = TDMAgent | AgentFactory | Predictor | Predicts | Policy
-"""Who can be evaluated."""
-
-
-def player_of(
-    contestant: Contestant,
-    envs: Sequence[Env],
-    *,
-    seed: int | None,
-    record_horizon: int,
-) -> Player:
-    """The player that a contestant is in these environments.
-
-    Args:
-        contestant: An agent, how to make one, a Stable-Baselines3 policy, or a function.
-        envs: The environments, reset.
-        seed: Seeds what the contestant draws from (a function of one's own has its own seed); None lets an
-            agent's generator go on.
-        record_horizon: See :class:`AgentPlayer`.
-
-    Raises:
-        ValueError: If the environments' spaces are not the contestant's.
-    """
-    if isinstance(contestant, AgentFactory):
-        contestant = contestant(envs)
-    if isinstance(contestant, TDMAgent):
-        contestant.check_env(envs[0])
-        if seed is not None:
-            contestant.generator.manual_seed(seed)
-        return AgentPlayer(contestant, len(envs), record_horizon)
-    if isinstance(contestant, RandomPolicy):
-        return PolicyPlayer(contestant if seed is None else replace(contestant, seed=seed))
-    if isinstance(contestant, Predicts):
-        contestant = Predictor(contestant)
-    if isinstance(contestant, Predictor):
-        return PredictPlayer(contestant, envs, seed)
-    return PolicyPlayer(contestant)

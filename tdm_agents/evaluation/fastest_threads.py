@@ -15,7 +15,7 @@ _TIMED_STEPS = 8
 
 
 def fastest_threads(agent: TDMAgent, observation: torch.Tensor) -> tuple[int, dict[int, float]]:
-    """The number of torch's threads with which the model imagines fastest, and milliseconds a step by number.
+    """The number of torch's threads with which the model imagines fastest, and milliseconds per step of each.
 
     Doubles the number while that clearly helps. Where other processes want the cores too, two threads that
     wait for each other are tens of times slower than one, and nothing but trying tells; so what is timed is a

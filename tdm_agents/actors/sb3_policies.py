@@ -1,10 +1,10 @@
-"""Players that imagine nothing: any function, random actions, policies of Stable-Baselines3."""
+"""Policies of Stable-Baselines3 as actors: asked about all episodes in one call."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,65 +12,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
+from tdm_agents.actors.actor import Move
 from tdm_agents.environments import Env
-from tdm_agents.evaluation.moves import Move
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.wrappers.sb3 import Predicts, draws_from, other_space, policy_of
-
-Policy = Callable[[Any], Any]
-"""An observation of the environment's space to an action of its space."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyPlayer:
-    """A plain function, called once an environment and step."""
-
-    policy: Policy
-
-    def move(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
-        """See :class:`tdm_agents.evaluation.moves.Player`."""
-        began = time.perf_counter()
-        actions = [self.policy(o) if a else None for o, a in zip(observations, active, strict=True)]
-        milliseconds = 1e3 * (time.perf_counter() - began)
-        rows = [i for i, a in enumerate(active) if a]
-        return Move(actions, rows, rows, milliseconds)
-
-
-@dataclass(frozen=True, slots=True)
-class RandomPolicy:
-    """Uniform actions: the baseline below everything.
-
-    Attributes:
-        space: The environment's action space: a bounded ``Box``, ``Discrete`` or ``MultiDiscrete``.
-        seed: Same seed, same actions.
-
-    Raises:
-        ValueError: If the space is another.
-    """
-
-    space: spaces.Space[Any]
-    seed: int = 0
-    _rng: np.random.Generator = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        bounded = isinstance(self.space, spaces.Box) and self.space.is_bounded()
-        if not bounded and not isinstance(self.space, spaces.Discrete | spaces.MultiDiscrete):
-            raise ValueError(
-                f"action_space {self.space} is not a bounded Box, Discrete or MultiDiscrete; draw from your "
-                "own policy"
-            )
-        object.__setattr__(self, "_rng", np.random.default_rng(self.seed))
-
-    def __call__(self, observation: Any) -> Any:
-        """A uniform action, whatever the observation."""
-        space = self.space
-        if isinstance(space, spaces.Discrete):
-            return space.start + self._rng.integers(space.n)
-        if isinstance(space, spaces.MultiDiscrete):
-            return (space.start + self._rng.integers(space.nvec)).astype(space.dtype)
-        assert isinstance(space, spaces.Box)
-        drawn = self._rng.uniform(space.low, space.high).astype(space.dtype)
-        return np.clip(drawn, space.low, space.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +36,7 @@ class Predictor:
     normalize: Callable[[Any], Any] | None = None
 
 
-class PredictPlayer:
+class PredictActor:
     """A Stable-Baselines3 policy that is asked about all episodes in one call.
 
     Args:
@@ -111,22 +56,15 @@ class PredictPlayer:
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)
         self._state: Any = None
         self._start = np.ones(len(envs), bool)
-        self._held: list[Any] = []
-        self._left = 0
+        self.action_repeat: int | None = predictor.action_repeat
 
-    def move(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
-        """See :class:`tdm_agents.evaluation.moves.Player`."""
-        rows: list[int] = []
-        milliseconds = 0.0
-        if self._left == 0:
-            began = time.perf_counter()
-            self._held = self._ask(observations)
-            milliseconds = 1e3 * (time.perf_counter() - began)
-            rows = [i for i, a in enumerate(active) if a]
-            self._left = self._predictor.action_repeat
-        self._left -= 1
-        actions = [h if a else None for h, a in zip(self._held, active, strict=True)]
-        return Move(actions, rows, rows, milliseconds)
+    def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
+        """See :class:`tdm_agents.actors.actor.Actor`."""
+        began = time.perf_counter()
+        asked = self._ask(observations)
+        milliseconds = 1e3 * (time.perf_counter() - began)
+        actions = [h if a else None for h, a in zip(asked, active, strict=True)]
+        return Move(actions, [i for i, a in enumerate(active) if a], milliseconds)
 
     def _ask(self, observations: Sequence[Any]) -> list[Any]:
         predictor = self._predictor

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tdm_agents.evaluation.policies import Predictor
+from tdm_agents.actors.sb3_policies import Predictor
 
 # which of SB3's algorithms writes which setting into "data"; the first that is there decides
 _SIGNS = {

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tdm_agents.environments import Place
+from tdm_agents.actors.contestant import actor_of
+from tdm_agents.actors.enter import Entered, enter
+from tdm_agents.actors.entries import Entry
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_json, plain
-from tdm_agents.evaluation.contestants import Entered, enter
-from tdm_agents.evaluation.entries import Entry
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.evaluation.players import player_of
 from tdm_agents.evaluation.records import Evaluation, Tick
 from tdm_agents.evaluation.report import provenance, versions
 from tdm_agents.storage import CheckpointError, read_json, write_json
@@ -58,36 +58,36 @@ class Match:
 
     Attributes:
         label: What reports call the contestant.
-        place: The environment.
+        env: The environment.
         entered: The contestant.
         settings: Everything that was chosen for it, with the sha256 of what was read, as JSON.
     """
 
     label: str
-    place: Place
+    env: EnvRef
     entered: Entered
     settings: dict[str, Any]
 
 
-def matches_of(entries: Sequence[Entry], places: Sequence[Place], rules: Rules) -> list[Match]:
+def matches_of(entries: Sequence[Entry], envs: Sequence[EnvRef], rules: Rules) -> list[Match]:
     """Every entry in every environment, entry by entry; what cannot play is found here.
 
     Raises:
         ValueError: If two entries have the same label, or a contestant does not fit an environment; and what
-            :func:`tdm_agents.evaluation.contestants.enter` raises.
+            :func:`tdm_agents.actors.enter.enter` raises.
     """
-    for kind, names in (("entries", [e.label for e in entries]), ("environments", [p.name for p in places])):
+    for kind, names in (("entries", [e.label for e in entries]), ("environments", [e.name for e in envs])):
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
             raise ValueError(f"{kind} are told apart by their names; {repeated[0]!r} is given twice")
     found = []
     for entry in entries:
-        for place in places:
-            entered = enter(entry, place, seed=rules.seed, device=rules.device, threads=rules.threads)
-            _try(entry.label, entered, place, rules)
+        for env in envs:
+            entered = enter(entry, env, seed=rules.seed, device=rules.device, threads=rules.threads)
+            _try(entry.label, entered, env, rules)
             hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in entered.files}
             settings = plain({**entered.settings, "sha256": hashes})
-            found.append(Match(entry.label, place, entered, settings))
+            found.append(Match(entry.label, env, entered, settings))
     return found
 
 
@@ -114,7 +114,7 @@ def play(
         if kept is None:
             kept = evaluate(
                 match.entered.contestant,
-                match.place,
+                match.env,
                 what["seeds"],
                 seed=rules.seed + first,
                 max_steps=rules.max_steps,
@@ -124,7 +124,7 @@ def play(
             write_json(path, part | {"provenance": provenance()})
         batches.append(kept)
     return Evaluation(
-        env_id=match.place.name,
+        env_id=str(match.env),
         episodes=tuple(e for b in batches for e in b.episodes),
         plan_calls=sum(b.plan_calls for b in batches),
         non_finite=sum(b.non_finite for b in batches),
@@ -141,7 +141,7 @@ def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, di
     found = []
     for first in range(0, len(rules.seeds), rules.batch):
         what = {
-            "env_id": match.place.name,
+            "env_id": str(match.env),
             "settings": match.settings,
             "seeds": list(rules.seeds[first : first + rules.batch]),
             "seed": rules.seed + first,
@@ -164,13 +164,13 @@ def _read(path: Path, what: dict[str, Any]) -> Evaluation | None:
     return evaluation_from_json(part["played"])
 
 
-def _try(label: str, entered: Entered, place: Place, rules: Rules) -> None:
-    """Make the player once, so that what does not fit is found before anybody plays."""
-    env = place()
+def _try(label: str, entered: Entered, env: EnvRef, rules: Rules) -> None:
+    """Make the actor once, so that what does not fit is found before anybody plays."""
+    made = env.make()
     try:
-        env.reset(seed=rules.seeds[0])
-        player_of(entered.contestant, [env], seed=rules.seed, record_horizon=0)
+        made.reset(seed=rules.seeds[0])
+        actor_of(entered.contestant, [made], seed=rules.seed)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"entry {label!r} cannot play {place.name}: {error}") from error
+        raise ValueError(f"entry {label!r} cannot play {env}: {error}") from error
     finally:
-        env.close()
+        made.close()

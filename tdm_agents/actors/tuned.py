@@ -1,7 +1,7 @@
 """Planners on the true dynamics with settings tuned for a task: experts that need no training.
 
-Tuned on reset seeds from :data:`tdm_agents.data.seeds.TUNING_FIRST` and, for walkers, on bodies of the train
-split; ``benchmarks/expert_walkers.py`` and ``benchmarks/expert_suite.py`` measure them on others.
+Tuned on reset seeds from :data:`tdm_agents.collection.seeds.TUNING_FIRST` and, for walkers, on bodies of the
+train split; ``benchmarks/expert_walkers.py`` and ``benchmarks/expert_suite.py`` measure them on others.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from typing import Any
 
 import gymnasium as gym
 
+from tdm_agents.actors.behaviour import PlannerPolicy
+from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.agent import TDMAgent
-from tdm_agents.data.policies import PlannerPolicy
+from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import Planner
 from tdm_agents.registry import make_planner
 from tdm_agents.world_models.simulator import SimulatorModel
-from tdm_envs.tasks import batched_task_of
 from tdm_envs.walkers import FAMILIES
-
-EXPERT = "expert"
-"""What commands take in place of a planner's name: the expert for the environment."""
 
 
 class UnknownExpertError(LookupError):
@@ -36,13 +34,13 @@ class Expert:
     Attributes:
         name: What it is asked for by.
         env_id: Gymnasium id of the task; for walkers the family, whatever the body.
-        action_repeat: Environment steps a decision.
+        action_repeat: Environment steps per decision.
         settings: Of the planner; the others keep their defaults.
         planner: Its name.
         guide: Slope of what walkers' planners maximise where the reward is flat, see
             :class:`tdm_envs.walkers.task.WalkerTask`.
         noise_sds: For collection: standard deviation of the noise on every action, drawn for each episode
-            from these; see :class:`tdm_agents.data.policies.PlannerPolicy`.
+            from these; see :class:`tdm_agents.actors.behaviour.PlannerPolicy`.
     """
 
     name: str
@@ -59,8 +57,7 @@ class Expert:
 
     def make_model(self, envs: list[gym.Env[Any, Any]], *, threads: int = 1) -> SimulatorModel:
         """The true dynamics of environments of the task, all of the same body."""
-        fast = batched_task_of(envs[0], guide=self.guide)
-        return SimulatorModel(envs, self.action_repeat, threads=threads, fast=fast)
+        return true_dynamics(action_repeat=self.action_repeat, threads=threads, guide=self.guide)(envs)
 
     def make_agent(self, env: gym.Env[Any, Any], *, seed: int = 0, threads: int = 1) -> TDMAgent:
         """An agent for one environment of the task."""
@@ -93,17 +90,16 @@ def expert(name: str) -> Expert:
     return EXPERTS[name]
 
 
-def expert_for(env_id: str) -> Expert:
-    """The expert for an environment, with or without ``module:`` before its id.
+def expert_for(env: EnvRef) -> Expert:
+    """The expert for an environment, whatever its arguments.
 
     Raises:
         UnknownExpertError: If there is none; the message lists the environments that have one.
     """
-    bare = env_id.rpartition(":")[2]
-    found = [one for one in EXPERTS.values() if one.env_id == bare]
+    found = [one for one in EXPERTS.values() if one.env_id == env.id]
     if not found:
         known = ", ".join(one.env_id for one in EXPERTS.values())
-        raise UnknownExpertError(f"no expert for {env_id!r}; there are some for {known}")
+        raise UnknownExpertError(f"no expert for {env.made_by!r}; there are some for {known}")
     return found[0]
 
 

@@ -12,13 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tdm_agents.evaluation.plots import PLAYERS, STYLE, clean, save
+from tdm_agents.plot_style import PLAYERS, STYLE, clean, save
 
 MARKERS = "osD^v"
 
 
 def plot_comparison(path: Path, sections: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Write a PNG (or whatever the path's suffix says), a row a section.
+    """Write a PNG (or whatever the path's suffix says), one row per section.
 
     On the left, interquartile mean returns with their intervals; on the right, the same over the
     milliseconds that a decision took.
@@ -26,13 +26,13 @@ def plot_comparison(path: Path, sections: Mapping[str, Sequence[Mapping[str, Any
     Args:
         path: Where to write.
         sections: By title, objects with a ``"contestant"`` and a ``"summary"``; see
-            :func:`tdm_agents.evaluation.comparison_report.sections`.
+            :func:`tdm_agents.comparison.comparison_report.sections`.
 
     Raises:
         ValueError: If there is nothing to draw.
     """
     if not sections or not all(sections.values()):
-        raise ValueError(f"nothing to draw in {dict(sections)}; expected at least one contestant a section")
+        raise ValueError(f"nothing to draw in {dict(sections)}; expected at least one contestant per section")
     heights = [1.6 + 0.34 * max(len(reports), 4) for reports in sections.values()]
     figure = Figure(figsize=(10.0, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -72,7 +72,7 @@ def _costs(axis: Axes, reports: Sequence[Mapping[str, Any]]) -> None:
     axis.set_xlim(10.0**low, 10.0**high)  # whole decades, so that their ticks are enough
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("milliseconds a decision", **STYLE)
+    axis.set_xlabel("milliseconds per decision", **STYLE)
     axis.set_ylabel("IQM return", **STYLE)
     clean(axis)
 

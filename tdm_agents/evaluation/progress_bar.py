@@ -1,4 +1,4 @@
-"""A live line for the terminal: step, return so far, milliseconds a decision, time left."""
+"""A live line for the terminal: step, return so far, milliseconds per decision, time left."""
 
 from __future__ import annotations
 
@@ -48,6 +48,6 @@ class ProgressBar:
             total=tick.total,
             status=(
                 f"step {tick.steps}{of}, return {tick.mean_return:.1f}, "
-                f"{tick.milliseconds_per_decision:.1f} ms a decision"
+                f"{tick.milliseconds_per_decision:.1f} ms per decision"
             ),
         )

@@ -1,4 +1,4 @@
-"""Play one episode of a behaviour policy."""
+"""One episode of a behaviour policy."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.actors.behaviour import BehaviourPolicy
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.seeds import draw_reset_seed, episode_rng
 from tdm_agents.data.minari_io import FlatEpisode
-from tdm_agents.data.policies import BehaviourPolicy
-from tdm_agents.data.portion import Portion
-from tdm_agents.data.seeds import draw_reset_seed, episode_rng
-from tdm_agents.spaces import ActionCodec, ObservationCodec
+from tdm_agents.environments import Env
+from tdm_agents.spaces import ObservationCodec
 
 MAX_RESET_INFO = 60_000
 """Characters of ``reset_info`` in an episode's metadata: an attribute of HDF5 has at most 64 KB."""
@@ -27,16 +27,16 @@ class EpisodeFailedError(RuntimeError):
 
 
 def play(
-    env: gym.Env[Any, Any], portion: Portion, policy: BehaviourPolicy, index: int, *, attempt: int = 0
+    env: Env, dataset: DatasetSpec, policy: BehaviourPolicy, index: int, *, attempt: int = 0
 ) -> FlatEpisode:
     """Play episode ``index`` of a policy.
 
     The last action of an episode may be held for fewer environment steps, where the episode ends.
 
     Args:
-        env: Of ``portion.make_env()``; is reset.
-        portion: Says how long, with which seed and how many steps an action is held.
-        policy: One of the portion's; draws the episode's own settings and acts.
+        env: Of ``dataset.make_env()``; is reset.
+        dataset: Says how long, with which seed and how many steps an action is held.
+        policy: One of the data set's; draws the episode's own settings and acts.
         index: Of the episode among those of the policy.
         attempt: How many times this episode failed before; each attempt draws anew.
 
@@ -45,36 +45,38 @@ def play(
             physics diverge), an observation or reward is not finite, or the policy finds no action
             (``ValueError``). Make a new environment before the next episode.
     """
-    rng = episode_rng(portion.seed, policy.name, index, environment=portion.name, attempt=attempt)
+    rng = episode_rng(dataset.seed, policy.name, index, environment=dataset.name, attempt=attempt)
     reset_seed = draw_reset_seed(rng)
     observations = ObservationCodec(env.observation_space)
-    codec = ActionCodec(env.action_space)
     actions: list[Any] = []
     rewards: list[float] = []
     with _failure_at(rewards):
         observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
     told = _told(info)  # now: an environment may go on writing to it
-    actor = policy.start(env, rng, action_repeat=portion.action_repeat)
+    started = policy.start(env, rng, ref=dataset.env, action_repeat=dataset.action_repeat)
     terminated = truncated = False
     action: Any = None
+    gathered = math.nan  # since the last decision
     with _failure_at(rewards):
-        while not (terminated or truncated or len(rewards) == portion.max_steps):
-            if len(rewards) % portion.action_repeat == 0:
-                action = codec.decode(actor.act(flat[-1]))
+        while not (terminated or truncated or len(rewards) == dataset.max_steps):
+            if len(rewards) % dataset.action_repeat == 0:
+                (action,) = started.actor.act([observation], [gathered], [True]).actions
+                gathered = 0.0
             observation, reward, terminated, truncated, _ = env.step(action)
             flat.append(observations.flatten(observation))  # refuses what is not finite
             if not math.isfinite(reward):
                 raise ValueError(f"the reward is {reward}; expected a finite number")
             actions.append(action)
             rewards.append(float(reward))
+            gathered += float(reward)
     return FlatEpisode(
         observation=np.stack(flat),
         action=_float32(np.stack(actions)),
         reward=np.asarray(rewards, np.float32),
         terminated=bool(terminated),
         seed=reset_seed,
-        metadata={"policy": policy.name, "index": index, **actor.drawn, **told},
+        metadata={"policy": policy.name, "index": index, **started.drawn, **told},
     )
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import torch
 
+from tdm_agents.actors.behaviour import BehaviourPolicy
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.episode import EpisodeFailedError, play
+from tdm_agents.collection.shards import read_shard_info, shard_path, write_shard
 from tdm_agents.data.minari_io import DataError
-from tdm_agents.data.play import EpisodeFailedError, play
-from tdm_agents.data.policies import BehaviourPolicy
-from tdm_agents.data.portion import Portion
-from tdm_agents.data.shards import read_shard_info, shard_path, write_shard
+from tdm_agents.environments import Env, EnvRef
 
 MAX_ATTEMPTS = 3
 """Times that an episode may fail before the collection stops."""
@@ -25,13 +24,13 @@ class Job:
     """An episode to be played.
 
     Attributes:
-        portion: That it belongs to.
+        dataset: That it belongs to.
         policy: Who plays it.
         index: Of the episode among those of its policy.
         shards: The folder that its file goes to.
     """
 
-    portion: Portion
+    dataset: DatasetSpec
     policy: BehaviourPolicy
     index: int
     shards: Path
@@ -42,7 +41,7 @@ class Job:
         return shard_path(self.shards, self.policy.name, self.index)
 
     def __str__(self) -> str:
-        return f"episode {self.index} of {self.policy.name!r} in {self.portion}"
+        return f"episode {self.index} of {self.policy.name!r} in {self.dataset}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class EpisodeDone:
     """Told to whoever watches a collection.
 
     Attributes:
-        environment: Name of the portion.
+        environment: Name of the data set.
         policy: Name of the policy.
         index: Of the episode among those of its policy.
         env_steps: That it lasted.
@@ -82,7 +81,7 @@ def play_job(job: Job) -> EpisodeDone:
     failures: list[str] = []
     while len(failures) < MAX_ATTEMPTS:
         try:
-            episode = play(_env(job.portion), job.portion, job.policy, job.index, attempt=len(failures))
+            episode = play(_env(job.dataset), job.dataset, job.policy, job.index, attempt=len(failures))
         except EpisodeFailedError as error:
             failures.append(str(error))
             _envs.clear()  # what failed may be broken
@@ -105,7 +104,7 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
     """
     info = read_shard_info(job.path)
     return EpisodeDone(
-        environment=job.portion.name,
+        environment=job.dataset.name,
         policy=job.policy.name,
         index=job.index,
         env_steps=info.env_steps,
@@ -116,14 +115,13 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
 
 
 MAX_ENVS = 4
-_envs: dict[str, gym.Env[Any, Any]] = {}
+_envs: dict[EnvRef, Env] = {}
 """The last environments of a worker process; a reset with a seed forgets the episode before."""
 
 
-def _env(portion: Portion) -> gym.Env[Any, Any]:
-    key = json.dumps([portion.env_id, dict(portion.env_kwargs)])
-    if key not in _envs:
+def _env(dataset: DatasetSpec) -> Env:
+    if dataset.env not in _envs:
         if len(_envs) == MAX_ENVS:
             _envs.pop(next(iter(_envs))).close()
-        _envs[key] = portion.make_env()
-    return _envs[key]
+        _envs[dataset.env] = dataset.make_env()
+    return _envs[dataset.env]

@@ -1,46 +1,42 @@
-"""What a collection asks of one environment."""
+"""The data set that a collection is to make of one environment."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
+from tdm_agents.actors.behaviour import BehaviourPolicy
+from tdm_agents.collection.names import check_name
+from tdm_agents.collection.policy_json import policy_to_json
 from tdm_agents.data.minari_io import EPISODES_FOLDER
-from tdm_agents.data.names import check_name
-from tdm_agents.data.policies import BehaviourPolicy, policy_to_json
-from tdm_agents.environments import make_env
+from tdm_agents.environments import Env, EnvRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Portion:
+class DatasetSpec:
     """The episodes of one environment that become one Minari data set.
 
-    An episode is a function of the portion's settings, its policy and its index: how many others there are,
+    An episode is a function of these settings, its policy and its index: how many others there are,
     and who plays them, does not matter.
 
     Attributes:
-        env_id: For ``gymnasium.make``; ``module:ID`` imports what registers it.
+        env: The environment.
         mix: Policies with different names, and how many episodes of each.
-        env_kwargs: Of ``gymnasium.make``; JSON values.
         name: Folder of the data set inside the collection's, and what seeds its episodes besides ``seed``, so
             that no two environments see the same noise; ``""`` = the collection's own folder.
-        action_repeat: Environment steps that each action is held.
-        seed: At least 0. Environment resets use the range of :mod:`tdm_agents.data.seeds` that no evaluation
-            uses.
+        action_repeat: Environment steps that each action is held; that of every policy which has its own.
+        seed: At least 0. Environment resets use the range of :mod:`tdm_agents.collection.seeds` that no
+            evaluation uses.
         max_steps: Environment steps after which an episode is cut off, for environments without an end.
 
     Raises:
         ValueError: If a setting makes no sense.
     """
 
-    env_id: str
+    env: EnvRef
     mix: tuple[tuple[BehaviourPolicy, int], ...]
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     action_repeat: int = 1
     seed: int = 0
@@ -51,8 +47,8 @@ class Portion:
         if self.name:
             check_name("name", self.name)
         counts = self.counts
-        for policy in counts:
-            check_name(f"{about}name of a policy", policy)
+        for called in counts:
+            check_name(f"{about}name of a policy", called)
         if len(counts) < len(self.mix) or sum(counts.values()) < 1:
             raise ValueError(
                 f"{about}mix is {self.mix}; expected at least one episode, and policies with different names"
@@ -66,9 +62,16 @@ class Portion:
         }.items():
             if value < 0:
                 raise ValueError(f"{about}{name} is {value}; expected at least 0")
+        for policy, _ in self.mix:
+            if policy.action_repeat not in (None, self.action_repeat):
+                raise ValueError(
+                    f"{about}{policy.name!r} holds its actions for {policy.action_repeat} environment steps, "
+                    f"and action_repeat is {self.action_repeat}; one data set has one: collect with "
+                    f"action_repeat {policy.action_repeat}"
+                )
 
     def __str__(self) -> str:
-        return self.name or self.env_id
+        return self.name or str(self.env)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,8 +83,8 @@ class Portion:
         plain: dict[str, Any] = json.loads(
             json.dumps(
                 {
-                    "env_id": self.env_id,
-                    "env_kwargs": dict(self.env_kwargs),
+                    "env_id": self.env.made_by,
+                    "env_kwargs": dict(self.env.kwargs),
                     "name": self.name,
                     "action_repeat": self.action_repeat,
                     "seed": self.seed,
@@ -92,9 +95,9 @@ class Portion:
         )
         return plain
 
-    def make_env(self) -> gym.Env[Any, Any]:
+    def make_env(self) -> Env:
         """A new environment, without Gymnasium's checks of every step."""
-        return make_env(self.env_id, disable_env_checker=True, **self.env_kwargs)
+        return self.env.make(disable_env_checker=True)
 
     def folder(self, out: Path) -> Path:
         """Where it lies in the collection ``out``."""

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tdm_agents import registry
+from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.contestant import Contestant
+from tdm_agents.actors.entries import EXPERT, Entry
+from tdm_agents.actors.functions import UniformActions
+from tdm_agents.actors.saved_policies import find_policy, load_policy
+from tdm_agents.actors.simulators import true_dynamics
+from tdm_agents.actors.tuned import expert_for
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
-from tdm_agents.environments import Env, Place
-from tdm_agents.evaluation.entries import Entry
-from tdm_agents.evaluation.players import AgentFactory, Contestant
-from tdm_agents.evaluation.policies import RandomPolicy
-from tdm_agents.evaluation.sb3 import find_policy, load_policy
-from tdm_agents.experts.presets import EXPERT, expert_for
+from tdm_agents.environments import EnvRef
 from tdm_agents.world_models.model_files import MODEL_FILE
-from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_agents.wrappers import WithoutAlive
-from tdm_envs.tasks import batched_task_of
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -41,12 +40,12 @@ class Entered:
     files: tuple[Path, ...] = ()
 
 
-def enter(entry: Entry, place: Place, *, seed: int = 0, device: str = "cpu", threads: int = 1) -> Entered:
+def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", threads: int = 1) -> Entered:
     """Make an entry ready to play in an environment.
 
     Args:
         entry: Who plays.
-        place: Where.
+        env: Where.
         seed: Of what it draws from; an evaluation seeds it anew.
         device: Where learned models and policies compute.
         threads: Of the simulator.
@@ -57,33 +56,37 @@ def enter(entry: Entry, place: Place, *, seed: int = 0, device: str = "cpu", thr
         TypeError: If the planner has no such setting.
         ValueError: If a setting makes no sense.
     """
-    entry = entry.in_environment(place)
+    entry = entry.in_environment(env)
     if entry.kind == "random":
-        env = place()
-        space = env.action_space
-        env.close()
-        return Entered("random policy", RandomPolicy(space, seed), {"policy": "random"})
+        made = env.make()
+        space = made.action_space
+        made.close()
+        return Entered("random policy", UniformActions(space, seed), {"policy": "random"})
     if entry.kind == "policy":
         return _policy(entry, device)
     if entry.kind == "simulator":
-        return _simulator(entry, place, threads)
-    return _checkpoint(entry, place, seed, device)
+        return _simulator(entry, env, threads)
+    return _checkpoint(entry, env, seed, device)
 
 
-def environment_of(entry: Entry) -> str | None:
+def environment_of(entry: Entry) -> EnvRef | None:
     """The environment that the entry's checkpoint is for; None where it names none or there is none."""
-    folder = entry.source if entry.kind == "checkpoint" else entry.options.get("like")
-    return None if folder is None else agent_files.read_settings(agent_files.resolve(folder)).env_id
+    named = entry.source if entry.kind == "checkpoint" else entry.options.get("like")
+    if named is None:
+        return None
+    folder = agent_files.resolve(named)
+    text = agent_files.read_settings(folder).env_id
+    return None if text is None else EnvRef.parse(text, source=str(folder / agent_files.AGENT_FILE))
 
 
-def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
+def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     folder = agent_files.resolve(entry.source)
     agent = TDMAgent.load(
         folder,
         entry.options.get("planner"),
         seed,
         device,
-        env_id=place.name,
+        env_id=str(env),
         reward_function=entry.options.get("reward_function"),
         replan_every=entry.options.get("replan_every"),
         **entry.planner_settings,
@@ -97,7 +100,7 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
             WithoutAlive(agent.base_model),
             agent.planner,
             seed,
-            env_id=place.name,
+            env_id=str(env),
             reward_function=agent.reward_function,
             replan_every=agent.replan_every,
         )
@@ -120,7 +123,7 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
     )
 
 
-def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
+def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
     # what is not said is the checkpoint's, or else the simplest
     options = entry.options
     chosen: dict[str, Any] = {"reward_function": None, "replan_every": 1, "action_repeat": 1}
@@ -128,7 +131,7 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
     if options.get("planner") == EXPERT:
         if "like" in options:
             raise ValueError("planner=expert has settings of its own; leave out like=")
-        expert = expert_for(place.env_id)
+        expert = expert_for(env)
         planner = registry.make_planner(expert.planner, **{**expert.settings, **entry.planner_settings})
         guide = expert.guide
         chosen["action_repeat"] = expert.action_repeat
@@ -138,14 +141,14 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
         planner = agent_files.choose_planner(saved, options.get("planner"), entry.planner_settings)
         chosen |= {"reward_function": saved.reward_function, "replan_every": saved.replan_every}
         if "action_repeat" not in options:
-            model = agent_files.load_model(folder, env_id=place.name)
+            model = agent_files.load_model(folder, env_id=str(env))
             chosen["action_repeat"] = model.spec.action_repeat
     else:
         planner = registry.make_planner(options["planner"], **entry.planner_settings)
     chosen |= {name: options[name] for name in chosen if name in options}
     repeat, reward = chosen["action_repeat"], chosen["reward_function"]
     factory = AgentFactory(
-        partial(_simulated, repeat=repeat, threads=threads, guide=guide),
+        true_dynamics(action_repeat=repeat, threads=threads, guide=guide),
         planner,
         None if reward == PREDICTED else reward,
         chosen["replan_every"],
@@ -161,10 +164,6 @@ def _simulator(entry: Entry, place: Place, threads: int) -> Entered:
         "reward_function": factory.reward_function,
     }
     return Entered(f"{name} on the true simulator", factory, settings)
-
-
-def _simulated(envs: list[Env], *, repeat: int, threads: int, guide: float) -> SimulatorModel:
-    return SimulatorModel(envs, repeat, threads=threads, fast=batched_task_of(envs[0], guide=guide))
 
 
 def _policy(entry: Entry, device: str) -> Entered:

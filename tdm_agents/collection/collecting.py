@@ -17,37 +17,37 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tdm_agents.data.collection_check import SETTINGS_FILE, check, is_finished
+from tdm_agents.collection.collection_check import SETTINGS_FILE, check, is_finished
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.pool import Pool, WorkerPool
+from tdm_agents.collection.shards import read_shard
+from tdm_agents.collection.workers import EpisodeDone, Job, found, one_thread, play_job
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, write_dataset
-from tdm_agents.data.pool import Pool, WorkerPool
-from tdm_agents.data.portion import Portion
-from tdm_agents.data.shards import read_shard
-from tdm_agents.data.workers import EpisodeDone, Job, found, one_thread, play_job
 from tdm_agents.storage import locked, write_json
 
 
 def collect(
-    portions: Portion | Sequence[Portion],
+    datasets: DatasetSpec | Sequence[DatasetSpec],
     out: str | os.PathLike[str],
     *,
     workers: int = 1,
     pool: Pool | None = None,
     watch: Callable[[EpisodeDone], None] | None = None,
 ) -> Path:
-    """Play episodes and write them as Minari data sets of raw environment steps, one an environment.
+    """Play episodes and write them as Minari data sets of raw environment steps, one per environment.
 
     Interrupted at any moment, the same call goes on where it stopped, with the same result. Numbers of
     episodes and workers may change between calls, nothing else. Memory does not grow with the number of
     episodes.
 
     Args:
-        portions: What to collect of each environment.
-        out: Folder of the collection. A portion without a name becomes ``out/data``; others become
+        datasets: What to collect of each environment.
+        out: Folder of the collection. One without a name becomes ``out/data``; others become
             ``out/NAME/data``, and at the very end ``out/index.json`` names them all.
         workers: Processes on this machine, one thread each; a dead one is warned of and replaced.
-        pool: Hands out the work instead: a :class:`~tdm_agents.data.pool.WorkerPool`, ``multiprocessing``'s,
-            or a cluster engine's whose workers see ``out`` too.
+        pool: Hands out the work instead: a :class:`~tdm_agents.collection.pool.WorkerPool`,
+            ``multiprocessing``'s, or a cluster engine's whose workers see ``out`` too.
         watch: Called in this process for every episode of an unfinished data set.
 
     Returns:
@@ -60,33 +60,33 @@ def collect(
         WorkerDiedError: If an episode keeps killing its workers.
         ValueError: If a setting makes no sense.
     """
-    portions = [portions] if isinstance(portions, Portion) else list(portions)
-    unfinished = check(portions, out)
+    datasets = [datasets] if isinstance(datasets, DatasetSpec) else list(datasets)
+    unfinished = check(datasets, out)
     out = Path(out)
-    result = out if portions[0].name else out / "data"
-    if is_finished(portions, out):
+    result = out if datasets[0].name else out / "data"
+    if is_finished(datasets, out):
         return result
     with WorkerPool(workers, one_thread) as own, locked(out):
-        for portion in unfinished:
-            settings = portion.shards(out) / SETTINGS_FILE
+        for dataset in unfinished:
+            settings = dataset.shards(out) / SETTINGS_FILE
             if not settings.exists():
-                write_json(settings, portion.settings())
+                write_json(settings, dataset.settings())
         hands = own if pool is None else pool
         _play_missing(unfinished, out, hands, watch)
         # by workers too: HDF5 may crash the process in which it finds a disk full
         for _ in hands.imap_unordered(partial(_assemble, out=out), unfinished):
             pass
-        for portion in portions:
-            shutil.rmtree(portion.shards(out), ignore_errors=True)
-        if portions[0].name:
-            write_index(out, [entry_of(portion, out) for portion in portions])
+        for dataset in datasets:
+            shutil.rmtree(dataset.shards(out), ignore_errors=True)
+        if datasets[0].name:
+            write_index(out, [entry_of(dataset, out) for dataset in datasets])
     return result
 
 
 def _play_missing(
-    portions: Sequence[Portion], out: Path, pool: Pool, watch: Callable[[EpisodeDone], None] | None
+    datasets: Sequence[DatasetSpec], out: Path, pool: Pool, watch: Callable[[EpisodeDone], None] | None
 ) -> None:
-    jobs = _Jobs(portions, out)
+    jobs = _Jobs(datasets, out)
     missing = jobs.missing(watch)
     # a fixed shuffle: the time left is right from the start though planner episodes take longer
     np.random.default_rng(0).shuffle(missing)
@@ -95,18 +95,18 @@ def _play_missing(
             watch(done)
 
 
-_BYTES_AN_EPISODE = 50_000
+_BYTES_PER_EPISODE = 50_000
 """Of HDF5's own, besides the numbers; measured: 23,000 uncompressed and 9,000 compressed."""
 
 
 class _Jobs:
     """All episodes by number, made when they are asked for: a list would grow with their number."""
 
-    def __init__(self, portions: Sequence[Portion], out: Path) -> None:
+    def __init__(self, datasets: Sequence[DatasetSpec], out: Path) -> None:
         self._rows = [
-            (portion, policy, portion.shards(out)) for portion in portions for policy, _ in portion.mix
+            (dataset, policy, dataset.shards(out)) for dataset in datasets for policy, _ in dataset.mix
         ]
-        counts = [count for portion in portions for _, count in portion.mix]
+        counts = [count for dataset in datasets for _, count in dataset.mix]
         self._ends = np.cumsum(counts, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -114,9 +114,9 @@ class _Jobs:
 
     def __getitem__(self, number: int) -> Job:
         row = int(np.searchsorted(self._ends, number, side="right"))
-        portion, policy, shards = self._rows[row]
+        dataset, policy, shards = self._rows[row]
         first = int(self._ends[row - 1]) if row else 0
-        return Job(portion, policy, int(number) - first, shards)
+        return Job(dataset, policy, int(number) - first, shards)
 
     def missing(self, watch: Callable[[EpisodeDone], None] | None) -> npt.NDArray[np.int64]:
         """Numbers of the episodes that have no file; the others are told to ``watch``."""
@@ -130,25 +130,26 @@ class _Jobs:
         return np.flatnonzero(lost)
 
 
-def _assemble(portion: Portion, out: Path) -> None:
-    """Make the data set of a portion from its shards, unless it was made already."""
-    if portion.data(out).exists():  # by a worker that died just after it
+def _assemble(dataset: DatasetSpec, out: Path) -> None:
+    """Make a data set from its shards, unless it was made already."""
+    if dataset.data(out).exists():  # by a worker that died just after it
         return
-    jobs = _Jobs([portion], out)
-    _check_room(portion.shards(out), len(jobs))
-    env = portion.make_env()
+    jobs = _Jobs([dataset], out)
+    _check_room(dataset.shards(out), len(jobs))
+    env = dataset.make_env()
     try:
         write_dataset(
-            portion.folder(out),
+            dataset.folder(out),
             env,
             (read_shard(job.path) for job in map(jobs.__getitem__, range(len(jobs)))),
-            description=f"{portion.env_id}: "
-            + ", ".join(f"{count} episodes of {name}" for name, count in portion.counts.items())
-            + f"; actions held for {portion.action_repeat} environment steps.",
+            description=f"{dataset.env}: "
+            + ", ".join(f"{count} episodes of {name}" for name, count in dataset.counts.items())
+            + f"; actions held for {dataset.action_repeat} environment steps.",
             metadata={
+                "env_id": dataset.env.made_by,
                 "collection": json.dumps(
-                    {"settings": portion.settings(), "episodes": portion.counts}, sort_keys=True
-                )
+                    {"settings": dataset.settings(), "episodes": dataset.counts}, sort_keys=True
+                ),
             },
         )
     finally:
@@ -158,7 +159,7 @@ def _assemble(portion: Portion, out: Path) -> None:
 def _check_room(shards: Path, episodes: int) -> None:
     """Refuse to make a data set where the disk has no room for it, since HDF5 crashes on a full one."""
     size = sum(file.stat().st_size for file in shards.iterdir())
-    needed = 2 * size + episodes * _BYTES_AN_EPISODE  # as Minari writes it, and compressed beside that
+    needed = 2 * size + episodes * _BYTES_PER_EPISODE  # as Minari writes it, and compressed beside that
     free = shutil.disk_usage(shards).free
     if free < needed:
         raise DataError(
@@ -168,14 +169,13 @@ def _check_room(shards: Path, episodes: int) -> None:
         )
 
 
-def entry_of(portion: Portion, out: Path) -> IndexEntry:
-    """What an index says of a portion whose data set is there."""
-    data = portion.data(out)
+def entry_of(dataset: DatasetSpec, out: Path) -> IndexEntry:
+    """What an index says of a data set that is there."""
+    data = dataset.data(out)
     about = json.loads((data / "metadata.json").read_text())
     return IndexEntry(
         path=data.relative_to(out).as_posix(),
-        env_id=portion.env_id,
-        env_kwargs=dict(portion.env_kwargs),
+        env=dataset.env,
         episodes=int(about["total_episodes"]),
         transitions=int(about["total_steps"]),
         bytes=sum(file.stat().st_size for file in data.iterdir()),

@@ -1,0 +1,1 @@
+"""Actors: whoever chooses actions in episodes that are evaluated, compared or collected."""
