@@ -153,9 +153,9 @@ def test_a_collection_killed_again_and_again_equals_an_undisturbed_one(tmp_path)
 def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path):
     peaks = []
     for episodes in (50, 400):
-        portion = Portion(
+        tree = DatasetSpec(
             name="tree",
-            env_id="tdm/WalkerTree-v0",
+            env=EnvRef("tdm/WalkerTree-v0", {"dof": 5, "body": 1}),
             env_kwargs={"dof": 12, "body": 3},
             mix=((RandomPolicy(), episodes),),
             max_steps=5,
