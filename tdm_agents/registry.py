@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -23,6 +24,9 @@ from tdm_agents.protocols import Planner
 
 PLANNERS = "tdm_agents.planners"
 WORLD_MODELS = "tdm_agents.world_models"
+
+FORMER_SETTINGS = {"returns": "execute"}
+"""Settings of planners that were renamed: their former names are taken for one more release."""
 
 _METHODS = {PLANNERS: ("init", "plan"), WORLD_MODELS: ("start", "step", "take")}
 
@@ -117,12 +121,30 @@ def check_settings(what: str, of: Callable[..., Any], settings: Mapping[str, Any
         raise TypeError(f"{what} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
 
 
+def present_settings(of: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their present names, for a planner that has those and not the former ones.
+
+    Where both names are there, the former one counts: only a user still writes it, over what a file or a
+    preset says by the present one.
+
+    Args:
+        of: The planner's dataclass; anything else takes what it takes.
+        settings: By name, present or former.
+    """
+    known = {f.name for f in fields(of)} if is_dataclass(of) else set()
+    given = dict(settings)
+    for former, present in FORMER_SETTINGS.items():
+        if former in given and present in known and former not in known:
+            given[present] = given.pop(former)
+    return given
+
+
 def make_planner(name: str, **settings: Any) -> Planner:
     """A planner by name, for example ``make_planner("cem", horizon=25, num_samples=64)``.
 
     Args:
         name: An entry point of the group ``tdm_agents.planners``, or a registered name.
-        **settings: Fields of the planner's dataclass.
+        **settings: Fields of the planner's dataclass. One by a former name warns (``DeprecationWarning``).
 
     Raises:
         UnknownNameError: If no package provides the name.
@@ -131,8 +153,16 @@ def make_planner(name: str, **settings: Any) -> Planner:
         ValueError: If a setting's value makes no sense.
     """
     factory = load(PLANNERS, name)
-    check_settings(f"planner {name!r}", factory, settings)
-    planner: Planner = factory(**settings)
+    present = present_settings(factory, settings)
+    for former in settings.keys() - present.keys():
+        warnings.warn(
+            f"setting {former!r} of planner {name!r} is called {FORMER_SETTINGS[former]!r} now; the former "
+            "name goes with the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    check_settings(f"planner {name!r}", factory, present)
+    planner: Planner = factory(**present)
     return planner
 
 

@@ -83,8 +83,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: Path, *, schema: int) -> dict[str, Any]:
-    """Read a JSON object whose ``"schema"`` is ``schema``.
+def read_json(path: Path, *, schema: int, former: Container[int] = ()) -> dict[str, Any]:
+    """Read a JSON object whose ``"schema"`` is ``schema``, or one of ``former`` ones that are still read.
 
     Raises:
         CheckpointError: If it is missing, not JSON, or of another schema; the message says what to do.
@@ -95,7 +95,7 @@ def read_json(path: Path, *, schema: int) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not JSON ({error}); restore it from where it came") from error
-    if not isinstance(value, dict) or value.get("schema") != schema:
+    if not isinstance(value, dict) or (value.get("schema") != schema and value.get("schema") not in former):
         got = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise CheckpointError(f"{path} has schema {got!r}; this version of tdm-agents reads {schema}")
     return value

@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldModel
-from tdm_planners.noise import uniform_actions
+from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
-from tdm_planners.shooting import (
-    check_at_least,
-    check_discount,
-    check_types,
-    finite_std,
-    refuse_non_finite,
-    within_bounds,
-)
+from tdm_planners.scoring import finite_std, refuse_non_finite
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types
 from tdm_planners.transitions import Transitions, likely_transitions, require_tokens
 
 Level = Literal["action", "token"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tdm_planners.gaussian import GaussianPlanner
-from tdm_planners.shooting import finite_std
+from tdm_planners.scoring import finite_std
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Draws for action sequences: noise that is correlated over time, and uniform actions.
+"""Noise for action sequences, correlated over time.
 
 Noise is independent over candidates and action scalars. Every noise function returns ``[..., H, m]`` of zero
 mean, drawn from one explicit generator on the generator's device. White, coloured and AR(1) noise have unit
@@ -16,7 +16,6 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import ModelSpec
 from tdm_planners.splines import Spline, spline_matrix
 
 
@@ -138,16 +137,6 @@ def spline_noise(
     *lead, horizon, width = shape
     matrix = spline_matrix(horizon, knots, spline).to(generator.device, dtype)
     return matrix @ white_noise((*lead, knots, width), generator=generator, dtype=dtype)
-
-
-def uniform_actions(shape: Sequence[int], spec: ModelSpec, *, generator: torch.Generator) -> Tensor:
-    """Uniform actions ``[..., m]`` of ``shape``: in [-1, 1], or int64 among each component's choices."""
-    draws = torch.rand(tuple(shape), generator=generator, device=generator.device, dtype=spec.dtype)
-    if spec.action_kind == "discrete":
-        choices = torch.tensor(spec.action_choices, device=draws.device)
-        # the product may round up to the number of choices
-        return torch.minimum((draws * choices).long(), choices - 1)
-    return 2.0 * draws - 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,11 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
-from tdm_planners.noise import AR1NoiseSettings, uniform_actions
+from tdm_planners.bounds import uniform_actions, within_bounds
+from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.proposals import follow, require_proposal
-from tdm_planners.shooting import (
-    check_at_least,
-    check_discount,
-    check_types,
-    evaluate,
-    finite_std,
-    refuse_non_finite,
-    within_bounds,
-)
+from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,7 +227,7 @@ class TDMAgent:
             state: What the last call returned; None at the first.
             episode_start: ``[B]`` bool, environments whose observation is the first of an episode. Copied.
             deterministic: True executes the planner's best (or mean) sequence, False one sampled among its
-                last candidates, where the planner has the setting ``returns`` (CEM, MPPI); see
+                last candidates, where the planner has the setting ``execute`` (CEM, MPPI); see
                 :func:`tdm_agents.agent.predict.for_determinism`. :meth:`act` does what the planner is set to.
 
         Returns:

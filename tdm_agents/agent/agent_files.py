@@ -27,7 +27,9 @@ from tdm_agents.protocols import Planner, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.wrappers import RewardFunction
 
-SCHEMA = 1
+SCHEMA = 2
+FORMER_SCHEMAS = (1,)
+"""1: planners' setting ``execute`` was called ``returns``."""
 AGENT_FILE = "agent.json"
 MODEL_FILE = "model.json"
 OWN_FILES = frozenset({AGENT_FILE, MODEL_FILE, "weights.safetensors"})
@@ -155,7 +157,7 @@ def read_settings(folder: Path) -> AgentSettings:
             f"{path} is missing, though {folder} holds a model: its training has not finished, or the model "
             "was saved by itself; `tdm train` writes the file at its end, and agent.save(folder) at once"
         )
-    value = read_json(path, schema=SCHEMA)
+    value = read_json(path, schema=SCHEMA, former=FORMER_SCHEMAS)
     planner = value.get("planner")
     texts = (value.get("reward_function"), value.get("env_id"))
     replan_every = value.get("replan_every", 1)  # absent from files of older versions, which always replanned
@@ -184,7 +186,10 @@ def choose_planner(
         LookupError: If the name is unknown.
     """
     if planner is None or planner == saved.planner:
-        return registry.make_planner(saved.planner, **{**saved.planner_settings, **overrides})
+        # what a file of a former version says is no reason to warn whoever reads it
+        factory = registry.load(registry.PLANNERS, saved.planner)
+        kept = registry.present_settings(factory, saved.planner_settings)
+        return registry.make_planner(saved.planner, **{**kept, **overrides})
     if isinstance(planner, str):
         horizon = {k: v for k, v in saved.planner_settings.items() if k == "horizon"}
         return registry.make_planner(planner, **{**horizon, **overrides})

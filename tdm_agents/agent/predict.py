@@ -8,6 +8,7 @@ turns with one agent, or with a plain loop, do not notice each other.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,21 +64,31 @@ def predict(
 def for_determinism(planner: Planner, deterministic: bool) -> Planner:
     """The planner that executes a sampled sequence of its last distribution, or does not.
 
-    A planner that has the choice has a setting ``returns`` of ``"best"``, ``"mean"`` or ``"sample"`` (CEM,
-    MPPI). ``deterministic`` keeps ``"best"`` and ``"mean"`` and turns ``"sample"`` into ``"best"``; otherwise
-    all become ``"sample"``. A planner without that setting does the same in both.
+    A planner that has the choice has a setting ``execute`` of ``"best"``, ``"mean"`` or ``"sample"`` (CEM,
+    MPPI), or, as it was called formerly, ``returns``. ``deterministic`` keeps ``"best"`` and ``"mean"`` and
+    turns ``"sample"`` into ``"best"``; otherwise all become ``"sample"``. A planner without that setting does
+    the same in both.
 
     The search itself draws its candidates at random in either case: what is deterministic is the choice among
     what it found.
     """
-    returns = getattr(planner, "returns", None)
-    if returns not in ("best", "mean", "sample") or not is_dataclass(planner):
+    if not is_dataclass(planner) or isinstance(planner, type):
         return planner
-    wanted = "sample" if not deterministic else "best" if returns == "sample" else returns
-    if wanted == returns:
-        return planner
-    chosen: Planner = replace(planner, returns=wanted)
-    return chosen
+    for setting in ("execute", "returns"):
+        executed = getattr(planner, setting, None)
+        if executed not in ("best", "mean", "sample"):
+            continue
+        if setting == "returns":
+            warnings.warn(
+                f"call the setting 'returns' of {type(planner).__name__} 'execute'; predict() will not know "
+                "it by its former name in the next release",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+        wanted = "sample" if not deterministic else "best" if executed == "sample" else executed
+        chosen: Planner = replace(planner, **{setting: wanted})
+        return chosen
+    return planner
 
 
 def _memory(agent: TDMAgent, state: Any, rows: int) -> AgentMemory:

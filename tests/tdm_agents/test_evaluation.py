@@ -265,8 +265,8 @@ def test_evaluate_from_the_command_line(tmp_path, capsys):
 
 
 def test_settings_are_json_or_text():
-    parsed = evaluate_command.parse_settings({"num-samples": "64", "returns": "mean", "noise_beta": "null"})
-    assert parsed == {"num_samples": 64, "returns": "mean", "noise_beta": None}
+    parsed = evaluate_command.parse_settings({"num-samples": "64", "execute": "mean", "noise_beta": "null"})
+    assert parsed == {"num_samples": 64, "execute": "mean", "noise_beta": None}
 
 
 @pytest.mark.parametrize(

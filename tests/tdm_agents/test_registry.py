@@ -46,6 +46,25 @@ def test_settings_reach_the_planner():
     assert make_planner("cem", horizon=9, num_samples=48).horizon == 9
 
 
+def test_a_setting_is_taken_by_its_former_name_with_a_warning():
+    for given in ({"returns": "mean"}, {"execute": "best", "returns": "mean"}):
+        with pytest.warns(DeprecationWarning, match="setting 'returns' of planner 'cem' is called 'execute'"):
+            assert make_planner("cem", **given) == make_planner("cem", execute="mean")
+    with pytest.raises(TypeError, match="'random_shooting' has no setting 'returns'"):
+        make_planner("random_shooting", returns="mean")  # it never had the choice
+
+
+def test_a_strangers_setting_of_a_former_name_is_left_alone(recwarn):
+    @dataclass(frozen=True)
+    class Trader(Mine):
+        execute: str = "orders"
+        returns: float = 0.0
+
+    register(PLANNERS, "trader", Trader)
+    assert make_planner("trader", returns=2.0).returns == 2.0
+    assert not recwarn.list
+
+
 def test_a_registered_planner_is_made_by_name():
     register(PLANNERS, "mine", Mine)
     assert make_planner("mine", width=5) == Mine(width=5)

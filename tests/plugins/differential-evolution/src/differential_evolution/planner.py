@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel, rollout
-from tdm_planners.shooting import ShootingCarry, check_at_least, check_discount, check_types, evaluate, shift
+from tdm_planners.carry import ShootingCarry, shift
+from tdm_planners.scoring import evaluate
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
