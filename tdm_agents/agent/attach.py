@@ -1,8 +1,8 @@
 """Environments that tell the agent what happens in them: resets, rewards and ends.
 
 A :class:`Link` is what an attached environment has told and the agent has not read yet. The wrappers below
-write it, :meth:`tdm_agents.TDMAgent.act` reads it. What a vector environment does at the end of an episode is
-its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
+write it, :meth:`tdm_agents.TDMAgent.act` reads it; neither knows the other. What a vector environment does at
+the end of an episode is its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
 
 - ``NEXT_STEP``: the last observation arrives with the end; the next step ignores the action, earns 0 and
   returns the first observation of the next episode. Nothing is planned for an ignored action.
@@ -13,22 +13,20 @@ its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from tdm_agents.agent.arrival import Arrival, Flags
+from tdm_agents.agent.feedback import Feedback, Flags
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
 
-if TYPE_CHECKING:
-    from tdm_agents.agent import TDMAgent
-
 
 class Link:
-    """News of ``B`` environments between two of the agent's decisions.
+    """What happened in ``B`` environments between two of the agent's decisions.
 
     Args:
         batch: ``B``.
@@ -84,7 +82,7 @@ class Link:
         self._reward = np.array(reward, np.float64).reshape(self.batch)
         self._unread = True
 
-    def arrival(self, batch: int) -> Arrival:
+    def feedback(self, batch: int) -> Feedback:
         """What the agent is to know when it acts; :meth:`read` says that it does.
 
         Raises:
@@ -107,10 +105,10 @@ class Link:
             )
         # a reward beside a first observation belongs to the episode before
         reward = np.where(self._start, np.nan, self._reward)
-        return Arrival.told(self.batch, reward, self._start, ~self._over)
+        return Feedback.checked(self.batch, reward, self._start, ~self._over)
 
     def read(self) -> None:
-        """The agent has acted on :meth:`arrival`."""
+        """The agent has acted on :meth:`feedback`."""
         self._start[:] = False
         self._unread = False
 
@@ -118,7 +116,7 @@ class Link:
         if self.cut:
             raise RuntimeError(
                 "the agent was attached to another environment since; attach it to this one again to go on "
-                "here, or make one agent an environment"
+                "here, or make one agent per environment"
             )
 
 
@@ -127,13 +125,13 @@ class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: The environment.
-        agent: Listens until the environment is closed, or the agent is attached to another.
-        link: What the two share.
+        link: Where it is told.
+        on_close: Called when the environment is closed: nobody listens any more.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], agent: TDMAgent, link: Link) -> None:
+    def __init__(self, env: gym.Env[Any, Any], link: Link, on_close: Callable[[], None]) -> None:
         super().__init__(env)
-        self._agent, self._link = agent, link
+        self._link, self._on_close = link, on_close
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -151,7 +149,7 @@ class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def close(self) -> None:
         """Close the environment; the agent no longer listens."""
-        self._agent.detach(self._link)
+        self._on_close()
         super().close()
 
 
@@ -160,13 +158,13 @@ class AttachedVectorEnv(VectorWrapper):
 
     Args:
         env: The vector environment.
-        agent: Listens until the environment is closed, or the agent is attached to another.
-        link: What the two share.
+        link: Where it is told.
+        on_close: Called when the environment is closed: nobody listens any more.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], agent: TDMAgent, link: Link) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], link: Link, on_close: Callable[[], None]) -> None:
         super().__init__(env)
-        self._agent, self._link = agent, link
+        self._link, self._on_close = link, on_close
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -191,7 +189,7 @@ class AttachedVectorEnv(VectorWrapper):
 
     def close(self, **kwargs: Any) -> None:
         """Close the environments; the agent no longer listens."""
-        self._agent.detach(self._link)
+        self._on_close()
         super().close(**kwargs)
 
 
