@@ -20,6 +20,7 @@ from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.protocols import Planner
 
 PLANNERS = "tdm_agents.planners"
@@ -31,10 +32,6 @@ FORMER_SETTINGS = {"returns": "execute"}
 _METHODS = {PLANNERS: ("init", "plan"), WORLD_MODELS: ("start", "step", "take")}
 
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
-
-
-class UnknownNameError(LookupError):
-    """A name that no installed package provides; the message says which is nearest."""
 
 
 class PluginError(ImportError):

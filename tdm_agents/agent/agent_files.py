@@ -23,6 +23,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.protocols import Planner, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.wrappers import RewardFunction
@@ -319,7 +320,7 @@ def _resolved(name_or_folder: str | Path) -> Path:
         return Path(name_or_folder)
     near = difflib.get_close_matches(name_or_folder, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise registry.UnknownNameError(
+    raise UnknownNameError(
         f"no checkpoint named {name_or_folder!r} and no folder of that name; {hint}"
         f"Bundled: {', '.join(known) or 'none'}"
     )

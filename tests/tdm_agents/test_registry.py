@@ -7,11 +7,11 @@ import pytest
 
 from tdm_agents import registry
 from tdm_agents.cli.main import main
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.registry import (
     PLANNERS,
     WORLD_MODELS,
     PluginError,
-    UnknownNameError,
     load,
     make_planner,
     names,
