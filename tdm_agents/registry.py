@@ -20,7 +20,7 @@ from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from tdm_agents.errors import UnknownNameError
+from tdm_agents.errors import TDMError, UnknownNameError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner
 
 PLANNERS = "tdm_agents.planners"
@@ -34,7 +34,7 @@ _METHODS = {PLANNERS: ("init", "plan"), WORLD_MODELS: ("start", "step", "take")}
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
-class PluginError(ImportError):
+class PluginError(TDMError, ImportError):
     """An installed plug-in that cannot be used; the message says whose it is, why, and the remedy."""
 
 
@@ -51,9 +51,9 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
         TypeError: If ``factory`` is no planner or world model.
     """
     if (group, name) in _registered or any(e.name == name for e in entry_points(group=group)):
-        raise ValueError(f"{name!r} is already taken in {group!r}; choose another name")
+        raise WrongValueError(f"{name!r} is already taken in {group!r}; choose another name")
     if fault := _fault(group, factory):
-        raise TypeError(f"{name!r} cannot be registered in {group!r}: {fault}")
+        raise WrongTypeError(f"{name!r} cannot be registered in {group!r}: {fault}")
     _registered[group, name] = factory
 
 
@@ -115,7 +115,7 @@ def check_settings(what: str, of: Callable[..., Any], settings: Mapping[str, Any
         return
     known = [f.name for f in fields(of) if f.init]
     if unknown := sorted(set(settings) - set(known)):
-        raise TypeError(f"{what} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise WrongTypeError(f"{what} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
 
 
 def present_settings(of: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_planners.carry import ShootingCarry
 from tdm_planners.distributions import Distribution, around
@@ -57,23 +58,25 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.initial_std > 0.0:
-            raise ValueError(
+            raise WrongValueError(
                 f"initial_std is {self.initial_std}; expected more than 0, or nothing is explored"
             )
         if not 0.0 <= self.std_floor <= self.initial_std:
-            raise ValueError(
+            raise WrongValueError(
                 f"std_floor is {self.std_floor}; expected 0 <= std_floor <= initial_std ({self.initial_std})"
             )
         if not 0.0 <= self.uniform_floor <= self.uniform_start <= 1.0:
-            raise ValueError(
+            raise WrongValueError(
                 f"uniform_floor is {self.uniform_floor} and uniform_start {self.uniform_start}; expected "
                 "0 <= uniform_floor <= uniform_start <= 1"
             )
         if not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"momentum is {self.momentum}; expected 0 (none) <= momentum < 1")
+            raise WrongValueError(f"momentum is {self.momentum}; expected 0 (none) <= momentum < 1")
         self.check_noise(self.horizon)
         if self.execute not in get_args(Execute):
-            raise ValueError(f"execute is {self.execute!r}; expected one of {', '.join(get_args(Execute))}")
+            raise WrongValueError(
+                f"execute is {self.execute!r}; expected one of {', '.join(get_args(Execute))}"
+            )
 
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:
         """Around what is remembered, and wide (``initial_std``, ``uniform_start``)."""

@@ -16,6 +16,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_planners.splines import Spline, spline_matrix
 
 
@@ -59,7 +60,9 @@ def ar1_noise(
         ValueError: If ``alpha`` is outside [0, 1).
     """
     if not 0.0 <= alpha < 1.0:
-        raise ValueError(f"alpha is {alpha}; expected 0 (white) <= alpha < 1 (constant over the horizon)")
+        raise WrongValueError(
+            f"alpha is {alpha}; expected 0 (white) <= alpha < 1 (constant over the horizon)"
+        )
     draws = white_noise(shape, generator=generator, dtype=dtype)
     steps = torch.arange(draws.shape[-2], device=draws.device)
     lag = steps[:, None] - steps[None, :]
@@ -89,7 +92,7 @@ def coloured_noise(
         ValueError: If ``beta`` is negative or not finite.
     """
     if not (math.isfinite(beta) and beta >= 0.0):
-        raise ValueError(
+        raise WrongValueError(
             f"beta is {beta}; expected a finite number of at least 0 (0 white, 1 pink, 2 Brownian)"
         )
     *lead, horizon, width = shape
@@ -175,19 +178,19 @@ class NoiseSettings:
                 decisions, or both are given.
         """
         if self.noise_beta is not None and not self.noise_beta >= 0.0:
-            raise ValueError(f"noise_beta is {self.noise_beta}; expected at least 0")
+            raise WrongValueError(f"noise_beta is {self.noise_beta}; expected at least 0")
         if self.noise_spline not in get_args(Spline):
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_spline is {self.noise_spline!r}; expected one of {', '.join(get_args(Spline))}"
             )
         if self.noise_knots is None:
             return
         if self.noise_beta is not None:
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_beta is {self.noise_beta} and noise_knots {self.noise_knots}; expected one of them"
             )
         if not 1 <= self.noise_knots <= horizon:
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_knots is {self.noise_knots}; expected at least 1 and at most the horizon, "
                 f"which is {horizon}"
             )
@@ -214,5 +217,5 @@ class AR1NoiseSettings(NoiseSettings):
             ValueError: As :meth:`NoiseSettings.check_noise`, or if ``noise_alpha`` is not in [0, 1).
         """
         if not 0.0 <= self.noise_alpha < 1.0:
-            raise ValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")
+            raise WrongValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")
         super().check_noise(horizon)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
 from tdm_planners.bounds import within_bounds
 from tdm_planners.proposals import follow, require_proposal
@@ -43,7 +44,7 @@ class Policy:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
         if self.execute not in ("best", "sample"):
-            raise ValueError(f"execute is {self.execute!r}; expected 'best' or 'sample'")
+            raise WrongValueError(f"execute is {self.execute!r}; expected 'best' or 'sample'")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:

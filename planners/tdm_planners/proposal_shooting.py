@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.noise import AR1NoiseSettings
@@ -53,14 +54,14 @@ class ProposalShooting(AR1NoiseSettings):
         check_at_least("horizon", self.horizon, 1)
         check_at_least("num_samples", self.num_samples, 1)
         if not 0 <= self.num_policy <= self.num_samples:
-            raise ValueError(
+            raise WrongValueError(
                 f"num_policy is {self.num_policy}; expected at least 0 and at most num_samples, "
                 f"which is {self.num_samples}"
             )
         check_at_least("noise_scale", self.noise_scale, 0.0)
         self.check_noise(self.horizon)
         if not 0.0 <= self.random_share <= 1.0:
-            raise ValueError(f"random_share is {self.random_share}; expected a probability in [0, 1]")
+            raise WrongValueError(f"random_share is {self.random_share}; expected a probability in [0, 1]")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:

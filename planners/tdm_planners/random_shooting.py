@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_planners.carry import ShootingCarry
 from tdm_planners.distributions import Categorical, Distribution, Gaussian
@@ -42,7 +43,7 @@ class RandomShooting(NoiseSettings, ShootingPlanner):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.noise_scale > 0.0:
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_scale is {self.noise_scale}; expected more than 0, or nothing is explored"
             )
         self.check_noise(self.horizon)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import HasValue, Rollout, WorldModel
 
 
@@ -43,7 +44,7 @@ def refuse_non_finite(values: Tensor) -> int:
     if count:
         lost = bad.all(dim=1).nonzero().flatten().tolist()
         if lost:
-            raise ValueError(
+            raise WrongValueError(
                 f"environment {lost[0]} has no candidate with a finite value ({values.shape[1]} of "
                 f"{values.shape[1]} are NaN or inf): the model diverges from its present state; check the "
                 "observation it was given, shorten the horizon, or train the model on such states"

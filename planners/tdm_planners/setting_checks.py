@@ -6,6 +6,8 @@ import numbers
 from dataclasses import fields
 from typing import Any
 
+from tdm_agents.errors import WrongTypeError, WrongValueError
+
 _TYPES: dict[str, tuple[type, str]] = {
     "int": (numbers.Integral, "an integer, for example 8"),
     "float": (numbers.Real, "a number, for example 0.5"),
@@ -29,7 +31,7 @@ def check_types(planner: Any) -> None:
         kind, expected = _TYPES[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             also = ", or None" if optional else ""
-            raise TypeError(
+            raise WrongTypeError(
                 f"{setting.name} of {type(planner).__name__} is {value!r}; expected {expected}{also}"
             )
 
@@ -37,10 +39,10 @@ def check_types(planner: Any) -> None:
 def check_at_least(name: str, value: float, least: float) -> None:
     """Raise a ``ValueError`` that names the setting unless ``value >= least``."""
     if not value >= least:
-        raise ValueError(f"{name} is {value}; expected at least {least}")
+        raise WrongValueError(f"{name} is {value}; expected at least {least}")
 
 
 def check_discount(discount: float) -> None:
     """Raise a ``ValueError`` unless ``0 < discount <= 1``."""
     if not 0.0 < discount <= 1.0:
-        raise ValueError(f"discount is {discount}; expected 0 < discount <= 1 (1: none)")
+        raise WrongValueError(f"discount is {discount}; expected 0 < discount <= 1 (1: none)")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import HasRowBytes, ModelSpec, Plan, WorldModel, rollout
 from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry, shift
@@ -71,10 +72,10 @@ class ShootingPlanner(ABC):
         if self.max_rows is not None:
             check_at_least("max_rows", self.max_rows, 1)
         if self.max_memory is not None and not self.max_memory > 0:
-            raise ValueError(f"max_memory is {self.max_memory} GiB; expected a number above 0, or None")
+            raise WrongValueError(f"max_memory is {self.max_memory} GiB; expected a number above 0, or None")
         kept = self.num_kept + self.keeps_mean
         if self.num_samples <= kept:
-            raise ValueError(
+            raise WrongValueError(
                 f"num_samples is {self.num_samples}; expected more than the {kept} kept rows, or there is "
                 "nothing left to sample: raise num_samples or lower num_kept"
             )
@@ -201,7 +202,7 @@ class ShootingPlanner(ABC):
         if self.max_memory is None:
             return most
         if not isinstance(model, HasRowBytes):
-            raise TypeError(
+            raise WrongTypeError(
                 f"max_memory is {self.max_memory} GiB, and {type(model).__name__} does not say what a row "
                 "takes (it has no row_bytes): set max_rows instead"
             )
@@ -223,12 +224,12 @@ class ShootingPlanner(ABC):
     def _check(self, carry: ShootingCarry, elapsed: Tensor) -> None:
         batch = carry.known.shape[0]
         if elapsed.shape != (batch,):
-            raise ValueError(
+            raise WrongValueError(
                 f"elapsed has shape {tuple(elapsed.shape)}; expected ({batch},), one count an environment of "
                 "the carry: init the planner again when the number of environments changes"
             )
         if (found := carry.mean.shape[1]) != self.horizon or carry.elites.shape[1] != self.num_kept:
-            raise ValueError(
+            raise WrongValueError(
                 f"carry holds {carry.elites.shape[1]} sequences of horizon {found}; expected {self.num_kept} "
                 f"of {self.horizon}: it is another planner's, so call init on this one"
             )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError
 from tdm_agents.protocols import Draft, HasTokens, ModelSpec, Step, WorldModel
 
 
@@ -47,7 +48,7 @@ def require_tokens(model: WorldModel[Any], planner: object) -> HasTokens[Any]:
         TypeError: If it has none; the message names the remedy.
     """
     if not isinstance(model, HasTokens):
-        raise TypeError(
+        raise WrongTypeError(
             f"{type(planner).__name__} searches tokens, and {type(model).__name__} has no draft(): use a "
             "model that has tokens (the transformer does), or level='action'"
         )

@@ -26,6 +26,7 @@ from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
+from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import History, Planner, WorldModel
 from tdm_agents.spaces import ObservationCodec, action_codec
 
@@ -123,9 +124,9 @@ class TDMAgent:
             RuntimeError: If ``mask`` is given before any episode began.
         """
         if mask is not None and self._memory is None and not self._begins:
-            raise RuntimeError("reset(mask=...) before an episode began: call reset() without it first")
+            raise WrongOrderError("reset(mask=...) before an episode began: call reset() without it first")
         if mask is not None and history is not None:
-            raise ValueError(
+            raise WrongValueError(
                 "reset() is given mask and history; expected one: every episode begins with history"
             )
         prompt = None if history is None else checked(history, self.model.spec)
@@ -251,7 +252,9 @@ class TDMAgent:
             return Feedback.checked(batch, reward, episode_start, active)
         for name, value in (("reward", reward), ("episode_start", episode_start), ("active", active)):
             if value is not None:
-                raise ValueError(f"{name}= is given, but the attached environment tells it: leave it out")
+                raise WrongValueError(
+                    f"{name}= is given, but the attached environment tells it: leave it out"
+                )
         return self._link.feedback(batch)
 
     def _memory_of(self, feedback: Feedback) -> AgentMemory:
@@ -261,11 +264,11 @@ class TDMAgent:
         if self._begins or feedback.start.all():
             return self.initial_memory(batch)
         if self._memory is None:
-            raise RuntimeError(
+            raise WrongOrderError(
                 "act() before an episode began: call agent.reset() after env.reset(), "
                 "or pass episode_start=True with its first observation"
             )
-        raise ValueError(
+        raise WrongValueError(
             f"the observation is of {batch} environments, the episodes under way of {self._memory.batch}; "
             "call agent.reset() to begin in another number of environments"
         )
@@ -282,7 +285,7 @@ class TDMAgent:
         carry = self.planner.init(spec, batch)
         flaw = carry_flaw(carry, batch)
         if flaw is not None:
-            raise TypeError(
+            raise WrongTypeError(
                 f"{type(self.planner).__name__}.init: {flaw}; check the planner with "
                 "tdm_agents.testing.check_planner"
             )

@@ -23,7 +23,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
-from tdm_agents.errors import UnknownNameError
+from tdm_agents.errors import PathTakenError, UnknownNameError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.wrappers import RewardFunction
@@ -74,7 +74,9 @@ def settings_of(
         ValueError: If the planner's class has no name in the registry.
     """
     if not dataclasses.is_dataclass(planner) or isinstance(planner, type):
-        raise ValueError(f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved")
+        raise WrongValueError(
+            f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved"
+        )
     return AgentSettings(
         planner_name(planner), dataclasses.asdict(planner), reward_function, env_id, replan_every
     )
@@ -94,7 +96,7 @@ def planner_name(planner: Planner) -> str:
             continue  # somebody's broken package is no reason to refuse another planner
         if factory is type(planner):
             return name
-    raise ValueError(
+    raise WrongValueError(
         f"{type(planner).__name__} has no name among the installed planners ({', '.join(known)}); give it an "
         "entry point, or call tdm_agents.registry.register(PLANNERS, name, class) first"
     )
@@ -109,13 +111,13 @@ def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None
         ValueError: If the model cannot be saved.
     """
     if not isinstance(model, Saveable):
-        raise ValueError(
+        raise WrongValueError(
             f"{type(model).__name__} has no save(): only models with weights can be saved; a wrapped "
             "model is saved by giving its wrapper by name, TDMAgent(model, planner, reward_function=...)"
         )
     found = foreign_file(folder, OWN_FILES)
     if found is not None and not any((folder / name).exists() for name in (AGENT_FILE, MODEL_FILE)):
-        raise FileExistsError(
+        raise PathTakenError(
             f"{folder} holds {found!r} and no checkpoint; choose another folder, or empty this one"
         )
     make_folder(folder)
@@ -139,7 +141,7 @@ def write_settings(folder: Path, settings: AgentSettings) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise WrongValueError(
             f"settings of planner {settings.planner!r} are not JSON ({error}): expected numbers, strings, "
             "booleans, None and lists or tuples of them"
         ) from error
@@ -195,7 +197,7 @@ def choose_planner(
         horizon = {k: v for k, v in saved.planner_settings.items() if k == "horizon"}
         return registry.make_planner(planner, **{**horizon, **overrides})
     if overrides:
-        raise TypeError(
+        raise WrongTypeError(
             f"settings {sorted(overrides)} beside a planner that is already built; "
             "give the planner's name instead, or set them when building it"
         )
@@ -252,7 +254,7 @@ def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) ->
     function, sizes = reward_function(name), reward_sizes(name)
     found = (model.spec.observation_dim, model.spec.action_dim)
     if found != sizes:
-        raise ValueError(
+        raise WrongValueError(
             f"reward_function is {name!r}, which reads observations of {sizes[0]} scalars and actions of "
             f"{sizes[1]}; the model of {env_id or 'an unnamed environment'!r} has {found[0]} and {found[1]}: "
             "name the reward function of the model's own environment"
@@ -294,7 +296,7 @@ def resolve(name_or_folder: str | Path) -> Path:
         TypeError: If it is not text or a path.
     """
     if not isinstance(name_or_folder, str | Path):
-        raise TypeError(
+        raise WrongTypeError(
             f"checkpoint is {name_or_folder!r}; expected the name of a bundled one "
             f"({', '.join(bundled()) or 'none'}) or the path of a folder"
         )

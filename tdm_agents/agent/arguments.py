@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, WorldModel
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec
 
@@ -18,15 +19,19 @@ def check_planner(planner: Any) -> None:
     """
     if isinstance(planner, type) or not all(callable(getattr(planner, n, None)) for n in ("init", "plan")):
         name = planner if isinstance(planner, str) else "mppi"
-        raise TypeError(
+        raise WrongTypeError(
             f"planner is {planner!r}; expected a planner, an object with init() and plan(): build one with "
             f"tdm_agents.make_planner({name!r}, ...)"
         )
     kind, horizon = type(planner).__name__, getattr(planner, "horizon", None)
     if isinstance(horizon, bool) or not isinstance(horizon, int):
-        raise TypeError(f"horizon of {kind} is {horizon!r}; expected an integer, decisions imagined ahead")
+        raise WrongTypeError(
+            f"horizon of {kind} is {horizon!r}; expected an integer, decisions imagined ahead"
+        )
     if horizon < 1:
-        raise ValueError(f"horizon of {kind} is {horizon}; expected at least 1, decisions imagined ahead")
+        raise WrongValueError(
+            f"horizon of {kind} is {horizon}; expected at least 1, decisions imagined ahead"
+        )
 
 
 def check_replan_every(value: Any, planner: Planner) -> None:
@@ -37,11 +42,13 @@ def check_replan_every(value: Any, planner: Planner) -> None:
         ValueError: If it is not from 1 to the planner's horizon.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"replan_every is {value!r}; expected an integer, decisions per plan: for example 1")
+        raise WrongTypeError(
+            f"replan_every is {value!r}; expected an integer, decisions per plan: for example 1"
+        )
     if value < 1:
-        raise ValueError(f"replan_every is {value}; expected at least 1, which plans at every decision")
+        raise WrongValueError(f"replan_every is {value}; expected at least 1, which plans at every decision")
     if value > planner.horizon:
-        raise ValueError(
+        raise WrongValueError(
             f"replan_every is {value}, but {type(planner).__name__} plans {planner.horizon} ahead; "
             "expected at most as many: raise the planner's horizon or lower replan_every"
         )
@@ -57,9 +64,9 @@ def integer_seed(seed: Any) -> int:
     try:
         value = operator.index(seed)
     except TypeError as error:
-        raise TypeError(f"seed is {seed!r}; expected an integer: pass for example seed=0") from error
+        raise WrongTypeError(f"seed is {seed!r}; expected an integer: pass for example seed=0") from error
     if not -(2**63) <= value < 2**64:
-        raise ValueError(f"seed is {value}; expected an integer of 64 bits: pass for example seed=0")
+        raise WrongValueError(f"seed is {value}; expected an integer of 64 bits: pass for example seed=0")
     return value
 
 
@@ -87,7 +94,7 @@ def check_codecs(
         ("action_choices", choices, spec.action_choices),
     ):
         if of_space != stated:
-            raise ValueError(
+            raise WrongValueError(
                 f"{type(model).__name__}.spec.{what} is {stated!r}, but its space has {of_space!r}; "
                 "build the model for the space that its spec names"
             )

@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from tdm_agents.agent.feedback import Feedback, Flags
+from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
 
@@ -90,17 +91,17 @@ class Link:
             ValueError: If the observations are of another number of environments.
         """
         if not self._unread:
-            raise RuntimeError(
+            raise WrongOrderError(
                 "act() before the attached environment moved: call reset() or step() of the environment that "
                 "attach() returned, once before each act(); to act elsewhere, close() it first"
             )
         if batch != self.batch:
-            raise ValueError(
+            raise WrongValueError(
                 f"observations are of {batch} environments, the attached one has {self.batch}; pass act() "
                 "what its reset() or step() returned"
             )
         if self.mode is AutoresetMode.DISABLED and self._over.all():
-            raise RuntimeError(
+            raise WrongOrderError(
                 "act() after the end of the episode: call reset() of the attached environment first"
             )
         # a reward beside a first observation belongs to the episode before
@@ -114,7 +115,7 @@ class Link:
 
     def _check(self) -> None:
         if self.cut:
-            raise RuntimeError(
+            raise WrongOrderError(
                 "the agent was attached to another environment since; attach it to this one again to go on "
                 "here, or make one agent per environment"
             )
@@ -203,14 +204,14 @@ def link_to(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Link:
     if isinstance(env, VectorEnv):
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
-            raise ValueError(
+            raise WrongValueError(
                 f'{env} has metadata["autoreset_mode"] {mode!r}; expected a gymnasium.vector.AutoresetMode: '
                 "set the one that it does, or do without attach() and pass act() reward= and episode_start="
             )
         return Link(env.num_envs, mode)
     if isinstance(env, gym.Env):
         return Link(1, AutoresetMode.NEXT_STEP if _resets_itself(env) else AutoresetMode.DISABLED)
-    raise TypeError(
+    raise WrongTypeError(
         f"{type(env).__name__} cannot be attached to: expected a gymnasium.Env or "
         "gymnasium.vector.VectorEnv; in a loop over Stable-Baselines3's VecEnv, call "
         "agent.predict(obs, state, episode_start)"
@@ -239,7 +240,7 @@ def check_spaces(
     ):
         if found := difference(ours, theirs, name):
             made_for = f" ({env_id})" if env_id else ""
-            raise ValueError(
+            raise WrongValueError(
                 f"{found}; pass the environment that the model was made for{made_for}, "
                 "without wrappers that change its spaces, or train a model for this one"
             )

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.errors import WrongValueError
+
 Flags = npt.NDArray[np.bool_]
 
 
@@ -48,7 +50,7 @@ class Feedback:
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             where = f" in environment {row}" if batch > 1 else ""
-            raise ValueError(
+            raise WrongValueError(
                 f"reward is {rewards[row]}{where}; expected a finite number, or None (NaN in an array) where "
                 "unknown"
             )
@@ -71,7 +73,7 @@ def flags(name: str, value: Any, batch: int, *, default: bool) -> Flags:
 def _rows(name: str, value: Any, batch: int, dtype: Any) -> npt.NDArray[Any]:
     array = np.array(value, dtype)  # a copy: Stable-Baselines3 changes episode_start in place
     if array.shape != (batch,) and not (batch == 1 and array.shape == ()):
-        raise ValueError(
+        raise WrongValueError(
             f"{name} has shape {array.shape} beside observations of {batch} environments; expected "
             f"({batch},), one entry per environment"
         )

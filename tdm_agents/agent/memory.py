@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError
 from tdm_agents.protocols import History, ModelSpec
 
 V = TypeVar("V")
@@ -126,7 +127,7 @@ def gather(value: V, rows: Tensor) -> V:
         return value
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: gather(getattr(value, f.name), rows) for f in fields(value)})
-    raise TypeError(_not_memory(value))
+    raise WrongTypeError(_not_memory(value))
 
 
 def scatter(whole: V, rows: Tensor, part: V) -> V:
@@ -140,7 +141,7 @@ def scatter(whole: V, rows: Tensor, part: V) -> V:
             f.name: scatter(getattr(whole, f.name), rows, getattr(part, f.name)) for f in fields(whole)
         }
         return replace(whole, **merged)
-    raise TypeError(_not_memory(part))
+    raise WrongTypeError(_not_memory(part))
 
 
 def carry_flaw(carry: Any, batch: int) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from tdm_agents.agent.memory import AgentMemory
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner
 
 
@@ -69,12 +70,12 @@ def checked_state(state: Any, rows: int) -> PredictState:
         ValueError: If it is of another number of environments.
     """
     if not isinstance(state, PredictState):
-        raise TypeError(
+        raise WrongTypeError(
             f"state is a {type(state).__name__}; expected what the last predict() returned, or None at the "
             "first call"
         )
     if state.memory.batch != rows:
-        raise ValueError(
+        raise WrongValueError(
             f"state is of {state.memory.batch} environments and the observation of {rows}; pass state=None "
             "to begin with another number of environments"
         )

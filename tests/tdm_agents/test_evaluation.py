@@ -305,15 +305,6 @@ def test_an_interruption_ends_with_130_and_a_sentence(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
-    def fail(arguments):
-        raise AssertionError("a bug")
-
-    monkeypatch.setattr(planners_command, "run", fail)
-    with pytest.raises(AssertionError, match="a bug"):
-        tdm("planners")
-
-
 def test_planners_are_listed_with_settings_and_package(capsys):
     assert tdm("planners", "--json") == 0
     listed = {p["name"]: p for p in json.loads(capsys.readouterr().out)}

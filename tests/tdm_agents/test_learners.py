@@ -5,8 +5,8 @@ import pytest
 from gymnasium import spaces
 
 from tdm_agents.cli.main import main
-from tdm_agents.protocols import ModelSpec
 from tdm_agents.errors import UnknownNameError
+from tdm_agents.protocols import ModelSpec
 from tdm_agents.training.learners import learner_class, make_learner
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 
