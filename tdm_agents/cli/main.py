@@ -45,8 +45,8 @@ HINT = (
     "--traceback after the command (or TDM_TRACEBACK=1) shows where an error came from.\n"
 )
 REPORT = (
-    "this is a bug of tdm-agents or of a plug-in, not a mistake of yours; please report it with the lines "
-    "above, the command that you typed, and what `tdm doctor` prints"
+    "this is a bug of tdm-agents, of a plug-in or of the environment, not a mistake of yours; please report "
+    "it with the lines above, the command that you typed, and what `tdm doctor` prints"
 )
 
 
