@@ -68,7 +68,7 @@ class BeamSearch:
             takes the likeliest and draws nothing at random.
         num_outcomes: Of ``level="token"``: likeliest outcomes kept of each action, at least 1. More lets the
             search choose its luck, as the paper's does: where outcomes are uncertain, values are too high.
-        discount: Factor a decision on later rewards, in (0, 1].
+        discount: Factor per decision on later rewards, in (0, 1].
 
     Raises:
         TypeError: If a setting is not of its type.

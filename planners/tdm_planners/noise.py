@@ -123,7 +123,7 @@ def spline_noise(
 ) -> Tensor:
     """A spline through independent standard normal draws at evenly spaced knots.
 
-    A few knots make smooth sequences with far fewer numbers to search than one an action, as in MuJoCo MPC
+    A few knots make smooth sequences with far fewer numbers to search than one per action, as in MuJoCo MPC
     (Howell et al. 2022, arXiv:2212.00541). The variance between the knots is the sum of squares of a row of
     :func:`~tdm_planners.splines.spline_matrix`: at least 1/2.
 

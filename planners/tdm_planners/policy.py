@@ -29,7 +29,7 @@ class Policy:
             what the policy will do is imagined for so many decisions, for the plan's value and for plots.
         execute: ``"best"``: the proposal's mean (or most likely) actions, ``"sample"``: sampled ones;
             :meth:`tdm_agents.TDMAgent.predict` sets it by ``deterministic``, as a policy of SB3 would.
-        discount: Factor a decision on later rewards in the plan's value, in (0, 1].
+        discount: Factor per decision on later rewards in the plan's value, in (0, 1].
 
     Raises:
         TypeError: If a setting is not of its type.

@@ -28,13 +28,13 @@ class ProposalShooting(AR1NoiseSettings):
 
     Attributes:
         horizon: ``H``, decisions imagined ahead, at least 1.
-        num_samples: ``K``, candidates an environment, at least 1.
+        num_samples: ``K``, candidates per environment, at least 1.
         num_policy: How many of the candidates follow the proposal without noise, from 0 to ``num_samples``.
         stochastic: Follow actions that are sampled from the proposal instead of its mean (or most likely)
             ones, as the paper does.
         noise_scale: Of continuous actions: standard deviation of the noise in units of [-1, 1], at least 0.
         random_share: Of discrete actions: probability that a component is drawn uniformly, in [0, 1].
-        discount: Factor a decision on later rewards, in (0, 1].
+        discount: Factor per decision on later rewards, in (0, 1].
 
     Raises:
         TypeError: If a setting is not of its type.

@@ -20,7 +20,7 @@ def evaluate(model: WorldModel[Any], imagined: Rollout, *, discount: float) -> T
     Args:
         model: What imagined; its ``value`` counts where it has one.
         imagined: ``N`` rows.
-        discount: Factor a decision, in (0, 1].
+        discount: Factor per decision, in (0, 1].
     """
     reward, alive = imagined.reward, imagined.alive  # [N, H]
     before = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)

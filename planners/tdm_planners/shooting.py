@@ -35,9 +35,9 @@ class ShootingPlanner(ABC):
 
     Attributes:
         horizon: ``H``, decisions imagined ahead, at least 1.
-        num_samples: ``K``, candidates an environment and iteration, kept rows included; more than these.
-        iterations: Rollouts a decision, at least 1.
-        discount: Factor a decision on later rewards, in (0, 1].
+        num_samples: ``K``, candidates per environment and iteration, kept rows included; more than these.
+        iterations: Rollouts per decision, at least 1.
+        discount: Factor per decision on later rewards, in (0, 1].
         num_kept: ``E``, best sequences so far that are candidates again (Pinneri et al. 2020 keep elites); at
             least 1.
         warm_start: Whether the previous plan, shifted by the decisions executed since, starts the next one.
@@ -225,8 +225,8 @@ class ShootingPlanner(ABC):
         batch = carry.known.shape[0]
         if elapsed.shape != (batch,):
             raise WrongValueError(
-                f"elapsed has shape {tuple(elapsed.shape)}; expected ({batch},), one count an environment of "
-                "the carry: init the planner again when the number of environments changes"
+                f"elapsed has shape {tuple(elapsed.shape)}; expected ({batch},), one count per environment "
+                "of the carry: init the planner again when the number of environments changes"
             )
         if (found := carry.mean.shape[1]) != self.horizon or carry.elites.shape[1] != self.num_kept:
             raise WrongValueError(

@@ -55,7 +55,7 @@ class AgentSettings:
         planner_settings: Fields of its dataclass.
         reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None for the model's own reward.
         env_id: The environment that the agent is for, or None.
-        replan_every: Decisions a plan.
+        replan_every: Decisions per plan.
     """
 
     planner: str

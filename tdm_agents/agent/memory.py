@@ -1,4 +1,4 @@
-"""What an agent remembers: a value with one row an environment."""
+"""What an agent remembers: a value with one row per environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ V = TypeVar("V")
 class AgentMemory:
     """What an agent knows of ``B`` environments between two of their steps. ``T = spec.history_steps``.
 
-    One entry a decision, padded on the left, so that the last index is the most recent decision.
+    One entry per decision, padded on the left, so that the last index is the most recent decision.
 
     Attributes:
         observation: ``[B, T, n]``, at decisions.
@@ -70,7 +70,7 @@ class AgentMemory:
 
     @property
     def replan_every(self) -> int:
-        """Decisions a plan, ``k``."""
+        """Decisions per plan, ``k``."""
         return self.ahead.shape[1] + 1
 
     def forget(self, rows: Tensor) -> AgentMemory:
@@ -90,7 +90,7 @@ class AgentMemory:
         )
 
     def append(self, observation: Tensor) -> AgentMemory:
-        """The memory with one more entry a row, its action still 0. ``observation`` is ``[B, n]``."""
+        """The memory with one more entry per row, its action still 0. ``observation`` is ``[B, n]``."""
         return replace(
             self,
             observation=torch.cat([self.observation[:, 1:], observation[:, None]], dim=1),
@@ -147,7 +147,7 @@ def scatter(whole: V, rows: Tensor, part: V) -> V:
 def carry_flaw(carry: Any, batch: int) -> str | None:
     """What makes ``carry`` unfit as a planner's memory of ``batch`` environments; None where nothing does.
 
-    A carry is None or a dataclass of tensors with one row an environment, so that the agent can gather and
+    A carry is None or a dataclass of tensors with one row per environment, so that the agent can gather and
     scatter rows where only some environments decide.
     """
     if carry is None:
@@ -165,6 +165,6 @@ def carry_flaw(carry: Any, batch: int) -> str | None:
 
 def _not_memory(value: object) -> str:
     return (
-        f"planner memory holds a {type(value).__name__}; expected a dataclass of tensors with one row an "
+        f"planner memory holds a {type(value).__name__}; expected a dataclass of tensors with one row per "
         "environment: change what the planner's init() and plan() return as carry"
     )

@@ -126,7 +126,7 @@ def test_our_wheel_and_source_distribution_hold_no_tests(built):
     assert "tdm_agents/checkpoints/cartpole-swingup/weights.safetensors" in in_wheel
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"tdm_agents/agent.py", "planners/tdm_planners/cem.py", "pyproject.toml"} <= in_sdist
+    assert {"tdm_agents/agent/agent.py", "planners/tdm_planners/cem.py", "pyproject.toml"} <= in_sdist
     assert not [name for name in in_sdist if name.startswith("tests")]
 
 

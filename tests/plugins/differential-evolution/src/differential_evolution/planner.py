@@ -26,12 +26,12 @@ class DifferentialEvolution:
     Attributes:
         horizon: Decisions imagined ahead.
         num_samples: Members of the population, at least 4.
-        iterations: Rollouts a decision; the first values the population, the others its trials.
+        iterations: Rollouts per decision; the first values the population, the others its trials.
         factor: ``F``, in (0, 2].
         crossover: Share of the numbers that a trial takes over, in [0, 1].
         spread: New members are uniform in [-spread, spread], at most 1.
         hold: Decisions for which a new member holds an action.
-        discount: Factor a decision on later rewards, in (0, 1].
+        discount: Factor per decision on later rewards, in (0, 1].
     """
 
     horizon: int = 25
