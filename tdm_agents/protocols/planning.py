@@ -75,6 +75,7 @@ class Planner(Protocol):
             generator: The only source of randomness, on ``model.spec.device``.
 
         Raises:
-            ValueError: If no candidate of an environment has a finite score.
+            ValueError: If no candidate of an environment has a finite score; the message names the
+                environment. ``tdm`` tells a :class:`tdm_agents.errors.WrongValueError` in one line.
         """
         ...

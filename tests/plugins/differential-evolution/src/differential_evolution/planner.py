@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel, rollout
 from tdm_planners.carry import ShootingCarry, shift
 from tdm_planners.scoring import evaluate
@@ -50,13 +51,13 @@ class DifferentialEvolution:
             check_at_least(name, getattr(self, name), 1)
         for name, most in (("factor", 2.0), ("crossover", 1.0), ("spread", 1.0)):
             if not 0.0 <= (value := getattr(self, name)) <= most:
-                raise ValueError(f"{name} is {value}; expected 0 to {most}")
+                raise WrongValueError(f"{name} is {value}; expected 0 to {most}")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> ShootingCarry:
         """An unknown best plan and the better half of an unknown population, of each environment."""
         if spec.action_kind != "continuous":
-            raise ValueError(
+            raise WrongValueError(
                 f"differential_evolution moves continuous actions; the model's are {spec.action_kind}: "
                 "choose another planner, for example cem"
             )
@@ -87,7 +88,9 @@ class DifferentialEvolution:
             members = torch.where(better[:, :, None, None], trials, members)
             values = torch.where(better, found, values)
         if lost := (values == -math.inf).all(dim=1).nonzero().flatten().tolist():
-            raise ValueError(f"environment {lost[0]} has no member of a finite value: the model diverges")
+            raise WrongValueError(
+                f"environment {lost[0]} has no member of a finite value: the model diverges"
+            )
         batch, count = values.shape
         order = values.argsort(dim=1, descending=True)[:, : count // 2]
         kept = members[torch.arange(batch, device=order.device)[:, None], order]
