@@ -38,7 +38,7 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
         uniform_floor: Discrete actions: share of uniform draws in later iterations, at most that.
         momentum: Share of the old mean and standard deviation (or probabilities) in the new ones, in [0, 1).
         execute: ``"best"``: the best candidate of the last iteration, with its value;
-            ``"sample"`` one drawn by weight, with its value; ``"mean"`` the final mean, with the weighted
+            ``"sample"``: one drawn by weight, with its value; ``"mean"``: the final mean, with the weighted
             mean of the candidates' values as an estimate, because the final mean itself is not imagined.
 
     Raises:
