@@ -28,13 +28,13 @@ from tdm_agents.benchmark.scenarios import chosen
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
-from tdm_agents.world_models.transformer.config import Attention
+from tdm_agents.world_models.transformer.decoding.options import Attention
 
 _COMPILE = """
 import time
-from tdm_agents.world_models.transformer.fused import attention
+from tdm_agents.world_models.transformer.cpu import attention_loop
 began = time.perf_counter()
-attention.attention(4, 32)
+attention_loop.attention(4, 32)
 print(time.perf_counter() - began)
 """
 

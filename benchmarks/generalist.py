@@ -25,7 +25,7 @@ from tdm_agents.data.policies import RandomPolicy
 from tdm_agents.data.portion import Portion
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import read_json, write_json
-from tdm_agents.training.config import TrainConfig
+from tdm_agents.training.train_config import TrainConfig
 
 ENVIRONMENTS = {
     "pendulum": "Pendulum-v1",

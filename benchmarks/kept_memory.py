@@ -31,7 +31,7 @@ from tdm_agents.benchmark.training import TrainingShape, update_as
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 
 KINDS = ("decision after other work", "decision after decision", "update after update")
 
@@ -61,7 +61,7 @@ def serve(settings: Settings) -> None:
         raise SystemExit("this system's C library cannot keep freed memory")
     (scenario,) = chosen([settings.scenario])
     model, rows = random_model(scenario.shape), scenario.shape.rows
-    config = replace(PRESETS["small"], context=96)
+    config = replace(CONFIGS["small"], context=96)
     shape = TrainingShape(config=config, observation_dim=5, action_dim=1, windows=24, bf16=False)
     decision, other = (
         whole(decide_as(name, model, scenario.shape, max_rows=rows))

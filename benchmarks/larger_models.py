@@ -33,11 +33,10 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import read_json, write_json
-from tdm_agents.training.config import TrainConfig
-from tdm_agents.training.initial import new_transformer
+from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 from tdm_envs.walkers import sample_bodies
 
 RANDOM_EPISODES = 120
@@ -128,9 +127,9 @@ def trained(body: Body, data: Trajectories, folder: Path, console: Console) -> d
     if not found.exists():
         kept, held_out = data.split(HELD_OUT_FRACTION, DATA_SEED)
         tokens = data.spec.observation_dim + data.spec.action_dim + 2
-        config = replace(PRESETS["small"], context=CONTEXT_STEPS * tokens)
-        model = new_transformer({data.info.env_id: kept}, config, seed=body.training.seed)
-        assert isinstance(model, TransformerWorldModel)
+        config = replace(CONFIGS["small"], context=CONTEXT_STEPS * tokens)
+        model = TransformerWorldModel.build({data.info.env_id: kept.spec}, config, seed=body.training.seed)
+        model.fit({data.info.env_id: kept})
         sampler = WindowSampler(
             kept, steps=body.training.window_steps, batch_size=body.training.batch_size, seed=DATA_SEED
         )

@@ -27,7 +27,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
-from tdm_agents.training.config import TrainConfig
+from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 ENV_ID = "dm_control/cartpole-swingup-v0"

@@ -31,11 +31,11 @@ from tdm_agents.data.windows import starts
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History
 from tdm_agents.storage import read_json, write_json
-from tdm_agents.world_models.transformer.decoding import Decoding
+from tdm_agents.world_models.transformer.decoding.options import Read
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_planners.random_shooting import RandomShooting
 
-DECODINGS: tuple[Decoding, ...] = ("sample", "mode", "mean")
+DECODINGS: tuple[Read, ...] = ("sample", "mode", "mean")
 TIE = 1e-5
 EDGE = 1e-6
 
@@ -135,7 +135,7 @@ def near_ties(model: TransformerWorldModel, logits: list[Tensor], seed: int, val
         seed: Of the step's draws.
         values: ``[N, n + 1]``, what was read.
     """
-    if model.config.decoding == "sample":
+    if model.config.decoding.read == "sample":
         draws = torch.rand((len(logits) + 1, len(values)), generator=torch.Generator().manual_seed(seed))
         close = []
         for i, scalar in enumerate(logits):
@@ -145,7 +145,7 @@ def near_ties(model: TransformerWorldModel, logits: list[Tensor], seed: int, val
         return torch.stack(close, dim=1)
     best = [scalar.topk(2, dim=-1).values for scalar in logits]
     ties = torch.stack([top[:, 0] - top[:, 1] < TIE for top in best], dim=1)
-    if model.config.decoding == "mean":
+    if model.config.decoding.read == "mean":
         reach = EDGE * values.abs().clamp(min=1.0)
         ties |= tokens_of(model, values - reach) != tokens_of(model, values + reach)
     return ties
@@ -229,7 +229,7 @@ def main(settings: Settings) -> None:
             history_steps=settings.history_steps,
         )
         found = {
-            decoding: measured(settings, model.with_decoding(decoding, parallel=False), history)
+            decoding: measured(settings, model.with_decoding(read=decoding, parallel=False), history)
             for decoding in DECODINGS
         }
         rows[folder.name] = {

@@ -24,8 +24,7 @@ from tdm_agents.benchmark.clock import Stopwatch
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.protocols import History
 from tdm_agents.storage import read_json, write_json
-from tdm_agents.world_models.transformer.config import Capture
-from tdm_agents.world_models.transformer.decoding import Decoding
+from tdm_agents.world_models.transformer.decoding.options import Capture, Read
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 WAYS = {"one_by_one": False, "together": True}
@@ -49,7 +48,7 @@ class Settings:
     """Steps of each."""
     rows: tuple[int, ...] = (1, 8, 32, 128)
     """Candidates of each."""
-    decodings: tuple[Decoding, ...] = ("mean", "sample")
+    decodings: tuple[Read, ...] = ("mean", "sample")
     """How scalars are read."""
     device: str = "cpu"
     """Where."""
@@ -98,7 +97,7 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
         "median_seconds": median,
         "times_one_by_one": median["one_by_one"] / median["together"],
         "forwards_a_step": None
-        if model.config.capture != "no"
+        if model.config.decoding.capture != "no"
         else {way: statistics.mean(forwards[way]) / actions.shape[2] for way in WAYS},
     }
 
@@ -127,7 +126,7 @@ def main(settings: Settings) -> None:
             for count in settings.rows:
                 actions = shooting_actions(model, rows=settings.moments * count, horizon=settings.horizon)
                 actions = actions.view(settings.moments, count, *actions.shape[1:]).to(settings.device)
-                row = measured(model.with_decoding(decoding), history, actions)
+                row = measured(model.with_decoding(read=decoding), history, actions)
                 found[decoding][str(count)] = row
                 median, forwards = row["median_seconds"], row["forwards_a_step"] or {}
                 said = ", ".join(

@@ -35,6 +35,7 @@ from tdm_agents.benchmark.speed import peak_bytes
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 KINDS: dict[str, Callable[..., Iterator[Tensor]]] = {
@@ -82,7 +83,7 @@ def shape_of(settings: Settings, history_steps: int) -> DecisionShape:
         feedforward=2 * settings.width,
         context=settings.context,
         tokenizer=TokenizerConfig(observation="mu_law", target="absolute"),
-        decoding="sample",
+        decoding=DecodingOptions(read="sample"),
     )
     return DecisionShape(
         observation_dim=settings.observation_dim,

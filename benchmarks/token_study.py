@@ -27,16 +27,16 @@ from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.progress import ProgressBar
 from tdm_agents.evaluation.report import provenance, summary
 from tdm_agents.storage import write_json
-from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.prediction import prediction_error
+from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
-from tdm_agents.world_models.transformer.decoding import Decoding
+from tdm_agents.world_models.transformer.decoding.options import Read
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
-DECODINGS: tuple[Decoding, ...] = ("sample", "mode", "mean")
+DECODINGS: tuple[Read, ...] = ("sample", "mode", "mean")
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Settings:
 def trained(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> tuple[Any, float]:
     """The model with these tokens, and the seconds that training took, over all runs of this script."""
     training, held_out = data.split(0.05, 0)
-    config = replace(PRESETS[settings.preset], tokenizer=tokens)
+    config = replace(CONFIGS[settings.preset], tokenizer=tokens)
     torch.manual_seed(0)
     model = TransformerWorldModel(data.spec, config)
-    model.fit(training)
+    model.fit({"any": training})
     training_config = TrainConfig(
         steps=settings.steps, bf16=True, threads=settings.threads, evaluate_every=10**9
     )
@@ -97,7 +97,7 @@ def variant(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> 
     torch.set_num_threads(settings.threads)
     _, held_out = data.split(0.05, 0)
     errors = {
-        decoding: prediction_error(model.with_decoding(decoding), held_out, starts=settings.starts)
+        decoding: prediction_error(model.with_decoding(read=decoding), held_out, starts=settings.starts)
         for decoding in DECODINGS
     }
     return {
@@ -110,7 +110,7 @@ def variant(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> 
     }
 
 
-def played(settings: Settings, row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
+def played(settings: Settings, row: dict[str, Any], decoding: Read) -> dict[str, Any]:
     """Summary of the episodes with one decoding; kept in the run's folder, so that it is played once."""
     folder = settings.work / f"{row['observation']}-{row['target']}"
     planner = make_planner(
@@ -123,7 +123,7 @@ def played(settings: Settings, row: dict[str, Any], decoding: Decoding) -> dict[
     )
     part = folder / f"play-{decoding}-{settings.episodes}-{settings.num_samples}x{settings.iterations}.json"
     if not part.exists():
-        model = TransformerWorldModel.load(folder).with_decoding(decoding)
+        model = TransformerWorldModel.load(folder).with_decoding(read=decoding)
         seeds = range(TUNING_FIRST, TUNING_FIRST + settings.episodes)
         with ProgressBar(f"{folder.name} {decoding}") as progress:
             agent = TDMAgent(model, planner, reward_function=ENV_ID)

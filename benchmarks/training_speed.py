@@ -21,7 +21,7 @@ from tdm_agents.benchmark.training import WAYS, TrainingShape, measure_training
 from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_json
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
     shape = TrainingShape(
-        config=replace(PRESETS[settings.preset], context=settings.context),
+        config=replace(CONFIGS[settings.preset], context=settings.context),
         observation_dim=settings.observation_dim,
         action_dim=settings.action_dim,
         windows=settings.windows,

@@ -30,6 +30,8 @@ FORMER_SETTINGS = {"returns": "execute"}
 """Settings of planners that were renamed: their former names are taken for one more release."""
 
 _METHODS = {PLANNERS: ("init", "plan"), WORLD_MODELS: ("start", "step", "take")}
+_OF_SEVERAL = ("build", "environment", "load")
+"""What a learned model of several environments, which is no world model itself, has instead."""
 
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
 
@@ -177,7 +179,9 @@ def _fault(group: str, plugin: Any) -> str | None:
 
 def _fault_of_class(group: str, plugin: Any) -> str | None:
     name = plugin.__name__
-    missing = {m for m in _METHODS[group] if not callable(getattr(plugin, m, None))}
+    several = group == WORLD_MODELS and all(callable(getattr(plugin, m, None)) for m in _OF_SEVERAL)
+    needed = _OF_SEVERAL if several else _METHODS[group]
+    missing = {m for m in needed if not callable(getattr(plugin, m, None))}
     missing |= getattr(plugin, "__abstractmethods__", frozenset())
     if missing:
         return f"{name} has no {', no '.join(f'{m}()' for m in sorted(missing))}"

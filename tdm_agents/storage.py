@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: Path, *, schema: int, former: Container[int] = ()) -> dict[str, Any]:
-    """Read a JSON object whose ``"schema"`` is ``schema``, or one of ``former`` ones that are still read.
+def read_json(path: Path, *, schema: int | Sequence[int]) -> dict[str, Any]:
+    """Read a JSON object whose ``"schema"`` is ``schema``, or one of several.
 
     Raises:
         CheckpointError: If it is missing, not JSON, or of another schema; the message says what to do.
@@ -99,9 +99,12 @@ def read_json(path: Path, *, schema: int, former: Container[int] = ()) -> dict[s
         raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not JSON ({error}); restore it from where it came") from error
-    if not isinstance(value, dict) or (value.get("schema") != schema and value.get("schema") not in former):
+    known = (schema,) if isinstance(schema, int) else schema
+    if not isinstance(value, dict) or value.get("schema") not in known:
         got = value.get("schema") if isinstance(value, dict) else type(value).__name__
-        raise CheckpointError(f"{path} has schema {got!r}; this version of tdm-agents reads {schema}")
+        raise CheckpointError(
+            f"{path} has schema {got!r}; this version of tdm-agents reads {' and '.join(map(str, known))}"
+        )
     return value
 
 

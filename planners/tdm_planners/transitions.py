@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError
-from tdm_agents.protocols import Draft, HasTokens, ModelSpec, Step, WorldModel
+from tdm_agents.protocols import Draft, HasTokens, ModelSpec, Step, WorldModel, require_observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,14 @@ def require_tokens(model: WorldModel[Any], planner: object) -> HasTokens[Any]:
 
     Raises:
         TypeError: If it has none; the message names the remedy.
+        ValueError: If it imagines no observations, whose tokens would be searched.
     """
     if not isinstance(model, HasTokens):
         raise WrongTypeError(
             f"{type(planner).__name__} searches tokens, and {type(model).__name__} has no draft(): use a "
             "model that has tokens (the transformer does), or level='action'"
         )
+    require_observations(model, "a search of tokens", instead="use level='action'")
     return model
 
 

@@ -56,8 +56,8 @@ class TDMAgent:
     Raises:
         TypeError: If ``planner`` is not one, or its horizon, ``seed`` or ``replan_every`` not an integer.
         ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, the reward
-            function is of another body, the planner's horizon is less than 1, or ``replan_every`` is not from
-            1 to it.
+            function is of another body or the model imagines no observations for it to read, the planner's
+            horizon is less than 1, or ``replan_every`` is not from 1 to it.
         LookupError: If there is no such reward function.
 
     Attributes:
@@ -463,8 +463,8 @@ class TDMAgent:
             LookupError: If there is no such checkpoint, planner, world model or reward function, or the
                 checkpoint is of several environments and ``env_id`` none of them.
             TypeError: If the planner has no such setting, or an argument is of the wrong type.
-            ValueError: If the reward function is of another body, or the planner's horizon is shorter than
-                ``replan_every``.
+            ValueError: If the reward function is of another body or the model imagines no observations for it
+                to read, or the planner's horizon is shorter than ``replan_every``.
         """
         folder = agent_files.resolve(name_or_folder)
         saved = agent_files.read_settings(folder)

@@ -24,16 +24,16 @@ from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
 from tdm_agents.errors import PathTakenError, UnknownNameError, WrongTypeError, WrongValueError
-from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.protocols import Planner, TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
+from tdm_agents.world_models import model_files
 from tdm_agents.wrappers import RewardFunction
 
 SCHEMA = 2
-FORMER_SCHEMAS = (1,)
-"""1: planners' setting ``execute`` was called ``returns``."""
+SCHEMAS = (SCHEMA, 1)
+"""What is read. In schema 1 the planners' setting ``execute`` was called ``returns``."""
 AGENT_FILE = "agent.json"
-MODEL_FILE = "model.json"
-OWN_FILES = frozenset({AGENT_FILE, MODEL_FILE, "weights.safetensors"})
+OWN_FILES = frozenset({AGENT_FILE, model_files.MODEL_FILE, "weights.safetensors"})
 """What a killed :func:`write` may have left of a model, besides a plug-in's own files."""
 
 
@@ -116,7 +116,9 @@ def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None
             "model is saved by giving its wrapper by name, TDMAgent(model, planner, reward_function=...)"
         )
     found = foreign_file(folder, OWN_FILES)
-    if found is not None and not any((folder / name).exists() for name in (AGENT_FILE, MODEL_FILE)):
+    if found is not None and not any(
+        (folder / name).exists() for name in (AGENT_FILE, model_files.MODEL_FILE)
+    ):
         raise PathTakenError(
             f"{folder} holds {found!r} and no checkpoint; choose another folder, or empty this one"
         )
@@ -155,12 +157,12 @@ def read_settings(folder: Path) -> AgentSettings:
         CheckpointError: If it is missing, not JSON, of another schema, or lacks something.
     """
     path = folder / AGENT_FILE
-    if not path.exists() and (folder / MODEL_FILE).exists():
+    if not path.exists() and (folder / model_files.MODEL_FILE).exists():
         raise CheckpointError(
             f"{path} is missing, though {folder} holds a model: its training has not finished, or the model "
             "was saved by itself; `tdm train` writes the file at its end, and agent.save(folder) at once"
         )
-    value = read_json(path, schema=SCHEMA, former=FORMER_SCHEMAS)
+    value = read_json(path, schema=SCHEMAS)
     planner = value.get("planner")
     texts = (value.get("reward_function"), value.get("env_id"))
     replan_every = value.get("replan_every", 1)  # absent from files of older versions, which always replanned
@@ -207,33 +209,21 @@ def choose_planner(
 def load_model(
     folder: Path, device: str | torch.device = "cpu", *, env_id: str | None = None
 ) -> WorldModel[Any]:
-    """Read a model with the class that ``model.json`` names.
+    """The world model in a folder.
 
     Args:
         folder: Of the model.
         device: Where it computes.
-        env_id: Which environment's model, where the folder holds a generalist; otherwise not read.
+        env_id: Which environment's model, where the folder's is of several; otherwise not read.
 
     Raises:
         CheckpointError: If a file is missing, truncated or altered.
-        UnknownNameError: If no installed package provides the class.
-        LookupError: If a generalist is not of that environment.
+        UnknownNameError: If no installed package provides the model's class.
+        LookupError: If the model is of several environments and this is none of them.
     """
-    path = folder / MODEL_FILE
-    try:
-        kind = json.loads(path.read_text())["type"]  # its schema is the class's own business
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: is {folder} a checkpoint folder?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f'{path} is not a JSON object with a "type"; copy or train it again') from error
-    # imported only where a model is loaded
-    from tdm_agents.world_models.transformer import generalist
-
-    if kind == generalist.KIND:  # not a world model itself, but several
-        return generalist.Generalist.load(folder, device=device).environment(env_id)
-    loader: Any = registry.load(registry.WORLD_MODELS, str(kind))
-    model: WorldModel[Any] = loader.load(folder, device=device)
-    return model
+    model = model_files.load_model(folder, device)
+    found: WorldModel[Any] = model.environment(env_id) if isinstance(model, TrainableModel) else model
+    return found
 
 
 def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) -> WorldModel[Any]:
@@ -246,7 +236,8 @@ def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) ->
 
     Raises:
         LookupError: If there is no such function.
-        ValueError: If it reads observations or actions of other sizes than the model's.
+        ValueError: If it reads observations or actions of other sizes than the model's, or the model imagines
+            no observations.
     """
     # environments are optional to the agent: imported only where a reward is named
     from tdm_envs.rewards import reward_function, reward_sizes

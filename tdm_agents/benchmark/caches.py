@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdm_agents.protocols import History
-from tdm_agents.world_models.transformer.cache import Grouping, Prefix
-from tdm_agents.world_models.transformer.decoding import choose_bin
+from tdm_agents.world_models.transformer.decoding.grouping import Grouping
+from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory
+from tdm_agents.world_models.transformer.decoding.reading import choose_bin
+from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import Block
-from tdm_agents.world_models.transformer.state import TransformerState
 
 Extend = Callable[[Tensor, int, int], Tensor]
 """``extend(tokens[N, c], offset, time) -> logits[N, bins]`` after tokens at ``offset`` of imagined step
@@ -36,7 +37,7 @@ def shared(
     generator: torch.Generator,
     max_rows: int | None = None,
 ) -> Iterator[Tensor]:
-    """What the package does: one prefix an environment, and what rows imagine of their own.
+    """What the package does: one encoded history per environment, and what rows imagine of their own.
 
     Args:
         model: Any; in parallel where its settings say so.
@@ -60,6 +61,7 @@ def replayed(
     """The same in whole rollouts, which replay a captured step where the model's settings say so."""
     for state, some in _parts(model, history, actions, max_rows):
         imagined = model.rollout(state, some, generator=generator)
+        assert imagined.observation is not None
         yield from imagined.observation.unbind(dim=1)
 
 
@@ -72,14 +74,14 @@ def copied(
 
 
 def copied_state(state: TransformerState, rows: Tensor) -> TransformerState:
-    """Rows (int64 ``[N]``) of a fresh state, each with a prefix of its own."""
-    assert isinstance(state.prefix, Prefix)  # of PyTorch's products
-    layers = tuple(layer[:, :, rows] for layer in state.prefix.layers)
-    visible = state.prefix.visible
+    """Rows (int64 ``[N]``) of a fresh state, each with a copy of its history."""
+    assert isinstance(state.history, PackedHistory)  # of PyTorch's products
+    layers = tuple(layer[:, :, rows] for layer in state.history.layers)
+    visible = state.history.visible
     every = torch.arange(len(rows), device=rows.device)
     return replace(
         state,
-        prefix=Prefix(layers, None if visible is None else visible[rows]),
+        history=PackedHistory(layers, None if visible is None else visible[rows]),
         grouping=Grouping.of(every, len(rows)),
         observation=state.observation[rows],
         reward=state.reward[rows],
@@ -93,10 +95,10 @@ def concatenated(
     """A cache of its own for every candidate, grown by concatenation with every forward, fused attention."""
     layout, network = model.layout, model.network
     state = model.with_decoding(attention="products").start(history, horizon=actions.shape[1])
-    assert isinstance(state.prefix, Prefix)
+    assert isinstance(state.history, PackedHistory)
     rows = _environments(history, actions)
     cache = [  # [N, heads, tokens, head_dim], as the fused attention wants it
-        tuple(x.transpose(0, 1)[rows] for x in layer) for layer in state.prefix.layers
+        tuple(x.transpose(0, 1)[rows] for x in layer) for layer in state.history.layers
     ]
     rotations = network.rotation(torch.arange(actions.shape[1] + 1, device=actions.device))
 
@@ -204,6 +206,7 @@ def _stepped(
 ) -> Iterator[Tensor]:
     for time in range(actions.shape[1]):
         state, step = model.step(state, actions[:, time], generator=generator)
+        assert step.observation is not None
         yield step.observation
 
 

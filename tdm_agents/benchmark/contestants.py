@@ -14,7 +14,7 @@ from tdm_agents.benchmark.llama import Llama
 from tdm_agents.benchmark.memory import decision_bytes
 from tdm_agents.benchmark.models import random_actions, random_history
 from tdm_agents.benchmark.roofline import DecisionShape
-from tdm_agents.world_models.transformer.config import Capture
+from tdm_agents.world_models.transformer.decoding.options import Capture, DecodingOptions
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 Decide = Callable[[], Iterator[Tensor]]
@@ -63,8 +63,8 @@ def rows_that_fit(
     """Rows of a decision that a contestant can imagine at once in this many bytes, at least one."""
     ways = {"parallel": name == "parallel", "captured": name in CAPTURED}
     whole = decision_bytes(shape, **ways, on_cpu=on_cpu, number_bytes=number_bytes)
-    shared = whole.weights + whole.tables + whole.prefix
-    return max(1, min(shape.rows, shape.rows * (memory - shared) // (whole.suffix + whole.working)))
+    shared = whole.weights + whole.tables + whole.history_cache
+    return max(1, min(shape.rows, shape.rows * (memory - shared) // (whole.imagined_cache + whole.working)))
 
 
 def why_left_out(
@@ -94,7 +94,7 @@ def why_left_out(
         return None
     config, step, rows = shape.config, shape.layout.tokens, shape.rows
     width, hidden, layers = config.width, config.feedforward, config.layers
-    products = replace(shape, config=replace(shape.config, attention="products"))
+    products = replace(shape, config=replace(shape.config, decoding=DecodingOptions(attention="products")))
     own = decision_bytes(products, number_bytes=number_bytes)
     seen = min(shape.prefix_tokens + shape.horizon * step, shape.band_steps * step)
     if name == "no cache":
@@ -104,7 +104,7 @@ def why_left_out(
         if flops > seconds * flops_per_second:
             return f"takes {flops / flops_per_second:,.0f} s or more for its first step"
     elif name == "copied cache":
-        needed = own.prefix * shape.num_samples + own.suffix + own.working
+        needed = own.history_cache * shape.num_samples + own.imagined_cache + own.working
     else:
         needed = 2 * (layers + 1) * width * rows * seen * number_bytes + own.working
     needed += own.weights

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tdm_agents.benchmark.clock import median_seconds
 from tdm_agents.benchmark.roofline import DecisionShape, decision_cost
-from tdm_agents.world_models.transformer.capture import captured
+from tdm_agents.world_models.transformer.decoding.cuda_graph import cuda_graph
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import Block
 
@@ -58,7 +58,7 @@ def _products(model: TransformerWorldModel, tokens: int, outputs: int, read: int
         for left, weight in layers:
             F.linear(left, weight)
 
-    repeated = captured(multiply, x.device)
+    repeated = cuda_graph(multiply, x.device)
     return multiply if repeated is None else partial(_repeat, repeated, layers)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -64,7 +62,7 @@ def with_rounds(model: TransformerWorldModel, rounds: float) -> TransformerWorld
         model: Any.
         rounds: An average over steps, from 1 to ``n``.
     """
-    config = replace(model.config, parallel=True)
+    config = model.with_decoding(parallel=True).config
     other = TransformerWorldModel(model.spec, config, model.network)
     other.tokenizer = _SettlingTokenizer(model.tokenizer, rounds).to(model.spec.device)
     return other.eval()

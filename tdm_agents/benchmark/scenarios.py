@@ -9,9 +9,10 @@ from typing import Any
 
 from tdm_agents.benchmark.contestants import CAPTURED, OTHERS, OWN
 from tdm_agents.benchmark.roofline import DecisionShape
-from tdm_agents.presets import PRESETS as AGENTS
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.presets import PRESETS as TRANSFORMERS
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
+from tdm_agents.world_models.transformer.presets import CONFIGS as TRANSFORMERS
+from tdm_agents.world_models.transformer.presets import PRESETS as AGENTS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
@@ -49,7 +50,8 @@ _BODIES = {
 }
 _BATCHES = (8, 64)
 _TABLE = TransformerConfig(
-    tokenizer=TokenizerConfig(observation="mu_law", target="absolute"), decoding="sample"
+    tokenizer=TokenizerConfig(observation="mu_law", target="absolute"),
+    decoding=DecodingOptions(read="sample"),
 )
 """Width 128, 4 blocks of 4 heads, a band of 1,023 tokens."""
 _TABLE_HISTORIES = (10, 118)

@@ -14,7 +14,7 @@ from tdm_agents.benchmark.clock import Stopwatch, product_flops_per_second
 from tdm_agents.benchmark.models import random_model
 from tdm_agents.benchmark.plain_gpt import PlainGpt
 from tdm_agents.benchmark.roofline import DecisionShape
-from tdm_agents.data.batch import Batch
+from tdm_agents.protocols import Batch
 from tdm_agents.world_models.transformer.config import TransformerConfig
 
 _SQUARE = {"cpu": 1024, "cuda": 8192}
@@ -150,7 +150,7 @@ def _tdm(
         model.network.compile()
     batch = _random_batch(shape).to(device)
     generator = torch.Generator(device).manual_seed(0)
-    return model, lambda: model.loss(batch, generator=generator)[0]
+    return model, lambda: model(batch, generator=generator)[0]
 
 
 def _random_batch(shape: TrainingShape) -> Batch:

@@ -71,8 +71,13 @@ def recording_of(episode: Episode) -> Recording:
 
 
 def logged_moments(log: PlanLog, recording: Recording) -> list[Moment]:
-    """A few plans of an agent whose model can be asked again after the episode."""
+    """A few plans of an agent whose model can be asked again after the episode.
+
+    None of a model that imagines no observations.
+    """
     agent = log.agent
+    if not agent.model.spec.imagines_observations:
+        return []
     plans = moments_of(len(log.views), agent.planner.horizon, agent.replan_every)
     return [imagine(agent, log.views, recording, index) for index in plans]
 
@@ -113,6 +118,7 @@ def draw(
         scalars=SCALARS.get(place.env_id, first_two),
         seconds_per_step=seconds_per_step,
         action_repeat=action_repeat,
+        unseen="" if moments else "the model imagines no observations",
         title=f"{place.name}: {name} plans {planner.horizon} decisions ahead in {model}",
     )
 

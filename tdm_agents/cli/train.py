@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated
 
 import torch
 import tyro
@@ -16,31 +16,17 @@ from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.evaluation.entries import parse_settings
-from tdm_agents.presets import PRESETS
-from tdm_agents.spaces.spec_json import spec_to_json
-from tdm_agents.storage import foreign_file, locked, read_json, write_json
-from tdm_agents.training import checkpoint
-from tdm_agents.training.config import TrainConfig
-from tdm_agents.training.held_out import Learner
-from tdm_agents.training.initial import (
-    TRANSFORMER,
-    Learned,
-    Transformer,
-    differences,
-    load_trained,
-    new_other,
-    new_transformer,
-    start_from,
-    with_context,
-)
-from tdm_agents.training.learners import learner_class
+from tdm_agents.protocols import Planner, Preset, TrainableModel
+from tdm_agents.registry import make_planner
+from tdm_agents.storage import foreign_file, locked
+from tdm_agents.training import run_file, run_state
+from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
+from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import TrainResult, train
-from tdm_agents.world_models.mlp import MLPConfig
-from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_envs.rewards import known_rewards
 
-SCHEMA = 1
-RUN_FILE = "run.json"
+ONE, SEVERAL = "transformer", "generalist"
+"""Models of one environment and of several, where --model does not say which."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +34,20 @@ class Train:
     """Train a world model. The same command again goes on where it stopped.
 
     Attributes:
-        data: Minari data sets (folders or ids), or folders with an index of several. A transformer learns all
-            their environments at once, other models a single one.
+        data: Minari data sets (folders or ids), or folders with an index of several.
         out: Folder of the run: checkpoints, TensorBoard events and, at the end, the model.
-        model: Kind of world model: ``transformer``, ``mlp``, or one of an installed plug-in.
-        preset: Size and tokens of a transformer, and what ``action_repeat`` and ``planner`` are by default. A
-            context that is smaller than a step of the largest environment becomes three such steps.
-        mlp: Size of an MLP.
-        model_settings: Settings of a plug-in's world model, as pairs of name and value: ``ridge 1e-4``.
-        action_repeat: Environment steps a decision; the preset's by default.
+        model: Kind of world model: ``transformer``, ``generalist`` (a transformer of several environments),
+            ``mlp``, or one of an installed plug-in. By default a transformer, or a generalist where the data
+            are of several environments.
+        preset: One of the model's named configurations, for example ``small`` or ``gato-79m`` of a
+            transformer, which also say what ``action_repeat`` and ``planner`` are by default; its first by
+            default. A context that is smaller than a step of the largest environment becomes three such
+            steps.
+        model_settings: Settings of the model that differ from the preset, as pairs of name and value:
+            ``hidden 128`` of an mlp, ``layers 6 tokenizer.bins 512`` of a transformer.
+        action_repeat: Environment steps per decision; the preset's by default.
         weights: How much of the training each of several environments gets, as pairs of name and number; by
             default as much as it has transitions.
-        max_observation: Largest observation that a transformer has room for, for environments that come
-            later; by default the largest of the data.
-        max_action: Likewise the largest action.
         init_from: Folder of a trained model to start from: the same kind and size, and the same spaces unless
             its tokens need no data.
         held_out_fraction: Episodes of each environment kept for evaluation.
@@ -70,20 +56,18 @@ class Train:
         planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once;
             the preset's by default.
         known_reward: Whether ``agent.json`` names the task's own reward function, where ``tdm_envs`` has it
-            and there is one task; otherwise the agent maximises the predicted reward.
+            and there is one task, and the model imagines observations; otherwise the agent maximises the
+            predicted reward.
         training: Updates, learning rate, evaluation.
     """
 
     data: tuple[Path, ...]
     out: Path
-    model: str = "transformer"
-    preset: Literal[tuple(PRESETS)] = "small"  # type: ignore[valid-type]
-    mlp: MLPConfig = field(default_factory=MLPConfig)
+    model: str | None = None
+    preset: str | None = None
     model_settings: dict[str, str] = field(default_factory=dict)
     action_repeat: int | None = None
     weights: dict[str, float] = field(default_factory=dict)
-    max_observation: int | None = None
-    max_action: int | None = None
     init_from: Path | None = None
     held_out_fraction: float = 0.05
     data_seed: int = 0
@@ -100,7 +84,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         DataError: If the data are missing or do not fit together.
         ValueError: If ``args.out`` cannot be written to or holds another run or other files, or a setting
             makes no sense.
-        LookupError: If there is no such planner or world model.
+        LookupError: If there is no such planner, world model or preset.
         PluginError: If the package that provides one of them cannot be used.
         CheckpointError: If ``args.init_from`` is not a model that fits.
         TrainingError: If a loss or gradient is not finite.
@@ -108,51 +92,69 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     console = console if console is not None else Console(stderr=True)
-    PRESETS[args.preset].make_planner(args.planner)  # an unknown name fails now, not after the training
-    _check_model(args)
+    # what is misspelt fails now, not after reading data or training
+    kind = trainable_class(args.model or ONE)
+    preset = chosen_preset(args.model or ONE, kind, args.preset)
+    planner_of(args, preset)
+    configuration(args, preset)
     device = usable_device(args.device)
     output_folder(args.out)
     _check_ours(args.out)
     with locked(args.out):  # before data are read, which may take minutes
-        result = _train(args, device, console)
+        result = _train(args, preset, device, console)
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
     return result
 
 
-def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
+def _train(args: Train, preset: Preset, device: torch.device, console: Console) -> TrainResult:
     """Read, train and write in ``args.out``, which this process holds."""
-    data = _data(args)
+    repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
+    data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
     split = {name: t.split(args.held_out_fraction, args.data_seed) for name, t in data.items()}
     training = {name: kept for name, (kept, _) in split.items()}
     held_out = {name: out for name, (_, out) in split.items()}
-    model = _model(args, training)
+    name = args.model or (ONE if len(data) == 1 else SEVERAL)
+    model = _model(args, name, preset, training)
     portions = shares(training, args.weights or None)
-    _claim(args, data, model, portions)
-    for name, kept in training.items():
+    run_file.claim(
+        args.out,
+        run_file.describe(
+            model,
+            name=name,
+            data=data,
+            shares=portions,
+            init_from=args.init_from,
+            held_out_fraction=args.held_out_fraction,
+            data_seed=args.data_seed,
+        ),
+    )
+    for environment, kept in training.items():
         console.print(
             f"{kept.num_decisions:,} decisions in {kept.num_episodes} episodes to train on, "
-            f"{held_out[name].num_episodes} held out"
-            + (f": {name}, {portions[name]:.0%} of the training" if len(data) > 1 else ""),
+            f"{held_out[environment].num_episodes} held out"
+            + (f": {environment}, {portions[environment]:.0%} of the training" if len(data) > 1 else ""),
             highlight=False,
         )
-    told = f"{sum(p.numel() for p in model.parameters()):,} parameters"
-    if isinstance(model, Transformer):
-        told += f", a context of {model.config.context:,} tokens"
-    console.print(told, highlight=False)
-    learner = cast(Learner, model.to(device))
+    console.print(model.summary(), highlight=False)
     windows = {"steps": args.training.window_steps, "batch_size": args.training.batch_size}
     if len(data) > 1:
         mixture = MixtureSampler(training, weights=portions, seed=args.data_seed, **windows)
-        result = train(learner, mixture, held_out, args.training, args.out, held=True, console=console)
+        result = train(
+            model.to(device), mixture, held_out, args.training, args.out, held=True, console=console
+        )
     else:
-        (name,) = data
-        sampler = WindowSampler(training[name], seed=args.data_seed, **windows)
-        result = train(learner, sampler, held_out[name], args.training, args.out, held=True, console=console)
+        (only,) = training.values()
+        sampler = WindowSampler(only, seed=args.data_seed, **windows)
+        result = train(
+            model.to(device), sampler, held_out, args.training, args.out, held=True, console=console
+        )
     if result.interrupted:
         return result
     env_ids = {t.info.env_id for t in data.values()}
-    write_settings(args.out, agent_settings(args, env_ids.pop() if len(data) == 1 else ""))
+    env_id = env_ids.pop() if len(data) == 1 else ""
+    observes = all(model.environment(name).spec.imagines_observations for name in data)
+    write_settings(args.out, agent_settings(args, preset, env_id, observes=observes))
     if len(data) == 1:
         console.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
@@ -167,104 +169,61 @@ def _train(args: Train, device: torch.device, console: Console) -> TrainResult:
     return result
 
 
-def agent_settings(args: Train, env_id: str) -> AgentSettings:
-    """How to plan with what was trained.
-
-    Args:
-        args: Of the command.
-        env_id: The environment, ``""`` where it is unknown or there are several.
+def planner_of(args: Train, preset: Preset) -> Planner:
+    """The preset's planner; another by name, with its defaults.
 
     Raises:
         LookupError: If there is no such planner.
     """
-    planner = PRESETS[args.preset].make_planner(args.planner)
-    known = args.known_reward and env_id in known_rewards()
-    return settings_of(planner, env_id if known else None, env_id or None)
+    own = args.planner is None or args.planner == preset.planner
+    return make_planner(args.planner or preset.planner, **(preset.planner_settings if own else {}))
 
 
-def _data(args: Train) -> dict[str, Trajectories]:
-    """All episodes by environment."""
-    repeat = args.action_repeat if args.action_repeat is not None else PRESETS[args.preset].action_repeat
-    return by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
+def configuration(args: Train, preset: Preset) -> object:
+    """The preset's configuration with ``args.model_settings``.
+
+    Raises:
+        TypeError: If there is no such setting, or a value is of another type.
+        ValueError: If a value makes no sense.
+    """
+    what = f"world model {args.model or ONE!r}"
+    return with_settings(what, preset.config, parse_settings(args.model_settings))
 
 
-def _model(args: Train, training: dict[str, Trajectories]) -> Learned:
+def agent_settings(args: Train, preset: Preset, env_id: str, *, observes: bool = True) -> AgentSettings:
+    """How to plan with what was trained.
+
+    Args:
+        args: Of the command.
+        preset: Of the model.
+        env_id: The environment, ``""`` where it is unknown or there are several.
+        observes: Whether the model imagines observations, without which it plans for its own reward.
+
+    Raises:
+        LookupError: If there is no such planner.
+    """
+    known = args.known_reward and observes and env_id in known_rewards()
+    return settings_of(planner_of(args, preset), env_id if known else None, env_id or None)
+
+
+def _model(args: Train, name: str, preset: Preset, training: dict[str, Trajectories]) -> TrainableModel:
     """What is trained, as it is before the first update."""
-    source = load_trained(args.model, args.init_from) if args.init_from is not None else None
-    seed = args.training.seed
-    model: Learned
-    if args.model == TRANSFORMER:
-        # a model that begins with another's weights has its context, and its room unless another is asked for
-        own = PRESETS[args.preset].transformer
-        room = source.config if source is not None else own
-        config = replace(
-            own,
-            context=room.context,
-            max_observation=args.max_observation or room.max_observation,
-            max_action=args.max_action or room.max_action,
-        )
-        if source is None:
-            config = with_context(config, training)
-        model = new_transformer(training, config, seed=seed)
-    else:
-        settings = asdict(args.mlp) if args.model == "mlp" else parse_settings(args.model_settings)
-        model = new_other(args.model, training, settings, seed=seed)
-    if source is not None:
-        start_from(model, source, list(training))
+    source = load_trained(args.init_from) if args.init_from is not None else None
+    specs = {environment: data.spec for environment, data in training.items()}
+    config = configuration(args, preset)
+    model = trainable_class(name).build(specs, config, seed=args.training.seed, source=source)
+    if source is None:
+        model.fit(training)
     return model
-
-
-def _check_model(args: Train) -> None:
-    """Refuse a name or settings of a world model before any data are read."""
-    if args.model_settings and args.model in (TRANSFORMER, "mlp"):
-        option = "--mlp.hidden and --mlp.layers" if args.model == "mlp" else "--preset"
-        raise ValueError(f"--model-settings are for plug-ins; {args.model} has {option} instead")
-    if args.model != TRANSFORMER:
-        if args.max_observation is not None or args.max_action is not None:
-            raise ValueError(
-                f"--max-observation and --max-action are for a {TRANSFORMER}; a model of kind {args.model!r} "
-                "is of one environment: leave them out"
-            )
-        learner_class(args.model)
 
 
 def _check_ours(folder: Path) -> None:
     """Refuse a folder that holds files but no run; what a killed start of one leaves is no obstacle."""
-    if not folder.exists() or (folder / RUN_FILE).exists() or checkpoint.exists(folder):
+    if not folder.exists() or run_file.exists(folder) or run_state.exists(folder):
         return
     found = foreign_file(folder)
     if found is not None:
         raise ValueError(
             f"--out {folder} holds {found!r} and no run of tdm train; choose another --out, "
             "or empty this folder"
-        )
-
-
-def _claim(args: Train, data: dict[str, Trajectories], model: Learned, portions: dict[str, float]) -> None:
-    """Write down what the run in ``args.out`` is, or check that it is this one."""
-    init_from = None
-    if args.init_from is not None:
-        init_from = read_json(args.init_from / "model.json", schema=1)["sha256"]
-    description = {
-        "schema": SCHEMA,
-        "data": [digest for t in data.values() for digest in t.info.source],
-        "model": args.model,
-        "config": asdict(model.config),
-        "init_from": init_from,
-        "held_out_fraction": args.held_out_fraction,
-        "data_seed": args.data_seed,
-    }
-    if isinstance(model, Generalist):
-        specs = {name: spec_to_json(model.environment(name).spec) for name in model.environments}
-        description |= {"environments": specs, "shares": portions}
-    else:
-        description["spec"] = spec_to_json(model.spec)
-    path = args.out / RUN_FILE
-    if not path.exists():
-        write_json(path, description)
-        return
-    found = differences(read_json(path, schema=SCHEMA), description)
-    if found:
-        raise ValueError(
-            f"{args.out} holds another run: {found[0]}; go on with its own settings, or choose another --out"
         )

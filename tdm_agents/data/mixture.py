@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import gymnasium as gym
 import numpy as np
 
-from tdm_agents.data.batch import MixedBatch
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
+from tdm_agents.protocols import MixedBatch
 
 
 def by_environment(several: Sequence[Trajectories]) -> dict[str, Trajectories]:

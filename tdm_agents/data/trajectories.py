@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from tdm_agents.data.batch import Batch
 from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
 from tdm_agents.data.index import data_sets
 from tdm_agents.data.minari_io import DataError, load_space
-from tdm_agents.protocols import ModelSpec
+from tdm_agents.protocols import Batch, ModelSpec
 from tdm_agents.spaces import FloatArray, ObservationCodec, action_codec
 from tdm_agents.spaces.spec import spec_of
 
@@ -208,6 +207,10 @@ class Trajectories:
         rows = slice(first, first + steps)
         p = self.parts[part]
         return Decisions(p.observation[rows], p.reward[rows], p.action[rows], p.alive[rows])
+
+    def iterate(self) -> Iterator[Decisions]:
+        """One episode's views after the other."""
+        return map(self.episode, range(self.num_episodes))
 
     def returns(self) -> FloatArray:
         """``[E]``, the sum of the rewards of each episode."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tdm_agents.data.batch import Batch
 from tdm_agents.data.trajectories import IntArray, Trajectories
+from tdm_agents.protocols import Batch
 
 
 class WindowSampler:

@@ -16,6 +16,7 @@ from tdm_agents.evaluation.players import AgentFactory, Contestant
 from tdm_agents.evaluation.policies import RandomPolicy
 from tdm_agents.evaluation.sb3 import find_policy, load_policy
 from tdm_agents.experts.presets import EXPERT, expert_for
+from tdm_agents.world_models.model_files import MODEL_FILE
 from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_agents.wrappers import WithoutAlive
 from tdm_envs.tasks import batched_task_of
@@ -110,7 +111,7 @@ def _checkpoint(entry: Entry, place: Place, seed: int, device: str) -> Entered:
         "reward_function": agent.reward_function,
         "alive": alive,
     }
-    files = (folder / file for file in (WEIGHTS_FILE, agent_files.MODEL_FILE))
+    files = (folder / file for file in (WEIGHTS_FILE, MODEL_FILE))
     return Entered(
         f"{name} on {model}" + ("" if alive else " without alive"),
         agent,

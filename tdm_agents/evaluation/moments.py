@@ -10,7 +10,7 @@ from tdm_agents.agent import TDMAgent
 from tdm_agents.agent.deciding import PlanView
 from tdm_agents.evaluation.plots import Moment
 from tdm_agents.evaluation.records import Recording, Tick
-from tdm_agents.protocols import looped_rollout
+from tdm_agents.protocols import looped_rollout, observation_of
 
 
 class PlanLog:
@@ -43,6 +43,9 @@ def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, in
         views: Every plan of the episode, in order.
         recording: The episode.
         index: Of the plan in ``views``.
+
+    Raises:
+        ValueError: If the model imagines no observations.
     """
     model, view = agent.model, views[index]
     planned = view.plan.sequence
@@ -54,9 +57,11 @@ def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, in
         generator = torch.Generator(device=model.spec.device).manual_seed(0)
         state = model.start(view.history, horizon=horizon)
         with torch.no_grad():
-            seen.append(
-                looped_rollout(model, state, actions, generator=generator).observation[0].cpu().numpy()
-            )
+            imagined = looped_rollout(model, state, actions, generator=generator)
+        observation = observation_of(
+            imagined, model, "a plot of what was imagined", instead="plot the episode without moments"
+        )
+        seen.append(observation[0].cpu().numpy())
     return Moment(int(recording.planned_at[index]), *seen)
 
 

@@ -14,7 +14,14 @@ from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import Env
 from tdm_agents.evaluation.moves import Move, Player
 from tdm_agents.evaluation.policies import Policy, PolicyPlayer, Predictor, PredictPlayer, RandomPolicy
-from tdm_agents.protocols import HasOnly, Planner, WorldModel, looped_rollout
+from tdm_agents.protocols import (
+    HasOnly,
+    Planner,
+    WorldModel,
+    looped_rollout,
+    observation_of,
+    require_observations,
+)
 from tdm_agents.wrappers.sb3 import Predicts
 
 
@@ -44,6 +51,10 @@ class AgentFactory:
         )
 
 
+RECORD = "a record of what each plan expects"
+WITHOUT = "set record_horizon=0, which records what happens"
+
+
 class AgentPlayer:
     """A :class:`TDMAgent` that plans for all running episodes at once.
 
@@ -51,9 +62,14 @@ class AgentPlayer:
         agent: The agent; its generator goes on from where it is.
         batch: Number of environments ``E``.
         record_horizon: Imagined steps of each plan to report; 0 = none.
+
+    Raises:
+        ValueError: If imagined steps are to be reported and the model imagines no observations.
     """
 
     def __init__(self, agent: TDMAgent, batch: int, record_horizon: int = 0) -> None:
+        if record_horizon:
+            require_observations(agent.model, RECORD, instead=WITHOUT)
         self.agent = agent
         self.record_horizon = min(record_horizon, agent.planner.horizon)
         self._memory = agent.initial_memory(batch)
@@ -104,7 +120,8 @@ class AgentPlayer:
         state = model.start(view.history, horizon=self.record_horizon)
         sequence = view.plan.sequence[:, : self.record_horizon]
         imagined = looped_rollout(model, state, sequence, generator=self._generator)
-        array: npt.NDArray[np.float32] = imagined.observation.float().cpu().numpy()
+        observation = observation_of(imagined, model, RECORD, instead=WITHOUT)
+        array: npt.NDArray[np.float32] = observation.float().cpu().numpy()
         return array
 
 

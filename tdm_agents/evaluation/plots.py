@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from tdm_agents.evaluation.records import FloatArray, Recording
 from tdm_agents.storage import write_bytes
@@ -51,40 +51,62 @@ def plot_episode(
     seconds_per_step: float,
     action_repeat: int,
     title: str = "",
+    unseen: str = "",
 ) -> None:
     """Write a PNG (or whatever the path's suffix says).
 
     Above, the first of ``scalars`` over the episode with the moments shaded, and the returns so far of every
-    player. Below, a column a moment and a row a scalar: reality, the prediction and the plan.
+    player. Below, a column a moment and a row a scalar: reality, the prediction and the plan; or, where
+    nothing was imagined that could be drawn, why.
 
     Args:
         path: Where to write.
         recording: The episode of ``L`` environment steps in which the moments were.
-        moments: At least one.
+        moments: At least one, or none and ``unseen``.
         rewards: ``[L]`` of each environment step, by player; the first is drawn in the agent's colour.
         scalars: Index of an observation scalar by what to call it, with its unit; at least one.
         seconds_per_step: Control step of the environment.
         action_repeat: Environment steps a decision.
         title: Above everything.
+        unseen: Why there are no moments.
 
     Raises:
-        ValueError: If there is no moment or no scalar, or a scalar does not exist.
+        ValueError: If there is no scalar, a scalar does not exist, or there is no moment and no reason why.
     """
-    if not moments or not scalars:
-        raise ValueError(f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each")
+    if not (moments or unseen) or not scalars:
+        raise ValueError(
+            f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each, or unseen= to "
+            "say why there are no moments"
+        )
     n = recording.observation.shape[1]
     for name, index in scalars.items():
         if not 0 <= index < n:
             raise ValueError(f"scalar {name!r} is {index}; expected an index into the {n} of the observation")
-    figure = Figure(figsize=(10.0, 3.0 + 1.7 * len(scalars)), layout="constrained")
+    lower = 0.7 + 1.7 * len(scalars) if moments else 0.5
+    figure = Figure(figsize=(10.0, 2.3 + lower), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, color=REAL, fontweight="bold")
-    halves = figure.subfigures(2, 1, height_ratios=(2.3, 0.7 + 1.7 * len(scalars)), squeeze=False)
+    halves = figure.subfigures(2, 1, height_ratios=(2.3, lower), squeeze=False)
     above, below = halves[0, 0], halves[1, 0]
     left, right = above.subplots(1, 2, width_ratios=(3, 2))
     name, index = next(iter(scalars.items()))
     _whole(left, recording, moments, name, index, seconds_per_step, action_repeat)
     _returns(right, rewards, seconds_per_step)
+    if moments:
+        _moments(below, recording, moments, scalars, seconds_per_step, action_repeat)
+    else:
+        below.suptitle(f"Nothing imagined is drawn: {unseen}", **STYLE)
+    save(path, figure)
+
+
+def _moments(
+    below: SubFigure,
+    recording: Recording,
+    moments: Sequence[Moment],
+    scalars: Mapping[str, int],
+    seconds_per_step: float,
+    action_repeat: int,
+) -> None:
     below.suptitle(
         f"Imagined at {_and([f'{m.step * seconds_per_step:.1f}' for m in moments])} s, and what happened",
         **STYLE,
@@ -98,7 +120,6 @@ def plot_episode(
         axis.set_xlabel("time, s", **STYLE)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     below.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    save(path, figure)
 
 
 def _whole(
@@ -116,7 +137,8 @@ def _whole(
         end = moment.step + repeat * (len(moment.predicted) or len(moment.planned))
         axis.axvspan(moment.step * seconds, end * seconds, color=IMAGINED, alpha=0.12, linewidth=0)
         axis.axvline(moment.step * seconds, color=IMAGINED, alpha=0.5, linewidth=0.8)
-    axis.set_title("The episode; shaded: the moments below", loc="left", **STYLE)
+    title = "The episode; shaded: the moments below" if moments else "The episode"
+    axis.set_title(title, loc="left", **STYLE)
     axis.set_xlabel("time, s", **STYLE)
     axis.set_ylabel(name, **STYLE)
     axis.set_xlim(0, float(time[-1]))

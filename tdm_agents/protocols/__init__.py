@@ -1,5 +1,6 @@
 """What world models, planners and the agent say to each other: values, and protocols of a few methods."""
 
+from tdm_agents.protocols.batches import Batch, MixedBatch
 from tdm_agents.protocols.imagining import (
     Draft,
     HasOnly,
@@ -12,6 +13,14 @@ from tdm_agents.protocols.imagining import (
     looped_rollout,
     rollout,
 )
+from tdm_agents.protocols.learning import (
+    NotFiniteError,
+    Optimizers,
+    Preset,
+    TrainableModel,
+    UpdateSettings,
+)
+from tdm_agents.protocols.observing import observation_of, require_observations
 from tdm_agents.protocols.planning import Plan, Planner
 from tdm_agents.protocols.values import (
     ActionKind,
@@ -25,6 +34,7 @@ from tdm_agents.protocols.values import (
 
 __all__ = [
     "ActionKind",
+    "Batch",
     "Draft",
     "HasOnly",
     "HasProposal",
@@ -33,14 +43,22 @@ __all__ = [
     "HasTokens",
     "HasValue",
     "History",
+    "MixedBatch",
     "ModelSpec",
+    "NotFiniteError",
+    "Optimizers",
     "Plan",
     "Planner",
+    "Preset",
     "Proposal",
     "RewardFn",
     "Rollout",
     "Step",
+    "TrainableModel",
+    "UpdateSettings",
     "WorldModel",
     "looped_rollout",
+    "observation_of",
+    "require_observations",
     "rollout",
 ]

@@ -146,7 +146,10 @@ class Draft(Protocol):
 
 @runtime_checkable
 class HasTokens(Protocol[S_contra]):
-    """A model whose transitions are tokens, so that a search may choose inside a transition."""
+    """A model whose transitions are tokens, so that a search may choose inside a transition.
+
+    It imagines observations: their scalars are among the tokens.
+    """
 
     def draft(self, state: S_contra) -> Draft:
         """Transitions of ``N`` rows of which nothing is written yet; consumes ``state``."""

@@ -36,6 +36,8 @@ class ModelSpec:
         action_repeat: Environment steps a decision; the model's own time step.
         history_steps: Most recent steps of history that the model can use; at least 1.
         terminates: Whether ``alive`` may become False.
+        imagines_observations: Whether imagined steps have an observation. False for a model that imagines
+            rewards, ends and values in a latent space and decodes nothing.
         device: Where the model computes; planners draw their samples there.
         dtype: Floating dtype of observations, rewards and continuous actions.
     """
@@ -49,6 +51,7 @@ class ModelSpec:
     action_repeat: int = 1
     history_steps: int = 1
     terminates: bool = False
+    imagines_observations: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
@@ -99,12 +102,13 @@ class Step:
     """One imagined transition a row.
 
     Attributes:
-        observation: ``[N, n]`` after the action.
+        observation: ``[N, n]`` after the action; None where ``spec.imagines_observations`` is False.
+            :func:`~tdm_agents.protocols.observation_of` is for those who need one.
         reward: ``[N]``, that arrives with it.
         alive: ``[N]`` bool; False where the episode terminated in this transition.
     """
 
-    observation: Tensor
+    observation: Tensor | None
     reward: Tensor
     alive: Tensor
 
@@ -114,26 +118,36 @@ class Rollout:
     """``H`` imagined transitions a row.
 
     Attributes:
-        observation: ``[N, H, n]``.
+        observation: ``[N, H, n]``; None where ``spec.imagines_observations`` is False.
         reward: ``[N, H]``. What either says of a row after its end is meaningless: a model may stop imagining
             it. ``alive`` masks it; :func:`looped_rollout` goes on all the same.
         alive: ``[N, H]`` bool, after each transition; once False, False.
         state: The model state after the last transition; of rows that ended, any.
     """
 
-    observation: Tensor
+    observation: Tensor | None
     reward: Tensor
     alive: Tensor
     state: Any
 
     @staticmethod
     def of(steps: Sequence[Step], state: Any) -> Rollout:
-        """The steps of ``H`` transitions put together; once a row is dead, it stays dead."""
+        """The steps of ``H`` transitions put together; once a row is dead, it stays dead.
+
+        Raises:
+            ValueError: If some steps have an observation and others have none.
+        """
         alive = [steps[0].alive]
         for step in steps[1:]:
             alive.append(alive[-1] & step.alive)
+        seen = [step.observation for step in steps if step.observation is not None]
+        if len(seen) not in (0, len(steps)):
+            raise ValueError(
+                f"{len(seen)} of {len(steps)} imagined steps have an observation; expected all or none, as "
+                "spec.imagines_observations says"
+            )
         return Rollout(
-            observation=torch.stack([s.observation for s in steps], dim=1),
+            observation=torch.stack(seen, dim=1) if seen else None,
             reward=torch.stack([s.reward for s in steps], dim=1),
             alive=torch.stack(alive, dim=1),
             state=state,

@@ -14,6 +14,7 @@ from tdm_agents.protocols import ModelSpec
 from tdm_agents.storage import CheckpointError
 
 _SCALARS = ("observation_dim", "action_dim", "action_kind", "action_repeat", "history_steps", "terminates")
+_OBSERVATIONS = "imagines_observations"
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
@@ -34,6 +35,9 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
             f"{error}; expected Box, Discrete, MultiDiscrete, or Dict or Tuple of them"
         ) from error
     value |= {name: getattr(spec, name) for name in _SCALARS}
+    if not spec.imagines_observations:
+        # left out where True, so that older files and runs under way compare equal
+        value[_OBSERVATIONS] = False
     return value | {
         "action_choices": list(spec.action_choices),
         "dtype": str(spec.dtype).removeprefix("torch."),
@@ -51,6 +55,7 @@ def spec_from_json(value: Mapping[str, Any], device: torch.device | str = "cpu")
             observation_space=_space(json.loads(value["observation_space"])),
             action_space=_space(json.loads(value["action_space"])),
             **{name: value[name] for name in _SCALARS},
+            imagines_observations=bool(value.get(_OBSERVATIONS, True)),
             action_choices=tuple(int(c) for c in value["action_choices"]),
             device=torch.device(device),
             dtype={"float32": torch.float32, "float64": torch.float64}[value["dtype"]],

@@ -55,10 +55,17 @@ class LinearQuadraticModel:
         dt: Time step in seconds.
         effort: Weight of the squared action.
         choices: If given, actions are discrete: that many levels, at least 2, evenly spaced from -1 to 1.
+        imagines_observations: False imagines the same without saying what is observed, as latent models do.
     """
 
     def __init__(
-        self, action_dim: int = 1, *, dt: float = 0.5, effort: float = 0.3, choices: int | None = None
+        self,
+        action_dim: int = 1,
+        *,
+        dt: float = 0.5,
+        effort: float = 0.3,
+        choices: int | None = None,
+        imagines_observations: bool = True,
     ) -> None:
         n = 2 * action_dim
         self.levels = None if choices is None else torch.linspace(-1.0, 1.0, choices)
@@ -72,6 +79,7 @@ class LinearQuadraticModel:
             action_dim=action_dim,
             action_kind="continuous" if choices is None else "discrete",
             action_choices=() if choices is None else (choices,) * action_dim,
+            imagines_observations=imagines_observations,
         )
         eye = torch.eye(action_dim)
         self.transition = torch.cat(
@@ -102,7 +110,8 @@ class LinearQuadraticModel:
         after = state.consume() @ self.transition.T + push @ self.control.T  # [N, n]
         reward = -(after.square() @ self.cost) - self.effort * push.square().sum(dim=1)
         alive = torch.ones(after.shape[0], dtype=torch.bool, device=after.device)
-        return LinearQuadraticState(after), Step(observation=after.clone(), reward=reward, alive=alive)
+        observation = after.clone() if self.spec.imagines_observations else None
+        return LinearQuadraticState(after), Step(observation=observation, reward=reward, alive=alive)
 
     def take(self, state: LinearQuadraticState, rows: Tensor) -> LinearQuadraticState:
         """A copy of the given rows (int64 ``[N']``, repeats allowed).
@@ -179,10 +188,18 @@ class LinearQuadraticExpert(LinearQuadraticModel):
         action_dim: ``m``.
         std: Standard deviation of what it samples.
         choices: As in :class:`LinearQuadraticModel`; the nearest level is proposed.
+        imagines_observations: As there.
     """
 
-    def __init__(self, action_dim: int = 1, *, std: float = 0.5, choices: int | None = None) -> None:
-        super().__init__(action_dim, choices=choices)
+    def __init__(
+        self,
+        action_dim: int = 1,
+        *,
+        std: float = 0.5,
+        choices: int | None = None,
+        imagines_observations: bool = True,
+    ) -> None:
+        super().__init__(action_dim, choices=choices, imagines_observations=imagines_observations)
         sequence, _ = self._least_squares(torch.eye(2 * action_dim), 30)
         self.gain = sequence[:, 0]  # [n, m]
         self.std = std

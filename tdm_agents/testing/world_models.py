@@ -25,8 +25,9 @@ def check_world_model(
 ) -> None:
     """Assert that a world model keeps the contract of :class:`tdm_agents.protocols.WorldModel`.
 
-    Checked: shapes, dtypes and an ``alive`` that never revives; the same seed gives the same steps; a
-    consumed state is refused; ``take`` is a gather, with repeats, that leaves its state usable, and
+    Checked: shapes, dtypes and an ``alive`` that never revives; observations exactly where
+    ``spec.imagines_observations`` says so (without them, the rest is compared); the same seed gives the same
+    steps; a consumed state is refused; ``take`` is a gather, with repeats, that leaves its state usable, and
     gathering commutes with stepping (compared one further step, too); inputs are not changed; ``rollout``
     equals looped steps with the same seed; a row does not depend on the others (near ties apart: the same
     float32 row in products of other sizes differs in its last bits), nor on the padding of its history;
@@ -98,21 +99,23 @@ class _Checks:
         return looped(self.model, self.fork(), self.actions, generator=self.generator(seed))
 
     def same(self, a: Rollout | Step, b: Rollout | Step) -> bool:
-        close = all(
-            torch.allclose(x, y, rtol=self.rtol, atol=self.atol, equal_nan=True)
-            for x, y in ((a.observation, b.observation), (a.reward, b.reward))
-        )
+        pairs = [(a.reward, b.reward)]
+        if a.observation is not None and b.observation is not None:
+            pairs.append((a.observation, b.observation))
+        close = all(torch.allclose(x, y, rtol=self.rtol, atol=self.atol, equal_nan=True) for x, y in pairs)
         return close and torch.equal(a.alive, b.alive)
 
     def shapes(self) -> None:
         spec, count = self.model.spec, self.rows.shape[0]
         result = self.imagine(self.seed)
-        expected = {
-            "observation": ((count, self.horizon, spec.observation_dim), spec.dtype),
+        expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
             "reward": ((count, self.horizon), spec.dtype),
             "alive": ((count, self.horizon), torch.bool),
         }
+        if spec.imagines_observations:
+            expected["observation"] = ((count, self.horizon, spec.observation_dim), spec.dtype)
         _, step = self.model.step(self.fork(), self.actions[:, 0], generator=self.generator())
+        self.observed("step", step)
         for name, (shape, dtype) in expected.items():
             for what, tensor, wanted in (
                 ("step", getattr(step, name), (shape[0], *shape[2:])),
@@ -121,6 +124,13 @@ class _Checks:
                 found = tuple(tensor.shape), tensor.dtype
                 good = found == (wanted, dtype)
                 assert good, f"{what}: {name} is {found[0]} of {found[1]}; expected {wanted} of {dtype}"
+
+    def observed(self, what: str, imagined: Step | Rollout) -> None:
+        expected, found = self.model.spec.imagines_observations, imagined.observation is not None
+        assert found == expected, (
+            f"{what}: observation is {'a tensor' if found else 'None'}, but spec.imagines_observations is "
+            f"{expected}; make them agree"
+        )
 
     def seeds(self) -> None:
         first = self.imagine(self.seed)
@@ -162,7 +172,7 @@ class _Checks:
         alone = "take(s, r) shares memory with s: stepping what was taken changed the state that was kept"
         assert self.same(before, repeat), alone
         kept, whole = self.model.step(kept, self.actions[:, 0], generator=self.generator())
-        picked = Step(whole.observation[rows], whole.reward[rows], whole.alive[rows])
+        picked = Step(_part(whole.observation, rows), whole.reward[rows], whole.alive[rows])
         law = "take is not a gather: step(take(s, r), a[r]) differs from take(step(s, a), r)"
         assert self.same(before, picked), law
         follow = self.model.take(kept, rows)
@@ -187,6 +197,7 @@ class _Checks:
         result = self.imagine(self.seed)
         if isinstance(self.model, HasRollout):
             fast = self.model.rollout(self.fork(), self.actions, generator=self.generator())
+            self.observed("rollout", fast)
             revived = (fast.alive[:, 1:] & ~fast.alive[:, :-1]).any()
             assert not revived, "rollout: alive is True after it was False"
             seen = _masked(result), _masked(fast)
@@ -241,9 +252,10 @@ class _Checks:
 def _masked(result: Rollout) -> Rollout:
     """Without what rows did after their end, which is meaningless."""
     before = torch.cat([torch.ones_like(result.alive[:, :1]), result.alive[:, :-1]], dim=1)
+    seen = result.observation
     return replace(
         result,
-        observation=torch.where(before[:, :, None], result.observation, 0.0),
+        observation=None if seen is None else torch.where(before[:, :, None], seen, 0.0),
         reward=torch.where(before, result.reward, 0.0),
     )
 
@@ -251,8 +263,15 @@ def _masked(result: Rollout) -> Rollout:
 def _row(result: Rollout, row: int) -> Rollout:
     part = slice(row, row + 1)
     return replace(
-        result, observation=result.observation[part], reward=result.reward[part], alive=result.alive[part]
+        result,
+        observation=_part(result.observation, part),
+        reward=result.reward[part],
+        alive=result.alive[part],
     )
+
+
+def _part(observation: Tensor | None, rows: Tensor | slice) -> Tensor | None:
+    return None if observation is None else observation[rows]
 
 
 def _history_row(history: History, row: int) -> History:

@@ -3,57 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from tdm_agents.data.batch import Trainable
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.data.windows import starts as draw_starts
-from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.ends import end_prediction
 from tdm_agents.training.prediction import prediction_error
-
-
-class Learner(Trainable, Protocol):
-    """What is trained and saved: a world model or several in one; an ``nn.Module`` besides."""
-
-    def save(self, folder: Path) -> None:
-        """Write the model so that it can be planned with."""
-        ...
+from tdm_agents.training.train_config import TrainConfig
 
 
 def held_out_loss(model: Any, sampler: WindowSampler, *, batches: int) -> dict[str, float]:
-    """The loss and every metric of ``model.loss`` on the first ``batches`` batches, averaged.
+    """The loss and every metric of a model on the first ``batches`` batches, averaged.
 
     The same batches every time and no noise in the loss, so that evaluations can be compared.
 
     Args:
-        model: A world model with a loss.
+        model: A world model whose call is its loss, as :meth:`TrainableModel.environment` gives it.
         sampler: Of held-out episodes of its environment.
         batches: Their number.
     """
     totals: dict[str, float] = {}
     with torch.no_grad():
         for index in range(batches):
-            loss, metrics = model.loss(sampler.batch(index).to(model.spec.device), generator=None)
+            loss, metrics = model(sampler.batch(index).to(model.spec.device), generator=None)
             for name, value in {"loss": loss, **metrics}.items():
                 totals[name] = totals.get(name, 0.0) + float(value) / batches
     return totals
 
 
-class Evaluator:
-    """Held-out loss and prediction error, always on the same data.
-
-    Args:
-        held_out: Episodes.
-        config: Settings of the run.
+class _OneEnvironment:
+    """Held-out loss and prediction error of a world model, always on the same data.
 
     Raises:
-        ValueError: If the episodes are too few or too short for the settings: now, not hours later. The
-            message names the settings.
+        ValueError: If the episodes are too few or too short for the settings; the message names them.
     """
 
     def __init__(self, held_out: Trajectories, config: TrainConfig) -> None:
@@ -73,12 +58,8 @@ class Evaluator:
             ) from error
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """``held_out/<name>``, ``prediction/<name>`` and, where episodes end, ``ends/<name>``.
-
-        Leaves the model in training mode.
-        """
+        """``held_out/<name>``, ``prediction/<name>`` and, where episodes end, ``ends/<name>``."""
         config = self._config
-        model.eval()
         loss = held_out_loss(model, self._sampler, batches=config.evaluate_batches)
         error = prediction_error(
             model,
@@ -100,38 +81,50 @@ class Evaluator:
                 seed=config.seed,
             )
             metrics |= {f"ends/{name}": value for name, value in ends.items()}
-        model.train()
         return metrics
 
 
-class EnvironmentsEvaluator:
-    """An :class:`Evaluator` for each environment of a model of several.
+class Evaluator:
+    """Held-out loss and prediction error of a model of one or several environments.
 
     Args:
-        held_out: Episodes by environment.
+        held_out: Episodes, by environment where the model is of several.
         config: Settings of the run; each environment gets all the batches and starting points.
 
     Raises:
-        ValueError: As :class:`Evaluator`, naming the environment.
+        ValueError: If the episodes are too few or too short for the settings: now, not hours later. The
+            message names the settings and, of several, the environment.
     """
 
-    def __init__(self, held_out: Mapping[str, Trajectories], config: TrainConfig) -> None:
-        self._evaluators: dict[str, Evaluator] = {}
-        for name, trajectories in held_out.items():
+    def __init__(self, held_out: Trajectories | Mapping[str, Trajectories], config: TrainConfig) -> None:
+        several = held_out if isinstance(held_out, Mapping) else {"": held_out}
+        self._evaluators: dict[str, _OneEnvironment] = {}
+        for name, trajectories in several.items():
             try:
-                self._evaluators[name] = Evaluator(trajectories, config)
+                self._evaluators[name] = _OneEnvironment(trajectories, config)
             except ValueError as error:
+                if len(several) == 1:
+                    raise
                 raise ValueError(f"environment {name}: {error}") from error
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """``<metric>/<environment>`` for each, and ``<metric>``, the mean over the environments that have it.
+        """The metrics of the one environment, or ``<metric>/<environment>`` of each of several.
+
+        Of several, ``<metric>`` is the mean over the environments that have it. Leaves the model in training
+        mode.
 
         Args:
-            model: Whose ``environment(name)`` is evaluated.
+            model: A :class:`~tdm_agents.protocols.TrainableModel`.
         """
+        model.eval()
+        found = {name: evaluate(model.environment(name)) for name, evaluate in self._evaluators.items()}
+        model.train()
+        if len(found) == 1:
+            (metrics,) = found.values()
+            return metrics
         values: dict[str, dict[str, float]] = {}
-        for name, evaluator in self._evaluators.items():
-            for metric, value in evaluator(model.environment(name)).items():
+        for name, metrics in found.items():
+            for metric, value in metrics.items():
                 values.setdefault(metric, {})[name] = value
         means = {metric: sum(of.values()) / len(of) for metric, of in values.items()}
         return means | {

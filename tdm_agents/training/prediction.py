@@ -28,7 +28,7 @@ def prediction_error(
     The error of one starting point at one horizon is the root mean square, over the observation scalars, of
     (imagined - recorded) / standard deviation of that scalar in ``trajectories``. Scalars that never change
     are left out. The starting points depend on the data and the settings, not on the model, so models can be
-    compared.
+    compared. Of a model that imagines no observations only the reward is compared.
 
     Args:
         model: Any world model; it is imagined with once, in one batch.
@@ -39,9 +39,9 @@ def prediction_error(
         seed: Of the starting points and of the model's own sampling.
 
     Returns:
-        For every horizon ``h``: ``rms@h`` (root mean square over starting points), ``median@h`` (median over
-        them) and ``reward_rms@h`` (of the reward at ``h``, in standard deviations of the reward; not there
-        where the reward never changes).
+        For every horizon ``h``: ``rms@h`` (root mean square over starting points) and ``median@h`` (median
+        over them), not there where no observations are imagined; and ``reward_rms@h`` (of the reward at
+        ``h``, in standard deviations of the reward; not there where the reward never changes).
 
     Raises:
         ValueError: If the data hold fewer starting points.
@@ -63,18 +63,18 @@ def prediction_error(
         actions = recorded.action[:, now : now + furthest]  # [R, H, m]
         imagined = looped_rollout(model, state, actions, generator=generator)
     episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
-    _, spread = moments(e.observation for e in episodes)  # [n]
-    _, reward_spread = moments(e.reward[np.isfinite(e.reward)] for e in episodes)  # []
-    change = (
-        (imagined.observation - recorded.observation[:, context_steps:]).cpu().double().numpy()
-    )  # [R, H, n]
-    moves = spread > 1e-8
-    squared = np.square(change[..., moves] / spread[moves]).mean(-1)  # [R, H]
-    reward = (imagined.reward - recorded.reward[:, context_steps:]).cpu().double().numpy()  # [R, H]
     result: dict[str, float] = {}
-    for h in horizons:
-        result[f"rms@{h}"] = float(np.sqrt(squared[:, h - 1].mean()))
-        result[f"median@{h}"] = float(np.median(np.sqrt(squared[:, h - 1])))
-        if reward_spread > 0:
+    if imagined.observation is not None:
+        _, spread = moments(e.observation for e in episodes)  # [n]
+        change = imagined.observation - recorded.observation[:, context_steps:]  # [R, H, n]
+        moves = spread > 1e-8
+        squared = np.square(change.cpu().double().numpy()[..., moves] / spread[moves]).mean(-1)  # [R, H]
+        for h in horizons:
+            result[f"rms@{h}"] = float(np.sqrt(squared[:, h - 1].mean()))
+            result[f"median@{h}"] = float(np.median(np.sqrt(squared[:, h - 1])))
+    _, reward_spread = moments(e.reward[np.isfinite(e.reward)] for e in episodes)  # []
+    if reward_spread > 0:
+        reward = (imagined.reward - recorded.reward[:, context_steps:]).cpu().double().numpy()  # [R, H]
+        for h in horizons:
             result[f"reward_rms@{h}"] = float(np.sqrt(np.square(reward[:, h - 1]).mean()) / reward_spread)
     return result

@@ -1,15 +1,14 @@
-"""The training loop: a world model, a sampler of windows, AdamW.
+"""The training loop: a model that updates itself, and a sampler of batches.
 
-The whole state of a run is (weights, AdamW's moments, step). Which windows are read and which noise enters
-the loss are functions of (seed, step), so a run that was killed goes on, on a CPU with the same number of
-threads, to the same bits as one that was not.
+The whole state of a run is (weights, state of the optimizers, step). Which windows are read and which noise
+enters the loss are functions of (seed, step), so a run that was killed goes on, on a CPU with the same
+number of threads, to the same bits as one that was not.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -22,14 +21,15 @@ from rich.console import Console
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from tdm_agents.data.batch import Batch, MixedBatch
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.protocols import Batch, MixedBatch, NotFiniteError, TrainableModel
 from tdm_agents.storage import CheckpointError, locked
-from tdm_agents.training import checkpoint
-from tdm_agents.training.config import OBSERVERS, TrainConfig, learning_rate, noise_seed
-from tdm_agents.training.held_out import EnvironmentsEvaluator, Evaluator, Learner
+from tdm_agents.training import run_state
+from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.process import interrupts, threads
 from tdm_agents.training.progress import TrainingProgress
+from tdm_agents.training.train_config import OBSERVERS, TrainConfig, noise_seed
+from tdm_agents.world_models.learned import check_finite
 
 
 class TrainingError(RuntimeError):
@@ -62,7 +62,7 @@ class TrainResult:
 
 
 def train(
-    model: Learner,
+    model: TrainableModel,
     train_sampler: Sampler,
     held_out: Trajectories | Mapping[str, Trajectories] | None,
     config: TrainConfig,
@@ -78,7 +78,7 @@ def train(
     to go on from, and TensorBoard's event files. The first checkpoint is that of the initial weights.
 
     Args:
-        model: An ``nn.Module``, on the device to train on, its normaliser or tokenizer fitted.
+        model: On the device to train on, its normaliser or tokenizer fitted.
         train_sampler: Training batches; ``batch(step)`` is the data of the update after ``step`` updates.
         held_out: Episodes for evaluation, by environment where the model is of several; None evaluates
             nothing.
@@ -99,13 +99,14 @@ def train(
         raise TypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
     folder = Path(folder)
     console = console if console is not None else Console(stderr=True)
+    evaluator = None if held_out is None else Evaluator(held_out, config)
     lock = nullcontext() if held else locked(folder)
     with lock, threads(config.threads), interrupts() as interrupted:
         run = _Run(model, config, folder)
         run.begin(resume=resume)
         if run.step:
             console.print(f"going on from step {run.step} of {config.steps} in {folder}")
-        return run.loop(train_sampler, held_out, console, interrupted)
+        return run.loop(train_sampler, evaluator, console, interrupted)
 
 
 class _Run:
@@ -117,26 +118,16 @@ class _Run:
         self.folder = folder
         self.step = 0
         self.saved: int | None = None
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=config.betas,
-            fused=True,  # one kernel for all weights: several times faster at small sizes
-        )
+        self.optimizers = model.optimizers(config)
 
     def begin(self, *, resume: bool) -> None:
         """Take up the run in the folder, or make its first checkpoint."""
-        if not checkpoint.exists(self.folder):
+        if not run_state.exists(self.folder):
             self.save()
             return
         if not resume:
             raise ValueError(f"{self.folder} holds a run already; resume it, or choose another folder")
-        found = checkpoint.load(self.folder)
+        found = run_state.load(self.folder)
         self._check_settings(found.settings)
         try:
             self.model.load_state_dict(found.weights)
@@ -144,59 +135,51 @@ class _Run:
             raise CheckpointError(
                 f"{self.folder} holds a run of another model: {error}; choose another folder"
             ) from error
-        checkpoint.restore_optimizer(self.model, self.optimizer, found.moments)
+        run_state.restore_optimizers(self.model, self.optimizers, found.optimizers)
         self.step = self.saved = found.step
 
     def save(self) -> None:
         """Write a checkpoint, unless this step has one."""
         if self.saved == self.step:
             return
-        state = checkpoint.Checkpoint(
+        state = run_state.RunState(
             step=self.step,
             weights=self.model.state_dict(),
-            moments=checkpoint.optimizer_tensors(self.model, self.optimizer),
+            optimizers=run_state.optimizer_state(self.model, self.optimizers),
             settings=_settings(self.config),
         )
-        checkpoint.save(self.folder, state)
+        run_state.save(self.folder, state)
         self.saved = self.step
 
-    def update(self, sampler: Sampler) -> dict[str, float]:
-        """One step of AdamW; the loss, its parts and the norm of the gradient."""
-        config, device = self.config, self.parameters[0].device
-        rate = learning_rate(config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        batch = sampler.batch(self.step).to(device)
+    def update(self, sampler: Sampler) -> Mapping[str, float]:
+        """One update; the loss and whatever else the model says of it."""
+        config, device = self.config, next(self.model.parameters()).device
         generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, self.step))
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
-            loss, metrics = self.model.loss(batch, generator=generator)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.grad_clip)
-        values = torch.stack([loss.detach().float(), norm.float(), *(m.float() for m in metrics.values())])
-        names = ["loss", "gradient_norm", *metrics]
-        numbers = dict(zip(names, values.tolist(), strict=True))  # one synchronisation with the device
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(numbers[name]):
-                raise TrainingError(
-                    f"{name.replace('_', ' ')} is {numbers[name]} at step {self.step}; the checkpoint of "
-                    f"step {self.saved} in {self.folder} is from before. Lower learning_rate, turn bf16 off, "
-                    "or look for broken data; then train into another folder"
-                )
-        self.optimizer.step()
+        batch = sampler.batch(self.step).to(device)
+        try:
+            numbers: Mapping[str, float] = self.model.update(
+                batch, self.optimizers, step=self.step, settings=config, generator=generator
+            )
+            check_finite(numbers)
+        except NotFiniteError as error:
+            raise TrainingError(
+                f"{error} at step {self.step}; the checkpoint of step {self.saved} in {self.folder} is from "
+                "before. Lower learning_rate, turn bf16 off, or look for broken data; then train into "
+                "another "
+                "folder"
+            ) from error
         self.step += 1
-        return numbers | {"learning_rate": rate}
+        return numbers
 
     def loop(
         self,
         sampler: Sampler,
-        held_out: Trajectories | Mapping[str, Trajectories] | None,
+        evaluator: Evaluator | None,
         console: Console,
         interrupted: threading.Event,
     ) -> TrainResult:
         """Update until the last step or an interruption."""
         config, began = self.config, time.monotonic()
-        evaluator = _evaluator(held_out, config)
         metrics: dict[str, float] = {}
         self.model.train()
         with (
@@ -238,14 +221,6 @@ class _Run:
                     f"the run in {self.folder} has {name}={stored.get(name)!r}, now it is {value!r}: "
                     "go on with its own settings, or train into another folder"
                 )
-
-
-def _evaluator(
-    held_out: Trajectories | Mapping[str, Trajectories] | None, config: TrainConfig
-) -> Evaluator | EnvironmentsEvaluator | None:
-    if isinstance(held_out, Mapping):
-        return EnvironmentsEvaluator(held_out, config)
-    return Evaluator(held_out, config) if held_out is not None else None
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ present observation of a history counts. Angles get no special treatment.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tdm_agents.data.batch import Batch
 from tdm_agents.data.moments import moments
-from tdm_agents.protocols import History, ModelSpec, Rollout, Step, looped_rollout
+from tdm_agents.protocols import Batch, History, ModelSpec, Rollout, Step, looped_rollout
+from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_model, write_model
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class MLPState:
         return observation
 
 
-class MLPWorldModel(nn.Module):
+class MLPWorldModel(LearnedModel):
     """A deterministic delta model behind the :class:`~tdm_agents.protocols.WorldModel` protocol.
 
     Args:
@@ -109,29 +110,29 @@ class MLPWorldModel(nn.Module):
         """Spaces, sizes, time step, and the device of the weights."""
         return replace(self._spec, device=self.observation_mean.device)
 
-    def fit(self, trajectories: Trajectories) -> None:
-        """Set the normalisation of inputs and outputs from data.
+    def fit(self, data: Mapping[str, Trajectories]) -> None:
+        """Set the normalisation of inputs and outputs from the data of the one environment.
 
         Raises:
             ValueError: If the data hold no transition, or observations of another size.
         """
+        (trajectories,) = data.values()
         if trajectories.observation_dim != self._spec.observation_dim:
             raise ValueError(
                 f"the data's observations have {trajectories.observation_dim} scalars; "
                 f"the model expects {self._spec.observation_dim}"
             )
-        episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
-        mean, std = moments(e.observation for e in episodes)  # [n]
+        mean, std = moments(e.observation for e in trajectories.iterate())  # [n]
         self.observation_mean.copy_(torch.from_numpy(mean))
         self.observation_scale.copy_(_scale(std))
-        mean, std = moments(np.diff(e.observation, axis=0) for e in episodes)  # [n]
+        mean, std = moments(np.diff(e.observation, axis=0) for e in trajectories.iterate())  # [n]
         self.output_mean[:-1].copy_(torch.from_numpy(mean))
         self.output_scale[:-1].copy_(_scale(std))
-        mean, std = moments(e.reward[np.isfinite(e.reward)] for e in episodes)  # []
+        mean, std = moments(e.reward[np.isfinite(e.reward)] for e in trajectories.iterate())  # []
         self.output_mean[-1] = float(mean)
         self.output_scale[-1] = _scale(std)
 
-    def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def normalised(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised prediction of what follows.
 
         Args:
@@ -155,7 +156,7 @@ class MLPWorldModel(nn.Module):
         columns = zip(action.unbind(-1), self._spec.action_choices, strict=True)
         return torch.cat([F.one_hot(a, c).to(self._spec.dtype) for a, c in columns], -1)
 
-    def loss(
+    def forward(
         self, batch: Batch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of the normalised changes and reward, plus cross-entropy of alive where episodes end.
@@ -175,7 +176,7 @@ class MLPWorldModel(nn.Module):
         # a NaN must not even enter a term that is masked later: 0 * NaN is NaN in the gradient
         known = reward.isfinite()
         reward = torch.where(known, reward, 0.0)
-        predicted, logit = self(now, batch.action[:, :-1][real])
+        predicted, logit = self.normalised(now, batch.action[:, :-1][real])
         target = (torch.cat([after - now, reward[:, None]], -1) - self.output_mean) / self.output_scale
         error = (predicted.float() - target).square()
         change_loss = error[:, :-1].mean()
@@ -201,7 +202,7 @@ class MLPWorldModel(nn.Module):
             RuntimeError: If ``state`` was consumed.
         """
         now = state.consume()
-        outputs, logit = self(now, action)
+        outputs, logit = self.normalised(now, action)
         outputs = outputs * self.output_scale + self.output_mean  # [N, n+1]
         after = now + outputs[:, :-1]
         alive = logit > 0 if self._spec.terminates else torch.ones_like(logit, dtype=torch.bool)

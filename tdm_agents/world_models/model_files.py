@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
+from tdm_agents import registry
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
@@ -19,9 +20,44 @@ from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_j
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA = 1
+SCHEMA = 2
+_READ = (1, SCHEMA)  # settings of 1 had other names, which the models know
+MODEL_FILE = "model.json"
 SETTINGS_SHA256 = "settings_sha256"
 M = TypeVar("M", bound=nn.Module)
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> Any:
+    """The model in a folder, read by the class that ``model.json`` names.
+
+    Raises:
+        CheckpointError: If a file is missing, truncated or altered.
+        UnknownNameError: If no installed package provides the class.
+    """
+    path = folder / MODEL_FILE
+    try:
+        kind = json.loads(path.read_text())["type"]  # its schema is the class's own business
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: is {folder} a checkpoint folder?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f'{path} is not a JSON object with a "type"; copy or train it again') from error
+    loader: Any = registry.load(registry.WORLD_MODELS, str(kind))
+    return loader.load(folder, device=device)
+
+
+def weights_sha256(folder: Path) -> str:
+    """The sha256 of the weights that ``model.json`` names.
+
+    Raises:
+        CheckpointError: If it is missing or names none.
+    """
+    path = folder / MODEL_FILE
+    try:
+        return str(json.loads(path.read_text())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not name the hash of its weights; train the model again"
+        ) from error
 
 
 def write_model(
@@ -44,7 +80,7 @@ def write_described(folder: Path | str, kind: str, model: nn.Module, description
     folder = Path(folder)
     sha256 = write_tensors(folder / "weights.safetensors", model.state_dict())
     value = {"schema": SCHEMA, "type": kind, **description, "sha256": sha256}
-    write_json(folder / "model.json", value | {SETTINGS_SHA256: settings_sha256(value)})
+    write_json(folder / MODEL_FILE, value | {SETTINGS_SHA256: settings_sha256(value)})
 
 
 def settings_sha256(value: Mapping[str, Any]) -> str:
@@ -98,7 +134,7 @@ def read_described(
         CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
     """
     folder = Path(folder)
-    value = read_json(folder / "model.json", schema=SCHEMA)
+    value = read_json(folder / MODEL_FILE, schema=_READ)
     if value.get("type") != kind:
         raise CheckpointError(f"{folder} holds a model of type {value.get('type')!r}; expected {kind!r}")
     if value.get(SETTINGS_SHA256) != settings_sha256(value):

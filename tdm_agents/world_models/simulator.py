@@ -186,6 +186,7 @@ class SimulatorModel:
             raise ValueError(f"action has shape {tuple(action.shape)}; expected [N, m]")
         result = self.rollout(state, action[:, None], generator=generator)
         after: SimulatorState = result.state
+        assert result.observation is not None
         return after, Step(result.observation[:, 0], result.reward[:, 0], result.alive[:, 0])
 
     def rollout(

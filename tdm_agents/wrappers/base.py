@@ -36,11 +36,11 @@ class Observed(Generic[S]):
 
     Attributes:
         inner: State of the wrapped model.
-        observation: ``[N, n]``.
+        observation: ``[N, n]``; None after a step of a model that imagines no observations.
     """
 
     inner: S
-    observation: Tensor
+    observation: Tensor | None
 
 
 class Wrapper(Generic[S]):
@@ -95,23 +95,18 @@ class Wrapper(Generic[S]):
 
     def take(self, state: Observed[S], rows: Tensor) -> Observed[S]:
         """Rows of both; ``state`` stays usable."""
-        return Observed(
-            self.model.take(state.inner, rows), state.observation[rows.to(state.observation.device)]
-        )
+        return Observed(self.model.take(state.inner, rows), _rows(state.observation, rows))
 
     def _observed(
-        self, observation: Tensor, action: Tensor, inner: S, step: Step
+        self, observation: Tensor | None, action: Tensor, inner: S, step: Step
     ) -> tuple[Observed[S], Step]:
         """What the wrapped model's transition from ``observation[N, n]`` to ``inner`` is in this model."""
-        reward = self._reward(observation, action, step.observation, step.reward)
-        after = Step(step.observation, reward, self._alive(step.alive))
+        after = replace(step, reward=self._reward(observation, action, step), alive=self._alive(step.alive))
         return Observed(inner, step.observation), after
 
-    def _reward(
-        self, observation: Tensor, action: Tensor, next_observation: Tensor, predicted: Tensor
-    ) -> Tensor:
-        """Reward ``[N]`` of ``[N, n], [N, m], [N, n]``, given what the wrapped model predicts, ``[N]``."""
-        return predicted
+    def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
+        """Reward ``[N]`` of the wrapped model's ``step`` from ``observation[N, n]`` by ``action[N, m]``."""
+        return step.reward
 
     def _alive(self, predicted: Tensor) -> Tensor:
         """Whether rows live on, given what the wrapped model predicts, of any shape."""
@@ -127,16 +122,20 @@ class _Rollout(Wrapper[S]):
         if type(self)._alive is not Wrapper._alive:  # what a rollout says of ended rows is meaningless
             return looped_rollout(self, state, actions, generator=generator)
         imagined = self.model.rollout(state.inner, actions, generator=generator)
-        after = imagined.observation  # [N, H, n]
-        before = torch.cat([state.observation[:, None], after[:, :-1]], dim=1)
-        reward = self._reward(
-            before.flatten(0, 1), actions.flatten(0, 1), after.flatten(0, 1), imagined.reward.flatten()
-        )
+        before, after = None, imagined.observation  # [N, H, n]
+        if state.observation is not None and after is not None:
+            before = torch.cat([state.observation[:, None], after[:, :-1]], dim=1).flatten(0, 1)
+        step = Step(
+            observation=None if after is None else after.flatten(0, 1),
+            reward=imagined.reward.flatten(),
+            alive=imagined.alive.flatten(),
+        )  # [N H]
+        reward = self._reward(before, actions.flatten(0, 1), step)
         return Rollout(
             observation=after,
-            reward=reward.reshape(after.shape[:2]),
+            reward=reward.reshape(imagined.reward.shape),
             alive=self._alive(imagined.alive),
-            state=Observed(imagined.state, after[:, -1]),
+            state=Observed(imagined.state, None if after is None else after[:, -1]),
         )
 
 
@@ -172,7 +171,7 @@ class _Tokens(Wrapper[S]):
 class _ObservedDraft:
     wrapper: Wrapper[Any]
     inner: Draft
-    observation: Tensor
+    observation: Tensor | None
 
     def log_probs(self) -> Tensor:
         return self.inner.log_probs()
@@ -181,8 +180,7 @@ class _ObservedDraft:
         return replace(self, inner=self.inner.push(token))
 
     def take(self, rows: Tensor) -> _ObservedDraft:
-        observation = self.observation[rows.to(self.observation.device)]
-        return replace(self, inner=self.inner.take(rows), observation=observation)
+        return replace(self, inner=self.inner.take(rows), observation=_rows(self.observation, rows))
 
     def finish(self) -> tuple[Observed[Any], Tensor, Step]:
         inner, action, predicted = self.inner.finish()
@@ -202,6 +200,10 @@ class _Only(Wrapper[S]):
         """The same wrapper over some of the environments."""
         assert isinstance(self.model, HasOnly)
         return self._kind(self.model.only(rows), *self._settings)
+
+
+def _rows(observation: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if observation is None else observation[rows.to(observation.device)]
 
 
 _CAPABILITIES: tuple[tuple[Any, type[Wrapper[Any]]], ...] = (

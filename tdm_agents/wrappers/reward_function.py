@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import ModelSpec, RewardFn, WorldModel
+from tdm_agents.protocols import ModelSpec, RewardFn, Step, WorldModel, require_observations
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
 from tdm_agents.wrappers.base import Wrapper
 
@@ -25,12 +25,13 @@ class RewardFunction(Wrapper[S]):
     ``HasOnly`` exactly where ``model`` is one.
 
     Args:
-        model: Any world model.
+        model: A world model that imagines observations.
         fn: Reward of one environment step: ``[N, n]``, ``[N, m]`` in the environment's physical units,
             ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
 
     Raises:
-        ValueError: Where a step is imagined and ``fn`` does not return one reward a row.
+        ValueError: If ``model`` imagines no observations; or, where a step is imagined, if ``fn`` does not
+            return one reward per row.
 
     Attributes:
         model: The wrapped model.
@@ -41,11 +42,17 @@ class RewardFunction(Wrapper[S]):
 
     def __init__(self, model: WorldModel[S], fn: RewardFn) -> None:
         super().__init__(model, fn)
+        require_observations(
+            model,
+            "a reward function",
+            instead="plan for the model's own reward (reward_function='predicted'; null in agent.json), or "
+            "use a model that imagines observations",
+        )
         self.fn = fn
 
-    def _reward(
-        self, observation: Tensor, action: Tensor, next_observation: Tensor, predicted: Tensor
-    ) -> Tensor:
+    def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
+        next_observation = step.observation
+        assert observation is not None and next_observation is not None
         reward = self.fn(observation, _physical(self.spec, action), next_observation)
         if reward.shape != observation.shape[:1]:
             raise ValueError(

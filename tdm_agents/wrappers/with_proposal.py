@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import Proposal, WorldModel
+from tdm_agents.protocols import Proposal, WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, predicted_actions
 
@@ -79,9 +79,17 @@ class WithProposal(Wrapper[S]):
 
         Raises:
             TypeError: If a function returns something else than a tensor.
-            ValueError: If the policy returns another shape.
+            ValueError: If the policy returns another shape, or the model imagines no observations and
+                ``state`` is not of the present.
         """
-        observation, spec = state.observation, self.spec
+        observation = observation_of(
+            state,
+            self.model,
+            "a given policy",
+            instead="use the model's own proposal if it has one, or a model that imagines observations; the "
+            "planner 'policy' with horizon=1 asks about the present alone",
+        )
+        spec = self.spec
         shape = (observation.shape[0], count, spec.action_dim)
         if isinstance(self.policy, Predicts) and not deterministic:
             # a policy that samples: every candidate is a draw of its own

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import WorldModel
+from tdm_agents.protocols import WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, critic_of
 
@@ -57,9 +57,16 @@ class WithValue(Wrapper[S]):
 
         Raises:
             TypeError: If the critic returns something else than a tensor.
-            ValueError: If the critic returns another shape.
+            ValueError: If the critic returns another shape, or the model imagines no observations and
+                ``state`` is not of the present.
         """
-        observation = state.observation
+        observation = observation_of(
+            state,
+            self.model,
+            "a given critic",
+            instead="use the model's own value if it has one, a longer horizon instead, or a model that "
+            "imagines observations",
+        )
         value = self._value(observation)
         check_tensor("the critic", value, (len(observation),))
         if value.shape != observation.shape[:1]:

@@ -1,11 +1,14 @@
 """A small transformer with random weights, and random histories of its environment."""
 
+from dataclasses import fields
+
 import numpy as np
 import torch
 from gymnasium import spaces
 
 from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 
@@ -19,10 +22,17 @@ def make_spec(n, m, **changes):
     )
 
 
+def options_of(settings):
+    """Take the decoding options out of settings of a transformer."""
+    names = [field.name for field in fields(DecodingOptions) if field.name in settings]
+    return DecodingOptions(**{name: settings.pop(name) for name in names})
+
+
 def make_model(n=5, m=1, *, context=24, seed=0, spec=None, **settings):
+    """A model in evaluation mode; settings are those of the transformer and of its decoding."""
     torch.manual_seed(seed)
     settings = {"layers": 2, "width": 32, "heads": 2, "feedforward": 48} | settings
-    config = TransformerConfig(context=context, **settings)
+    config = TransformerConfig(context=context, decoding=options_of(settings), **settings)
     model = TransformerWorldModel(spec or make_spec(n, m), config)
     generator = torch.Generator().manual_seed(seed)
     data = torch.randn((512, n), generator=generator)

@@ -11,6 +11,7 @@ from tdm_agents.benchmark.llama import Llama
 from tdm_agents.benchmark.models import random_actions, random_history, random_model, with_rounds
 from tdm_agents.benchmark.roofline import DecisionShape
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 CONFIG = TransformerConfig(
@@ -19,7 +20,7 @@ CONFIG = TransformerConfig(
     heads=2,
     feedforward=24,
     tokenizer=TokenizerConfig(observation="mu_law", target="absolute", bins=64),
-    decoding="sample",
+    decoding=DecodingOptions(read="sample"),
 )
 SHAPE = DecisionShape(
     observation_dim=3, action_dim=2, num_samples=3, horizon=4, config=CONFIG, history_steps=3, batch=2

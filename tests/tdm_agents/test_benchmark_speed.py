@@ -19,6 +19,7 @@ from tdm_agents.benchmark.scenarios import Scenario, chosen, scenarios
 from tdm_agents.benchmark.speed import Effort, measure, summary
 from tdm_agents.cli.main import main
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ SHAPE = DecisionShape(
         heads=2,
         feedforward=24,
         tokenizer=TokenizerConfig(observation="mu_law", target="absolute", bins=32),
-        decoding="sample",
+        decoding=DecodingOptions(read="sample"),
     ),
     history_steps=3,
 )
@@ -83,7 +84,7 @@ def test_a_decision_that_takes_too_long_is_cut_and_says_so():
 
 def test_rows_split_where_memory_is_short_and_the_others_are_left_out(small_rates):
     whole = decision_bytes(SHAPE)
-    memory = whole.weights + whole.tables + whole.prefix + (whole.suffix + whole.working) // 2
+    memory = whole.weights + whole.tables + whole.history_cache + (whole.imagined_cache + whole.working) // 2
     assert rows_that_fit("sequential", SHAPE, number_bytes=4, memory=memory) == 2
     assert rows_that_fit("sequential", SHAPE, number_bytes=4, memory=2**40) == SHAPE.rows
     assert rows_that_fit("sequential", SHAPE, number_bytes=4, memory=1) == 1

@@ -10,7 +10,7 @@ import torch
 from tdm_agents.benchmark.plain_gpt import PlainGpt
 from tdm_agents.benchmark.training import TrainingShape, measure_training, training_flops
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.presets import CONFIGS
 
 TINY = TrainingShape(
     config=TransformerConfig(layers=2, width=32, heads=2, feedforward=64, context=64),
@@ -23,14 +23,14 @@ GAPS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "launch_gap
 
 
 def test_the_plain_one_has_as_many_weights():
-    config = PRESETS["small"]
+    config = CONFIGS["small"]
     plain = PlainGpt(config, 24)
     blocks = sum(weight.numel() for weight in plain.blocks.parameters() if weight.ndim == 2)
     assert blocks == config.layers * (4 * config.width**2 + 3 * config.width * config.feedforward)
 
 
 def test_the_plain_one_is_causal():
-    plain = PlainGpt(PRESETS["small"], 24).eval()
+    plain = PlainGpt(CONFIGS["small"], 24).eval()
     tokens = torch.randint(1024, (1, 24))
     changed = tokens.clone()
     changed[0, 20] = (changed[0, 20] + 1) % 1024

@@ -13,8 +13,7 @@ from small_transformer import make_history, make_model, make_spec
 
 from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import check_world_model
-from tdm_agents.world_models.transformer import replay
-from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding import captured
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
@@ -52,13 +51,13 @@ def check_equal(plain, replayed):
     assert torch.equal(replayed.alive, plain.alive)
 
 
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
 @pytest.mark.parametrize("target", ["change", "absolute"])
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("context", [16, 24, 1023])  # bands of 2, 3 and 127 steps: rows slide over histories
-def test_replayed_equals_step_by_step(context, parallel, target, decoding):
+def test_replayed_equals_step_by_step(context, parallel, target, read):
     model = make_model(
-        context=context, decoding=decoding, parallel=parallel, tokenizer=TokenizerConfig(target=target)
+        context=context, read=read, parallel=parallel, tokenizer=TokenizerConfig(target=target)
     )
     model.network.double()  # in float32 the order of a sum decides near ties between bins
     check_equal(*both(model, make_history(model, [5, 1, 3])))
@@ -81,7 +80,7 @@ def test_compiled_blocks_equal_step_by_step():
 
 def test_discrete_actions_and_ends():
     spec = make_spec(4, 2, action_kind="discrete", action_choices=(3, 5), terminates=True)
-    model = make_model(n=4, m=2, spec=spec, context=24, decoding="sample")
+    model = make_model(n=4, m=2, spec=spec, context=24, read="sample")
     model.network.double()
     torch.nn.init.constant_(model.network.alive.bias, 2.0)  # of eight transitions, one ends
     history = make_history(model, [3, 2])
@@ -114,21 +113,21 @@ def test_the_state_that_is_left_goes_on(context, horizon):
 
 @pytest.mark.parametrize("parallel", [False, True])
 def test_contract(parallel):
-    model = make_model(parallel=parallel, capture="eager", decoding="sample")
+    model = make_model(parallel=parallel, capture="eager", read="sample")
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
 @pytest.mark.parametrize("parallel", [False, True])
-def test_trial_runs_before_a_capture_leave_nothing(monkeypatch, parallel, decoding):
+def test_trial_runs_before_a_capture_leave_nothing(monkeypatch, parallel, read):
     def tried(work, device, *, pool=None, reset=None):
         for _ in range(2):
             if reset is not None:
                 reset()
             work()
 
-    monkeypatch.setattr(replay, "captured", tried)
-    model = make_model(context=24, decoding=decoding, parallel=parallel)
+    monkeypatch.setattr(captured, "cuda_graph", tried)
+    model = make_model(context=24, read=read, parallel=parallel)
     model.network.double()
     check_equal(*both(model, make_history(model, [5, 1, 3])))
 
@@ -139,19 +138,19 @@ def decide(model, lengths, rows=3, horizon=2):
 
 
 def test_a_step_is_captured_once_for_its_sizes(monkeypatch):
-    made, original = [], replay.ReplayedStep
+    made, original = [], captured.CapturedStep
 
     def counted(*args, **kwargs):
         made.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(replay, "ReplayedStep", counted)
+    monkeypatch.setattr(captured, "CapturedStep", counted)
     model = make_model(capture="eager")
     for _ in range(3):  # three steps have the room of the whole band, two their own
         decide(model, [3]), decide(model, [2])
     assert len(made) == 2
     decide(model, [3], rows=4)  # the least recent leaves
-    assert len(made) == 3 and len(model.replays._steps) == 2
+    assert len(made) == 3 and len(model.captured_steps._steps) == 2
     decide(model, [2])
     assert len(made) == 3
     model.network.double()  # other weights
@@ -198,10 +197,10 @@ def test_training_between_decisions_is_seen():
 
 
 def test_one_decision_leaves_nothing_for_the_next():
-    model = make_model(context=40, capture="eager", decoding="mean")
+    model = make_model(context=40, capture="eager", read="mean")
     history, actions = make_history(model, [3]), actions_of(model, 3, 4)  # room for more steps of history
     first = model.rollout(rows_of(model, history, 3, 4), actions)
-    (step,) = model.replays._steps.values()
+    (step,) = model.captured_steps._steps.values()
     for buffer in (*step.rows._own, *step.rows._shared):
         buffer.fill_(float("nan"))  # as after a rollout that diverged
     again = model.rollout(rows_of(model, history, 3, 4), actions)
@@ -213,7 +212,7 @@ def test_copies_capture_for_themselves():
     history, actions = make_history(model, [3]), actions_of(model, 3, 4)
     expected = model.rollout(rows_of(model, history, 3, 4), actions)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.with_decoding()):
-        assert other.replays is not model.replays
+        assert other.captured_steps is not model.captured_steps
         with torch.no_grad():
             other.network.token.weight.add_(0.0)
         found = other.rollout(rows_of(other, history, 3, 4), actions)
@@ -245,19 +244,14 @@ def test_rows_in_any_order_go_step_by_step():
     assert torch.equal(found.observation, expected.observation)
 
 
-def test_an_unknown_capture_is_refused():
-    with pytest.raises(ValueError, match="capture is 'graph'; expected one of no, eager, compiled"):
-        TransformerConfig(capture="graph")
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("capture", ["eager", "compiled"])
 @pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
-def test_a_cuda_graph_equals_step_by_step(decoding, parallel, capture):
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
+def test_a_cuda_graph_equals_step_by_step(read, parallel, capture):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    model = make_model(context=24, parallel=parallel, decoding=decoding)
+    model = make_model(context=24, parallel=parallel, read=read)
     model.network.double()
     history = make_history(model, [5, 1, 3])
     history = History(*(getattr(history, f.name).cuda() for f in fields(History)))

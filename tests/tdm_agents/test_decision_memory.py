@@ -10,6 +10,7 @@ from tdm_agents.benchmark.models import random_actions, random_history, random_m
 from tdm_agents.benchmark.roofline import DecisionShape
 from tdm_agents.benchmark.tensor_bytes import TensorBytes
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 CONFIG = TransformerConfig(
@@ -19,7 +20,7 @@ CONFIG = TransformerConfig(
     feedforward=64,
     context=1023,
     tokenizer=TokenizerConfig(observation="mu_law", target="absolute", bins=64),
-    decoding="sample",
+    decoding=DecodingOptions(read="sample"),
 )
 SHAPE = DecisionShape(
     observation_dim=5, action_dim=1, num_samples=64, horizon=8, config=CONFIG, history_steps=10
@@ -39,14 +40,14 @@ SHAPES = {
 
 
 def measured(shape, model):
-    """The most bytes at once, weights included, and those of prefix and suffix."""
+    """The most bytes at once, weights included, and those of both caches."""
     with TensorBytes() as counter:
         state = model.start(random_history(shape), horizon=shape.horizon)
         state = model.take(state, torch.arange(shape.batch).repeat_interleave(shape.num_samples))
         actions = random_actions(shape)
         state = model.rollout(state, actions, generator=torch.Generator().manual_seed(0)).state
     weights = sum(weight.nbytes for weight in model.network.parameters())
-    return counter.peak + weights, state.prefix.nbytes, state.suffix.nbytes
+    return counter.peak + weights, state.history.nbytes, state.imagined.nbytes
 
 
 @pytest.mark.parametrize("attention", ["fused", "products"])
@@ -55,10 +56,12 @@ def measured(shape, model):
 )
 def test_a_decision_needs_what_the_formula_says(name, parallel, attention):
     shape = SHAPES[name]
-    shape = replace(shape, config=replace(shape.config, attention=attention))
-    total, prefix, suffix = measured(shape, random_model(shape).with_decoding(parallel=parallel))
+    shape = replace(
+        shape, config=replace(shape.config, decoding=DecodingOptions(read="sample", attention=attention))
+    )
+    total, history, imagined = measured(shape, random_model(shape).with_decoding(parallel=parallel))
     formula = decision_bytes(shape, parallel=parallel)
-    assert (formula.prefix, formula.suffix) == (prefix, suffix)
+    assert (formula.history_cache, formula.imagined_cache) == (history, imagined)
     assert formula.total == pytest.approx(total, rel=0.1)
 
 
@@ -78,9 +81,9 @@ def test_weights_are_those_of_the_network():
 
 
 def test_bfloat16_halves_what_is_not_float32():
-    total, prefix, suffix = measured(SHAPE, random_model(SHAPE, dtype=torch.bfloat16))
+    total, history, imagined = measured(SHAPE, random_model(SHAPE, dtype=torch.bfloat16))
     formula = decision_bytes(SHAPE, number_bytes=2)
-    assert (formula.prefix, formula.suffix) == (prefix, suffix)
+    assert (formula.history_cache, formula.imagined_cache) == (history, imagined)
     assert formula.total == pytest.approx(total, rel=0.1)
 
 

@@ -34,12 +34,12 @@ def fed_rows(model, counts):
     return model.network.norm.register_forward_hook(lambda _, inputs, __: counts.append(len(inputs[0])))
 
 
-@pytest.mark.parametrize("decoding", ["sample", "mean"])
+@pytest.mark.parametrize("read", ["sample", "mean"])
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize(("lengths", "context"), [([3], 1023), ([3, 1], 24)])
-def test_those_that_live_see_the_same(lengths, context, parallel, decoding):
-    logit, spread = (1.0, 0.3) if decoding == "sample" else (-1.0, 1.0)
-    model = mortal(logit, spread=spread, decoding=decoding, parallel=parallel, context=context)
+def test_those_that_live_see_the_same(lengths, context, parallel, read):
+    logit, spread = (1.0, 0.3) if read == "sample" else (-1.0, 1.0)
+    model = mortal(logit, spread=spread, read=read, parallel=parallel, context=context)
     actions = actions_of(8 * len(lengths), 8)
     everybody = []
     with fed_rows(model, everybody):
@@ -61,7 +61,7 @@ def test_those_that_live_see_the_same(lengths, context, parallel, decoding):
 
 
 def test_they_stand_still_and_earn_nothing():
-    model = mortal(0.0, decoding="sample")
+    model = mortal(0.0, read="sample")
     found = model.rollout(
         fresh(model, [3], 16, 8), actions_of(16, 8), generator=torch.Generator().manual_seed(0)
     )
@@ -81,7 +81,7 @@ def test_nothing_is_imagined_once_all_have_ended():
 
 
 def test_a_state_is_left_of_all_rows_whoever_lives():
-    model, left = mortal(0.0, decoding="sample"), set()
+    model, left = mortal(0.0, read="sample"), set()
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
         found = model.rollout(fresh(model, [3], 8, 6), actions_of(8, 6), generator=generator)
@@ -134,13 +134,13 @@ def test_without_alive_all_go_on():
     assert found.alive.all() and len(counts) == 6 * (1 + model.layout.observation_dim)
 
 
-@pytest.mark.parametrize("decoding", ["sample", "mean"])
-def test_contract(decoding):
-    check_world_model(mortal(0.5, decoding=decoding), make_history(mortal(0.5), [3, 1, 2]))
+@pytest.mark.parametrize("read", ["sample", "mean"])
+def test_contract(read):
+    check_world_model(mortal(0.5, read=read), make_history(mortal(0.5), [3, 1, 2]))
 
 
 def test_the_state_that_is_left_goes_on():
-    model = mortal(0.0, spread=1.0, decoding="mean")
+    model = mortal(0.0, spread=1.0, read="mean")
     actions = actions_of(16, 8)
     plain = looped_rollout(model, fresh(model, [3], 16, 8), actions)
     found = model.rollout(fresh(model, [3], 16, 8), actions[:, :5])

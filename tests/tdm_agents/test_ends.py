@@ -18,9 +18,9 @@ from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import HasRollout, History, ModelSpec, Step, looped_rollout, rollout
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces import ActionCodec
-from tdm_agents.training.config import TrainConfig
 from tdm_agents.training.ends import end_prediction
 from tdm_agents.training.held_out import Evaluator
+from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
@@ -121,12 +121,12 @@ def small_transformer():
 @pytest.mark.parametrize("make", [small_mlp, small_transformer])
 def test_ends_are_learned_from_windows_as_they_come(make):
     model, data = make(), walks()
-    model.fit(data)
+    model.fit({"any": data})
     sampler = WindowSampler(data, steps=6, batch_size=32, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     for index in range(200):
-        loss, _ = model.loss(sampler.batch(index), generator=generator)
+        loss, _ = model(sampler.batch(index), generator=generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

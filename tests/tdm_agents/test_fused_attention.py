@@ -12,19 +12,17 @@ from hypothesis import strategies as st
 from small_transformer import make_history, make_model, make_spec
 
 from tdm_agents.protocols import History
-from tdm_agents.world_models.transformer.cache import Prefix
-from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.decoding import choose_bin
-from tdm_agents.world_models.transformer.fused import threads
-from tdm_agents.world_models.transformer.fused.arguments import table
-from tdm_agents.world_models.transformer.fused.attention import attention
-from tdm_agents.world_models.transformer.fused.keeping import kept
-from tdm_agents.world_models.transformer.fused.pages import in_huge_pages
-from tdm_agents.world_models.transformer.fused.powers import exp2_over_max
-from tdm_agents.world_models.transformer.fused.ring import PanelPrefix, Ring, RingSeen
-from tdm_agents.world_models.transformer.fused.sampling import sampled_bins
-from tdm_agents.world_models.transformer.fused.threads import in_threads, thread_functions
-from tdm_agents.world_models.transformer.suffix import Suffix
+from tdm_agents.world_models.transformer.cpu import openmp
+from tdm_agents.world_models.transformer.cpu.arguments import table
+from tdm_agents.world_models.transformer.cpu.attention_loop import attention
+from tdm_agents.world_models.transformer.cpu.keeping import kept
+from tdm_agents.world_models.transformer.cpu.loop_caches import LoopView, PanelHistory, RingImagined
+from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
+from tdm_agents.world_models.transformer.cpu.pages import in_huge_pages
+from tdm_agents.world_models.transformer.cpu.powers import exp2_over_max
+from tdm_agents.world_models.transformer.cpu.sampling import sampled_bins
+from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory, PackedImagined
+from tdm_agents.world_models.transformer.decoding.reading import choose_bin
 
 
 @pytest.fixture
@@ -35,15 +33,15 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def attended(new, own, prefix, prefix_of, *, chunk, outputs, place, start, seen, first, heads):
+def attended(new, own, history, history_of, *, chunk, outputs, place, start, seen, first, heads):
     """What the loop writes; ``new`` is ``[N, c, 3, heads, head_dim]``."""
     rows, head_dim = len(new), new.shape[-1]
     width = heads * head_dim
     new = new.clone()
     new[:, :, 0] *= np.log2(np.e)
     out = torch.full((rows * outputs, width), torch.nan)
-    keys, values = prefix.keys[0], prefix.values[0]
-    arrays = {"new": new, "own": own, "keys": keys, "values": values, "prefix_of": prefix_of}
+    keys, values = history.keys[0], history.values[0]
+    arrays = {"new": new, "own": own, "keys": keys, "values": values, "history_of": history_of}
     arrays |= {"first": first, "out": out}
     number, count = thread_functions()
     arguments = table(
@@ -64,14 +62,14 @@ def attended(new, own, prefix, prefix_of, *, chunk, outputs, place, start, seen,
     return out.view(rows, outputs, heads, head_dim)
 
 
-def reference(new, own, layer, prefix_of, *, chunk, outputs, seen, start, first):
+def reference(new, own, layer, history_of, *, chunk, outputs, seen, start, first):
     """The same in float64, token by token; ``own`` holds the new tokens already."""
     rows, _, _, heads, head_dim = new.shape
     out = torch.empty((rows, outputs, heads, head_dim), dtype=torch.float64)
     capacity = own.shape[2]
     own = own.view(rows, 2, capacity, heads, head_dim).double()
     for row in range(rows):
-        before = layer[:, :, prefix_of[row], first[prefix_of[row]] :].double()  # [2, heads, P, head_dim]
+        before = layer[:, :, history_of[row], first[history_of[row]] :].double()  # [2, heads, P, head_dim]
         for i in range(outputs):
             query = chunk - outputs + i
             visible = seen - (chunk - 1 - query)
@@ -95,7 +93,7 @@ def reference(new, own, layer, prefix_of, *, chunk, outputs, seen, start, first)
     in_order=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_every_row_attends_over_its_prefix_and_its_own(
+def test_every_row_attends_over_its_history_and_its_own(
     sizes, rows, batch, length, chunk, outputs, before, capacity, in_order, seed
 ):
     heads, head_dim = sizes
@@ -103,9 +101,9 @@ def test_every_row_attends_over_its_prefix_and_its_own(
     generator = torch.Generator().manual_seed(seed)
     layer = torch.randn((2, heads, batch, length, head_dim), generator=generator)
     new = torch.randn((rows, chunk, 3, heads, head_dim), generator=generator)
-    prefix_of = torch.randint(batch, (rows,), generator=generator)
-    prefix_of = prefix_of.sort().values if in_order else prefix_of
-    first = torch.randint(length + 1, (batch,), generator=generator)  # the whole prefix may have left
+    history_of = torch.randint(batch, (rows,), generator=generator)
+    history_of = history_of.sort().values if in_order else history_of
+    first = torch.randint(length + 1, (batch,), generator=generator)  # the whole history may have left
     seen = min(before + chunk, capacity)
     own = torch.full((rows, 2, capacity, heads * head_dim), torch.nan)  # where nothing is written
     start = (before + chunk - seen) % capacity
@@ -115,17 +113,17 @@ def test_every_row_attends_over_its_prefix_and_its_own(
     expected = own.clone()
     places = (place + torch.arange(chunk)) % capacity
     expected[:, :, places] = new[:, :, 1:].transpose(1, 2).flatten(3)
-    prefix = PanelPrefix.of([layer], None)
+    history = PanelHistory.of([layer], None)
     shape = {"chunk": chunk, "outputs": outputs, "start": start, "seen": seen, "first": first}
-    got = attended(new, own, prefix, prefix_of, place=place, heads=heads, **shape)
+    got = attended(new, own, history, history_of, place=place, heads=heads, **shape)
     torch.testing.assert_close(own, expected, rtol=0, atol=0, equal_nan=True)
-    wanted = reference(new, expected, layer, prefix_of, **shape).float()
+    wanted = reference(new, expected, layer, history_of, **shape).float()
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 40])
 def test_threads_change_nothing(rows, two_threads):
-    model = make_model(decoding="mode")
+    model = make_model(read="mode")
     state = model.start(make_history(model, [3]), horizon=5)
     actions = torch.linspace(-1, 1, rows * 5).view(rows, 5, 1)
     fork = [model.take(state, torch.zeros(rows, dtype=torch.int64)) for _ in range(2)]
@@ -136,11 +134,11 @@ def test_threads_change_nothing(rows, two_threads):
     assert torch.equal(two.reward, one.reward)
 
 
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("context", [24, 1023])
-def test_tokens_are_those_of_products(decoding, parallel, context):
-    model = make_model(context=context, decoding=decoding, parallel=parallel)
+def test_tokens_are_those_of_products(read, parallel, context):
+    model = make_model(context=context, read=read, parallel=parallel)
     past = make_history(model, [3, 1])
     rows = torch.arange(2).repeat_interleave(8)
     actions = torch.rand((16, 8, 1), generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -151,8 +149,8 @@ def test_tokens_are_those_of_products(decoding, parallel, context):
         return other.rollout(state, actions, generator=torch.Generator().manual_seed(0))
 
     fused, products = imagine("fused"), imagine("products")
-    assert isinstance(fused.state.suffix, Ring)
-    assert isinstance(products.state.suffix, Suffix)
+    assert isinstance(fused.state.imagined, RingImagined)
+    assert isinstance(products.state.imagined, PackedImagined)
     for ours, theirs in ((fused.observation, products.observation), (fused.reward, products.reward)):
         apart = (ours - theirs).abs()
         assert (apart < 1e-4).float().mean() > 0.98  # a near tie is a bin apart
@@ -160,7 +158,7 @@ def test_tokens_are_those_of_products(decoding, parallel, context):
 
 
 def test_a_copy_has_buffers_of_its_own():
-    model = make_model(context=24, decoding="mode")
+    model = make_model(context=24, read="mode")
     state = model.start(make_history(model, [3]), horizon=6)
     state, _ = model.step(model.take(state, torch.zeros(3, dtype=torch.int64)), torch.zeros(3, 1))
     other = model.take(state, torch.tensor([2, 0]))
@@ -174,37 +172,32 @@ def test_a_copy_has_buffers_of_its_own():
 @pytest.mark.parametrize("changes", [{"capture": "eager"}, {"attention": "products"}])
 def test_products_are_used_where_asked_for(changes):
     model = make_model(**changes)
-    assert isinstance(model.start(make_history(model, [2]), horizon=2).prefix, Prefix)
+    assert isinstance(model.start(make_history(model, [2]), horizon=2).history, PackedHistory)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_numbers_use_products(dtype):
     model = make_model()
     model.network.to(dtype)
-    assert isinstance(model.start(make_history(model, [2]), horizon=2).prefix, Prefix)
+    assert isinstance(model.start(make_history(model, [2]), horizon=2).history, PackedHistory)
 
 
 def test_a_state_goes_on_as_it_began():
     """What rows read is laid out at the start, whatever the model does then."""
-    model = make_model(decoding="mode")
+    model = make_model(read="mode")
     past, actions = make_history(model, [3]), torch.zeros((1, 3, 1))
     expected = model.rollout(model.start(past, horizon=3), actions).observation
     got = model.with_decoding(capture="eager").rollout(model.start(past, horizon=3), actions).observation
     assert torch.equal(got, expected)
 
 
-def test_an_unknown_attention_is_refused():
-    with pytest.raises(ValueError, match="attention is 'flash'; expected 'fused' or 'products'"):
-        TransformerConfig(attention="flash")
-
-
 def test_padding_is_not_seen():
-    model = make_model(decoding="mode", context=1023)
+    model = make_model(read="mode", context=1023)
     spec = make_spec(5, 1)
     past = make_history(model, [1, 4])
     state = model.start(past, horizon=1)
-    assert isinstance(state.prefix, PanelPrefix)
-    assert state.prefix.first.tolist() == [3 * (spec.observation_dim + spec.action_dim + 2), 0]
+    assert isinstance(state.history, PanelHistory)
+    assert state.history.first.tolist() == [3 * (spec.observation_dim + spec.action_dim + 2), 0]
     alone = History(past.observation[:1, -1:], past.reward[:1, -1:], past.action[:1, :0], past.length[:1])
     _, both = model.step(state, torch.zeros(2, 1))
     _, one = model.step(model.start(alone, horizon=1), torch.zeros(1, 1))
@@ -291,22 +284,22 @@ def test_autocast_is_refused():
 
 
 def test_products_are_used_where_threads_cannot_be_shared(monkeypatch, two_threads):
-    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    monkeypatch.setattr(openmp, "_openmp", lambda: None)
     model = make_model()
-    assert isinstance(model.start(make_history(model, [2]), horizon=2).prefix, Prefix)
+    assert isinstance(model.start(make_history(model, [2]), horizon=2).history, PackedHistory)
 
 
 def test_products_are_used_where_nothing_is_compiled(monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    model = make_model(decoding="sample")
+    model = make_model(read="sample")
     state = model.start(make_history(model, [2]), horizon=2)
-    assert isinstance(state.prefix, Prefix)
+    assert isinstance(state.history, PackedHistory)
     model.step(state, torch.zeros(1, 1), generator=torch.Generator().manual_seed(0))
 
 
 def test_the_next_process_finds_what_was_compiled(tmp_path):
     program = (
-        "import numba, torch; from tdm_agents.world_models.transformer.fused.attention import attention;"
+        "import numba, torch; from tdm_agents.world_models.transformer.cpu.attention_loop import attention;"
         "function = attention(1, 4); print(function.cache_hits)"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
@@ -330,9 +323,9 @@ def test_a_disk_that_cannot_be_used_is_done_without(error):
     assert kept(compiler, function) is function
 
 
-def test_seen_is_of_the_ring():
+def test_what_is_attended_to_is_told_to_the_loop():
     model = make_model()
     state = model.start(make_history(model, [2]), horizon=2).consume()
-    seen = state.look(model.network, model.layout, model.context_steps, offset=5, chunk=3)
-    assert isinstance(seen, RingSeen)
-    assert (seen.place, seen.start, seen.seen) == (0, 0, 3)
+    view = state.view(model.network, offset=5, chunk=3)
+    assert isinstance(view, LoopView)
+    assert (view.place, view.start, view.seen) == (0, 0, 3)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from gymnasium import spaces
 from rich.console import Console
@@ -16,18 +19,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tdm_agents.agent import TDMAgent
 from tdm_agents.cli import train as command
-from tdm_agents.data.batch import MixedBatch
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.mixture import MixtureSampler
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
-from tdm_agents.protocols import History
+from tdm_agents.protocols import History, MixedBatch
 from tdm_agents.spaces.spec import spec_of
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import check_world_model
-from tdm_agents.training.config import TrainConfig
-from tdm_agents.training.initial import new_transformer, with_context
+from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
+from tdm_agents.world_models.transformer.beginning import with_room
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
@@ -41,7 +44,13 @@ SIZES = {"Slide-v0": 2, "Turn-v0": 3, "Push-v0": 5}
 PAPER = TokenizerConfig(observation="mu_law", target="absolute", bins=64)
 FITTED = TokenizerConfig(bins=64)
 SMALL = TransformerConfig(
-    layers=1, width=32, heads=2, feedforward=32, context=30, tokenizer=PAPER, decoding="mode"
+    layers=1,
+    width=32,
+    heads=2,
+    feedforward=32,
+    context=30,
+    tokenizer=PAPER,
+    decoding=DecodingOptions(read="mode"),
 )
 CONFIG = TrainConfig(
     steps=10,
@@ -91,8 +100,9 @@ def all_episodes(seed=0, **options):
 
 def generalist(tokenizer=PAPER, seed=0, **changes):
     config = dataclasses.replace(SMALL, tokenizer=tokenizer, **changes)
-    model = new_transformer(all_episodes(), config, seed=seed)
-    assert isinstance(model, Generalist)
+    data = all_episodes()
+    model = Generalist.build({name: t.spec for name, t in data.items()}, config, seed=seed)
+    model.fit(data)
     return model
 
 
@@ -137,7 +147,7 @@ def test_the_gradient_is_the_weighted_sum_of_the_environments(tokenizer):
     model = generalist(tokenizer)
     batch = mixture().batch(0)
     assert len(batch.parts) == 3
-    loss, metrics = model.loss(batch)
+    loss, metrics = model(batch)
     loss.backward()
     mixed = {name: p.grad.clone() for name, p in model.named_parameters()}
     expected = {name: torch.zeros_like(grad) for name, grad in mixed.items()}
@@ -145,7 +155,7 @@ def test_the_gradient_is_the_weighted_sum_of_the_environments(tokenizer):
     for name, part in batch.parts.items():
         model.zero_grad()
         share = len(part.reward) / CONFIG.batch_size
-        alone, _ = model.environment(name).loss(part)
+        alone, _ = model.environment(name)(part)
         alone.backward()
         total += share * alone.item()
         for key, p in model.named_parameters():
@@ -157,15 +167,15 @@ def test_the_gradient_is_the_weighted_sum_of_the_environments(tokenizer):
     # only one of them ends, so its share does not dilute what is said of it
     part = batch.parts["Turn-v0"]
     assert float(metrics["nll_alive"]) == pytest.approx(
-        float(model.environment("Turn-v0").loss(part)[1]["nll_alive"]), rel=1e-5
+        float(model.environment("Turn-v0")(part)[1]["nll_alive"]), rel=1e-5
     )
 
 
 def test_a_batch_of_one_environment_is_that_environments_loss():
     model = generalist()
     part = mixture().batch(0).parts["Push-v0"]
-    loss, metrics = model.loss(MixedBatch({"Push-v0": part}))
-    alone, alone_metrics = model.environment("Push-v0").loss(part)
+    loss, metrics = model(MixedBatch({"Push-v0": part}))
+    alone, alone_metrics = model.environment("Push-v0")(part)
     assert torch.equal(loss, alone)
     assert metrics.keys() == alone_metrics.keys()
 
@@ -195,7 +205,7 @@ def test_the_held_out_loss_of_each_of_three_environments_goes_down(tmp_path, tok
 def test_a_generalist_that_was_cut_in_two_ends_with_the_same_bits(tmp_path):
     whole = generalist()
     train(whole, mixture(), None, CONFIG, tmp_path / "whole", console=quiet())
-    stopped, inner, calls = generalist(), Generalist.loss, []
+    stopped, inner, calls = generalist(), Generalist.forward, []
 
     def press_ctrl_c(batch, *, generator=None):
         calls.append(batch)
@@ -203,7 +213,7 @@ def test_a_generalist_that_was_cut_in_two_ends_with_the_same_bits(tmp_path):
             signal.raise_signal(signal.SIGINT)
         return inner(stopped, batch, generator=generator)
 
-    stopped.loss = press_ctrl_c
+    stopped.forward = press_ctrl_c
     folder = tmp_path / "cut"
     assert train(stopped, mixture(), None, CONFIG, folder, console=quiet()).step == 6
     resumed = generalist(seed=1)
@@ -246,7 +256,7 @@ def test_the_model_of_one_environment_can_be_saved_by_itself(tmp_path):
     model.environment("Turn-v0").save(tmp_path)
     alone = TransformerWorldModel.load(tmp_path)
     batch = mixture().batch(0).parts["Turn-v0"]
-    assert torch.equal(alone.loss(batch)[0], model.environment("Turn-v0").loss(batch)[0])
+    assert torch.equal(alone(batch)[0], model.environment("Turn-v0")(batch)[0])
 
 
 def test_an_environment_that_was_not_trained_on_needs_no_data():
@@ -268,8 +278,9 @@ def test_an_environment_that_there_is_no_room_or_no_range_for_is_refused():
         LookupError, match=r"env_id is 'Fly-v0'; expected one of .*Slide-v0, Turn-v0, Push-v0"
     ):
         generalist().environment("Fly-v0")
+    specs = {name: episodes(name).spec for name in SIZES}
     with pytest.raises(ValueError, match="environment Push-v0: context of 8 tokens"):
-        generalist(context=8)
+        Generalist(specs, dataclasses.replace(SMALL, context=8))
     with pytest.raises(ValueError, match="specs is empty"):
         Generalist({}, SMALL)
 
@@ -323,13 +334,16 @@ def test_a_context_that_holds_no_step_becomes_three(context, room, expected):
     most = {} if room is None else {"max_observation": room[0], "max_action": room[1]}
     config = dataclasses.replace(SMALL, context=context, **most)
     # the largest step is Push-v0's: 5 + 2 + 2 tokens
-    assert with_context(config, {name: episodes(name) for name in SIZES}).context == expected
+    assert with_room(config, {name: episodes(name).spec for name in SIZES}, None).context == expected
 
 
 def test_fine_tuning_keeps_the_context_that_training_gave(arguments, tmp_path):
     one_step = dataclasses.replace(QUICK, steps=1)
     command.run(
-        dataclasses.replace(arguments, max_observation=30, max_action=4, training=one_step), console=quiet()
+        dataclasses.replace(
+            arguments, model_settings={"max-observation": "30", "max-action": "4"}, training=one_step
+        ),
+        console=quiet(),
     )
     for folder in (arguments.out, tune(arguments, tmp_path, data=("Turn-v0",))):
         assert json.loads((folder / "model.json").read_text())["config"]["context"] == 3 * (30 + 4 + 2)
@@ -350,6 +364,20 @@ def test_the_command_trains_one_agent_for_three_environments(arguments):
         TDMAgent.load(arguments.out)
     with pytest.raises(ValueError, match=r"another run: shares\.Push-v0 is 0\.5 there"):
         command.run(arguments, console=quiet())
+
+
+def test_a_generalist_that_the_first_release_began_goes_on(arguments):
+    old = Path(__file__).parents[1] / "support" / "old_runs" / "generalist"
+    shutil.copytree(old, arguments.out)
+    sizes = {"layers": 1, "width": 32, "heads": 2, "feedforward": 32, "context": 30, "tokenizer.bins": 64}
+    more = {"action_weight": 1.0, "reward_dropout": 1.0}
+    settings = {name: str(value) for name, value in {**sizes, **more}.items()}
+    result = command.run(
+        dataclasses.replace(arguments, model_settings=settings, training=CONFIG), console=quiet()
+    )
+    assert result.step == CONFIG.steps
+    ended = safetensors.torch.load_file(old / "ended.safetensors")
+    torch.testing.assert_close(Generalist.load(arguments.out).state_dict(), ended)
 
 
 def test_weights_of_an_environment_that_is_not_there_are_refused(arguments):
@@ -385,11 +413,13 @@ def test_fitted_tokens_are_kept_in_fine_tuning_and_no_other_body_can_have_them(a
 def test_fine_tuning_with_another_size_is_refused(arguments, tmp_path):
     command.run(arguments, console=quiet())
     with pytest.raises(CheckpointError, match=r"config\.max_observation is 5 there and 7 here"):
-        tune(arguments, tmp_path, data=("Turn-v0",), max_observation=7)
-    with pytest.raises(CheckpointError, match=r"config\.decoding is 'sample' there and 'mean' here"):
+        tune(arguments, tmp_path, data=("Turn-v0",), model_settings={"max_observation": "7"})
+    with pytest.raises(CheckpointError, match=r"config\.tokenizer\.observation is 'mu_law' there"):
         tune(arguments, tmp_path, data=("Turn-v0",), preset="small")
 
 
 def test_an_mlp_of_several_environments_is_refused(arguments):
-    with pytest.raises(ValueError, match=r"'mlp' is of one environment, .*Slide-v0, Turn-v0, Push-v0"):
-        command.run(dataclasses.replace(arguments, model="mlp"), console=quiet())
+    with pytest.raises(
+        ValueError, match=r"MLPWorldModel is a model of one environment, .*Slide-v0, Turn-v0, Push-v0"
+    ):
+        command.run(dataclasses.replace(arguments, model="mlp", preset=None), console=quiet())

@@ -12,7 +12,7 @@ import pytest
 from tdm_agents.cli.main import main
 from tdm_agents.data.minari_io import EPISODES_FOLDER
 from tdm_agents.data.shards import read_shard
-from tdm_agents.training import checkpoint
+from tdm_agents.training import run_state
 
 PENDULUM = ("--env-id", "Pendulum-v1")
 
@@ -73,11 +73,11 @@ def test_train_saves_where_it_is(data, tmp_path):
     fits = ("--action-repeat", "1", "--window-steps", "8", "--held-out-fraction", "0.25", "--starts", "8")
     status, said = interrupted(
         ["train", "--data", data, "--out", out, *endless, *fits],
-        when=lambda: checkpoint.exists(out) and checkpoint.load(out).step > 0,
+        when=lambda: run_state.exists(out) and run_state.load(out).step > 0,
     )
     assert status == 130, said
     whole_files(out)
-    assert checkpoint.load(out).step >= 5
+    assert run_state.load(out).step >= 5
     assert "run the same command to go on" in said
 
 

@@ -27,7 +27,7 @@ from tdm_agents.evaluation.contestants import enter
 from tdm_agents.evaluation.entries import parse_entry
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.spaces import ObservationCodec
-from tdm_agents.training.config import TrainConfig
+from tdm_agents.training.train_config import TrainConfig
 
 DICT, TERMINATING, DISCRETE = "dm_control/cartpole-swingup-v0", "InvertedDoublePendulum-v5", "CartPole-v1"
 EPISODES, MOST_STEPS = 8, 25

@@ -84,10 +84,10 @@ def test_it_learns_a_linear_system_in_its_own_units():
     torch.set_num_threads(1)
     data = linear_system()
     model = MLPWorldModel(spec(), MLPConfig(hidden=32, layers=2))
-    model.fit(data)
+    model.fit({"any": data})
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for index in range(300):
-        loss, _ = model.loss(batch(data, index))
+        loss, _ = model(batch(data, index))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -105,7 +105,7 @@ def test_it_learns_a_linear_system_in_its_own_units():
 def test_fitting_normalises_observations_changes_and_rewards():
     data = linear_system()
     model = MLPWorldModel(spec(), SMALL)
-    model.fit(data)
+    model.fit({"any": data})
     observation = np.concatenate([data.episode(e).observation for e in range(data.num_episodes)])
     change = np.concatenate([np.diff(data.episode(e).observation, axis=0) for e in range(data.num_episodes)])
     reward = np.concatenate([data.episode(e).reward[1:] for e in range(data.num_episodes)])
@@ -118,8 +118,8 @@ def test_a_scalar_that_never_changes_stays_finite():
     data = linear_system()
     data.parts[0].observation[:, 1] = 3.0
     model = MLPWorldModel(spec(), SMALL)
-    model.fit(data)
-    loss, _ = model.loss(batch(data))
+    model.fit({"any": data})
+    loss, _ = model(batch(data))
     assert loss.isfinite()
 
 
@@ -127,7 +127,7 @@ def test_unknown_rewards_reach_neither_loss_nor_gradient():
     model = MLPWorldModel(spec(), SMALL)
     windows = batch(linear_system())
     unknown = dataclasses.replace(windows, reward=torch.full_like(windows.reward, float("nan")))
-    loss, metrics = model.loss(unknown)
+    loss, metrics = model(unknown)
     loss.backward()
     assert metrics["reward"] == 0
     assert all(p.grad.isfinite().all() for p in model.parameters())
@@ -142,13 +142,13 @@ def test_padding_does_not_matter():
         observation=torch.where(windows.valid[..., None], windows.observation, 9.0),
         action=torch.where(windows.acted[..., None], windows.action, 9.0),
     )
-    assert model.loss(windows)[0] == model.loss(other)[0]
+    assert model(windows)[0] == model(other)[0]
 
 
 def test_alive_is_learned_only_from_data_that_end():
     windows = batch(linear_system())
-    assert "alive" not in MLPWorldModel(spec(), SMALL).loss(windows)[1]
-    assert "alive" in MLPWorldModel(spec(terminates=True), SMALL).loss(windows)[1]
+    assert "alive" not in MLPWorldModel(spec(), SMALL)(windows)[1]
+    assert "alive" in MLPWorldModel(spec(terminates=True), SMALL)(windows)[1]
 
 
 def test_discrete_actions_are_told_apart():
@@ -172,7 +172,7 @@ def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_state_a
 @pytest.fixture
 def saved(tmp_path):
     model = MLPWorldModel(spec(action_repeat=4, terminates=True), SMALL, seed=3)
-    model.fit(linear_system())
+    model.fit({"any": linear_system()})
     model.save(tmp_path)
     return model, tmp_path
 
@@ -222,7 +222,7 @@ def test_a_size_below_one_is_refused():
 def test_data_of_another_size_are_refused():
     model = MLPWorldModel(dataclasses.replace(spec(), observation_dim=5), SMALL)
     with pytest.raises(ValueError, match="have 3 scalars; the model expects 5"):
-        model.fit(linear_system())
+        model.fit({"any": linear_system()})
 
 
 NESTED = spaces.Dict(

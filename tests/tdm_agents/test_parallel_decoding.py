@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from small_transformer import options_of
 
 from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.protocols import History, ModelSpec
 from tdm_agents.testing import check_world_model
-from tdm_agents.world_models.transformer import model as transformer
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding import imagine as imagining
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -23,8 +24,10 @@ def make_model(n, *, context=48, terminates=False, parallel=True, **settings):
         action_dim=1,
         terminates=terminates,
     )
+    settings["parallel"] = parallel
+    decoding = options_of(settings)
     config = TransformerConfig(
-        layers=2, width=32, heads=2, feedforward=48, context=context, parallel=parallel, **settings
+        layers=2, width=32, heads=2, feedforward=48, context=context, decoding=decoding, **settings
     )
     model = TransformerWorldModel(spec, config)
     data = torch.randn((512, n), generator=torch.Generator().manual_seed(0))
@@ -54,11 +57,11 @@ def actions_of(rows, horizon):
     return torch.rand((rows, horizon, 1), generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
 @pytest.mark.parametrize("target", ["change", "absolute"])
 @pytest.mark.parametrize(("n", "context"), [(1, 8), (6, 20), (6, 1023)])
-def test_together_equals_one_by_one(n, context, target, decoding):
-    model = make_model(n, context=context, decoding=decoding, tokenizer=TokenizerConfig(target=target))
+def test_together_equals_one_by_one(n, context, target, read):
+    model = make_model(n, context=context, read=read, tokenizer=TokenizerConfig(target=target))
     model.network.double()  # in float32 the order of a sum decides near ties between bins
     history, actions = make_history(model, [3, 1]), actions_of(8, 5)
     together = imagine(model, history, actions)
@@ -68,28 +71,28 @@ def test_together_equals_one_by_one(n, context, target, decoding):
     torch.testing.assert_close(together.reward, one_by_one.reward, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("decoding", ["sample", "mean"])
-def test_contract(decoding):
-    model = make_model(4, decoding=decoding, terminates=True)
+@pytest.mark.parametrize("read", ["sample", "mean"])
+def test_contract(read):
+    model = make_model(4, read=read, terminates=True)
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
-@pytest.mark.parametrize(("rows", "way"), [(1, "together"), (2, "one_by_one")])
+@pytest.mark.parametrize(("rows", "way"), [(1, "together"), (2, "sequential")])
 def test_by_default_a_single_row_is_guessed_together(rows, way, monkeypatch):
     written = []
 
     def listen(name, write):
-        monkeypatch.setattr(transformer, name, lambda *args: written.append(name) or write(*args))
+        monkeypatch.setattr(imagining, name, lambda *args: written.append(name) or write(*args))
 
-    listen("together", transformer.together)
-    listen("one_by_one", transformer.one_by_one)
+    listen("together", imagining.together)
+    listen("sequential", imagining.sequential)
     model = make_model(4, parallel=None)
     state = model.start(make_history(model, [2]), horizon=1)
     model.step(model.take(state, torch.zeros(rows, dtype=torch.int64)), torch.zeros(rows, 1))
     assert written == [way]
 
 
-def test_a_trained_model_needs_fewer_forwards(monkeypatch):
+def test_a_trained_model_needs_fewer_forwards():
     model = load_model(resolve("cartpole-swingup"))
     assert isinstance(model, TransformerWorldModel)
     angle = torch.linspace(0.0, 6.2, 16)
@@ -100,13 +103,8 @@ def test_a_trained_model_needs_fewer_forwards(monkeypatch):
         action=torch.zeros((16, 0, 1)),
         length=torch.ones(16, dtype=torch.int64),
     )
-    forwards, feed = [], transformer.feed
-
-    def counted(*args, **kwargs):
-        forwards.append(1)
-        return feed(*args, **kwargs)
-
-    monkeypatch.setattr(transformer, "feed", counted)
+    forwards = []
+    model.network.norm.register_forward_hook(lambda *_: forwards.append(1))
     actions = actions_of(16, 10)
     one_by_one = imagine(model, history, actions)
     sequential = len(forwards)

@@ -48,6 +48,19 @@ def test_what_was_imagined_changes_the_picture(tmp_path):
     assert (one != draw(path, recording, [other], {"x": 0})).any()
 
 
+def test_without_moments_the_episode_is_drawn_with_the_reason(tmp_path):
+    recording = a_recording()
+    settings = {"scalars": {"x": 0}, "seconds_per_step": 0.01, "action_repeat": REPEAT}
+    pictures = []
+    for reason in ("the model imagines no observations", "nobody asked"):
+        path = tmp_path / f"{len(reason)}.png"
+        plot_episode(path, recording, [], {"agent": recording.reward}, unseen=reason, **settings)
+        pictures.append(imageio.imread(path)[..., :3])
+    one, other = pictures
+    assert one.shape == other.shape and (one != other).any()
+    assert one.shape[0] < draw(tmp_path / "with.png", recording, [moment_at(0)], {"x": 0}).shape[0]
+
+
 def test_every_scalar_adds_a_row(tmp_path):
     recording, path = a_recording(), tmp_path / "plot.png"
     assert (

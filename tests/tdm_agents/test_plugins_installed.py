@@ -161,3 +161,13 @@ def test_plugins_are_used_by_name_on_the_command_line(installed, trained):
     report = json.loads((trained / "report.json").read_text())
     assert "QuadraticModel" in report["contestant"] and "differential_evolution" in report["contestant"]
     assert report["summary"]["episodes"] == 1 and report["provenance"]["weights_sha256"]
+
+
+def test_a_model_without_observations_is_trained_and_played_by_name(installed, trained):
+    folder = trained.parent
+    train = ("--data", folder / "collected" / "data", "--out", folder / "latent", "--action-repeat", "1")
+    small = shlex.split("--steps 3 --batch-size 8 --evaluate-batches 2 --starts 4 --horizons 1 5")
+    run(installed / "tdm", "train", *train, "--model", "latent", *small, cwd=folder)
+    play = shlex.split("--max-steps 4 --planner-settings horizon 3 num-samples 8 --no-video --out played")
+    said = run(installed / "tdm", "play", "--checkpoint", folder / "latent", *play, cwd=folder)
+    assert "return " in said and (folder / "played" / "play.png").exists()

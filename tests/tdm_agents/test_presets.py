@@ -11,11 +11,11 @@ import torch
 
 from tdm_agents.agent import TDMAgent
 from tdm_agents.cli import train as command
-from tdm_agents.presets import PRESETS
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces.spec import spec_of
 from tdm_agents.testing import LinearQuadraticModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
+from tdm_agents.world_models.transformer.presets import PRESETS
 
 PAPER = {"paper-cartpole": (128, 100), "paper-walker": (64, 25), "paper-humanoid": (64, 20)}
 
@@ -23,20 +23,20 @@ PAPER = {"paper-cartpole": (128, 100), "paper-walker": (64, 25), "paper-humanoid
 @pytest.mark.parametrize("name", PAPER)
 def test_a_paper_preset_is_what_the_paper_says(name):
     preset = PRESETS[name]
-    tokens = preset.transformer.tokenizer
+    tokens = preset.config.tokenizer
     assert (tokens.observation, tokens.target, tokens.bins) == ("mu_law", "absolute", 1024)
     assert (tokens.mu, tokens.limit) == (100.0, 256.0)
-    assert preset.transformer.decoding == "sample"
+    assert preset.config.decoding.read == "sample"
     assert preset.action_repeat == 1
     walker = gym.spaces.Box(-1, 1, (24,)), gym.spaces.Box(-1, 1, (6,))
     with torch.device("meta"):
-        network = TransformerNetwork(preset.transformer.network(spec_of(*walker)))
+        network = TransformerNetwork(preset.config.network(spec_of(*walker)))
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(77e6, rel=0.01)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_paper_preset_imagines_as_many_transitions_as_the_paper(name):
-    planner = PRESETS[name].make_planner()
+    planner = command.planner_of(command.Train(data=(Path("any"),), out=Path("run")), PRESETS[name])
     agent = TDMAgent(LinearQuadraticModel(), planner, seed=0)
     agent.reset()
     agent.act(agent.model.spec.observation_space.sample())
@@ -47,7 +47,7 @@ def test_a_paper_preset_imagines_as_many_transitions_as_the_paper(name):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_training_writes_down_how_the_paper_plans(name):
-    settings = command.agent_settings(command.Train(data=(Path("any"),), out=Path("run"), preset=name), "")
+    settings = command.agent_settings(command.Train(data=(Path("any"),), out=Path("run")), PRESETS[name], "")
     num_samples, horizon = PAPER[name]
     expected = make_planner("random_shooting", num_samples=num_samples, horizon=horizon)
     assert settings.planner == "random_shooting"
@@ -56,7 +56,8 @@ def test_training_writes_down_how_the_paper_plans(name):
 
 def test_another_planner_beside_a_preset_has_its_own_defaults():
     args = command.Train(data=(Path("any"),), out=Path("run"), preset="paper-walker", planner="cem")
-    assert command.agent_settings(args, "").planner_settings == asdict(make_planner("cem"))
+    settings = command.agent_settings(args, PRESETS["paper-walker"], "")
+    assert settings.planner_settings == asdict(make_planner("cem"))
     plain = command.Train(data=(Path("any"),), out=Path("run"))
-    assert command.agent_settings(plain, "").planner == "mppi"
-    assert PRESETS[plain.preset].action_repeat == 4
+    assert command.agent_settings(plain, PRESETS["small"], "").planner == "mppi"
+    assert next(iter(PRESETS)) == "small" and PRESETS["small"].action_repeat == 4

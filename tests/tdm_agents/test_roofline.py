@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tdm_agents.benchmark.models import random_actions, random_history, random_model
 from tdm_agents.benchmark.roofline import DecisionShape, decision_cost
-from tdm_agents.world_models.transformer import cache, seen
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding import products
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 CONFIG = TransformerConfig(
@@ -19,7 +20,7 @@ CONFIG = TransformerConfig(
     feedforward=40,
     context=1023,
     tokenizer=TokenizerConfig(observation="mu_law", target="absolute", bins=64),
-    decoding="sample",
+    decoding=DecodingOptions(read="sample"),
 )
 SHAPE = DecisionShape(
     observation_dim=4, action_dim=2, num_samples=3, horizon=5, config=CONFIG, history_steps=4, batch=2
@@ -37,17 +38,17 @@ each_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 def imagine(shape, model):
     """FLOPs that are counted: of plain products, of batched ones, and of those that attention masks."""
-    masked = []
+    masked, plain = [], products.attend
 
-    def attend(query, own, shared, grouping, visible, hidden):
-        if hidden is not None:
-            masked.append(4 * shape.config.width * len(grouping.prefix_of) * int(hidden.isinf().sum()))
-        return cache.attend(query, own, shared, grouping, visible, hidden)
+    def attend(query, own, shared, grouping, visible, mask):
+        if mask is not None:
+            masked.append(4 * shape.config.width * len(grouping.history_of) * int(mask.isinf().sum()))
+        return plain(query, own, shared, grouping, visible, mask)
 
     state = model.start(random_history(shape), horizon=shape.horizon)
     rows = torch.arange(shape.batch).repeat_interleave(shape.num_samples)
     with FlopCounterMode(display=False) as counter, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seen, "attend", attend)
+        patch.setattr(products, "attend", attend)
         state = model.take(state, rows)
         model.rollout(state, random_actions(shape), generator=torch.Generator().manual_seed(0))
     counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}

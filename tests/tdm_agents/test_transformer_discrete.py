@@ -8,11 +8,11 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdm_agents.data.batch import Batch
-from tdm_agents.protocols import History, ModelSpec
+from tdm_agents.protocols import Batch, History, ModelSpec
 from tdm_agents.registry import make_planner
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer, TokenizerConfig
 
@@ -31,7 +31,13 @@ def make_model(*choices, seed=0, **settings):
     )
     tokens = TokenizerConfig(bins=32)
     config = TransformerConfig(
-        layers=1, width=32, heads=2, feedforward=48, context=40, tokenizer=tokens, **settings
+        layers=1,
+        width=32,
+        heads=2,
+        feedforward=48,
+        context=40,
+        tokenizer=tokens,
+        decoding=DecodingOptions(**settings),
     )
     model = TransformerWorldModel(spec, config)
     data = torch.randn((256, N), generator=torch.Generator().manual_seed(seed))
@@ -56,9 +62,9 @@ def make_history(model, lengths, seed=1):
 
 
 @pytest.mark.parametrize("choices", [(2,), (3, 5)])
-@pytest.mark.parametrize("decoding", ["sample", "mode", "mean"])
-def test_contract(choices, decoding):
-    model = make_model(*choices, decoding=decoding)
+@pytest.mark.parametrize("read", ["sample", "mode", "mean"])
+def test_contract(choices, read):
+    model = make_model(*choices, read=read)
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
@@ -114,7 +120,7 @@ def test_the_policy_and_the_dynamics_are_learned():
     model.tokenizer.fit(observation.flatten(0, 1), change, torch.tensor([0.0, 1.0]))
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(80):
-        loss, metrics = model.loss(batch)
+        loss, metrics = model(batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -135,7 +141,7 @@ def test_before_training_every_choice_costs_the_same():
     known = torch.ones(2, 3, dtype=torch.bool)
     history = make_history(model, [3, 3])
     action = torch.cat([history.action, history.action[:, :1]], dim=1)
-    _, metrics = model.loss(Batch(history.observation, history.reward, action, known, known, known))
+    _, metrics = model(Batch(history.observation, history.reward, action, known, known, known))
     assert metrics["nll_action"].item() == pytest.approx(math.log(4))
 
 
@@ -158,7 +164,7 @@ def test_every_planner_plans_with_it(name):
 
 
 def test_it_is_the_same_after_saving_and_loading(tmp_path):
-    model = make_model(3, 5, decoding="mode")
+    model = make_model(3, 5, read="mode")
     model.save(tmp_path)
     loaded = TransformerWorldModel.load(tmp_path)
     assert loaded.spec.action_choices == (3, 5)
@@ -171,7 +177,7 @@ def test_it_is_the_same_after_saving_and_loading(tmp_path):
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match=r"action_choices=\(3, 33\); expected 1 to 32 choices.*raise bins"):
         make_model(3, 33)
-    with pytest.raises(ValueError, match=r"action_choices=\(3, 2\); expected 1, one a component"):
+    with pytest.raises(ValueError, match=r"action_choices=\(3, 2\); expected 1, one per component"):
         Tokenizer(TokenizerConfig(bins=32), N, 1, (3, 2))
     model = make_model(3)
     state = model.start(make_history(model, [1]), horizon=1)

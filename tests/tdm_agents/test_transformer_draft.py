@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from tdm_agents.protocols import HasTokens, History, ModelSpec
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -31,7 +32,7 @@ def make_model(choices=(), *, dim=2, terminates=False, target="change", context=
         heads=2,
         feedforward=48,
         context=context,
-        decoding="mode",
+        decoding=DecodingOptions(read="mode"),
         tokenizer=TokenizerConfig(bins=32, target=target),
     )
     model = TransformerWorldModel(spec, config)

@@ -7,10 +7,10 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdm_agents.data.batch import Batch
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler, sequential, starts
+from tdm_agents.protocols import Batch
 
 NAN = float("nan")
 INFO = TrajectoryInfo(

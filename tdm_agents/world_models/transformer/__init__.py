@@ -1,1 +1,1 @@
-"""The transformer dynamics model: tokens, network, cache, and the world model over them."""
+"""The transformer dynamics model: tokens, network, decoding, and the world model over them."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.world_models.transformer.decoding import Decoding, check_decoding
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.network import NetworkConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
-Capture = Literal["no", "eager", "compiled"]
-Attention = Literal["fused", "products"]
+_FLAT_OPTIONS = ("parallel", "capture", "attention", "mean_window")
+"""Decoding options that older files have among the other settings; ``read`` is called ``decoding`` there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,9 @@ class TransformerConfig:
         context: Attention band in tokens, at least a step's; whole steps of it slide over real and imagined
             steps alike.
         tokenizer: How scalars become tokens.
-        decoding: How an imagined scalar is read from its distribution.
-        parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
-            changes, with the same result as one after another; see
-            :mod:`tdm_agents.world_models.transformer.scalars`. None for a single row on a CPU only, where it
-            was faster for two of three trained models (``benchmarks/parallel_seconds.py``).
-        capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
-            CUDA graph, its blocks compiled before or not. On a CPU it is the same work uncaptured, which
-            gains nothing; ``"compiled"`` needs a C++ compiler there.
-        attention: How imagined rows attend on a CPU in float32: ``"fused"`` as one loop that numba compiles
-            (:mod:`tdm_agents.world_models.transformer.fused`), or by PyTorch's ``"products"``, as everywhere
-            else, with ``capture``, and with several threads where PyTorch does not use GNU's OpenMP.
-        mean_window: Bins on either side of the mode for ``decoding="mean"``.
-        reward_dropout: Rewards are replaced by NONE in training at a rate drawn a window from
+        decoding: How imagined scalars are read and computed; no part of what the model is, so that runs and
+            fine-tuning do not compare it.
+        reward_dropout: Rewards are replaced by NONE in training at a rate drawn per window from
             ``reward_dropout * U(0, 1)``, so that histories without rewards are known.
         action_weight: Weight of the behaviour-cloning tokens in the loss; 1 in the paper.
         max_observation: Largest observation with positions; None for the environment's own.
@@ -55,27 +45,15 @@ class TransformerConfig:
     feedforward: int = 256
     context: int = 1023
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    decoding: Decoding = "mean"
-    parallel: bool | None = None
-    capture: Capture = "no"
-    attention: Attention = "fused"
-    mean_window: int = 16
+    decoding: DecodingOptions = field(default_factory=DecodingOptions, metadata={"identity": False})
     reward_dropout: float = 1.0
     action_weight: float = 1.0
     max_observation: int | None = None
     max_action: int | None = None
 
     def __post_init__(self) -> None:
-        check_decoding(self.decoding)
-        if self.capture not in get_args(Capture):
-            raise ValueError(f"capture is {self.capture!r}; expected one of {', '.join(get_args(Capture))}")
-        if self.attention not in get_args(Attention):
-            known = " or ".join(map(repr, get_args(Attention)))
-            raise ValueError(f"attention is {self.attention!r}; expected {known}")
         if self.context < 1:
             raise ValueError(f"context is {self.context} tokens; expected at least one step's")
-        if self.mean_window < 0:
-            raise ValueError(f"mean_window is {self.mean_window}; expected at least 0")
         if not 0.0 <= self.reward_dropout <= 1.0:
             raise ValueError(f"reward_dropout is {self.reward_dropout}; expected a rate in [0, 1]")
         if self.action_weight < 0.0:
@@ -83,7 +61,7 @@ class TransformerConfig:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TransformerConfig:
-        """The settings that ``dataclasses.asdict`` made.
+        """The settings that ``dataclasses.asdict`` made; older ones have decoding options among the others.
 
         Raises:
             KeyError: If the tokenizer's are missing.
@@ -91,7 +69,11 @@ class TransformerConfig:
             ValueError: If a value makes no sense.
         """
         settings = dict(value)
-        return cls(tokenizer=TokenizerConfig(**settings.pop("tokenizer")), **settings)
+        tokenizer, decoding = settings.pop("tokenizer"), settings.pop("decoding", None)
+        if not isinstance(decoding, Mapping):
+            flat = {} if decoding is None else {"read": decoding}
+            decoding = flat | {name: settings.pop(name) for name in _FLAT_OPTIONS if name in settings}
+        return cls(tokenizer=TokenizerConfig(**tokenizer), decoding=DecodingOptions(**decoding), **settings)
 
     def network(self, spec: ModelSpec) -> NetworkConfig:
         """The network's sizes for an environment.

@@ -11,24 +11,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from tdm_agents.data.batch import MixedBatch
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.protocols import ModelSpec
+from tdm_agents.protocols import Batch, MixedBatch, ModelSpec, Preset, TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
+from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_described, write_described
+from tdm_agents.world_models.transformer.beginning import begin_with, fit_tokens, seeded, with_room
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
+from tdm_agents.world_models.transformer.presets import PRESETS
 
 KIND = "generalist"
 
 
-class Generalist(nn.Module):
+class Generalist(LearnedModel):
     """A transformer that models several environments.
 
     Args:
@@ -43,6 +45,8 @@ class Generalist(nn.Module):
         config: The settings, with both maxima.
         network: The weights.
     """
+
+    config_type: ClassVar[type[TransformerConfig]] = TransformerConfig
 
     def __init__(self, specs: Mapping[str, ModelSpec], config: TransformerConfig) -> None:
         super().__init__()
@@ -62,6 +66,38 @@ class Generalist(nn.Module):
             except ValueError as error:
                 raise ValueError(f"environment {name}: {error}") from error
         self.tokenizers = nn.ModuleList(model.tokenizer for model in self._models.values())
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """Sizes, tokens and planners by name."""
+        return PRESETS
+
+    @classmethod
+    def build(
+        cls, specs: Mapping[str, ModelSpec], config: Any, *, seed: int, source: TrainableModel | None = None
+    ) -> Self:
+        """A new generalist; see :meth:`tdm_agents.protocols.TrainableModel.build`.
+
+        Args:
+            specs: By the environment's name.
+            config: Settings; see :func:`~tdm_agents.world_models.transformer.beginning.with_room`.
+            seed: Of the initial weights.
+            source: A transformer or generalist to begin with. Where its tokens need no data, it need not have
+                seen the environments.
+
+        Raises:
+            ValueError: If the settings do not fit an environment.
+            CheckpointError: If ``source`` does not fit.
+        """
+        with seeded(seed):
+            model = cls(specs, with_room(config, specs, source))
+        if source is not None:
+            begin_with(source, model, specs)
+        return model
+
+    def summary(self) -> str:
+        """Numbers of weights and of tokens that each token attends to."""
+        return f"{super().summary()}, a context of {self.config.context:,} tokens"
 
     @property
     def environments(self) -> tuple[str, ...]:
@@ -105,29 +141,33 @@ class Generalist(nn.Module):
         # fixed tokenizers are built on the CPU
         return TransformerWorldModel(spec, self.config, self.network).to(self.network.head.weight.device)
 
-    def fit(self, trajectories: Mapping[str, Trajectories]) -> None:
+    def fit(self, data: Mapping[str, Trajectories]) -> None:
         """Set each environment's token ranges from its data; see :meth:`TransformerWorldModel.fit`."""
-        for name, data in trajectories.items():
-            self.environment(name).fit(data)
+        for name, trajectories in data.items():
+            fit_tokens(self.environment(name).tokenizer, trajectories)
 
-    def loss(
-        self, batch: MixedBatch, *, generator: torch.Generator | None = None
+    def forward(
+        self, batch: Batch | MixedBatch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of the environments' losses, weighted by their numbers of windows.
 
         Args:
-            batch: Windows of one or more of the environments, on the weights' device.
+            batch: Windows of one or more of the environments, on the weights' device; a plain batch where the
+                model is of a single one.
             generator: Source of the reward dropout; None drops no reward.
 
         Returns:
             The loss, and detached metrics, each the weighted mean over the environments that have it.
         """
+        if isinstance(batch, Batch):
+            (only,) = self._models
+            batch = MixedBatch({only: batch})
         total = self.network.head.weight.new_zeros((), dtype=torch.float32)
         sums: dict[str, Tensor] = {}
         shares: dict[str, float] = {}
         for name, part in batch.parts.items():
             share = len(part.reward) / batch.windows
-            loss, metrics = self._models[name].loss(part, generator=generator)
+            loss, metrics = self._models[name](part, generator=generator)
             total = total + share * loss
             for metric, value in metrics.items():
                 sums[metric] = sums.get(metric, 0.0) + share * value
@@ -149,7 +189,8 @@ class Generalist(nn.Module):
 
         def build(value: Mapping[str, Any]) -> Generalist:
             specs = {name: spec_from_json(spec, device) for name, spec in value["environments"].items()}
-            return cls(specs, TransformerConfig.from_json(value["config"]))
+            with seeded(0):  # of weights that are read over
+                return cls(specs, TransformerConfig.from_json(value["config"]))
 
         return read_described(folder, KIND, build, device=device)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdm_agents.data.batch import Batch
+from tdm_agents.protocols import Batch
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer

@@ -16,25 +16,21 @@ Values clip into the range. NaN has no token except as a reward; refuse it befor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-OBSERVATION_TAIL = 0.0005
-"""Share of observations left out at each end of a quantile range."""
-CHANGE_TAIL = 0.0002
-"""Share of changes left out at each end of their range."""
-QUANTILE_MARGIN = 0.10
-"""What a quantile range grows at each end, as a share of itself."""
-REWARD_MARGIN = 0.05
-"""What the rewards' min-max range grows at each end: a planner seeks the top, so nothing is cut off."""
-MIN_RANGE = 1e-6
-"""Shortest range of a dimension, in its own units: what a constant zero gets."""
-MIN_WIDTH_ULPS = 4.0
-"""Least bin width in float32 spacings of the range's largest value, so that bin centres stay distinct."""
+from tdm_agents.world_models.transformer.bins import Bins, MuLaw
+from tdm_agents.world_models.transformer.ranges import (
+    CHANGE_TAIL,
+    OBSERVATION_TAIL,
+    check_samples,
+    column_ranges,
+    least_to_most,
+)
 
 
 @dataclass(frozen=True)
@@ -75,115 +71,6 @@ class TokenizerConfig:
         return self.observation == "mu_law" and self.target == "absolute"
 
 
-@dataclass(frozen=True)
-class MuLaw:
-    """The companding curve of Gato's appendix B: fine near 0, coarse far from it.
-
-    Attributes:
-        mu: Compression.
-        limit: ``M``, the magnitude that maps to 1.
-    """
-
-    mu: float
-    limit: float
-
-    def compress(self, value: Tensor) -> Tensor:
-        """``sign(x) log(1 + mu |x|) / log(1 + mu M)``; [-M, M] to [-1, 1], further out beyond it."""
-        return value.sign() * torch.log1p(self.mu * value.abs()) / math.log1p(self.mu * self.limit)
-
-    def expand(self, value: Tensor) -> Tensor:
-        """The inverse of :meth:`compress`."""
-        return value.sign() * torch.expm1(value.abs() * math.log1p(self.mu * self.limit)) / self.mu
-
-
-class Bins(nn.Module):
-    """Uniform bins a column, on a linear or a mu-law scale.
-
-    The ranges are float32 buffers and stay float32 where the rest of a model is cast to bfloat16, which could
-    not even tell 1024 bins apart.
-
-    Args:
-        columns: Number of columns, or None for one scalar without a column axis.
-        bins: Number of bins.
-        scale: The mu-law, or None for a linear scale.
-        fixed: Whether the range is [-1, 1] on the scale; else :meth:`set_range` or a state dict gives it.
-    """
-
-    low: Tensor
-    width: Tensor
-
-    def __init__(self, columns: int | None, bins: int, *, scale: MuLaw | None, fixed: bool) -> None:
-        super().__init__()
-        self.bins = bins
-        self.scale = scale
-        self.fitted = fixed
-        shape = () if columns is None else (columns,)
-        low, width = (-1.0, 2.0 / bins) if fixed else (math.nan, math.nan)
-        self.register_buffer("low", torch.full(shape, low, dtype=torch.float32))
-        self.register_buffer("width", torch.full(shape, width, dtype=torch.float32))
-        self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
-
-    def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Cover [low, high], made longer about its middle where float32 could not tell the bins apart.
-
-        A constant column gets ``max(MIN_RANGE, MIN_WIDTH_ULPS * bins * 2^-23 * |value|)``.
-
-        Args:
-            low: Of the buffers' shape; ``low <= high``.
-            high: Likewise.
-        """
-        low, high = low.double(), high.double()
-        magnitude = torch.maximum(low.abs(), high.abs())
-        least = MIN_WIDTH_ULPS * self.bins * torch.finfo(torch.float32).eps * magnitude
-        lacking = (least.clamp(min=MIN_RANGE) - (high - low)).clamp(min=0.0)
-        self.low.copy_(low - lacking / 2)
-        self.width.copy_((high - low + lacking) / self.bins)
-        self.fitted = True
-
-    def encode(self, value: Tensor, column: int | None = None) -> Tensor:
-        """Bin indices, int64, of ``value``'s shape: ``[..., columns]``, or any shape for one ``column``."""
-        low, width = self._range(value, column)
-        scaled = value.float()  # a 0-dim float32 range would not lift a half-precision value
-        if self.scale is not None:
-            scaled = self.scale.compress(scaled)
-        # clamped at 0 first, so that the cast's truncation is a floor
-        return ((scaled - low) / width).clamp(0, self.bins - 1).long()
-
-    def decode(self, index: Tensor, column: int | None = None) -> Tensor:
-        """Bin centres, float32, of ``index``'s shape; on a mu-law scale, the centre on that scale."""
-        low, width = self._range(index, column)
-        centre = low + (index + 0.5) * width
-        return centre if self.scale is None else self.scale.expand(centre)
-
-    def centres(self, column: int | None = None) -> Tensor:
-        """``[bins]`` centres of one column."""
-        return self.decode(torch.arange(self.bins, device=self.low.device), column)
-
-    def _range(self, value: Tensor, column: int | None) -> tuple[Tensor, Tensor]:
-        if not self.fitted:
-            raise RuntimeError("these bins have no range yet: call Tokenizer.fit, or load a state dict")
-        if column is not None:
-            return self.low[column], self.width[column]
-        # broadcasting would pass a last axis of 1 off as every column
-        if self.low.ndim and (not value.ndim or value.shape[-1] != self.low.shape[0]):
-            raise ValueError(f"shape {tuple(value.shape)}; expected [..., {self.low.shape[0]}]")
-        return self.low, self.width
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        module: Self = super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
-        return module
-
-
-def _note_loaded(module: nn.Module, _: Any) -> None:
-    # a copy into meta buffers loads nothing; NaN is what a tokenizer that was never fitted saves
-    assert isinstance(module, Bins)
-    module.fitted = not module.width.is_meta and bool(torch.isfinite(module.width).all())
-
-
 class Tokenizer(nn.Module):
     """Tokens of one body's observations, rewards and actions; buffers only, no parameters.
 
@@ -219,11 +106,11 @@ class Tokenizer(nn.Module):
             raise ValueError(f"{observation_dim=}, {action_dim=}; expected at least 1 each")
         if action_choices and len(action_choices) != action_dim:
             raise ValueError(
-                f"action_choices={tuple(action_choices)}; expected {action_dim}, one a component"
+                f"action_choices={tuple(action_choices)}; expected {action_dim}, one per component"
             )
         if action_choices and not 1 <= min(action_choices) <= max(action_choices) <= config.bins:
             raise ValueError(
-                f"action_choices={tuple(action_choices)}; expected 1 to {config.bins} choices a component, "
+                f"action_choices={tuple(action_choices)}; expected 1 to {config.bins} choices per component, "
                 "because each is a token: raise bins"
             )
         self.config = config
@@ -263,14 +150,8 @@ class Tokenizer(nn.Module):
         """Whether all bins have a range; the paper's scheme has from the start."""
         return all(b.fitted for b in self.children() if isinstance(b, Bins))
 
-    @torch.no_grad()
     def fit(self, observation: Tensor, change: Tensor, reward: Tensor) -> None:
-        """Set the ranges in place: what the scheme takes from data, and nothing else.
-
-        Observations span their quantiles ``.0005`` to ``.9995``, changes ``.0002`` to ``.9998``, each end
-        moved out by 10 % of the span; rewards their minimum to maximum, each end moved out by 5 %. Mu-law
-        bins of observations and rewards are fixed, so only changes count there. A dimension that never
-        moves gets a short range about its value (:meth:`Bins.set_range`).
+        """Set the ranges from data in memory; :meth:`fit_columns` says which.
 
         Args:
             observation: ``[S, n]``.
@@ -280,14 +161,39 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: If one is empty, of another shape, not floating point, or has a NaN or inf.
         """
-        _check("observation", observation, self.observation_dim)
-        _check("change", change, self.observation_dim)
-        _check("reward", reward, None)
+        check_samples("observation", observation, self.observation_dim)
+        check_samples("change", change, self.observation_dim)
+        check_samples("reward", reward)
+        self.fit_columns(observation.unbind(1), change.unbind(1), [reward])
+
+    @torch.no_grad()
+    def fit_columns(
+        self, observation: Iterable[Tensor], change: Iterable[Tensor], reward: Iterable[Tensor]
+    ) -> None:
+        """Set the ranges in place: what the scheme takes from data, and nothing else.
+
+        Observations span their quantiles ``.0005`` to ``.9995``, changes ``.0002`` to ``.9998``, each end
+        moved out by 10 % of the span; rewards their minimum to maximum, each end moved out by 5 %. Mu-law
+        bins of observations and rewards are fixed, so only changes count there. A dimension that never
+        moves gets a short range about its value (:meth:`Bins.set_range`).
+
+        Args:
+            observation: ``n`` columns ``[S]``, read one at a time.
+            change: ``n`` columns ``[S']``, next minus previous observation within episodes.
+            reward: Chunks ``[any]`` of known rewards, read one at a time; those that are empty do not count.
+
+        Raises:
+            ValueError: If one is empty, of another shape, not floating point, or has a NaN or inf.
+        """
+        ranges: list[tuple[Bins, tuple[Tensor, Tensor]]] = []  # set when all are known: all or none
         if self.config.observation == "quantile":
-            self.observation.set_range(*_quantiles(observation, OBSERVATION_TAIL, QUANTILE_MARGIN))
-            self.reward.set_range(*_quantiles(reward, 0.0, REWARD_MARGIN))
+            columns = column_ranges("observation", observation, self.observation_dim, OBSERVATION_TAIL)
+            ranges += [(self.observation, columns), (self.reward, least_to_most("reward", reward))]
         if self.change is not None:
-            self.change.set_range(*_quantiles(change, CHANGE_TAIL, QUANTILE_MARGIN))
+            columns = column_ranges("change", change, self.observation_dim, CHANGE_TAIL)
+            ranges.append((self.change, columns))
+        for bins, (low, high) in ranges:
+            bins.set_range(low, high)
 
     def encode_observation(self, value: Tensor) -> Tensor:
         """``[..., n]`` values to ``[..., n]`` int64 tokens."""
@@ -360,27 +266,3 @@ class Tokenizer(nn.Module):
     def reward_centres(self) -> Tensor:
         """``[bins]`` rewards."""
         return self.reward.centres()
-
-
-def _check(name: str, data: Tensor, columns: int | None) -> None:
-    expected = "[S]" if columns is None else f"[S, {columns}]"
-    wrong = data.ndim != 1 if columns is None else data.ndim != 2 or data.shape[1] != columns
-    if wrong or not data.shape[0]:
-        raise ValueError(f"{name} has shape {tuple(data.shape)}; expected {expected} with S >= 1")
-    if not data.is_floating_point():
-        raise ValueError(f"{name} is {data.dtype}; expected floating point")
-    if not torch.isfinite(data).all():
-        count = int((~torch.isfinite(data)).sum())
-        raise ValueError(f"{name} has {count} NaN or inf of {data.numel()}; fit on known, finite values only")
-
-
-def _quantiles(data: Tensor, tail: float, margin: float) -> tuple[Tensor, Tensor]:
-    """Range of ``[S, ...]`` without the ``tail`` share at each end, each end then moved out.
-
-    Nearest ranks, rounded outwards: ``torch.quantile`` refuses more than 2^24 elements.
-    """
-    last = data.shape[0] - 1
-    low = data.kthvalue(1 + math.floor(tail * last), dim=0).values.double()
-    high = data.kthvalue(1 + math.ceil((1.0 - tail) * last), dim=0).values.double()
-    step = margin * (high - low)
-    return low - step, high + step

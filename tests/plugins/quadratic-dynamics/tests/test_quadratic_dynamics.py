@@ -40,7 +40,7 @@ def trajectories(episodes=8, steps=25):
 @pytest.fixture
 def model():
     fitted = QuadraticModel(SPEC)
-    fitted.fit(trajectories())
+    fitted.fit({"any": trajectories()})
     return fitted
 
 
@@ -51,7 +51,7 @@ def test_it_keeps_the_contract_of_world_models(model):
 
 def test_fitting_recovers_quadratic_dynamics_and_training_does_not_spoil_it(model):
     batch = WindowSampler(trajectories(), steps=8, batch_size=16, seed=0).batch(0)
-    loss, metrics = model.loss(batch)
+    loss, metrics = model(batch)
     assert loss < 1e-5 and set(metrics) == {"observation", "reward"}
     loss.backward()
     assert model.weight.grad.abs().max() < 1e-2

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tdm_agents.data.batch import Batch
 from tdm_agents.data.moments import moments
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import History, ModelSpec, Step
+from tdm_agents.protocols import Batch, History, ModelSpec, Step
+from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_model, write_model
 
 
@@ -50,7 +52,7 @@ class QuadraticState:
         return self.observation
 
 
-class QuadraticModel(nn.Module):
+class QuadraticModel(LearnedModel):
     """``(o' - o, r) = W phi``, with all products up to degree 2 of normalised ``o`` and ``a`` in ``phi``.
 
     Args:
@@ -87,32 +89,40 @@ class QuadraticModel(nn.Module):
         row, column = torch.triu_indices(z.shape[-1], z.shape[-1], device=z.device)
         return z[..., row] * z[..., column]
 
-    def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def predicted(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """The next observations ``[..., n]`` and rewards ``[...]``."""
         outputs = (self._features(observation, action) @ self.weight) * self.output_scale
         return observation + outputs[..., :-1], outputs[..., -1]
 
     @torch.no_grad()
-    def fit(self, trajectories: Trajectories) -> None:
-        """Ridge regression on all transitions of known reward."""
-        episodes = [trajectories.episode(e) for e in range(trajectories.num_episodes)]
-        mean, spread = moments(e.observation for e in episodes)
+    def fit(self, data: Mapping[str, Trajectories]) -> None:
+        """Ridge regression on all transitions of known reward, one episode in memory at a time."""
+        (trajectories,) = data.values()
+        mean, spread = moments(e.observation for e in trajectories.iterate())
         self.mean.copy_(torch.from_numpy(mean))
         self.scale.copy_(torch.from_numpy(np.where(spread > 1e-8, spread, 1.0)))
-        inputs, targets = [], []
-        for e in episodes:
-            known = np.isfinite(e.reward[1:])
-            change = np.diff(e.observation, axis=0)
-            now, action = (torch.from_numpy(x[:-1][known]) for x in (e.observation, e.action))
-            inputs.append(self._features(now, action).double())
-            targets.append(torch.from_numpy(np.column_stack([change, e.reward[1:]])[known]).double())
-        phi, target = torch.cat(inputs), torch.cat(targets)
-        scale = target.std(dim=0).clamp_min(1e-8)
-        penalty = max(self.config.ridge, 1e-12) * len(phi) * torch.eye(phi.shape[1], dtype=torch.float64)
+        _, deviation = moments(target for _, target in self._regression(trajectories))
+        scale = torch.from_numpy(deviation).clamp_min(1e-8)
+        gram = torch.zeros(2 * self.weight.shape[:1], dtype=torch.float64)
+        moment = torch.zeros(self.weight.shape, dtype=torch.float64)
+        count = 0
+        for phi, target in self._regression(trajectories):
+            gram += phi.T @ phi
+            moment += phi.T @ (torch.from_numpy(target) / scale)
+            count += len(phi)
+        penalty = max(self.config.ridge, 1e-12) * count * torch.eye(len(gram), dtype=torch.float64)
         self.output_scale.copy_(scale)
-        self.weight.copy_(torch.linalg.solve(phi.T @ phi + penalty, phi.T @ (target / scale)))
+        self.weight.copy_(torch.linalg.solve(gram + penalty, moment))
 
-    def loss(
+    def _regression(self, trajectories: Trajectories) -> Iterator[tuple[Tensor, npt.NDArray[np.float64]]]:
+        """Features and targets ``[transitions, ...]`` of each episode, where the reward is known."""
+        for e in trajectories.iterate():
+            known = np.isfinite(e.reward[1:])
+            now, action = (torch.from_numpy(x[:-1][known]) for x in (e.observation, e.action))
+            target = np.column_stack([np.diff(e.observation, axis=0), e.reward[1:]])[known]
+            yield self._features(now, action).double(), target.astype(np.float64)
+
+    def forward(
         self, batch: Batch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of what is imagined from each window's first observation, in standard deviations."""
@@ -120,7 +130,7 @@ class QuadraticModel(nn.Module):
         known = real & batch.reward[:, 1:].isfinite()
         imagined, now = [], batch.observation[:, 0]
         for t in range(batch.action.shape[1] - 1):
-            now, reward = self(now, batch.action[:, t])
+            now, reward = self.predicted(now, batch.action[:, t])
             imagined.append(torch.cat([now / self.scale, reward[:, None] / self.output_scale[-1]], dim=-1))
         target = torch.cat(
             [
@@ -143,7 +153,7 @@ class QuadraticModel(nn.Module):
         self, state: QuadraticState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[QuadraticState, Step]:
         """One transition; consumes ``state``."""
-        after, reward = self(state.read(), action)
+        after, reward = self.predicted(state.read(), action)
         state.observation = None
         return QuadraticState(after), Step(after, reward, torch.ones_like(reward, dtype=torch.bool))
 

@@ -1,0 +1,253 @@
+"""What is trained by name: the one contract of learned models, ours and strangers'.
+
+A learned model is an ``nn.Module`` of one environment, which is a world model itself, or of several, whose
+:meth:`TrainableModel.environment` are world models. :class:`tdm_agents.world_models.learned.LearnedModel`
+keeps most of the contract for both; :func:`tdm_agents.testing.check_trainable_model` checks all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from tdm_agents.protocols.imagining import WorldModel
+from tdm_agents.protocols.values import ModelSpec
+
+Optimizers = Mapping[str, torch.optim.Optimizer]
+"""By name; the names are those of the files of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named configuration of a model, and how to plan with what was trained so.
+
+    Attributes:
+        config: Of the model's ``config_type``.
+        action_repeat: Environment steps per decision.
+        planner: Name of the planner.
+        planner_settings: Fields of its dataclass; the others keep their defaults.
+    """
+
+    config: Any
+    action_repeat: int = 4
+    planner: str = "mppi"
+    planner_settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSettings:
+    """How weights follow the gradient: AdamW with a warmup and half a cosine.
+
+    A model with optimizers of its own reads what it needs of them.
+
+    Attributes:
+        steps: Updates in all.
+        learning_rate: Highest learning rate, reached after the warmup.
+        warmup_steps: Updates over which the learning rate rises linearly from 0.
+        final_learning_rate_fraction: Where the cosine ends at the last step, as a fraction of the highest.
+        weight_decay: Decoupled decay (AdamW), of matrices only.
+        betas: Decay of AdamW's first and second moments.
+        grad_clip: Largest norm of the gradient over all weights.
+        bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
+
+    Raises:
+        ValueError: If a setting makes no sense.
+    """
+
+    steps: int = 3000
+    learning_rate: float = 3e-3
+    warmup_steps: int = 100
+    final_learning_rate_fraction: float = 0.05
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    grad_clip: float = 1.0
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected at least 1")
+        for name in ("learning_rate", "grad_clip"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(f"{name} is {value}; expected more than 0")
+        for name in ("warmup_steps", "weight_decay"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(f"{name} is {value}; expected at least 0")
+        if not 0 <= self.final_learning_rate_fraction <= 1:
+            raise ValueError(
+                f"final_learning_rate_fraction is {self.final_learning_rate_fraction}; expected 0 to 1"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}; expected both at least 0 and below 1")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the update that follows ``step`` updates.
+
+        Linear warmup, then half a cosine (Loshchilov and Hutter, SGDR, arXiv:1608.03983, equation 5, without
+        restarts) down to ``final_learning_rate_fraction``.
+        """
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - 1 - self.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        floor = self.final_learning_rate_fraction
+        return self.learning_rate * (floor + (1 - floor) * cosine)
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or gradient is NaN or infinite; raised before the weights follow it.
+
+    Args:
+        name: What is not finite.
+        value: Its value.
+    """
+
+    def __init__(self, name: str, value: float) -> None:
+        super().__init__(f"{name.replace('_', ' ')} is {value}")
+
+
+@runtime_checkable
+class TrainableModel(Protocol):
+    """A model that is trained by name: its class is an entry point of the group ``tdm_agents.world_models``.
+
+    Everything that an update changes is in ``state_dict()`` (target networks and running scales too) or in an
+    optimizer. With the same batches and generators, updates are then the same however often a run stops.
+
+    Attributes:
+        config_type: Class of the settings: a frozen dataclass of JSON values, or of other such dataclasses,
+            in which everything has a default. A field with ``metadata={"identity": False}`` says how to
+            compute rather than what was learned; it may change when a run goes on.
+        config: The settings of this model.
+    """
+
+    config_type: ClassVar[type[Any]]
+    config: Any
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """Named configurations, the default one first."""
+        ...
+
+    @classmethod
+    def build(
+        cls, specs: Mapping[str, ModelSpec], config: Any, *, seed: int, source: TrainableModel | None = None
+    ) -> Self:
+        """A new model.
+
+        Args:
+            specs: What it is to model, by the environment's name.
+            config: Of ``config_type``.
+            seed: Of the initial weights.
+            source: A trained model, with whose weights, and normaliser or tokens, this one begins instead.
+
+        Raises:
+            ValueError: If the model is not for such environments, or for fewer.
+            CheckpointError: If ``source`` does not fit; the message says in what.
+        """
+        ...
+
+    def environment(self, name: str | None) -> WorldModel[Any]:
+        """The world model of an environment; it shares the weights, and its call is its held-out loss.
+
+        Args:
+            name: Of the environment; a model of a single one does not read it.
+
+        Raises:
+            LookupError: If the model is of several and this is none of them.
+        """
+        ...
+
+    def fit(self, data: Mapping[str, Any]) -> None:
+        """Set from data, before training, what needs no gradient (for example a normaliser).
+
+        Args:
+            data: :class:`tdm_agents.data.trajectories.Trajectories` by the environment's name; they need not
+                fit into memory.
+        """
+        ...
+
+    def __call__(
+        self, batch: Any, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The scalar loss of a batch, and detached metrics by name; what ``nn.Module`` calls ``forward``.
+
+        Args:
+            batch: A :class:`~tdm_agents.protocols.Batch`, or a :class:`~tdm_agents.protocols.MixedBatch` of
+                several environments, on the weights' device.
+            generator: Of whatever is random in training; None = nothing is (held-out evaluation).
+        """
+        ...
+
+    def optimizers(self, settings: UpdateSettings) -> Optimizers:
+        """New optimizers of the weights."""
+        ...
+
+    def update(
+        self,
+        batch: Any,
+        optimizers: Optimizers,
+        *,
+        step: int,
+        settings: UpdateSettings,
+        generator: torch.Generator,
+    ) -> Mapping[str, float]:
+        """One update of the weights.
+
+        Args:
+            batch: As for the loss.
+            optimizers: Those of :meth:`optimizers`.
+            step: Updates made before; schedules are functions of it.
+            settings: Of the run.
+            generator: The only source of randomness, on the weights' device.
+
+        Returns:
+            ``loss`` and whatever else is worth a curve.
+
+        Raises:
+            NotFiniteError: If a loss or gradient is not finite, before any weight is changed.
+        """
+        ...
+
+    def summary(self) -> str:
+        """One line for a person: how large the model is."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json``, whose ``"type"`` is the entry point's name, and ``weights.safetensors``."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> Self:
+        """The model that :meth:`save` wrote."""
+        ...
+
+    # what nn.Module brings
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights."""
+        ...
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch layers such as dropout to training."""
+        ...
+
+    def eval(self) -> Self:
+        """Switch them to evaluation."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The weights."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Weights and buffers by name."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Set them."""
+        ...

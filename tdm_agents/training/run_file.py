@@ -1,0 +1,100 @@
+"""What a run is, written down so that no other run goes on in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.protocols import TrainableModel
+from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
+from tdm_agents.storage import read_json, write_json
+from tdm_agents.world_models.learned import differences, identity
+from tdm_agents.world_models.model_files import weights_sha256
+
+SCHEMA = 2
+RUN_FILE = "run.json"
+
+
+def exists(folder: Path) -> bool:
+    """Whether the folder says what run it holds."""
+    return (folder / RUN_FILE).exists()
+
+
+def describe(
+    model: TrainableModel,
+    *,
+    name: str,
+    data: Mapping[str, Trajectories],
+    shares: Mapping[str, float],
+    init_from: Path | None,
+    held_out_fraction: float,
+    data_seed: int,
+) -> dict[str, Any]:
+    """Everything that must not change while a run goes on, as JSON.
+
+    Args:
+        model: Before its first update.
+        name: Of the model in the registry.
+        data: All episodes by environment.
+        shares: Of the training windows, by environment.
+        init_from: Folder of the model that it begins with.
+        held_out_fraction: Of the episodes.
+        data_seed: Of the held-out choice and of the order of the training windows.
+
+    Raises:
+        CheckpointError: If ``init_from`` holds no model.
+    """
+    description = {
+        "schema": SCHEMA,
+        "data": [digest for t in data.values() for digest in t.info.source],
+        "model": name,
+        "config": identity(model.config),
+        "environments": {e: spec_to_json(model.environment(e).spec) for e in data},
+        "shares": dict(shares),
+        "init_from": None if init_from is None else weights_sha256(init_from),
+        "held_out_fraction": held_out_fraction,
+        "data_seed": data_seed,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(description))
+    return plain
+
+
+def claim(folder: Path, description: Mapping[str, Any]) -> None:
+    """Write down what the run in ``folder`` is, or check that it is this one.
+
+    Raises:
+        ValueError: If it is another; the message says in what.
+        CheckpointError: If what is written there cannot be read.
+    """
+    path = folder / RUN_FILE
+    if not path.exists():
+        write_json(path, description)
+        return
+    there = read_json(path, schema=(1, SCHEMA))
+    if there["schema"] == 1:
+        there = _of_schema_1(there, description)
+    found = differences(there, description)
+    if found:
+        raise ValueError(
+            f"{folder} holds another run: {found[0]}; go on with its own settings, or choose another --out"
+        )
+
+
+def _of_schema_1(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """An older description in today's form.
+
+    A model of one environment had a ``spec`` and no shares, a generalist was called a transformer, and
+    settings that say how to compute were part of the configuration.
+    """
+    there = dict(there)
+    names = list(here["environments"])
+    if "spec" in there:
+        there |= {"environments": {names[0]: there.pop("spec")}, "shares": {names[0]: 1.0}}
+    elif there["model"] == "transformer":
+        there["model"] = "generalist"
+    specs = {name: spec_to_json(spec_from_json(spec)) for name, spec in there["environments"].items()}
+    config = {name: value for name, value in there["config"].items() if name in here["config"]}
+    return there | {"schema": SCHEMA, "environments": specs, "config": config}

@@ -1,0 +1,153 @@
+"""The state of a training run on disk: switched to atomically, so that a kill at any moment loses nothing.
+
+``folder/checkpoint.json`` names the present pair of files under ``folder/checkpoints``: weights (with
+buffers), and the state of the optimizers. Each checkpoint goes to files of its own and the JSON is renamed
+into place last; only then are the files of the checkpoint before it removed.
+
+Schema 1, of runs with a single AdamW, called its second file ``moments`` and is still read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from tdm_agents.protocols import Optimizers
+from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
+
+SCHEMA = 2
+_POINTER = "checkpoint.json"
+_FILES = "checkpoints"
+_KINDS = {1: ("weights", "moments"), SCHEMA: ("weights", "optimizers")}
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a run goes on from.
+
+    Attributes:
+        step: Updates made.
+        weights: The model's ``state_dict``.
+        optimizers: State of the optimizers, see :func:`optimizer_state`.
+        settings: The settings that the run was started with, as JSON.
+    """
+
+    step: int
+    weights: Mapping[str, Tensor]
+    optimizers: OptimizerState
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerState:
+    """What optimizers know besides the weights, by ``<optimizer>/<kind>/<parameter>``.
+
+    Attributes:
+        tensors: For example ``adamw/exp_avg/head.weight``.
+        numbers: Of optimizers that count in Python.
+    """
+
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, float]
+
+
+def exists(folder: Path) -> bool:
+    """Whether the folder holds a run."""
+    return (folder / _POINTER).exists()
+
+
+def save(folder: Path, state: RunState) -> None:
+    """Write a checkpoint and switch to it; what was there before stays whole until then."""
+    files = folder / _FILES
+    names = {kind: f"step-{state.step:08d}.{kind}.safetensors" for kind in _KINDS[SCHEMA]}
+    sha256 = {
+        "weights": write_tensors(files / names["weights"], state.weights),
+        "optimizers": write_tensors(files / names["optimizers"], state.optimizers.tensors),
+    }
+    write_json(
+        folder / _POINTER,
+        {
+            "schema": SCHEMA,
+            "step": state.step,
+            "files": names,
+            "sha256": sha256,
+            "optimizer_numbers": dict(state.optimizers.numbers),
+            "settings": state.settings,
+        },
+    )
+    # also sweeps what killed processes left half-written; the folder's lock makes sure that none is alive
+    for path in files.iterdir():
+        if path.name not in names.values():
+            path.unlink()
+    for path in folder.glob(f".{_POINTER}.*.partial"):
+        path.unlink()
+
+
+def load(folder: Path) -> RunState:
+    """The present checkpoint.
+
+    Raises:
+        CheckpointError: If there is none, or it was altered.
+    """
+    value = read_json(folder / _POINTER, schema=tuple(_KINDS))
+    try:
+        step, settings, sha256 = int(value["step"]), value["settings"], value["sha256"]
+        weights, optimizers = (
+            (folder / _FILES / value["files"][kind], str(sha256[kind])) for kind in _KINDS[value["schema"]]
+        )
+        numbers = {str(name): float(number) for name, number in value.get("optimizer_numbers", {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / _POINTER} was altered ({type(error).__name__}: {error}); train into a new folder"
+        ) from error
+    tensors = read_tensors(optimizers[0], sha256=optimizers[1])
+    if value["schema"] == 1:  # "exp_avg.head.weight", of the one AdamW
+        tensors = {f"adamw/{name.replace('.', '/', 1)}": tensor for name, tensor in tensors.items()}
+    return RunState(
+        step=step,
+        weights=read_tensors(weights[0], sha256=weights[1]),
+        optimizers=OptimizerState(tensors, numbers),
+        settings=settings,
+    )
+
+
+def optimizer_state(model: nn.Module, optimizers: Optimizers) -> OptimizerState:
+    """What the optimizers know of each of the model's parameters."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, float] = {}
+    for name, optimizer in optimizers.items():
+        for parameter_name, parameter in model.named_parameters():
+            for kind, value in optimizer.state.get(parameter, {}).items():
+                key = f"{name}/{kind}/{parameter_name}"
+                if isinstance(value, Tensor):
+                    tensors[key] = value
+                elif value is not None:
+                    numbers[key] = value
+    return OptimizerState(tensors, numbers)
+
+
+def restore_optimizers(model: nn.Module, optimizers: Optimizers, state: OptimizerState) -> None:
+    """Put back what :func:`optimizer_state` took.
+
+    Raises:
+        CheckpointError: If an entry belongs to no optimizer or parameter of the model, or has another shape.
+    """
+    parameters = dict(model.named_parameters())
+    for key, value in (*state.tensors.items(), *state.numbers.items()):
+        name, kind, parameter_name = key.split("/", 2)
+        parameter = parameters.get(parameter_name)
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        fits = parameter is not None and shape in ((), tuple(parameter.shape))
+        if parameter is None or not fits or name not in optimizers:
+            raise CheckpointError(
+                f"the checkpoint holds {key} {shape}, which the model does not have: it is of a model with "
+                "other "
+                "settings; train into a new folder"
+            )
+        # AdamW keeps its step count where fused kernels want it: beside the parameter
+        moved = value.to(parameter.device) if isinstance(value, Tensor) else value
+        optimizers[name].state[parameter][kind] = moved

@@ -1,0 +1,93 @@
+"""How a run is made: what of it enters the updates, and how it is observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tdm_agents.protocols import UpdateSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(UpdateSettings):
+    """Settings of :func:`tdm_agents.training.trainer.train`.
+
+    Attributes:
+        steps: Updates in all.
+        learning_rate: Highest learning rate, reached after the warmup.
+        warmup_steps: Updates over which the learning rate rises linearly from 0.
+        final_learning_rate_fraction: Where the cosine ends at the last step, as a fraction of the highest.
+        weight_decay: Decoupled decay (AdamW), of matrices only.
+        betas: Decay of AdamW's first and second moments.
+        grad_clip: Largest norm of the gradient over all weights.
+        bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
+        batch_size: Windows per update.
+        window_steps: Decisions per window.
+        seed: Of the noise in the loss and of held-out evaluation; data order is the sampler's own.
+        threads: PyTorch's threads on the CPU. A resumed run is bit-equal only with the same number.
+        log_every: Steps between points of the training curves.
+        checkpoint_every: Steps between checkpoints; one is always written at the end.
+        evaluate_every: Steps between evaluations on held-out data; one is always made at the end.
+        evaluate_batches: Held-out batches of an evaluation.
+        horizons: Decisions ahead at which the prediction error is reported.
+        starts: Held-out starting points of the prediction error.
+        context_steps: Decisions of history in front of each starting point.
+
+    Raises:
+        ValueError: If a setting makes no sense.
+    """
+
+    batch_size: int = 24
+    window_steps: int = 12
+    seed: int = 0
+    threads: int = 1
+    log_every: int = 20
+    checkpoint_every: int = 500
+    evaluate_every: int = 500
+    evaluate_batches: int = 16
+    horizons: tuple[int, ...] = (1, 5, 10, 25)
+    starts: int = 64
+    context_steps: int = 8
+
+    def __post_init__(self) -> None:
+        UpdateSettings.__post_init__(self)  # super() does not find its class where there are slots
+        counts = (
+            "batch_size",
+            "threads",
+            "log_every",
+            "checkpoint_every",
+            "evaluate_every",
+            "evaluate_batches",
+            "starts",
+            "context_steps",
+        )
+        for name in counts:
+            if (count := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {count}; expected at least 1")
+        if self.window_steps < 2:
+            raise ValueError(f"window_steps is {self.window_steps}; a transition needs at least 2")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected at least 0")
+        if not self.horizons or min(self.horizons) < 1:
+            raise ValueError(f"horizons are {self.horizons}; expected decisions ahead, at least 1")
+
+
+OBSERVERS = frozenset(
+    {
+        "threads",
+        "log_every",
+        "checkpoint_every",
+        "evaluate_every",
+        "evaluate_batches",
+        "horizons",
+        "starts",
+        "context_steps",
+    }
+)
+"""Settings that may change when a run goes on: they do not enter the updates (threads only by rounding)."""
+
+
+def noise_seed(seed: int, step: int) -> int:
+    """The seed of the noise in the loss of one step, so that no random state needs to be stored."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])

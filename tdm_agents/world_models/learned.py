@@ -1,0 +1,186 @@
+"""What most learned models share: one loss, one AdamW, one environment.
+
+A model of one environment fills in its constructor ``(spec, config, seed=)``, ``forward``, ``fit``, ``save``,
+``load`` and what a world model does; everything else of :class:`~tdm_agents.protocols.TrainableModel` is here
+and can be overridden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from tdm_agents.protocols import ModelSpec, NotFiniteError, Optimizers, Preset, UpdateSettings
+from tdm_agents.spaces.spec_json import spec_to_json
+from tdm_agents.storage import CheckpointError
+
+if TYPE_CHECKING:
+    from tdm_agents.protocols import TrainableModel
+
+
+class LearnedModel(nn.Module):
+    """An ``nn.Module`` that keeps the contract of learned models."""
+
+    config_type: ClassVar[type[Any]]
+    config: Any
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """The settings' defaults, planned with by MPPI."""
+        return {"default": Preset(cls.config_type())}
+
+    @classmethod
+    def build(
+        cls, specs: Mapping[str, ModelSpec], config: Any, *, seed: int, source: TrainableModel | None = None
+    ) -> Self:
+        """A new model of the one environment; see :meth:`tdm_agents.protocols.TrainableModel.build`.
+
+        Raises:
+            ValueError: If there are several environments, or a setting makes no sense.
+            CheckpointError: If ``source`` is another model, or of other settings or spaces.
+        """
+        kind: Any = cls
+        model: Self = kind(only_environment(specs, cls.__name__), config, seed=seed)
+        if source is not None:
+            check_same(source, model)
+            model.load_state_dict(source.state_dict())
+        return model
+
+    def environment(self, name: str | None) -> Any:
+        """The model itself: it is of one environment, whatever that is called."""
+        return self
+
+    def optimizers(self, settings: UpdateSettings) -> Optimizers:
+        """AdamW over all weights; matrices alone decay."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        adamw = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            fused=True,  # one kernel for all weights: several times faster at small sizes
+        )
+        return {"adamw": adamw}
+
+    def update(
+        self,
+        batch: Any,
+        optimizers: Optimizers,
+        *,
+        step: int,
+        settings: UpdateSettings,
+        generator: torch.Generator,
+    ) -> Mapping[str, float]:
+        """One step of AdamW down the gradient of the loss, clipped to ``grad_clip``.
+
+        Raises:
+            NotFiniteError: If the loss or the gradient is not finite.
+        """
+        (optimizer,) = optimizers.values()
+        rate = settings.rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
+            loss, metrics = self(batch, generator=generator)
+        loss.backward()
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
+        numbers = finite_numbers({"loss": loss, "gradient_norm": norm, **metrics})
+        optimizer.step()
+        return {**numbers, "learning_rate": rate}
+
+    def summary(self) -> str:
+        """The number of weights."""
+        return f"{sum(p.numel() for p in self.parameters()):,} parameters"
+
+
+def finite_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars as numbers, in one synchronisation with the device.
+
+    Raises:
+        NotFiniteError: If the first whose name begins with ``loss`` or ``gradient_norm`` is not finite.
+    """
+    stacked = torch.stack([value.detach().float() for value in values.values()])
+    numbers = dict(zip(values, stacked.tolist(), strict=True))
+    check_finite(numbers)
+    return numbers
+
+
+def check_finite(numbers: Mapping[str, float]) -> None:
+    """Refuse a loss or gradient that is not finite.
+
+    Raises:
+        NotFiniteError: Naming the first.
+    """
+    for name, value in numbers.items():
+        if name.startswith(("loss", "gradient_norm")) and not abs(value) < float("inf"):
+            raise NotFiniteError(name, value)
+
+
+def only_environment(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
+    """The spec of the one environment.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if len(specs) != 1:
+        raise ValueError(
+            f"{name} is a model of one environment, and these data are of {', '.join(specs)}; train one per "
+            "environment, or one that models several (--model generalist)"
+        )
+    (spec,) = specs.values()
+    return spec
+
+
+def check_same(there: Any, here: Any) -> None:
+    """Refuse another kind of model, or one of other settings or spaces.
+
+    Raises:
+        CheckpointError: Naming the first difference.
+    """
+    if type(there) is not type(here):
+        raise does_not_fit(f"it is a {type(there).__name__}, not a {type(here).__name__}")
+    first, second = (
+        {"config": identity(m.config), "spec": spec_to_json(m.environment(None).spec)} for m in (there, here)
+    )
+    if found := differences(first, second):
+        raise does_not_fit(found[0])
+
+
+def does_not_fit(why: str) -> CheckpointError:
+    """The error of a model that another one cannot begin with."""
+    return CheckpointError(
+        f"the model to begin with (--init-from) does not fit: {why}; fine-tuning needs the same kind and "
+        "size "
+        "of model (--model, --preset, --model-settings) and, where tokens or the normaliser are fitted to "
+        "data, an environment with the same spaces"
+    )
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """What of a configuration must not change: its fields but those with ``metadata={"identity": False}``."""
+    return {
+        field.name: identity(value) if is_dataclass(value) else value
+        for field in fields(config)
+        if field.metadata.get("identity", True)
+        for value in [getattr(config, field.name)]
+    }
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], where: str = "") -> list[str]:
+    """Sentences about the entries in which two nested mappings of JSON values differ."""
+    found: list[str] = []
+    for name in sorted({*there, *here}):
+        a, b = there.get(name), here.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{where}{name}.")
+        elif (list(a) if isinstance(a, tuple) else a) != (list(b) if isinstance(b, tuple) else b):
+            found.append(f"{where}{name} is {a!r} there and {b!r} here")
+    return found

@@ -1,0 +1,119 @@
+"""How a transformer begins: with room for its environments, their ranges, or another one's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tdm_agents.data.sampled_steps import SampledSteps
+from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces.spec_json import spec_to_json
+from tdm_agents.world_models.learned import differences, does_not_fit, identity
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.network import TransformerNetwork
+from tdm_agents.world_models.transformer.tokenizer import Tokenizer
+
+CONTEXT_STEPS = 3
+"""What a context that is too small becomes: as much as the shipped checkpoint sees of cartpole."""
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """PyTorch's initialisers draw from the global state: seed a copy of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def with_room(config: TransformerConfig, specs: Mapping[str, ModelSpec], source: Any) -> TransformerConfig:
+    """The settings, with a context that holds a step of the largest environment.
+
+    Presets count their context in tokens, and small ones were made for small environments. A context that
+    holds no step becomes :data:`CONTEXT_STEPS` steps; one that holds a step stays as it is.
+
+    Args:
+        config: Settings; the largest step that they have room for counts.
+        specs: Of the environments.
+        source: A transformer that is begun with, whose context and, where ``config`` does not say it, room
+            are taken over; or None.
+    """
+    if isinstance(before := getattr(source, "config", None), TransformerConfig):
+        return replace(
+            config,
+            context=before.context,
+            max_observation=config.max_observation or before.max_observation,
+            max_action=config.max_action or before.max_action,
+        )
+    layout = StepLayout(
+        observation_dim=config.max_observation or max(s.observation_dim for s in specs.values()),
+        action_dim=config.max_action or max(s.action_dim for s in specs.values()),
+        max_observation=0,  # positions do not matter here
+    )
+    fits = config.context >= layout.tokens
+    return config if fits else replace(config, context=CONTEXT_STEPS * layout.tokens)
+
+
+def fit_tokens(tokenizer: Tokenizer, trajectories: Trajectories) -> None:
+    """Set the ranges of a tokenizer from episodes of its environment, which need not fit into memory.
+
+    Raises:
+        ValueError: If the data are of another observation size, empty, or not finite.
+    """
+    known = (part.reward[~np.isnan(part.reward)] for part in trajectories.iterate())
+    tokenizer.fit_columns(
+        map(torch.from_numpy, SampledSteps(trajectories).observations()),
+        map(torch.from_numpy, SampledSteps(trajectories, with_next=True).changes()),
+        map(torch.from_numpy, known),
+    )
+
+
+def begin_with(source: Any, model: Any, names: Mapping[str, Any]) -> None:
+    """Give a transformer or generalist the weights of another, and its tokens of some environments.
+
+    Where tokens need no data the environments may differ: a generalist is fine-tuned to one environment, seen
+    before or not, or to several.
+
+    Args:
+        source: Trained.
+        model: New.
+        names: Of the environments that ``model`` is of.
+
+    Raises:
+        CheckpointError: If they differ in size or, where that matters, spaces; the message says in what.
+    """
+    if not isinstance(getattr(source, "network", None), TransformerNetwork):
+        raise does_not_fit(f"it is a {type(source).__name__}, no transformer")
+    theirs, ours = ({"config": identity(m.config)} for m in (source, model))
+    if found := differences(theirs, ours):
+        raise does_not_fit(found[0])
+    if not model.config.tokenizer.fixed:
+        for name in names:
+            _copy_tokens(source, model, name)
+    if found := differences(asdict(source.network.config), asdict(model.network.config)):
+        raise does_not_fit(found[0])
+    model.network.load_state_dict(source.network.state_dict())
+
+
+def _copy_tokens(source: Any, model: Any, name: str) -> None:
+    try:
+        theirs = source.environment(name)
+    except LookupError as error:
+        raise does_not_fit(
+            f"its tokens are fitted to the data of {', '.join(source.environments)}, not of {name}; only a "
+            "model "
+            "whose tokens need no data (--preset small-paper-tokens, gato-79m, ...) can be fine-tuned to "
+            "another "
+            "environment"
+        ) from error
+    mine = model.environment(name)
+    there, here = ({"spec": spec_to_json(m.spec)} for m in (theirs, mine))
+    if found := differences(there, here):
+        raise does_not_fit(found[0])
+    mine.tokenizer.load_state_dict(theirs.tokenizer.state_dict())

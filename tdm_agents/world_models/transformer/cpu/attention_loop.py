@@ -1,0 +1,227 @@
+"""Attention over a shared history and each row's own tokens, for one new forward of all rows, as one loop.
+
+Scores never reach memory: for a few lines at a time (a line is a query of a row) they are computed, turned
+into weights and used while they are in the first-level cache. The history is read once for these lines, as
+products of matrices; the rows' own keys and values, which are most of what is read, are fetched while the
+history is computed.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, literally, njit, types
+
+from tdm_agents.world_models.transformer.cpu import PANEL
+from tdm_agents.world_models.transformer.cpu.arguments import Argument
+from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
+from tdm_agents.world_models.transformer.cpu.powers import exp2_over_max
+from tdm_agents.world_models.transformer.cpu.registers import COLUMNS, FETCHED, ROWS, lanes_of
+from tdm_agents.world_models.transformer.cpu.vectors import call, multiply, pointer, score, weigh
+
+_PIECE = 64
+"""Tokens of the history whose values are added up between two looks at what to fetch."""
+
+_COUNT = len(Argument)
+# plain integers: older numba does not take members of enumerations for indices
+_NEW, _OWN, _KEYS, _VALUES, _HISTORY_OF, _FIRST, _OUT = range(Argument.NEW, Argument.OUT + 1)
+_ROWS, _CHUNK, _OUTPUTS, _CAPACITY, _BATCH, _LENGTH = range(Argument.ROWS, Argument.LENGTH + 1)
+_PLACE, _START, _SEEN, _THREAD_NUMBER, _THREAD_COUNT = range(Argument.PLACE, Argument.THREAD_COUNT + 1)
+
+_loop = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
+
+
+@functools.cache
+def attention(heads: int, head_dim: int) -> Any:
+    """The loop for heads of one size, as a C function of a :func:`.arguments.table`.
+
+    It does its thread's share of the rows. Compiled here, which takes seconds, and kept on disk.
+    """
+    width, lanes = heads * head_dim, lanes_of(head_dim)
+    columns = 2 * lanes if head_dim % (2 * lanes) == 0 else lanes  # of the output, at once
+    version = VERSION  # among what numba looks at
+
+    def share(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _COUNT, np.int64)
+        rows, chunk, outputs = of[_ROWS], of[_CHUNK], of[_OUTPUTS]
+        batch, length, capacity = of[_BATCH], of[_LENGTH], of[_CAPACITY]
+        number, count = 0, 1
+        if of[_THREAD_NUMBER]:
+            number, count = call(of[_THREAD_NUMBER]), call(of[_THREAD_COUNT])
+        size = ((rows + count - 1) // count + ROWS - 1) // ROWS * ROWS
+        panels = (length + PANEL - 1) // PANEL
+        _attend(
+            carray(pointer(of[_NEW]), (rows * chunk, 3 * width), np.float32),
+            carray(pointer(of[_OWN]), (rows, 2, capacity, width), np.float32),
+            carray(pointer(of[_KEYS]), (batch, heads, panels, head_dim, PANEL), np.float32),
+            carray(pointer(of[_VALUES]), (batch, heads, length, head_dim), np.float32),
+            carray(pointer(of[_HISTORY_OF]), rows, np.int64),
+            carray(pointer(of[_FIRST]), batch, np.int64),
+            carray(pointer(of[_OUT]), (rows * outputs, width), np.float32),
+            chunk,
+            outputs,
+            of[_PLACE],
+            of[_START],
+            of[_SEEN],
+            min(rows, number * size),
+            min(rows, (number + 1) * size),
+            heads,
+            head_dim,
+            columns,
+        )
+
+    return kept(functools.partial(cfunc, types.void(types.voidptr)), share, heads, head_dim)
+
+
+@_loop
+def _attend(
+    new: Any,
+    own: Any,
+    keys: Any,
+    values: Any,
+    history_of: Any,
+    first: Any,
+    out: Any,
+    chunk: int,
+    outputs: int,
+    place: int,
+    start: int,
+    seen: int,
+    begin: int,
+    end: int,
+    heads: int,
+    head_dim: int,
+    columns: int,
+) -> None:
+    """Rows ``begin`` to ``end``; the sizes of heads, and columns of the output at once, are constants."""
+    width, capacity = heads * head_dim, own.shape[2]
+    panels, length = keys.shape[2], values.shape[2]
+    half, whole = capacity * width, 2 * capacity * width  # from a row's keys to its values, to the next row
+    # a row's own keys or values, in whole steps of what products fetch
+    row_size = (seen * width // (FETCHED * _PIECE) + 1) * (FETCHED * _PIECE)
+    scores = np.empty((ROWS, panels * PANEL + seen), np.float32)  # of a head
+    across = scores.shape[1]
+    weights = np.empty((ROWS, heads, seen), np.float32)  # of the rows' own tokens
+    scale = np.empty((ROWS, heads), np.float32)
+    line, last, done = begin * outputs, end * outputs, begin
+    while line < last:
+        history = history_of[line // outputs]
+        count = ROWS
+        if line + ROWS > last or (1 < outputs < chunk):  # lines evenly apart and of one history, or alone
+            count = 1
+        for i in range(1, count):
+            if history_of[(line + i) // outputs] != history:
+                count = 1
+                break
+        row0, row1 = line // outputs, (line + count - 1) // outputs
+        while done <= row1:
+            for i in range(chunk):
+                token = new[done * chunk + i]
+                at = (place + i) % capacity
+                own[done, 0, at, :] = token[width : 2 * width]
+                own[done, 1, at, :] = token[2 * width :]
+            done += 1
+
+        for i in range(count):
+            row, later = (line + i) // outputs, outputs - 1 - (line + i) % outputs  # tokens that it misses
+            visible = seen - later
+            straight = min(visible, capacity - start)
+            at, into = ((row + 1) * chunk - 1 - later) * 3 * width, i * heads * seen
+            # meanwhile the next row's keys, or the first one's values
+            ahead = whole if i < count - 1 else half - (row - row0) * whole
+            for wrapped in range(1 + (visible > straight)):
+                score(
+                    new, at, own, row * whole + (0 if wrapped else start * width),
+                    visible - straight if wrapped else straight,
+                    weights, into + wrapped * straight, seen, ahead, literally(heads), literally(head_dim),
+                )  # fmt: skip
+
+        since = first[history]
+        query0 = (row0 * chunk + chunk - outputs + line % outputs) * 3 * width
+        apart = 3 * width if chunk == outputs else chunk * 3 * width
+        for h in range(heads):
+            of_head = history * heads + h
+            for panel in range(since // PANEL, panels if since < length else 0):
+                # meanwhile the values of these rows
+                at = (h * panels + panel) * FETCHED * head_dim
+                row, soon, step = row0 + at // row_size, 0, 0
+                if row <= row1:
+                    soon, step = row * whole + half + start * width + at % row_size, FETCHED
+                for part in range(0, PANEL, COLUMNS):
+                    _multiply(
+                        count, new, query0 + h * head_dim, apart,
+                        keys, (of_head * panels + panel) * head_dim * PANEL + part, PANEL,
+                        scores, panel * PANEL + part, across,
+                        head_dim, own, soon, step, COLUMNS, False,
+                    )  # fmt: skip
+            for i in range(count):
+                visible = seen - (outputs - 1 - (line + i) % outputs)
+                scores[i, length : length + visible] = weights[i, h, :visible]
+                scale[i, h] = np.float32(1) / exp2_over_max(scores[i, since : length + visible])
+                weights[i, h, :visible] = scores[i, length : length + visible]
+                out[line + i, h * head_dim : (h + 1) * head_dim] = np.float32(0)
+            for piece in range(since, length, _PIECE):
+                # meanwhile the keys of the next rows
+                at = (h * length + piece) * FETCHED
+                row, soon, step = row1 + 1 + at // row_size, 0, 0
+                if row < min(end, 2 * row1 - row0 + 2):
+                    soon, step = row * whole + start * width + at % row_size, FETCHED
+                for part in range(0, head_dim, columns):
+                    _multiply(
+                        count, scores, piece, across,
+                        values, (of_head * length + piece) * head_dim + part, head_dim,
+                        out, line * width + h * head_dim + part, width,
+                        min(_PIECE, length - piece), own, soon, step, literally(columns), True,
+                    )  # fmt: skip
+
+        for i in range(count):
+            row, visible = (line + i) // outputs, seen - (outputs - 1 - (line + i) % outputs)
+            straight = min(visible, capacity - start)
+            at, into = i * heads * seen, (line + i) * width
+            ahead = whole if i < count - 1 else half  # the next row's values, or keys
+            for wrapped in range(1 + (visible > straight)):
+                weigh(
+                    weights, at + wrapped * straight, seen,
+                    own, row * whole + half + (0 if wrapped else start * width),
+                    visible - straight if wrapped else straight,
+                    out, into, ahead, literally(heads), literally(head_dim),
+                )  # fmt: skip
+            for h in range(heads):
+                for x in range(h * head_dim, (h + 1) * head_dim):
+                    out[line + i, x] *= scale[i, h]
+        line += count
+
+
+@_loop
+def _multiply(
+    rows: int,
+    a: Any,
+    a_at: int,
+    a_row: int,
+    b: Any,
+    b_at: int,
+    b_row: int,
+    c: Any,
+    c_at: int,
+    c_row: int,
+    depth: int,
+    soon: Any,
+    soon_at: int,
+    soon_step: int,
+    columns: int,
+    add: bool,
+) -> None:
+    """:func:`.vectors.multiply` for all rows or for one."""
+    if rows == ROWS:
+        multiply(
+            a, a_at, a_row, b, b_at, b_row, c, c_at, c_row, depth,
+            soon, soon_at, soon_step, ROWS, literally(columns), literally(add),
+        )  # fmt: skip
+    else:
+        multiply(
+            a, a_at, a_row, b, b_at, b_row, c, c_at, c_row, depth,
+            soon, soon_at, soon_step, 1, literally(columns), literally(add),
+        )  # fmt: skip

@@ -1,0 +1,103 @@
+"""What a decoder keeps of tokens that were read: their keys and values, of two kinds.
+
+The history of each of ``B`` environments is encoded once, and its keys and values are shared by all rows that
+continue it. What a row imagines is its own. How both lie in memory depends on what reads them: PyTorch's
+products (:mod:`.packed_caches`) or the compiled loop (:mod:`tdm_agents.world_models.transformer.cpu`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from tdm_agents.world_models.transformer.decoding.grouping import Grouping
+from tdm_agents.world_models.transformer.decoding.view import View
+from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.network import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many tokens the cache of an imagined row holds, and which.
+
+    Attributes:
+        step: Tokens of a decision step.
+        band: Tokens of the attention band, a multiple of ``step``.
+        most: Tokens that are held at once; ``band`` where imagined tokens leave it.
+        offset: Place of the first imagined token in its decision step.
+    """
+
+    step: int
+    band: int
+    most: int
+    offset: int
+
+    @staticmethod
+    def of(horizon: int, context_steps: int, layout: StepLayout) -> Capacity:
+        """Capacity for ``horizon`` imagined steps, which a proposal may follow, in a band of steps."""
+        band = context_steps * layout.tokens
+        most = min(horizon * layout.tokens + layout.chunk, band)
+        return Capacity(layout.tokens, band, most, layout.observation_dim)
+
+
+class HistoryCache(Protocol):
+    """Keys and values of ``B`` environments' histories; shared by rows, read-only."""
+
+    @property
+    def batch(self) -> int:
+        """``B``."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """``P``, tokens of the longest history."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values."""
+        ...
+
+    def imagined(self, rows: int, capacity: Capacity) -> ImaginedCache:
+        """An empty cache of rows that continue these histories."""
+        ...
+
+
+class ImaginedCache(Protocol):
+    """Keys and values of what each of ``N`` rows imagined.
+
+    Attributes:
+        written: Tokens so far, those that have left the band included.
+    """
+
+    written: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values, those not written yet included."""
+        ...
+
+    @staticmethod
+    def projection(block: Block, rotation: Tensor) -> Tensor:
+        """A block's weights for tokens of one decision step, as :meth:`view` wants them."""
+        ...
+
+    def view(
+        self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
+    ) -> View:
+        """What the next tokens attend to; makes room for them.
+
+        Args:
+            grouping: Which row continues which history.
+            projections: Of each block, :meth:`projection`.
+            first: The first token of the history inside the band; at least ``P`` if all have left.
+            chunk: How many tokens come next.
+            inside: Imagined tokens inside the band, the chunk included.
+        """
+        ...
+
+    def take(self, rows: Tensor) -> ImaginedCache:
+        """Copies of the given rows."""
+        ...

@@ -1,0 +1,168 @@
+"""The decoder of imagined steps: feeds tokens to the network, and reads values from what comes out.
+
+A step is imagined in three parts: :meth:`Decoder.act` feeds reward, separator and action, which are known
+together; a strategy (:mod:`.sequential`, :mod:`.together`) reads and feeds the observation;
+:meth:`Decoder.arrive` reads what comes with it. A decoder has no state of its own: rows do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import Step
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
+from tdm_agents.world_models.transformer.decoding.reading import choose_bin, mean_near_mode
+from tdm_agents.world_models.transformer.decoding.rows import Rows
+from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoder:
+    """The parts of a model that imagine.
+
+    Attributes:
+        network: The weights.
+        tokenizer: Numbers to tokens and back.
+        layout: The tokens of a decision step.
+        context_steps: Decision steps in the attention band.
+        terminates: Whether episodes end.
+        options: How scalars are read and computed.
+    """
+
+    network: TransformerNetwork
+    tokenizer: Tokenizer
+    layout: StepLayout
+    context_steps: int
+    terminates: bool
+    options: DecodingOptions
+
+    # -- a step ---------------------------------------------------------------------------------------------
+
+    def draws(self, rows: int, generator: torch.Generator | None) -> Tensor | None:
+        """The random numbers of a step, drawn at once for all its rows; None where nothing is sampled.
+
+        Returns:
+            ``[N, n + 2]`` in [0, 1): for the observation scalars, the reward and whether the row is alive.
+        """
+        if self.options.read != "sample":
+            return None
+        device = self.network.head.weight.device
+        return torch.rand((self.layout.observation_dim + 2, rows), generator=generator, device=device).T
+
+    def act(self, rows: Rows, action: Tensor) -> Tensor:
+        """Feed the reward that is known and an action ``[N, m]``; the rows go on to the next step.
+
+        Returns:
+            The hidden state ``[N, d]`` from which the next observation is read.
+        """
+        known = torch.cat([self.before_action(rows), self.tokenizer.encode_action(action)], dim=1)
+        hidden = self.extend(rows, known, offset=self.layout.observation_dim)[:, 0]
+        rows.advance()
+        return hidden
+
+    def before_action(self, rows: Rows) -> Tensor:
+        """The tokens between an observation and the action taken there, ``[N, 2]``: reward and separator."""
+        return torch.stack([rows.reward, torch.full_like(rows.reward, self.tokenizer.separator)], dim=1)
+
+    def arrive(self, rows: Rows, observation: Tensor, hidden: Tensor, draws: Tensor | None) -> Step:
+        """Read what comes with an observation; the rows stand there then.
+
+        Args:
+            rows: ``N`` of them, to which the observation was fed.
+            observation: ``[N, n]`` in the environment's units.
+            hidden: ``[N, d]``, after it.
+            draws: Of :meth:`draws`.
+        """
+        drawn, alive = (None, None) if draws is None else (draws[:, -2], draws[:, -1])
+        reward = self.read(hidden, rows.centres[-1], drawn)
+        step = Step(observation, reward, self.read_alive(hidden, alive))
+        rows.keep(step, self.tokenizer.encode_reward(reward))
+        return step
+
+    def check_action(self, action: Tensor, rows: int) -> None:
+        """Refuse what cannot be the action of so many rows.
+
+        Raises:
+            ValueError: If it has another shape than ``[N, m]``, or is not of the model's kind of numbers.
+        """
+        shape = (rows, self.layout.action_dim)
+        if tuple(action.shape) != shape:
+            raise ValueError(f"action has shape {tuple(action.shape)}; expected {shape}")
+        # looking at the data would make a GPU wait; there a planner's own clipping has to do
+        if action.device.type == "cpu" and action.is_floating_point() and not action.isfinite().all():
+            raise ValueError("action holds NaN or inf; expected numbers in [-1, 1]")
+        discrete = bool(self.tokenizer.action_choices)
+        if action.is_floating_point() == discrete:
+            expected = "int64 choices" if discrete else "numbers in [-1, 1]"
+            kind = "discrete" if discrete else "continuous"
+            raise ValueError(f"action is {action.dtype}; expected {expected}: actions are {kind}")
+
+    # -- feeding --------------------------------------------------------------------------------------------
+
+    def extend(self, rows: Rows, tokens: Tensor, *, offset: int, outputs: int = 1) -> Tensor:
+        """Feed tokens of the rows' present step; their keys and values join the cache.
+
+        Everything that decides which keys are read is a counter: no data, no synchronisation.
+
+        Args:
+            rows: ``N`` of them, owned by the caller.
+            tokens: ``[N, c]`` int64, next to each other in one decision step.
+            offset: Place of the first of them in that step.
+            outputs: For how many of the last tokens the hidden state is wanted.
+
+        Returns:
+            ``[N, outputs, d]``, normalised.
+        """
+        network, (count, chunk) = self.network, tokens.shape
+        view = rows.view(network, offset=offset, chunk=chunk)
+        start = self.layout.position(offset)
+        x = network.token(tokens) + network.position.weight[start : start + chunk]  # [N, c, d]
+        last = len(network.blocks) - 1
+        for index, block in enumerate(network.blocks):
+            assert isinstance(block, Block)
+            x = view.through(index, block, x, outputs if index == last else chunk)
+        rows.fed(chunk)
+        normal: Tensor = network.norm(x)
+        return normal.view(count, outputs, -1)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def read(self, hidden: Tensor, centres: Tensor, draws: Tensor | None) -> Tensor:
+        """Values ``[...]`` from hidden states ``[..., d]``.
+
+        Args:
+            hidden: After the token before each value.
+            centres: What the bins stand for, ``[(...,) bins]``.
+            draws: ``[...]`` in [0, 1), to sample with; None otherwise.
+        """
+        logits = self.network.logits(hidden)
+        if self.options.read == "mean":
+            return mean_near_mode(logits, centres, self.options.mean_window)
+        chosen = choose_bin(logits, draws)
+        return centres.expand_as(logits).gather(-1, chosen[..., None])[..., 0]
+
+    def read_scalars(self, rows: Rows, hidden: Tensor, columns: slice, draws: Tensor | None) -> Tensor:
+        """Observation scalars ``[N, c]`` in the environment's units.
+
+        Args:
+            rows: ``N`` of them; changes are added to their observation.
+            hidden: ``[N, c, d]``, before each scalar.
+            columns: Which scalars.
+            draws: Of :meth:`draws`.
+        """
+        drawn = None if draws is None else draws[:, columns]
+        value = self.read(hidden, rows.centres[columns], drawn)
+        return value if self.tokenizer.change is None else rows.observation[:, columns] + value
+
+    def read_alive(self, hidden: Tensor, draws: Tensor | None) -> Tensor:
+        """Whether episodes go on, ``[N]`` bool: drawn, or without draws if that is likelier than not."""
+        if not self.terminates:
+            return torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
+        probability = self.network.alive(hidden)[:, 0].float().sigmoid()
+        alive: Tensor = probability > (0.5 if draws is None else draws)
+        return alive

@@ -1,0 +1,138 @@
+"""Histories, encoded in one forward to the state that rows imagine from."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tdm_agents.protocols import History
+from tdm_agents.world_models.transformer.attention import band_mask
+from tdm_agents.world_models.transformer.cpu import compiles
+from tdm_agents.world_models.transformer.decoding.cache import Capacity, HistoryCache
+from tdm_agents.world_models.transformer.decoding.decoder import Decoder
+from tdm_agents.world_models.transformer.decoding.grouping import Grouping
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
+from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory
+from tdm_agents.world_models.transformer.decoding.state import TransformerState
+from tdm_agents.world_models.transformer.layout import StepLayout
+from tdm_agents.world_models.transformer.loss import step_tokens
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+
+
+@torch.no_grad()
+def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerState:
+    """The state after ``B`` histories; rows of different lengths are masked.
+
+    Args:
+        decoder: Will imagine from there.
+        history: The last ``context_steps`` of it are read.
+        horizon: Steps that may be imagined from here.
+
+    Raises:
+        ValueError: If shapes do not fit the model, a value is NaN, or ``horizon < 1``.
+    """
+    network, tokenizer, layout = decoder.network, decoder.tokenizer, decoder.layout
+    _check(history, horizon, layout)
+    steps = min(history.observation.shape[1], decoder.context_steps)
+    tokens = _tokens(decoder, history, steps)
+    device = tokens.device
+    step_of = torch.arange(tokens.shape[1], device=device) // layout.tokens  # [P]
+    visible, mask = _band(history.length.clamp(max=steps), steps, step_of, layout)
+    layers = _keys_and_values(network, layout, tokens, step_of, mask, steps)
+    return TransformerState(
+        history=_as_read(layers, visible, decoder.options),
+        grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
+        imagined=None,
+        capacity=Capacity.of(horizon, decoder.context_steps, layout),
+        rotation=network.step_rotations(torch.arange(horizon + 1, device=device)),
+        centres=torch.stack(
+            [*map(tokenizer.target_centres, range(layout.observation_dim)), tokenizer.reward_centres()]
+        ),
+        observation=history.observation[:, -1].float(),
+        reward=tokenizer.encode_reward(history.reward[:, -1].float()),
+        history_steps=steps,
+        horizon=horizon,
+    )
+
+
+def _tokens(decoder: Decoder, history: History, steps: int) -> Tensor:
+    """Tokens of the last steps up to the present o_n, ``[B, P]``; reward and action of now come later."""
+    action = history.action[:, history.action.shape[1] - (steps - 1) :]
+    action = torch.cat([action, action.new_zeros((history.batch, 1, decoder.layout.action_dim))], dim=1)
+    observation, reward = history.observation[:, -steps:].float(), history.reward[:, -steps:].float()
+    tokens = step_tokens(decoder.tokenizer, observation, reward, action)  # [B, T, n + m + 2]
+    return tokens.flatten(1)[:, : -decoder.layout.chunk]
+
+
+def _band(
+    lengths: Tensor, steps: int, step_of: Tensor, layout: StepLayout
+) -> tuple[Tensor | None, Tensor | None]:
+    """What is no padding, ``[B, P]``, and the mask ``[B, 1, P, P]``; None where no history is shorter.
+
+    Without padding, all that came before a token is inside its band.
+    """
+    if bool((lengths == steps).all()):
+        return None, None
+    visible = step_of[None] >= steps - lengths[:, None]  # [B, P]
+    # padding sees its own step, so that its softmax has something to read
+    own = step_of[:, None] == step_of
+    causal = band_mask(steps, layout.tokens, steps, step_of.device)[: len(step_of), : len(step_of)]
+    return visible, (causal & (visible[:, None] | own))[:, None]
+
+
+def _keys_and_values(
+    network: TransformerNetwork,
+    layout: StepLayout,
+    tokens: Tensor,
+    step_of: Tensor,
+    mask: Tensor | None,
+    steps: int,
+) -> list[Tensor]:
+    """Keys and values of the tokens ``[B, P]`` per layer, ``[2, heads, B, P, head_dim]``.
+
+    The present reward is fed with the action, so that the last token is o_n, whose output is not needed.
+    """
+    positions = layout.positions(tokens.device).repeat(steps)[: len(step_of)]
+    x = network.embed(tokens, positions)
+    rotation = network.rotation(step_of - (steps - 1))
+    layers = []
+    for block in network.blocks:
+        assert isinstance(block, Block)
+        query, key, value = block.project(x, rotation)
+        layers.append(torch.stack([key, value]).transpose(1, 2).contiguous())
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+        x = block.finish(x, attended.transpose(1, 2).flatten(2))
+    return layers
+
+
+def _as_read(layers: list[Tensor], visible: Tensor | None, options: DecodingOptions) -> HistoryCache:
+    """The keys and values as imagined rows read them; takes them out of the list."""
+    on_cpu = layers[0].device.type == "cpu" and layers[0].dtype == torch.float32
+    if on_cpu and options.attention == "fused" and options.capture == "no" and compiles():
+        from tdm_agents.world_models.transformer.cpu.loop_caches import (
+            PanelHistory,  # half a second to import
+        )
+        from tdm_agents.world_models.transformer.cpu.openmp import can_share
+
+        if can_share():
+            return PanelHistory.of(layers, visible)
+    return PackedHistory(tuple(layers), visible)
+
+
+def _check(history: History, horizon: int, layout: StepLayout) -> None:
+    n, m = layout.observation_dim, layout.action_dim
+    batch, steps = history.observation.shape[:2]
+    expected = {
+        "observation": (history.observation, (batch, steps, n)),
+        "reward": (history.reward, (batch, steps)),
+        "action": (history.action, (batch, steps - 1, m)),
+        "length": (history.length, (batch,)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"history.{name} has shape {tuple(tensor.shape)}; expected {shape}")
+    if not bool(history.observation.isfinite().all() & history.action.isfinite().all()):
+        raise ValueError("the history holds NaN or inf in observations or actions")
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}; expected at least 1")

@@ -1,0 +1,61 @@
+"""Which rows continue which history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Which rows continue which history, arranged so that each history is read once.
+
+    Attributes:
+        history_of: ``[N]`` int64, the history that each row continues.
+        batch: ``B``.
+        size: Slots per history; ``B * size >= N``.
+        slots: ``[B * size]`` int64, the row in each slot (unused slots repeat some row); None if the rows
+            already stand in order with equal counts.
+        slot_of: ``[N]`` int64, the slot of each row; None likewise.
+    """
+
+    history_of: Tensor
+    batch: int
+    size: int
+    slots: Tensor | None
+    slot_of: Tensor | None
+
+    @staticmethod
+    def of(history_of: Tensor, batch: int) -> Grouping:
+        """Arrange rows by history; looks at the data, so call it once per ``take``, not once per token."""
+        counts = torch.bincount(history_of, minlength=batch)
+        size = int(counts.max())
+        in_order = torch.arange(batch, device=history_of.device).repeat_interleave(size)
+        if torch.equal(in_order, history_of):
+            return Grouping(history_of, batch, size, None, None)
+        order = history_of.argsort(stable=True)
+        first = counts.cumsum(0) - counts  # [B] where each history starts in that order
+        rank = torch.arange(len(order), device=order.device) - first[history_of[order]]
+        slot_of = torch.empty_like(order)
+        slot_of[order] = history_of[order] * size + rank
+        slots = order.new_zeros(batch * size)
+        slots[slot_of] = torch.arange(len(order), device=order.device)
+        return Grouping(history_of, batch, size, slots, slot_of)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether rows stand history by history in equal counts, so that nothing is moved."""
+        return self.slots is None
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Rows ``[heads, N, c, dim]`` to ``[heads * B, size * c, dim]``; a view if in order."""
+        if self.slots is not None:
+            x = x[:, self.slots]
+        return x.view(-1, self.size * x.shape[2], x.shape[3])
+
+    def scatter(self, x: Tensor, chunk: int) -> Tensor:
+        """``[heads * B, size * c, dim]`` back to rows ``[heads, N, c, dim]``; a view if in order."""
+        x = x.view(-1, self.batch * self.size, chunk, x.shape[2])
+        return x if self.slot_of is None else x[:, self.slot_of]

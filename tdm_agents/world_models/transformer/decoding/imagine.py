@@ -1,0 +1,29 @@
+"""One imagined transition, its observation by the strategy that the options ask for."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tdm_agents.protocols import Step
+from tdm_agents.world_models.transformer.decoding.decoder import Decoder
+from tdm_agents.world_models.transformer.decoding.rows import Rows
+from tdm_agents.world_models.transformer.decoding.sequential import sequential
+from tdm_agents.world_models.transformer.decoding.together import together
+
+
+def imagine(decoder: Decoder, rows: Rows, action: Tensor, draws: Tensor | None) -> Step:
+    """One transition of rows whose buffers may be written to.
+
+    Args:
+        decoder: Reads and feeds.
+        rows: ``N`` of them.
+        action: ``[N, m]``.
+        draws: Of :meth:`Decoder.draws`.
+    """
+    hidden = decoder.act(rows, action)
+    parallel = decoder.options.parallel
+    if parallel is None:
+        parallel = len(hidden) == 1 and hidden.device.type == "cpu"
+    write = together if parallel else sequential
+    observation, hidden = write(decoder, rows, hidden, draws)
+    return decoder.arrive(rows, observation, hidden, draws)

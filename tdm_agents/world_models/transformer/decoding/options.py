@@ -1,0 +1,50 @@
+"""Settings of decoding: how imagined scalars are read and computed. They are no part of what a model is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Read = Literal["sample", "mode", "mean"]
+Capture = Literal["no", "eager", "compiled"]
+Attention = Literal["fused", "products"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How imagined scalars are read and computed, by the same weights.
+
+    Attributes:
+        read: How a scalar is read from its distribution: drawn (``"sample"``), the most likely bin
+            (``"mode"``), or the mean of the bins around that one (``"mean"``).
+        mean_window: Bins on either side of the most likely one that ``read="mean"`` averages over.
+        parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
+            changes, with the same result as one after another; see
+            :mod:`tdm_agents.world_models.transformer.decoding.together`. None chooses: at once for a single
+            row on a CPU only, where it was faster for two of three trained models
+            (``benchmarks/parallel_seconds.py``).
+        capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
+            CUDA graph, its blocks compiled before or not. On a CPU it is the same work uncaptured, which
+            gains nothing; ``"compiled"`` needs a C++ compiler there.
+        attention: How imagined rows attend on a CPU in float32: ``"fused"`` as one loop that numba compiles
+            (:mod:`tdm_agents.world_models.transformer.cpu`), or by PyTorch's ``"products"``, as everywhere
+            else, with ``capture``, and with several threads where PyTorch does not use GNU's OpenMP.
+
+    Raises:
+        ValueError: If a setting makes no sense.
+    """
+
+    read: Read = "mean"
+    mean_window: int = 16
+    parallel: bool | None = None
+    capture: Capture = "no"
+    attention: Attention = "fused"
+
+    def __post_init__(self) -> None:
+        for name, known in (("read", Read), ("capture", Capture), ("attention", Attention)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(known))}"
+                )
+        if self.mean_window < 0:
+            raise ValueError(f"mean_window is {self.mean_window}; expected at least 0")

@@ -1,0 +1,153 @@
+"""What a decoder knows about its rows between two imagined steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import Step
+from tdm_agents.world_models.transformer.decoding.cache import Capacity, HistoryCache, ImaginedCache
+from tdm_agents.world_models.transformer.decoding.grouping import Grouping
+from tdm_agents.world_models.transformer.decoding.view import View
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+
+
+@dataclass(slots=True)
+class TransformerState:
+    """``N`` rows that stand after the observation of decision step ``time``; 0 is the present.
+
+    The reward, separator and action of that step are not in the keys and values yet: they are known together
+    once an action is chosen, and take one forward.
+
+    Attributes:
+        history: Keys and values of the histories, shared by the rows.
+        grouping: Which row continues which history.
+        imagined: Keys and values of what each row imagined; None until the first ``step``.
+        capacity: How many tokens ``imagined`` holds.
+        rotation: Of every step, :meth:`TransformerNetwork.step_rotations`.
+        centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
+        observation: ``[N, n]`` in the environment's units.
+        reward: ``[N]`` int64, the token of the reward that came with it.
+        history_steps: Steps in the histories, the present one included.
+        horizon: Steps that may be imagined.
+        time: Steps imagined so far.
+        rounds: Rounds of guesses before the first look at whether scalars still change; see :mod:`.together`.
+        projections: Of each block at step ``projected``, as ``imagined`` wants them.
+        projected: The step of the tokens that were fed last; -1 at first.
+        consumed: Whether ``step`` or ``rollout`` took the buffers over.
+    """
+
+    history: HistoryCache
+    grouping: Grouping
+    imagined: ImaginedCache | None
+    capacity: Capacity
+    rotation: Tensor
+    centres: Tensor
+    observation: Tensor
+    reward: Tensor
+    history_steps: int
+    horizon: int
+    time: int = 0
+    rounds: int = 1
+    projections: tuple[Tensor, ...] = ()
+    projected: int = -1
+    consumed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """``N``."""
+        return self.observation.shape[0]
+
+    def check_usable(self) -> None:
+        """Refuse a consumed state.
+
+        Raises:
+            RuntimeError: If ``step`` or ``rollout`` consumed it.
+        """
+        if self.consumed:
+            raise RuntimeError(
+                "this state was consumed by step or rollout, which reuse its buffers; "
+                "call take(state, rows) first to keep a copy"
+            )
+
+    def check_horizon(self, steps: int = 1) -> None:
+        """Refuse a state from which so many steps may not be imagined.
+
+        Raises:
+            RuntimeError: If they pass its horizon.
+        """
+        if self.time + steps > self.horizon:
+            raise RuntimeError(
+                f"the state stands at step {self.time} of its horizon of {self.horizon} steps, and {steps} "
+                "more are to be imagined; call start with a longer horizon"
+            )
+
+    def consume(self) -> TransformerState:
+        """The same rows as a state with buffers to write to; this one becomes unusable."""
+        self.check_usable()
+        imagined = self.imagined or self.history.imagined(self.rows, self.capacity)
+        owner = replace(self, imagined=imagined)
+        self.consumed, self.projections = True, ()
+        return owner
+
+    def view(self, network: TransformerNetwork, *, offset: int, chunk: int) -> View:
+        """What ``chunk`` tokens at ``offset`` of step ``time`` attend to; makes room for them."""
+        time, capacity, imagined = self.time, self.capacity, self.imagined
+        assert imagined is not None
+        # imagined tokens inside the band: all of them, or the band's other whole steps and this one
+        written = time * capacity.step + offset + chunk - capacity.offset
+        inside = min(written, capacity.band - capacity.step + offset + chunk)
+        if self.projected != time:
+            rotation = self.rotation[time]
+            self.projections = ()  # not both at once
+            blocks = (block for block in network.blocks if isinstance(block, Block))
+            self.projections = tuple(imagined.projection(block, rotation) for block in blocks)
+            self.projected = time
+        return imagined.view(
+            self.grouping,
+            self.projections,
+            first=max(0, (self.history_steps + time) * capacity.step - capacity.band),
+            chunk=chunk,
+            inside=inside,
+        )
+
+    def fed(self, chunk: int) -> None:
+        """Note that so many tokens joined the cache; a negative number leaves it again."""
+        assert self.imagined is not None
+        self.imagined.written += chunk
+
+    def advance(self) -> None:
+        """Go on to the next step."""
+        self.time += 1
+
+    def keep(self, step: Step, reward: Tensor) -> None:
+        """Stand after a step, with the token ``[N]`` of its reward."""
+        assert step.observation is not None
+        self.observation, self.reward = step.observation, reward
+
+    def take(self, rows: Tensor) -> TransformerState:
+        """Copies of the given rows: of what they imagined only, the history stays shared.
+
+        Raises:
+            IndexError: If a row does not exist.
+            RuntimeError: If this state was consumed.
+            ValueError: If ``rows`` is not a non-empty int64 vector.
+        """
+        self.check_usable()
+        if rows.ndim != 1 or rows.dtype != torch.int64 or len(rows) == 0:
+            raise ValueError(
+                f"rows has shape {tuple(rows.shape)} and dtype {rows.dtype}; expected [N] int64, N >= 1"
+            )
+        if int(rows.min()) < 0 or int(rows.max()) >= self.rows:
+            raise IndexError(
+                f"rows reach from {int(rows.min())} to {int(rows.max())}; expected 0 to {self.rows - 1}"
+            )
+        return replace(
+            self,
+            grouping=Grouping.of(self.grouping.history_of[rows], self.history.batch),
+            imagined=None if self.imagined is None else self.imagined.take(rows),
+            observation=self.observation[rows],
+            reward=self.reward[rows],
+        )

@@ -1,0 +1,85 @@
+"""Ranges of bins that are taken from data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+OBSERVATION_TAIL = 0.0005
+"""Share of observations left out at each end of a quantile range."""
+CHANGE_TAIL = 0.0002
+"""Share of changes left out at each end of their range."""
+QUANTILE_MARGIN = 0.10
+"""What a quantile range grows at each end, as a share of itself."""
+REWARD_MARGIN = 0.05
+"""What the rewards' min-max range grows at each end: a planner seeks the top, so nothing is cut off."""
+
+
+def check_samples(name: str, data: Tensor, columns: int | None = None) -> None:
+    """Refuse data that no range can be taken from.
+
+    Args:
+        name: What the data are, for the message.
+        data: ``[S]``, or ``[S, columns]``.
+        columns: How many, or None for one scalar.
+
+    Raises:
+        ValueError: If they are empty, of another shape, not floating point, or have a NaN or inf.
+    """
+    expected = "[S]" if columns is None else f"[S, {columns}]"
+    wrong = data.ndim != 1 if columns is None else data.ndim != 2 or data.shape[1] != columns
+    if wrong or not data.shape[0]:
+        raise ValueError(f"{name} has shape {tuple(data.shape)}; expected {expected} with S >= 1")
+    if not data.is_floating_point():
+        raise ValueError(f"{name} is {data.dtype}; expected floating point")
+    if not torch.isfinite(data).all():
+        count = int((~torch.isfinite(data)).sum())
+        raise ValueError(f"{name} has {count} NaN or inf of {data.numel()}; fit on known, finite values only")
+
+
+def column_ranges(name: str, columns: Iterable[Tensor], count: int, tail: float) -> tuple[Tensor, Tensor]:
+    """Ranges ``[count]`` of columns ``[S]`` without the ``tail`` share at each end, then moved out.
+
+    Nearest ranks, rounded outwards. One column is read at a time.
+
+    Raises:
+        ValueError: If there are fewer or more columns, or one is not fit to take a range from.
+    """
+    lows, highs = [], []
+    for data in columns:
+        check_samples(name, data)
+        last = data.shape[0] - 1
+        ranks = [math.floor(tail * last), math.ceil((1.0 - tail) * last)]
+        # numpy's partition needs no indices beside the numbers, unlike torch's kthvalue
+        low, high = np.partition(data.cpu().numpy(), ranks)[ranks]
+        lows.append(torch.tensor(low, dtype=torch.float64))
+        highs.append(torch.tensor(high, dtype=torch.float64))
+    if len(lows) != count:
+        raise ValueError(f"{name} has {len(lows)} columns; expected {count}")
+    return _moved_out(torch.stack(lows), torch.stack(highs), QUANTILE_MARGIN)
+
+
+def least_to_most(name: str, chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Range from the least to the greatest of all chunks ``[any]``, then moved out; empty ones do not count.
+
+    Raises:
+        ValueError: If there is not a single number, or a chunk is not fit to take a range from.
+    """
+    lows, highs = [], []
+    for data in chunks:
+        if data.numel():
+            check_samples(name, data)
+            lows.append(data.min().double())
+            highs.append(data.max().double())
+    if not lows:
+        raise ValueError(f"{name} has shape (0,); expected [S] with S >= 1")
+    return _moved_out(torch.stack(lows).min(), torch.stack(highs).max(), REWARD_MARGIN)
+
+
+def _moved_out(low: Tensor, high: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    step = margin * (high - low)
+    return low - step, high + step

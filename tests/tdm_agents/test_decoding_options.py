@@ -1,0 +1,117 @@
+"""Decoding options are set and changed by name, and read from files old and new."""
+
+import copy
+import json
+import pickle
+from dataclasses import asdict, fields
+
+import pytest
+import torch
+from small_transformer import make_history, make_model
+
+from tdm_agents.agent.agent_files import load_model, resolve
+from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
+
+OTHER = DecodingOptions(read="sample", mean_window=3, parallel=True, capture="eager", attention="products")
+"""No option as it is by default."""
+
+
+def test_every_option_is_another_than_by_default():
+    assert all(getattr(OTHER, f.name) != getattr(DecodingOptions(), f.name) for f in fields(DecodingOptions))
+
+
+def flat(config):
+    """The JSON of settings as it was before options had a place of their own."""
+    settings = asdict(config)
+    options = settings.pop("decoding")
+    return settings | {"decoding": options.pop("read")} | options
+
+
+@pytest.mark.parametrize("write", [asdict, flat])
+@pytest.mark.parametrize("options", [DecodingOptions(), OTHER])
+def test_settings_are_read_from_old_and_new_files(write, options):
+    config = TransformerConfig(layers=2, context=77, decoding=options, max_action=4)
+    assert TransformerConfig.from_json(json.loads(json.dumps(write(config)))) == config
+
+
+@pytest.mark.parametrize("name", ["decoding", "parallel", "capture", "attention", "mean_window"])
+def test_an_old_file_may_lack_an_option(name):
+    settings = flat(TransformerConfig(decoding=OTHER))
+    del settings[name]
+    found = asdict(TransformerConfig.from_json(settings).decoding)
+    option = "read" if name == "decoding" else name
+    assert found == asdict(OTHER) | {option: getattr(DecodingOptions(), option)}
+
+
+def test_a_setting_of_another_name_is_refused():
+    nested = asdict(TransformerConfig())
+    with pytest.raises(TypeError, match="parallel"):
+        TransformerConfig.from_json(nested | {"parallel": True})
+    with pytest.raises(TypeError, match="colour"):
+        TransformerConfig.from_json(nested | {"decoding": {"colour": 1}})
+
+
+def test_the_bundled_checkpoint_is_read_as_it_was_written():
+    folder = resolve("cartpole-swingup")
+    written = json.loads((folder / "model.json").read_text())["config"]
+    assert (written["decoding"], written["mean_window"]) == ("mean", 16)  # of an old file
+    model = load_model(folder)
+    assert model.config.decoding == DecodingOptions(read="mean", mean_window=16)
+
+
+def test_options_are_no_part_of_what_a_model_is():
+    marked = {f.name for f in fields(TransformerConfig) if not f.metadata.get("identity", True)}
+    assert marked == {"decoding"}
+
+
+def test_options_are_changed_by_name_and_can_be_changed_back():
+    model = make_model(parallel=True)
+    other = model.with_decoding(read="sample", capture="eager")
+    assert other.config.decoding == DecodingOptions(read="sample", parallel=True, capture="eager")
+    assert model.config.decoding == DecodingOptions(parallel=True)
+    automatic = other.with_decoding(parallel=None)
+    assert automatic.config.decoding == DecodingOptions(read="sample", capture="eager")
+    with pytest.raises(TypeError, match="colour"):
+        model.with_decoding(colour=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"read": "meen"}, "read is 'meen'; expected one of sample, mode, mean"),
+        ({"mean_window": -1}, "mean_window is -1; expected at least 0"),
+        ({"capture": "graph"}, "capture is 'graph'; expected one of no, eager, compiled"),
+        ({"attention": "flash"}, "attention is 'flash'; expected one of fused, products"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_model().with_decoding(**change)
+
+
+def imagined(model):
+    history = make_history(model, [3])
+    state = model.take(model.start(history, horizon=3), torch.zeros(4, dtype=torch.int64))
+    return model.rollout(state, torch.linspace(-1, 1, 12).view(4, 3, 1)).observation
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_decodes_with_its_own_weights(copied):
+    model = make_model(read="mean")
+    before, other = imagined(model), copied(model)
+    assert list(other.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        other.network.head.weight.neg_()
+    assert torch.equal(imagined(model), before)
+    assert not torch.equal(imagined(other), before)
+
+
+def test_a_decoder_is_of_the_parts_that_a_model_has_now():
+    model, trained = make_model(seed=0), make_model(seed=1)
+    other = model.with_decoding(parallel=True)
+    model.load_state_dict(trained.state_dict())
+    assert torch.equal(imagined(model), imagined(trained))
+    assert torch.equal(imagined(other), imagined(trained.with_decoding(parallel=True)))
+    model.network.double()
+    assert model.start(make_history(model, [2]), horizon=1).history.layers[0].dtype == torch.float64
