@@ -80,7 +80,7 @@ def training(steps: int, batch_size: int) -> TrainConfig:
     )
 
 
-PLANNER = {"iterations": 1, "initial_std": 0.5, "temperature": 0.3, "returns": "mean"}
+PLANNER = {"iterations": 1, "initial_std": 0.5, "temperature": 0.3, "execute": "mean"}
 STAND = PlannerPolicy(
     settings=PLANNER | {"num_samples": 24, "horizon": 10, "noise_knots": 4}, name="walker-stand"
 )

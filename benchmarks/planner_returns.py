@@ -39,6 +39,7 @@ from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import make_report, write_report
 from tdm_agents.protocols import History, Planner, WorldModel
+from tdm_agents.registry import present_settings
 from tdm_agents.storage import read_json
 from tdm_agents.wrappers import WithProposal
 from tdm_envs.suite import batched_task
@@ -199,8 +200,10 @@ def is_of(report: Mapping[str, Any], point: Point) -> bool:
     """Whether a kept report is of the point as it is defined now, with the weights that are there now."""
     weights = point.weights
     sha256 = None if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
-    played = (report["settings"]["planner_settings"], report["seeds"], report["provenance"]["weights_sha256"])
-    return bool(played == (plain(point.build()), point.seeds, sha256))
+    planner = point.build()
+    stored = present_settings(type(planner), report["settings"]["planner_settings"])
+    played = (stored, report["seeds"], report["provenance"]["weights_sha256"])
+    return bool(played == (plain(planner), point.seeds, sha256))
 
 
 def kept(settings: Settings) -> dict[str, dict[str, Any]]:

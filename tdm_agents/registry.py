@@ -14,15 +14,20 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from tdm_agents.errors import TDMError, UnknownNameError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner
 
 PLANNERS = "tdm_agents.planners"
 WORLD_MODELS = "tdm_agents.world_models"
+
+FORMER_SETTINGS = {"returns": "execute"}
+"""Settings of planners that were renamed: their former names are taken for one more release."""
 
 _METHODS = {PLANNERS: ("init", "plan"), WORLD_MODELS: ("start", "step", "take")}
 _OF_SEVERAL = ("build", "environment", "load")
@@ -31,11 +36,7 @@ _OF_SEVERAL = ("build", "environment", "load")
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
-class UnknownNameError(LookupError):
-    """A name that no installed package provides; the message says which is nearest."""
-
-
-class PluginError(ImportError):
+class PluginError(TDMError, ImportError):
     """An installed plug-in that cannot be used; the message says whose it is, why, and the remedy."""
 
 
@@ -52,9 +53,9 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
         TypeError: If ``factory`` is no planner or world model.
     """
     if (group, name) in _registered or any(e.name == name for e in entry_points(group=group)):
-        raise ValueError(f"{name!r} is already taken in {group!r}; choose another name")
+        raise WrongValueError(f"{name!r} is already taken in {group!r}; choose another name")
     if fault := _fault(group, factory):
-        raise TypeError(f"{name!r} cannot be registered in {group!r}: {fault}")
+        raise WrongTypeError(f"{name!r} cannot be registered in {group!r}: {fault}")
     _registered[group, name] = factory
 
 
@@ -116,7 +117,25 @@ def check_settings(what: str, of: Callable[..., Any], settings: Mapping[str, Any
         return
     known = [f.name for f in fields(of) if f.init]
     if unknown := sorted(set(settings) - set(known)):
-        raise TypeError(f"{what} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise WrongTypeError(f"{what} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+
+
+def present_settings(of: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their present names, for a planner that has those and not the former ones.
+
+    Where both names are there, the former one counts: only a user still writes it, over what a file or a
+    preset says by the present one.
+
+    Args:
+        of: The planner's dataclass; anything else takes what it takes.
+        settings: By name, present or former.
+    """
+    known = {f.name for f in fields(of)} if is_dataclass(of) else set()
+    given = dict(settings)
+    for former, present in FORMER_SETTINGS.items():
+        if former in given and present in known and former not in known:
+            given[present] = given.pop(former)
+    return given
 
 
 def make_planner(name: str, **settings: Any) -> Planner:
@@ -124,7 +143,7 @@ def make_planner(name: str, **settings: Any) -> Planner:
 
     Args:
         name: An entry point of the group ``tdm_agents.planners``, or a registered name.
-        **settings: Fields of the planner's dataclass.
+        **settings: Fields of the planner's dataclass. One by a former name warns (``DeprecationWarning``).
 
     Raises:
         UnknownNameError: If no package provides the name.
@@ -133,8 +152,16 @@ def make_planner(name: str, **settings: Any) -> Planner:
         ValueError: If a setting's value makes no sense.
     """
     factory = load(PLANNERS, name)
-    check_settings(f"planner {name!r}", factory, settings)
-    planner: Planner = factory(**settings)
+    present = present_settings(factory, settings)
+    for former in settings.keys() - present.keys():
+        warnings.warn(
+            f"setting {former!r} of planner {name!r} is called {FORMER_SETTINGS[former]!r} now; the former "
+            "name goes with the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    check_settings(f"planner {name!r}", factory, present)
+    planner: Planner = factory(**present)
     return planner
 
 

@@ -19,14 +19,16 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from tdm_agents.errors import PathError, TDMError
+
 LOCK_FILE = ".lock"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(TDMError, RuntimeError):
     """A checkpoint that is missing, truncated, altered or of another schema."""
 
 
-class FolderInUseError(RuntimeError):
+class FolderInUseError(TDMError, RuntimeError):
     """Another process writes to the same folder."""
 
 
@@ -39,7 +41,9 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"the folder {folder} cannot be made ({error.strerror}); choose another one") from error
+        raise PathError(
+            f"the folder {folder} cannot be made ({error.strerror}); choose another one"
+        ) from error
 
 
 def foreign_file(folder: Path, ours: Container[str] = ()) -> str | None:

@@ -55,7 +55,7 @@ def test_python_block_runs_as_it_stands(index, short_episodes):
 def test_planner_plug_in_keeps_the_contract_and_is_the_entry_point_that_is_shown(monkeypatch):
     source = next(s for s in blocks("python") if "class Halving" in s)
     found = run_block(source)
-    check_planner(found["Halving"], noise="initial_std", search={"num_samples": 128, "iterations": 5})
+    check_planner(found["Halving"], search={"num_samples": 128, "iterations": 5})
     (toml,) = blocks("toml")
     entry = tomllib.loads(toml)["project"]["entry-points"][registry.PLANNERS]
     assert list(entry) == ["halving"]

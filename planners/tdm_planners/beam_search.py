@@ -9,17 +9,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldModel
-from tdm_planners.noise import uniform_actions
+from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
-from tdm_planners.shooting import (
-    check_at_least,
-    check_discount,
-    check_types,
-    finite_std,
-    refuse_non_finite,
-    within_bounds,
-)
+from tdm_planners.scoring import finite_std, refuse_non_finite
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types
 from tdm_planners.transitions import Transitions, likely_transitions, require_tokens
 
 Level = Literal["action", "token"]
@@ -73,7 +68,7 @@ class BeamSearch:
             takes the likeliest and draws nothing at random.
         num_outcomes: Of ``level="token"``: likeliest outcomes kept of each action, at least 1. More lets the
             search choose its luck, as the paper's does: where outcomes are uncertain, values are too high.
-        discount: Factor a decision on later rewards, in (0, 1].
+        discount: Factor per decision on later rewards, in (0, 1].
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -96,16 +91,16 @@ class BeamSearch:
         check_at_least("num_expand", self.num_expand, 1)
         check_at_least("num_outcomes", self.num_outcomes, 1)
         if self.expand not in get_args(Expand):
-            raise ValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
+            raise WrongValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
         if self.level not in get_args(Level):
-            raise ValueError(f"level is {self.level!r}; expected one of {', '.join(get_args(Level))}")
+            raise WrongValueError(f"level is {self.level!r}; expected one of {', '.join(get_args(Level))}")
         if self.level == "token" and self.expand != "auto":
-            raise ValueError(
+            raise WrongValueError(
                 f"expand is {self.expand!r}, but level is 'token', which finds actions by their tokens; "
                 "leave expand out, or set level='action'"
             )
         if self.level == "action" and (self.num_outcomes != 1 or not self.stochastic):
-            raise ValueError(
+            raise WrongValueError(
                 f"num_outcomes is {self.num_outcomes} and stochastic {self.stochastic}, but level is "
                 "'action', which has neither choice; leave them out, or set level='token'"
             )
@@ -118,7 +113,7 @@ class BeamSearch:
             ValueError: If every action is to be tried, and actions are not discrete.
         """
         if self.expand == "every" and spec.action_kind != "discrete":
-            raise ValueError(
+            raise WrongValueError(
                 f"expand is 'every', but the action_space {spec.action_space} is not discrete; "
                 "expected 'proposal' or 'uniform'"
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_planners.gaussian import GaussianPlanner
 
 
@@ -32,7 +33,7 @@ class CEM(GaussianPlanner):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.num_elites <= self.num_samples:
-            raise ValueError(
+            raise WrongValueError(
                 f"num_elites is {self.num_elites}; expected at least 1 and at most num_samples, "
                 f"which is {self.num_samples}"
             )

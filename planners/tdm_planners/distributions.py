@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -10,9 +11,16 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
+from tdm_planners.carry import ShootingCarry
+from tdm_planners.noise import white_noise
 
 Noise = Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tensor]
 """Draws ``[..., H, m]`` of a shape, from a generator, in a dtype."""
+
+
+def white(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """White noise, as :data:`Noise`."""
+    return white_noise(shape, generator=generator, dtype=dtype)
 
 
 class Distribution(Protocol):
@@ -24,9 +32,18 @@ class Distribution(Protocol):
         ...
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` sequences an environment, ``[B, count, H, m]``; continuous ones may leave [-1, 1].
+        """``count`` sequences per environment, ``[B, count, H, m]``; continuous ones may leave [-1, 1].
 
         How much of the generator is used does not depend on the distribution's parameters.
+        """
+        ...
+
+    def refit(self, candidates: Tensor, weights: Tensor) -> Distribution:
+        """What the next iteration draws from.
+
+        Args:
+            candidates: ``[B, K, H, m]``, inside their bounds.
+            weights: ``[B, K]``, sums to 1 over ``K``.
         """
         ...
 
@@ -43,11 +60,17 @@ class Gaussian:
         mean: ``[B, H, m]``.
         std: ``[B, H, m]``.
         noise: What is scaled.
+        momentum: Share of the old mean and standard deviation in the refitted ones; 1 never refits.
+        floor: Least refitted standard deviation.
+        ceiling: Greatest.
     """
 
     mean: Tensor
     std: Tensor
-    noise: Noise
+    noise: Noise = white
+    momentum: float = 0.0
+    floor: float = 0.0
+    ceiling: float = math.inf
 
     @property
     def centre(self) -> Tensor:
@@ -60,25 +83,21 @@ class Gaussian:
         shape = (mean.shape[0], count, *mean.shape[2:])
         return mean + std * self.noise(shape, generator, mean.dtype)
 
-    def refit(
-        self, candidates: Tensor, weights: Tensor, *, momentum: float, floor: float, ceiling: float
-    ) -> Gaussian:
+    def refit(self, candidates: Tensor, weights: Tensor) -> Gaussian:
         """Weighted mean and standard deviation of each step and action scalar.
 
-        Args:
-            candidates: ``[B, K, H, m]``.
-            weights: ``[B, K]``, sums to 1 over ``K``.
-            momentum: Share of the old mean and standard deviation in the new ones.
-            floor: Least standard deviation.
-            ceiling: Greatest.
+        The standard deviation is refitted as in TD-MPC2 (Hansen et al. 2024, arXiv:2310.16828, section 3.2);
+        MPPI as first published (Williams et al. 2017) leaves it as it is.
         """
+        if self.momentum == 1.0:
+            return self
         share = weights[:, :, None, None]
         mean = (share * candidates).sum(dim=1)  # [B, H, m]
         std = (share * (candidates - mean[:, None]).square()).sum(dim=1).sqrt()
-        if momentum > 0.0:
-            mean = torch.lerp(mean, self.mean, momentum)
-            std = torch.lerp(std, self.std, momentum)
-        return replace(self, mean=mean, std=std.clamp(floor, ceiling))
+        if self.momentum > 0.0:
+            mean = torch.lerp(mean, self.mean, self.momentum)
+            std = torch.lerp(std, self.std, self.momentum)
+        return replace(self, mean=mean, std=std.clamp(self.floor, self.ceiling))
 
     def stats(self) -> Mapping[str, float]:
         """``sample_std``, the mean standard deviation."""
@@ -92,26 +111,39 @@ class Categorical:
     Attributes:
         probabilities: ``[B, H, m, C]``, ``C`` the most choices of any component; 0 beyond its own.
         uniform: ``[m, C]``, the same for all choices of a component.
+        momentum: Share of the old probabilities in the refitted ones; 1 never refits.
+        floor: Share of uniform choices in what is refitted.
     """
 
     probabilities: Tensor
     uniform: Tensor
+    momentum: float = 0.0
+    floor: float = 0.0
 
     @staticmethod
-    def around(sequence: Tensor, spec: ModelSpec, *, uniform_share: Tensor) -> Categorical:
+    def around(
+        sequence: Tensor,
+        spec: ModelSpec,
+        *,
+        uniform_share: Tensor,
+        momentum: float = 0.0,
+        floor: float = 0.0,
+    ) -> Categorical:
         """The choices of ``sequence`` ``[B, H, m]``, mixed with uniform ones.
 
         Args:
             sequence: int64.
             spec: Says how many choices each component has.
             uniform_share: ``[B]``, in [0, 1]; 1 ignores the sequence.
+            momentum: As the attribute.
+            floor: As the attribute.
         """
         choices = torch.tensor(spec.action_choices, device=sequence.device)
         exists = torch.arange(int(choices.max()), device=sequence.device) < choices[:, None]
         uniform = exists.to(spec.dtype) / choices[:, None]  # [m, C]
         certain = torch.nn.functional.one_hot(sequence, uniform.shape[1]).to(spec.dtype)
         share = uniform_share.to(spec.dtype)[:, None, None, None]
-        return Categorical((1.0 - share) * certain + share * uniform, uniform)
+        return Categorical((1.0 - share) * certain + share * uniform, uniform, momentum, floor)
 
     @property
     def centre(self) -> Tensor:
@@ -132,23 +164,50 @@ class Categorical:
         last = (self.uniform > 0.0).sum(dim=-1, keepdim=True) - 1  # a draw may round up to the whole
         return torch.minimum(chosen, last).movedim(-1, 1).contiguous()
 
-    def refit(self, candidates: Tensor, weights: Tensor, *, momentum: float, floor: float) -> Categorical:
-        """Weighted frequencies of each choice.
-
-        Args:
-            candidates: ``[B, K, H, m]``.
-            weights: ``[B, K]``, sums to 1 over ``K``.
-            momentum: Share of the old probabilities in the new ones.
-            floor: Share of uniform choices in what results.
-        """
+    def refit(self, candidates: Tensor, weights: Tensor) -> Categorical:
+        """Weighted frequencies of each choice."""
+        if self.momentum == 1.0:
+            return self
         index = candidates.movedim(1, -1)  # [B, H, m, K]
         share = weights[:, None, None, :].expand(index.shape).to(self.probabilities.dtype)
         fitted = torch.zeros_like(self.probabilities).scatter_add(-1, index, share)
-        fitted = torch.lerp(fitted, self.probabilities, momentum)
-        return replace(self, probabilities=(1.0 - floor) * fitted + floor * self.uniform)
+        fitted = torch.lerp(fitted, self.probabilities, self.momentum)
+        return replace(self, probabilities=(1.0 - self.floor) * fitted + self.floor * self.uniform)
 
     def stats(self) -> Mapping[str, float]:
         """``sample_entropy``, the mean entropy as a share of uniform choices' (1 if there is one choice)."""
         entropy = torch.special.entr(self.probabilities).sum(dim=-1)
         most = torch.special.entr(self.uniform).sum(dim=-1)
         return {"sample_entropy": torch.where(most > 0.0, entropy / most, 1.0).mean().item()}
+
+
+def around(
+    memory: ShootingCarry,
+    spec: ModelSpec,
+    *,
+    std: float = 0.7,
+    std_floor: float = 0.05,
+    uniform_start: float = 0.5,
+    uniform_floor: float = 0.05,
+    momentum: float = 0.0,
+    noise: Noise = white,
+) -> Distribution:
+    """The distribution around what is remembered that fits the kind of action.
+
+    Args:
+        memory: Of ``B`` environments; where nothing is known, the mean is 0, or every choice as likely.
+        spec: The model's.
+        std: Continuous actions: first standard deviation, and the greatest of the refitted ones.
+        std_floor: Continuous actions: least of the refitted ones.
+        uniform_start: Discrete actions: share of uniform choices around a plan that is known.
+        uniform_floor: Discrete actions: share of uniform choices in what is refitted.
+        momentum: Share of the old distribution in the refitted one.
+        noise: Continuous actions: what is scaled.
+    """
+    if spec.action_kind == "discrete":
+        share = torch.where(memory.known, uniform_start, 1.0)
+        return Categorical.around(
+            memory.mean, spec, uniform_share=share, momentum=momentum, floor=uniform_floor
+        )
+    deviation = torch.full_like(memory.mean, std)
+    return Gaussian(memory.mean, deviation, noise, momentum, std_floor, ceiling=std)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_planners.gaussian import GaussianPlanner
-from tdm_planners.shooting import finite_std
+from tdm_planners.scoring import finite_std
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,9 @@ class MPPI(GaussianPlanner):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0.0:
-            raise ValueError(f"temperature is {self.temperature}; expected more than 0 (higher is flatter)")
+            raise WrongValueError(
+                f"temperature is {self.temperature}; expected more than 0 (higher is flatter)"
+            )
 
     def weigh(self, values: Tensor) -> Tensor:
         """Softmax of the standardised values; 0 where a value is -inf."""

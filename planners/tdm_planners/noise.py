@@ -1,4 +1,4 @@
-"""Draws for action sequences: noise that is correlated over time, and uniform actions.
+"""Noise for action sequences, correlated over time.
 
 Noise is independent over candidates and action scalars. Every noise function returns ``[..., H, m]`` of zero
 mean, drawn from one explicit generator on the generator's device. White, coloured and AR(1) noise have unit
@@ -16,7 +16,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from tdm_agents.protocols import ModelSpec
+from tdm_agents.errors import WrongValueError
 from tdm_planners.splines import Spline, spline_matrix
 
 
@@ -60,7 +60,9 @@ def ar1_noise(
         ValueError: If ``alpha`` is outside [0, 1).
     """
     if not 0.0 <= alpha < 1.0:
-        raise ValueError(f"alpha is {alpha}; expected 0 (white) <= alpha < 1 (constant over the horizon)")
+        raise WrongValueError(
+            f"alpha is {alpha}; expected 0 (white) <= alpha < 1 (constant over the horizon)"
+        )
     draws = white_noise(shape, generator=generator, dtype=dtype)
     steps = torch.arange(draws.shape[-2], device=draws.device)
     lag = steps[:, None] - steps[None, :]
@@ -90,7 +92,7 @@ def coloured_noise(
         ValueError: If ``beta`` is negative or not finite.
     """
     if not (math.isfinite(beta) and beta >= 0.0):
-        raise ValueError(
+        raise WrongValueError(
             f"beta is {beta}; expected a finite number of at least 0 (0 white, 1 pink, 2 Brownian)"
         )
     *lead, horizon, width = shape
@@ -121,7 +123,7 @@ def spline_noise(
 ) -> Tensor:
     """A spline through independent standard normal draws at evenly spaced knots.
 
-    A few knots make smooth sequences with far fewer numbers to search than one an action, as in MuJoCo MPC
+    A few knots make smooth sequences with far fewer numbers to search than one per action, as in MuJoCo MPC
     (Howell et al. 2022, arXiv:2212.00541). The variance between the knots is the sum of squares of a row of
     :func:`~tdm_planners.splines.spline_matrix`: at least 1/2.
 
@@ -138,16 +140,6 @@ def spline_noise(
     *lead, horizon, width = shape
     matrix = spline_matrix(horizon, knots, spline).to(generator.device, dtype)
     return matrix @ white_noise((*lead, knots, width), generator=generator, dtype=dtype)
-
-
-def uniform_actions(shape: Sequence[int], spec: ModelSpec, *, generator: torch.Generator) -> Tensor:
-    """Uniform actions ``[..., m]`` of ``shape``: in [-1, 1], or int64 among each component's choices."""
-    draws = torch.rand(tuple(shape), generator=generator, device=generator.device, dtype=spec.dtype)
-    if spec.action_kind == "discrete":
-        choices = torch.tensor(spec.action_choices, device=draws.device)
-        # the product may round up to the number of choices
-        return torch.minimum((draws * choices).long(), choices - 1)
-    return 2.0 * draws - 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,19 +178,19 @@ class NoiseSettings:
                 decisions, or both are given.
         """
         if self.noise_beta is not None and not self.noise_beta >= 0.0:
-            raise ValueError(f"noise_beta is {self.noise_beta}; expected at least 0")
+            raise WrongValueError(f"noise_beta is {self.noise_beta}; expected at least 0")
         if self.noise_spline not in get_args(Spline):
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_spline is {self.noise_spline!r}; expected one of {', '.join(get_args(Spline))}"
             )
         if self.noise_knots is None:
             return
         if self.noise_beta is not None:
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_beta is {self.noise_beta} and noise_knots {self.noise_knots}; expected one of them"
             )
         if not 1 <= self.noise_knots <= horizon:
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_knots is {self.noise_knots}; expected at least 1 and at most the horizon, "
                 f"which is {horizon}"
             )
@@ -225,5 +217,5 @@ class AR1NoiseSettings(NoiseSettings):
             ValueError: As :meth:`NoiseSettings.check_noise`, or if ``noise_alpha`` is not in [0, 1).
         """
         if not 0.0 <= self.noise_alpha < 1.0:
-            raise ValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")
+            raise WrongValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")
         super().check_noise(horizon)

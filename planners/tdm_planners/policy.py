@@ -9,9 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
+from tdm_planners.bounds import within_bounds
 from tdm_planners.proposals import follow, require_proposal
-from tdm_planners.shooting import check_at_least, check_discount, check_types, evaluate, within_bounds
+from tdm_planners.scoring import evaluate
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +27,9 @@ class Policy:
     Attributes:
         horizon: At least 1, which imagines nothing: the fastest, and the value of the plan is NaN. With more,
             what the policy will do is imagined for so many decisions, for the plan's value and for plots.
-        returns: ``"best"`` executes the proposal's mean (or most likely) actions, ``"sample"`` sampled ones;
+        execute: ``"best"``: the proposal's mean (or most likely) actions, ``"sample"``: sampled ones;
             :meth:`tdm_agents.TDMAgent.predict` sets it by ``deterministic``, as a policy of SB3 would.
-        discount: Factor a decision on later rewards in the plan's value, in (0, 1].
+        discount: Factor per decision on later rewards in the plan's value, in (0, 1].
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -34,14 +37,14 @@ class Policy:
     """
 
     horizon: int = 1
-    returns: Literal["best", "sample"] = "best"
+    execute: Literal["best", "sample"] = "best"
     discount: float = 1.0
 
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
-        if self.returns not in ("best", "sample"):
-            raise ValueError(f"returns is {self.returns!r}; expected 'best' or 'sample'")
+        if self.execute not in ("best", "sample"):
+            raise WrongValueError(f"execute is {self.execute!r}; expected 'best' or 'sample'")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:
@@ -68,7 +71,7 @@ class Policy:
         batch, spec = elapsed.shape[0], model.spec
 
         def act(rows: Any, t: int) -> Tensor:
-            deterministic = self.returns == "best"
+            deterministic = self.execute == "best"
             proposal = proposer.propose(rows, 1, generator=generator, deterministic=deterministic)
             return within_bounds(proposal.actions[:, 0])
 

@@ -8,18 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel
-from tdm_planners.noise import AR1NoiseSettings, uniform_actions
+from tdm_planners.bounds import uniform_actions, within_bounds
+from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.proposals import follow, require_proposal
-from tdm_planners.shooting import (
-    check_at_least,
-    check_discount,
-    check_types,
-    evaluate,
-    finite_std,
-    refuse_non_finite,
-    within_bounds,
-)
+from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +28,13 @@ class ProposalShooting(AR1NoiseSettings):
 
     Attributes:
         horizon: ``H``, decisions imagined ahead, at least 1.
-        num_samples: ``K``, candidates an environment, at least 1.
+        num_samples: ``K``, candidates per environment, at least 1.
         num_policy: How many of the candidates follow the proposal without noise, from 0 to ``num_samples``.
         stochastic: Follow actions that are sampled from the proposal instead of its mean (or most likely)
             ones, as the paper does.
         noise_scale: Of continuous actions: standard deviation of the noise in units of [-1, 1], at least 0.
         random_share: Of discrete actions: probability that a component is drawn uniformly, in [0, 1].
-        discount: Factor a decision on later rewards, in (0, 1].
+        discount: Factor per decision on later rewards, in (0, 1].
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -59,14 +54,14 @@ class ProposalShooting(AR1NoiseSettings):
         check_at_least("horizon", self.horizon, 1)
         check_at_least("num_samples", self.num_samples, 1)
         if not 0 <= self.num_policy <= self.num_samples:
-            raise ValueError(
+            raise WrongValueError(
                 f"num_policy is {self.num_policy}; expected at least 0 and at most num_samples, "
                 f"which is {self.num_samples}"
             )
         check_at_least("noise_scale", self.noise_scale, 0.0)
         self.check_noise(self.horizon)
         if not 0.0 <= self.random_share <= 1.0:
-            raise ValueError(f"random_share is {self.random_share}; expected a probability in [0, 1]")
+            raise WrongValueError(f"random_share is {self.random_share}; expected a probability in [0, 1]")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:

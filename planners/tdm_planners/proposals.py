@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError
 from tdm_agents.protocols import HasProposal, Rollout, Step, WorldModel
 
 
@@ -18,7 +19,7 @@ def require_proposal(model: WorldModel[Any], planner: object) -> HasProposal[Any
         TypeError: If it cannot; the message names the remedy.
     """
     if not isinstance(model, HasProposal):
-        raise TypeError(
+        raise WrongTypeError(
             f"{type(planner).__name__} follows a proposal, and {type(model).__name__} has no propose(): wrap "
             "it as tdm_agents.wrappers.WithProposal(model, policy), or use a model that proposes (the "
             "transformer does)"

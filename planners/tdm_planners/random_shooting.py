@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
-from tdm_planners.distributions import Categorical, Gaussian
+from tdm_planners.carry import ShootingCarry
+from tdm_planners.distributions import Categorical, Distribution, Gaussian
 from tdm_planners.noise import NoiseSettings, brownian_walk
-from tdm_planners.shooting import Search, ShootingCarry, ShootingPlanner
+from tdm_planners.shooting import ShootingPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +43,18 @@ class RandomShooting(NoiseSettings, ShootingPlanner):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.noise_scale > 0.0:
-            raise ValueError(
+            raise WrongValueError(
                 f"noise_scale is {self.noise_scale}; expected more than 0, or nothing is explored"
             )
         self.check_noise(self.horizon)
 
-    def first(self, memory: ShootingCarry, spec: ModelSpec) -> Search:
-        """Samples do not depend on what is remembered."""
+    def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:
+        """What is drawn from in every iteration: it depends on nothing remembered, and is never refitted."""
         if spec.action_kind == "discrete":
             every = torch.ones_like(memory.known, dtype=spec.dtype)
-            return Search(memory, Categorical.around(memory.mean, spec, uniform_share=every))
+            return Categorical.around(memory.mean, spec, uniform_share=every, momentum=1.0)
         std = torch.full_like(memory.mean, self.noise_scale)
-        return Search(memory, Gaussian(torch.zeros_like(std), std, self.noise))
+        return Gaussian(torch.zeros_like(std), std, self.noise, momentum=1.0)
 
     def plain_noise(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """The paper's walk."""
@@ -61,14 +63,3 @@ class RandomShooting(NoiseSettings, ShootingPlanner):
     def weigh(self, values: Tensor) -> Tensor:
         """All weight on the best."""
         return torch.zeros_like(values).scatter(1, values.argmax(dim=1, keepdim=True), 1.0)
-
-    def update(self, search: Search, candidates: Tensor, weights: Tensor) -> Search:
-        """Remember the best; sample as before."""
-        best = candidates[torch.arange(len(weights), device=weights.device), weights.argmax(dim=1)]
-        return replace(search, memory=replace(search.memory, mean=best))
-
-    def choose(
-        self, search: Search, candidates: Tensor, values: Tensor, weights: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """The best candidate and its value."""
-        return search.memory.mean, values.amax(dim=1)

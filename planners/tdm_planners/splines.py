@@ -7,6 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
+
 Spline = Literal["zero", "linear", "cubic"]
 """Piecewise constant, straight lines, or cubic Hermite pieces with a continuous first derivative."""
 
@@ -38,9 +40,11 @@ def spline_matrix(horizon: int, knots: int, spline: Spline) -> Tensor:
         ValueError: If the numbers or the name make no sense.
     """
     if not 1 <= knots <= horizon:
-        raise ValueError(f"knots is {knots}; expected at least 1 and at most the horizon, which is {horizon}")
+        raise WrongValueError(
+            f"knots is {knots}; expected at least 1 and at most the horizon, which is {horizon}"
+        )
     if spline not in get_args(Spline):
-        raise ValueError(f"spline is {spline!r}; expected one of {', '.join(get_args(Spline))}")
+        raise WrongValueError(f"spline is {spline!r}; expected one of {', '.join(get_args(Spline))}")
     identity = torch.eye(knots, dtype=torch.float64)
     if knots == 1:
         return identity.expand(horizon, 1).clone()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError
 from tdm_agents.protocols import Draft, HasTokens, ModelSpec, Step, WorldModel, require_observations
 
 
@@ -48,7 +49,7 @@ def require_tokens(model: WorldModel[Any], planner: object) -> HasTokens[Any]:
         ValueError: If it imagines no observations, whose tokens would be searched.
     """
     if not isinstance(model, HasTokens):
-        raise TypeError(
+        raise WrongTypeError(
             f"{type(planner).__name__} searches tokens, and {type(model).__name__} has no draft(): use a "
             "model that has tokens (the transformer does), or level='action'"
         )

@@ -113,7 +113,7 @@ def _walker(family: str) -> Expert:
         "noise_knots": 3,
         "initial_std": 0.7,
         "temperature": 0.3,
-        "returns": "mean",
+        "execute": "mean",
     }
     env_id = f"tdm/Walker{family.capitalize()}-v0"
     return Expert(name=f"walker-{family}", env_id=env_id, action_repeat=2, settings=settings, guide=0.3)
@@ -137,7 +137,7 @@ EXPERTS: Mapping[str, Expert] = {
             noise_knots=4,
             initial_std=0.5,
             temperature=0.3,
-            returns="mean",
+            execute="mean",
         ),
         _suite(
             "humanoid-stand",
@@ -148,7 +148,7 @@ EXPERTS: Mapping[str, Expert] = {
             noise_knots=4,
             initial_std=0.5,
             temperature=0.3,
-            returns="mean",
+            execute="mean",
         ),
     )
 }

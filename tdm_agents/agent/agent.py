@@ -1,30 +1,34 @@
 """The agent: what it remembers, when it decides, and the way to and from the environment's own spaces.
 
-Everything that an episode leaves behind is an :class:`AgentMemory`, a value with one row an environment;
+Everything that an episode leaves behind is an :class:`AgentMemory`, a value with one row per environment;
 :meth:`TDMAgent.decide` maps a memory and what arrived to the next memory and an action. ``act``, ``reset``
 and ``predict`` are thin shells around it; batched evaluation calls ``decide`` itself.
 """
 
 from __future__ import annotations
 
-import operator
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 import gymnasium as gym
+import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from tdm_agents.agent import agent_files, predict
-from tdm_agents.agent.arrival import Arrival, Flags, flags
+from tdm_agents.agent import agent_files
+from tdm_agents.agent.arguments import check_codecs, check_planner, check_replan_every, integer_seed
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
+from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
+from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
+from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import History, Planner, WorldModel
-from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
+from tdm_agents.spaces import ObservationCodec, action_codec
 
 PREDICTED = "predicted"
 """The reward that a model predicts itself, as a ``reward_function`` of :meth:`TDMAgent.load`."""
@@ -46,8 +50,8 @@ class TDMAgent:
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
         reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for, for example
             ``"dm_control/cartpole-swingup-v0"``; without it the model's own reward counts.
-        replan_every: Decisions a plan: 1 plans anew at each, ``k`` executes the first ``k`` actions of a plan
-            before the next one, in open loop. An environment whose episode begins plans at once.
+        replan_every: Decisions per plan: 1 plans anew at each, ``k`` executes the first ``k`` actions of a
+            plan before the next one, in open loop. An environment whose episode begins plans at once.
 
     Raises:
         TypeError: If ``planner`` is not one, or its horizon, ``seed`` or ``replan_every`` not an integer.
@@ -59,7 +63,7 @@ class TDMAgent:
     Attributes:
         model: What is planned with (wrapped in the reward function, where one was named).
         planner: The planner; frozen.
-        replan_every: Decisions a plan.
+        replan_every: Decisions per plan.
         generator: The source of randomness, on ``model.spec.device``.
         last_plan: The last plan, None before the first one.
     """
@@ -74,33 +78,19 @@ class TDMAgent:
         reward_function: str | None = None,
         replan_every: int = 1,
     ) -> None:
-        _check_planner(planner)
-        seed = _integer_seed(seed)
-        _check_replan_every(replan_every, planner)
+        check_planner(planner)
+        seed = integer_seed(seed)
+        check_replan_every(replan_every, planner)
         self.base_model = model
         self.model = agent_files.with_reward(model, reward_function, env_id) if reward_function else model
         self.planner = planner
         self.replan_every = replan_every
         self.env_id = env_id
         self.reward_function = reward_function
-        spec = model.spec
-        self.observation_codec = ObservationCodec(spec.observation_space)
-        self.action_codec = codec = action_codec(spec.action_space)
-        kind, choices = "continuous", tuple[int, ...]()
-        if isinstance(codec, DiscreteActionCodec):
-            kind, choices = "discrete", codec.choices
-        for what, of_space, stated in (
-            ("observation_dim", self.observation_codec.dim, spec.observation_dim),
-            ("action_dim", codec.dim, spec.action_dim),
-            ("action_kind", kind, spec.action_kind),
-            ("action_choices", choices, spec.action_choices),
-        ):
-            if of_space != stated:
-                raise ValueError(
-                    f"{type(model).__name__}.spec.{what} is {stated!r}, but its space has {of_space!r}; "
-                    "build the model for the space that its spec names"
-                )
-        self.generator = torch.Generator(device=spec.device).manual_seed(seed)
+        self.observation_codec = ObservationCodec(model.spec.observation_space)
+        self.action_codec = action_codec(model.spec.action_space)
+        check_codecs(model, self.observation_codec, self.action_codec)
+        self.generator = torch.Generator(device=model.spec.device).manual_seed(seed)
         self.last_plan: PlanView | None = None
         self._memory: AgentMemory | None = None
         self._prompt: History | None = None  # what episodes begin with
@@ -134,14 +124,14 @@ class TDMAgent:
             RuntimeError: If ``mask`` is given before any episode began.
         """
         if mask is not None and self._memory is None and not self._begins:
-            raise RuntimeError("reset(mask=...) before an episode began: call reset() without it first")
+            raise WrongOrderError("reset(mask=...) before an episode began: call reset() without it first")
         if mask is not None and history is not None:
-            raise ValueError(
+            raise WrongValueError(
                 "reset() is given mask and history; expected one: every episode begins with history"
             )
         prompt = None if history is None else checked(history, self.model.spec)
         if seed is not None:
-            self.generator.manual_seed(_integer_seed(seed))
+            self.generator.manual_seed(integer_seed(seed))
         if mask is None:
             self._prompt = prompt
             self._memory, self._begins, self.last_plan = None, True, None
@@ -188,15 +178,15 @@ class TDMAgent:
         device = self.model.spec.device
         batch = self.observation_codec.batch_of(obs)
         # everything is validated before the memory, so that what is refused leaves the episode as it was
-        arrival = self._arrival(1 if batch is None else batch, reward, episode_start, active)
-        memory = self._memory_of(arrival)
-        observation = self.observations(obs, arrival.active)  # [B, n]
+        feedback = self._feedback(1 if batch is None else batch, reward, episode_start, active)
+        memory = self._memory_of(feedback)
+        observation = self.observations(obs, feedback.active)  # [B, n]
         memory, action = self.decide(
             memory,
             observation,
-            reward=torch.from_numpy(arrival.reward).to(device, memory.pending.dtype),
-            episode_start=torch.from_numpy(arrival.start).to(device),
-            active=torch.from_numpy(arrival.active).to(device),
+            reward=torch.from_numpy(feedback.reward).to(device, memory.pending.dtype),
+            episode_start=torch.from_numpy(feedback.start).to(device),
+            active=torch.from_numpy(feedback.active).to(device),
         )
         self._memory, self._begins = memory, False
         if self._link is not None:
@@ -227,7 +217,7 @@ class TDMAgent:
             state: What the last call returned; None at the first.
             episode_start: ``[B]`` bool, environments whose observation is the first of an episode. Copied.
             deterministic: True executes the planner's best (or mean) sequence, False one sampled among its
-                last candidates, where the planner has the setting ``returns`` (CEM, MPPI); see
+                last candidates, where the planner has the setting ``execute`` (CEM, MPPI); see
                 :func:`tdm_agents.agent.predict.for_determinism`. :meth:`act` does what the planner is set to.
 
         Returns:
@@ -239,28 +229,46 @@ class TDMAgent:
             ValueError: If the observation is not of the space or holds NaN or inf, or ``state`` or
                 ``episode_start`` is of another number of environments.
         """
-        return predict.predict(self, observation, state, episode_start, deterministic)
+        batch = self.observation_codec.batch_of(observation)
+        rows = 1 if batch is None else batch
+        feedback = Feedback.checked(rows, episode_start=episode_start)
+        former = None if state is None else checked_state(state, rows)
+        device = self.model.spec.device
+        generator = torch.Generator(device=device)
+        generator.set_state(self.generator.get_state() if former is None else former.random)
+        memory, action = self.decide(
+            self.initial_memory(rows) if former is None else former.memory,
+            self.observations(observation),
+            episode_start=torch.from_numpy(feedback.start).to(device),
+            generator=generator,
+            planner=for_determinism(self.planner, deterministic),
+        )
+        played = self.environment_action(action)
+        after = PredictState(memory, generator.get_state())
+        return played if batch is not None else np.asarray(played[0]), after
 
-    def _arrival(self, batch: int, reward: Any, episode_start: Any, active: Any) -> Arrival:
+    def _feedback(self, batch: int, reward: Any, episode_start: Any, active: Any) -> Feedback:
         if self._link is None:
-            return Arrival.told(batch, reward, episode_start, active)
+            return Feedback.checked(batch, reward, episode_start, active)
         for name, value in (("reward", reward), ("episode_start", episode_start), ("active", active)):
             if value is not None:
-                raise ValueError(f"{name}= is given, but the attached environment tells it: leave it out")
-        return self._link.arrival(batch)
+                raise WrongValueError(
+                    f"{name}= is given, but the attached environment tells it: leave it out"
+                )
+        return self._link.feedback(batch)
 
-    def _memory_of(self, arrival: Arrival) -> AgentMemory:
-        batch = len(arrival.start)
+    def _memory_of(self, feedback: Feedback) -> AgentMemory:
+        batch = len(feedback.start)
         if self._memory is not None and self._memory.batch == batch:
             return self._memory
-        if self._begins or arrival.start.all():
+        if self._begins or feedback.start.all():
             return self.initial_memory(batch)
         if self._memory is None:
-            raise RuntimeError(
+            raise WrongOrderError(
                 "act() before an episode began: call agent.reset() after env.reset(), "
                 "or pass episode_start=True with its first observation"
             )
-        raise ValueError(
+        raise WrongValueError(
             f"the observation is of {batch} environments, the episodes under way of {self._memory.batch}; "
             "call agent.reset() to begin in another number of environments"
         )
@@ -277,7 +285,7 @@ class TDMAgent:
         carry = self.planner.init(spec, batch)
         flaw = carry_flaw(carry, batch)
         if flaw is not None:
-            raise TypeError(
+            raise WrongTypeError(
                 f"{type(self.planner).__name__}.init: {flaw}; check the planner with "
                 "tdm_agents.testing.check_planner"
             )
@@ -386,8 +394,8 @@ class TDMAgent:
             self.detach(self._link)
         self._link, self._memory, self._begins = link, None, False
         if isinstance(env, VectorEnv):
-            return AttachedVectorEnv(env, self, link)
-        return AttachedEnv(env, self, link)
+            return AttachedVectorEnv(env, link, partial(self.detach, link))
+        return AttachedEnv(env, link, partial(self.detach, link))
 
     def detach(self, link: Link) -> None:
         """Stop listening to an attached environment; its ``close()`` does this."""
@@ -447,7 +455,7 @@ class TDMAgent:
             env_id: Which environment the agent is for, where the checkpoint is of several (a generalist).
             reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for; ``"predicted"``: the
                 reward that the model itself predicts. None: what the checkpoint was saved with.
-            replan_every: Decisions a plan. None: what the checkpoint was saved with.
+            replan_every: Decisions per plan. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
@@ -470,40 +478,3 @@ class TDMAgent:
             reward_function=None if reward == PREDICTED else reward,
             replan_every=saved.replan_every if replan_every is None else replan_every,
         )
-
-
-def _check_planner(planner: Any) -> None:
-    if isinstance(planner, type) or not all(callable(getattr(planner, n, None)) for n in ("init", "plan")):
-        name = planner if isinstance(planner, str) else "mppi"
-        raise TypeError(
-            f"planner is {planner!r}; expected a planner, an object with init() and plan(): build one with "
-            f"tdm_agents.make_planner({name!r}, ...)"
-        )
-    kind, horizon = type(planner).__name__, getattr(planner, "horizon", None)
-    if isinstance(horizon, bool) or not isinstance(horizon, int):
-        raise TypeError(f"horizon of {kind} is {horizon!r}; expected an integer, decisions imagined ahead")
-    if horizon < 1:
-        raise ValueError(f"horizon of {kind} is {horizon}; expected at least 1, decisions imagined ahead")
-
-
-def _check_replan_every(value: Any, planner: Planner) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"replan_every is {value!r}; expected an integer, decisions a plan: for example 1")
-    if value < 1:
-        raise ValueError(f"replan_every is {value}; expected at least 1, which plans at every decision")
-    if value > planner.horizon:
-        raise ValueError(
-            f"replan_every is {value}, but {type(planner).__name__} plans {planner.horizon} ahead; "
-            "expected at most as many: raise the planner's horizon or lower replan_every"
-        )
-
-
-def _integer_seed(seed: Any) -> int:
-    """The seed as an ``int`` that ``torch.Generator`` takes."""
-    try:
-        value = operator.index(seed)
-    except TypeError as error:
-        raise TypeError(f"seed is {seed!r}; expected an integer: pass for example seed=0") from error
-    if not -(2**63) <= value < 2**64:
-        raise ValueError(f"seed is {value}; expected an integer of 64 bits: pass for example seed=0")
-    return value

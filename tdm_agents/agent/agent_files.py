@@ -23,12 +23,15 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
+from tdm_agents.errors import PathTakenError, UnknownNameError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.world_models import model_files
 from tdm_agents.wrappers import RewardFunction
 
-SCHEMA = 1
+SCHEMA = 2
+SCHEMAS = (SCHEMA, 1)
+"""What is read. In schema 1 the planners' setting ``execute`` was called ``returns``."""
 AGENT_FILE = "agent.json"
 OWN_FILES = frozenset({AGENT_FILE, model_files.MODEL_FILE, "weights.safetensors"})
 """What a killed :func:`write` may have left of a model, besides a plug-in's own files."""
@@ -53,7 +56,7 @@ class AgentSettings:
         reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None for the model's own reward.
         env_id: The environment that the agent is for, with its module and arguments, as
             :meth:`tdm_agents.environments.EnvRef.parse` reads it; or None.
-        replan_every: Decisions a plan.
+        replan_every: Decisions per plan.
     """
 
     planner: str
@@ -72,7 +75,9 @@ def settings_of(
         ValueError: If the planner's class has no name in the registry.
     """
     if not dataclasses.is_dataclass(planner) or isinstance(planner, type):
-        raise ValueError(f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved")
+        raise WrongValueError(
+            f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved"
+        )
     return AgentSettings(
         planner_name(planner), dataclasses.asdict(planner), reward_function, env_id, replan_every
     )
@@ -92,7 +97,7 @@ def planner_name(planner: Planner) -> str:
             continue  # somebody's broken package is no reason to refuse another planner
         if factory is type(planner):
             return name
-    raise ValueError(
+    raise WrongValueError(
         f"{type(planner).__name__} has no name among the installed planners ({', '.join(known)}); give it an "
         "entry point, or call tdm_agents.registry.register(PLANNERS, name, class) first"
     )
@@ -107,7 +112,7 @@ def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None
         ValueError: If the model cannot be saved.
     """
     if not isinstance(model, Saveable):
-        raise ValueError(
+        raise WrongValueError(
             f"{type(model).__name__} has no save(): only models with weights can be saved; a wrapped "
             "model is saved by giving its wrapper by name, TDMAgent(model, planner, reward_function=...)"
         )
@@ -115,7 +120,7 @@ def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None
     if found is not None and not any(
         (folder / name).exists() for name in (AGENT_FILE, model_files.MODEL_FILE)
     ):
-        raise FileExistsError(
+        raise PathTakenError(
             f"{folder} holds {found!r} and no checkpoint; choose another folder, or empty this one"
         )
     make_folder(folder)
@@ -139,7 +144,7 @@ def write_settings(folder: Path, settings: AgentSettings) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise WrongValueError(
             f"settings of planner {settings.planner!r} are not JSON ({error}): expected numbers, strings, "
             "booleans, None and lists or tuples of them"
         ) from error
@@ -158,7 +163,7 @@ def read_settings(folder: Path) -> AgentSettings:
             f"{path} is missing, though {folder} holds a model: its training has not finished, or the model "
             "was saved by itself; `tdm train` writes the file at its end, and agent.save(folder) at once"
         )
-    value = read_json(path, schema=SCHEMA)
+    value = read_json(path, schema=SCHEMAS)
     planner = value.get("planner")
     texts = (value.get("reward_function"), value.get("env_id"))
     replan_every = value.get("replan_every", 1)  # absent from files of older versions, which always replanned
@@ -187,12 +192,15 @@ def choose_planner(
         LookupError: If the name is unknown.
     """
     if planner is None or planner == saved.planner:
-        return registry.make_planner(saved.planner, **{**saved.planner_settings, **overrides})
+        # what a file of a former version says is no reason to warn whoever reads it
+        factory = registry.load(registry.PLANNERS, saved.planner)
+        kept = registry.present_settings(factory, saved.planner_settings)
+        return registry.make_planner(saved.planner, **{**kept, **overrides})
     if isinstance(planner, str):
         horizon = {k: v for k, v in saved.planner_settings.items() if k == "horizon"}
         return registry.make_planner(planner, **{**horizon, **overrides})
     if overrides:
-        raise TypeError(
+        raise WrongTypeError(
             f"settings {sorted(overrides)} beside a planner that is already built; "
             "give the planner's name instead, or set them when building it"
         )
@@ -238,7 +246,7 @@ def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) ->
     function, sizes = reward_function(name), reward_sizes(name)
     found = (model.spec.observation_dim, model.spec.action_dim)
     if found != sizes:
-        raise ValueError(
+        raise WrongValueError(
             f"reward_function is {name!r}, which reads observations of {sizes[0]} scalars and actions of "
             f"{sizes[1]}; the model of {env_id or 'an unnamed environment'!r} has {found[0]} and {found[1]}: "
             "name the reward function of the model's own environment"
@@ -280,7 +288,7 @@ def resolve(name_or_folder: str | Path) -> Path:
         TypeError: If it is not text or a path.
     """
     if not isinstance(name_or_folder, str | Path):
-        raise TypeError(
+        raise WrongTypeError(
             f"checkpoint is {name_or_folder!r}; expected the name of a bundled one "
             f"({', '.join(bundled()) or 'none'}) or the path of a folder"
         )
@@ -306,7 +314,7 @@ def _resolved(name_or_folder: str | Path) -> Path:
         return Path(name_or_folder)
     near = difflib.get_close_matches(name_or_folder, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise registry.UnknownNameError(
+    raise UnknownNameError(
         f"no checkpoint named {name_or_folder!r} and no folder of that name; {hint}"
         f"Bundled: {', '.join(known) or 'none'}"
     )

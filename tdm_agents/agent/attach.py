@@ -1,8 +1,8 @@
 """Environments that tell the agent what happens in them: resets, rewards and ends.
 
 A :class:`Link` is what an attached environment has told and the agent has not read yet. The wrappers below
-write it, :meth:`tdm_agents.TDMAgent.act` reads it. What a vector environment does at the end of an episode is
-its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
+write it, :meth:`tdm_agents.TDMAgent.act` reads it; neither knows the other. What a vector environment does at
+the end of an episode is its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
 
 - ``NEXT_STEP``: the last observation arrives with the end; the next step ignores the action, earns 0 and
   returns the first observation of the next episode. Nothing is planned for an ignored action.
@@ -13,22 +13,21 @@ its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from tdm_agents.agent.arrival import Arrival, Flags
+from tdm_agents.agent.feedback import Feedback, Flags
+from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
 
-if TYPE_CHECKING:
-    from tdm_agents.agent import TDMAgent
-
 
 class Link:
-    """News of ``B`` environments between two of the agent's decisions.
+    """What happened in ``B`` environments between two of the agent's decisions.
 
     Args:
         batch: ``B``.
@@ -84,7 +83,7 @@ class Link:
         self._reward = np.array(reward, np.float64).reshape(self.batch)
         self._unread = True
 
-    def arrival(self, batch: int) -> Arrival:
+    def feedback(self, batch: int) -> Feedback:
         """What the agent is to know when it acts; :meth:`read` says that it does.
 
         Raises:
@@ -92,33 +91,33 @@ class Link:
             ValueError: If the observations are of another number of environments.
         """
         if not self._unread:
-            raise RuntimeError(
+            raise WrongOrderError(
                 "act() before the attached environment moved: call reset() or step() of the environment that "
                 "attach() returned, once before each act(); to act elsewhere, close() it first"
             )
         if batch != self.batch:
-            raise ValueError(
+            raise WrongValueError(
                 f"observations are of {batch} environments, the attached one has {self.batch}; pass act() "
                 "what its reset() or step() returned"
             )
         if self.mode is AutoresetMode.DISABLED and self._over.all():
-            raise RuntimeError(
+            raise WrongOrderError(
                 "act() after the end of the episode: call reset() of the attached environment first"
             )
         # a reward beside a first observation belongs to the episode before
         reward = np.where(self._start, np.nan, self._reward)
-        return Arrival.told(self.batch, reward, self._start, ~self._over)
+        return Feedback.checked(self.batch, reward, self._start, ~self._over)
 
     def read(self) -> None:
-        """The agent has acted on :meth:`arrival`."""
+        """The agent has acted on :meth:`feedback`."""
         self._start[:] = False
         self._unread = False
 
     def _check(self) -> None:
         if self.cut:
-            raise RuntimeError(
+            raise WrongOrderError(
                 "the agent was attached to another environment since; attach it to this one again to go on "
-                "here, or make one agent an environment"
+                "here, or make one agent per environment"
             )
 
 
@@ -127,13 +126,13 @@ class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: The environment.
-        agent: Listens until the environment is closed, or the agent is attached to another.
-        link: What the two share.
+        link: Where it is told.
+        on_close: Called when the environment is closed: nobody listens any more.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], agent: TDMAgent, link: Link) -> None:
+    def __init__(self, env: gym.Env[Any, Any], link: Link, on_close: Callable[[], None]) -> None:
         super().__init__(env)
-        self._agent, self._link = agent, link
+        self._link, self._on_close = link, on_close
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -151,7 +150,7 @@ class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def close(self) -> None:
         """Close the environment; the agent no longer listens."""
-        self._agent.detach(self._link)
+        self._on_close()
         super().close()
 
 
@@ -160,13 +159,13 @@ class AttachedVectorEnv(VectorWrapper):
 
     Args:
         env: The vector environment.
-        agent: Listens until the environment is closed, or the agent is attached to another.
-        link: What the two share.
+        link: Where it is told.
+        on_close: Called when the environment is closed: nobody listens any more.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], agent: TDMAgent, link: Link) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], link: Link, on_close: Callable[[], None]) -> None:
         super().__init__(env)
-        self._agent, self._link = agent, link
+        self._link, self._on_close = link, on_close
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -191,7 +190,7 @@ class AttachedVectorEnv(VectorWrapper):
 
     def close(self, **kwargs: Any) -> None:
         """Close the environments; the agent no longer listens."""
-        self._agent.detach(self._link)
+        self._on_close()
         super().close(**kwargs)
 
 
@@ -205,14 +204,14 @@ def link_to(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Link:
     if isinstance(env, VectorEnv):
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
-            raise ValueError(
+            raise WrongValueError(
                 f'{env} has metadata["autoreset_mode"] {mode!r}; expected a gymnasium.vector.AutoresetMode: '
                 "set the one that it does, or do without attach() and pass act() reward= and episode_start="
             )
         return Link(env.num_envs, mode)
     if isinstance(env, gym.Env):
         return Link(1, AutoresetMode.NEXT_STEP if _resets_itself(env) else AutoresetMode.DISABLED)
-    raise TypeError(
+    raise WrongTypeError(
         f"{type(env).__name__} cannot be attached to: expected a gymnasium.Env or "
         "gymnasium.vector.VectorEnv; in a loop over Stable-Baselines3's VecEnv, call "
         "agent.predict(obs, state, episode_start)"
@@ -241,7 +240,7 @@ def check_spaces(
     ):
         if found := difference(ours, theirs, name):
             made_for = f" ({env_id})" if env_id else ""
-            raise ValueError(
+            raise WrongValueError(
                 f"{found}; pass the environment that the model was made for{made_for}, "
                 "without wrappers that change its spaces, or train a model for this one"
             )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tdm_agents.agent.memory import AgentMemory, gather, scatter
 from tdm_agents.agent.prompt import recall
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import HasOnly, History, ModelSpec, Plan, Planner, WorldModel
 
 
@@ -141,24 +142,26 @@ def _to_execute(planner: Planner, spec: ModelSpec, plan: Plan, memory: AgentMemo
     remedy = "check the planner with tdm_agents.testing.check_planner"
     expected = (memory.batch, spec.action_dim)
     if action.shape != expected or action.dtype != memory.action.dtype:
-        raise ValueError(
+        raise WrongValueError(
             f"{name}.plan returned an action {tuple(action.shape)} {action.dtype}; "
             f"expected {expected} {memory.action.dtype}: {remedy}"
         )
     if ahead.shape != memory.ahead.shape or ahead.dtype != memory.action.dtype:
         expected_sequence = (memory.batch, f"{memory.replan_every} or more", spec.action_dim)
-        raise ValueError(
+        raise WrongValueError(
             f"{name}.plan returned a sequence {tuple(plan.sequence.shape)} {plan.sequence.dtype} to an agent "
             f"that plans every {memory.replan_every} decisions; expected {expected_sequence} "
             f"{memory.action.dtype}: {remedy}, or lower replan_every"
         )
     actions = torch.cat([action[:, None], ahead], dim=1)
     if not bool(torch.isfinite(actions).all()):
-        raise ValueError(f"{name}.plan returned an action that is not finite: {actions.tolist()}; {remedy}")
+        raise WrongValueError(
+            f"{name}.plan returned an action that is not finite: {actions.tolist()}; {remedy}"
+        )
     if spec.action_kind == "discrete":
         choices = torch.tensor(spec.action_choices, device=actions.device)
         if bool(((actions < 0) | (actions >= choices)).any()):
-            raise ValueError(
+            raise WrongValueError(
                 f"{name}.plan returned the action {actions.tolist()}; expected components that count from 0, "
                 f"of {choices.tolist()} choices: check the planner's samples"
             )

@@ -1,4 +1,4 @@
-"""What an agent remembers: a value with one row an environment."""
+"""What an agent remembers: a value with one row per environment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError
 from tdm_agents.protocols import History, ModelSpec
 
 V = TypeVar("V")
@@ -18,7 +19,7 @@ V = TypeVar("V")
 class AgentMemory:
     """What an agent knows of ``B`` environments between two of their steps. ``T = spec.history_steps``.
 
-    One entry a decision, padded on the left, so that the last index is the most recent decision.
+    One entry per decision, padded on the left, so that the last index is the most recent decision.
 
     Attributes:
         observation: ``[B, T, n]``, at decisions.
@@ -69,7 +70,7 @@ class AgentMemory:
 
     @property
     def replan_every(self) -> int:
-        """Decisions a plan, ``k``."""
+        """Decisions per plan, ``k``."""
         return self.ahead.shape[1] + 1
 
     def forget(self, rows: Tensor) -> AgentMemory:
@@ -89,7 +90,7 @@ class AgentMemory:
         )
 
     def append(self, observation: Tensor) -> AgentMemory:
-        """The memory with one more entry a row, its action still 0. ``observation`` is ``[B, n]``."""
+        """The memory with one more entry per row, its action still 0. ``observation`` is ``[B, n]``."""
         return replace(
             self,
             observation=torch.cat([self.observation[:, 1:], observation[:, None]], dim=1),
@@ -126,7 +127,7 @@ def gather(value: V, rows: Tensor) -> V:
         return value
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: gather(getattr(value, f.name), rows) for f in fields(value)})
-    raise TypeError(_not_memory(value))
+    raise WrongTypeError(_not_memory(value))
 
 
 def scatter(whole: V, rows: Tensor, part: V) -> V:
@@ -140,13 +141,13 @@ def scatter(whole: V, rows: Tensor, part: V) -> V:
             f.name: scatter(getattr(whole, f.name), rows, getattr(part, f.name)) for f in fields(whole)
         }
         return replace(whole, **merged)
-    raise TypeError(_not_memory(part))
+    raise WrongTypeError(_not_memory(part))
 
 
 def carry_flaw(carry: Any, batch: int) -> str | None:
     """What makes ``carry`` unfit as a planner's memory of ``batch`` environments; None where nothing does.
 
-    A carry is None or a dataclass of tensors with one row an environment, so that the agent can gather and
+    A carry is None or a dataclass of tensors with one row per environment, so that the agent can gather and
     scatter rows where only some environments decide.
     """
     if carry is None:
@@ -164,6 +165,6 @@ def carry_flaw(carry: Any, batch: int) -> str | None:
 
 def _not_memory(value: object) -> str:
     return (
-        f"planner memory holds a {type(value).__name__}; expected a dataclass of tensors with one row an "
+        f"planner memory holds a {type(value).__name__}; expected a dataclass of tensors with one row per "
         "environment: change what the planner's init() and plan() return as carry"
     )

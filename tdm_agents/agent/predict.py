@@ -1,27 +1,22 @@
-"""The agent as Stable-Baselines3 calls a policy: ``predict`` with all memory in the state that it returns.
+"""What :meth:`tdm_agents.TDMAgent.predict` keeps in the state that it returns, and what its arguments choose.
 
-``evaluate_policy`` and loops over ``VecEnv`` call only ``predict(obs, state=, episode_start=,
-deterministic=)``. The state holds the histories, the planner's memory and the position in the stream of
-random numbers, so that a call depends on its arguments and the agent's seed alone: evaluations that take
-turns with one agent, or with a plain loop, do not notice each other.
+``evaluate_policy`` of Stable-Baselines3, and loops over its ``VecEnv``, call only ``predict(obs, state=,
+episode_start=, deterministic=)``. The state holds the histories, the planner's memory and the position in the
+stream of random numbers, so that a call depends on its arguments and the agent's seed alone: evaluations that
+take turns with one agent, or with a plain loop, do not notice each other.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from tdm_agents.agent.arrival import Arrival
 from tdm_agents.agent.memory import AgentMemory
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner
-
-if TYPE_CHECKING:
-    from tdm_agents.agent import TDMAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,60 +32,51 @@ class PredictState:
     random: Tensor
 
 
-def predict(
-    agent: TDMAgent, observation: Any, state: Any, episode_start: Any, deterministic: bool
-) -> tuple[npt.NDArray[Any], PredictState]:
-    """See :meth:`tdm_agents.TDMAgent.predict`."""
-    batch = agent.observation_codec.batch_of(observation)
-    rows = 1 if batch is None else batch
-    arrival = Arrival.told(rows, episode_start=episode_start)
-    memory = _memory(agent, state, rows)
-    flat = agent.observations(observation)
-    device = agent.model.spec.device
-    generator = torch.Generator(device=device)
-    generator.set_state(agent.generator.get_state() if state is None else state.random)
-    memory, action = agent.decide(
-        memory,
-        flat,
-        episode_start=torch.from_numpy(arrival.start).to(device),
-        generator=generator,
-        planner=for_determinism(agent.planner, deterministic),
-    )
-    played = agent.environment_action(action)
-    return played if batch is not None else np.asarray(played[0]), PredictState(memory, generator.get_state())
-
-
 def for_determinism(planner: Planner, deterministic: bool) -> Planner:
     """The planner that executes a sampled sequence of its last distribution, or does not.
 
-    A planner that has the choice has a setting ``returns`` of ``"best"``, ``"mean"`` or ``"sample"`` (CEM,
-    MPPI). ``deterministic`` keeps ``"best"`` and ``"mean"`` and turns ``"sample"`` into ``"best"``; otherwise
-    all become ``"sample"``. A planner without that setting does the same in both.
+    A planner that has the choice has a setting ``execute`` of ``"best"``, ``"mean"`` or ``"sample"`` (CEM,
+    MPPI), or, as it was called formerly, ``returns``. ``deterministic`` keeps ``"best"`` and ``"mean"`` and
+    turns ``"sample"`` into ``"best"``; otherwise all become ``"sample"``. A planner without that setting does
+    the same in both.
 
     The search itself draws its candidates at random in either case: what is deterministic is the choice among
     what it found.
     """
-    returns = getattr(planner, "returns", None)
-    if returns not in ("best", "mean", "sample") or not is_dataclass(planner):
+    if not is_dataclass(planner) or isinstance(planner, type):
         return planner
-    wanted = "sample" if not deterministic else "best" if returns == "sample" else returns
-    if wanted == returns:
-        return planner
-    chosen: Planner = replace(planner, returns=wanted)
-    return chosen
+    for setting in ("execute", "returns"):
+        executed = getattr(planner, setting, None)
+        if executed not in ("best", "mean", "sample"):
+            continue
+        if setting == "returns":
+            warnings.warn(
+                f"call the setting 'returns' of {type(planner).__name__} 'execute'; predict() will not know "
+                "it by its former name in the next release",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+        wanted = "sample" if not deterministic else "best" if executed == "sample" else executed
+        chosen: Planner = replace(planner, **{setting: wanted})
+        return chosen
+    return planner
 
 
-def _memory(agent: TDMAgent, state: Any, rows: int) -> AgentMemory:
-    if state is None:
-        return agent.initial_memory(rows)
+def checked_state(state: Any, rows: int) -> PredictState:
+    """A state that an earlier call returned, of as many environments.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If it is of another number of environments.
+    """
     if not isinstance(state, PredictState):
-        raise TypeError(
+        raise WrongTypeError(
             f"state is a {type(state).__name__}; expected what the last predict() returned, or None at the "
             "first call"
         )
     if state.memory.batch != rows:
-        raise ValueError(
+        raise WrongValueError(
             f"state is of {state.memory.batch} environments and the observation of {rows}; pass state=None "
             "to begin with another number of environments"
         )
-    return state.memory
+    return state

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.agent.memory import AgentMemory
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import History, ModelSpec
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def checked(prompt: History, spec: ModelSpec) -> History:
             observation after which something was done.
     """
     if not isinstance(prompt, History):
-        raise TypeError(
+        raise WrongTypeError(
             f"history is {prompt!r}; expected a tdm_agents.protocols.History, for example "
             "tdm_agents.agent.prompt.of_episode(trajectories.episode(0))"
         )
@@ -50,13 +51,13 @@ def checked(prompt: History, spec: ModelSpec) -> History:
         ("length", prompt.length, (batch,)),
     ):
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"history.{name} has shape {tuple(tensor.shape)}; expected {shape}")
+            raise WrongValueError(f"history.{name} has shape {tuple(tensor.shape)}; expected {shape}")
     discrete = spec.action_kind == "discrete"
     if prompt.action.is_floating_point() == discrete:
         kind = "int64 choices" if discrete else "numbers in [-1, 1]"
-        raise ValueError(f"history.action is {prompt.action.dtype}; expected {kind}")
+        raise WrongValueError(f"history.action is {prompt.action.dtype}; expected {kind}")
     if not batch or int(prompt.length.min()) < 2 or int(prompt.length.max()) > steps:
-        raise ValueError(
+        raise WrongValueError(
             f"history.length is {prompt.length.tolist()} of {steps} observations; expected from 2 on, "
             "because the last observation, after which nothing was done, is left out"
         )
@@ -70,7 +71,7 @@ def checked(prompt: History, spec: ModelSpec) -> History:
         length=length,
     )
     if not bool(clean.observation.isfinite().all() & clean.action.isfinite().all()):
-        raise ValueError("history holds NaN or inf in observations or actions: a model cannot read them")
+        raise WrongValueError("history holds NaN or inf in observations or actions: a model cannot read them")
     return clean
 
 
@@ -86,7 +87,7 @@ def recall(memory: AgentMemory, prompt: History, rows: Tensor) -> AgentMemory:
         ValueError: If the prompt is of another number of environments.
     """
     if prompt.batch not in (1, memory.batch):
-        raise ValueError(
+        raise WrongValueError(
             f"history is of {prompt.batch} environments beside observations of {memory.batch}; expected as "
             "many, or one for all of them"
         )

@@ -1,4 +1,4 @@
-"""``tdm``: finds the sub-command's module, lets tyro read its arguments, runs it.
+"""``tdm``: finds the sub-command's module, lets tyro read its arguments, runs it, and says what went wrong.
 
 A sub-command is a module of this package with a frozen dataclass of arguments and ``run(arguments)``. Only
 the one that was asked for is imported, so that ``tdm planners`` does not wait for the rest.
@@ -9,11 +9,15 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import tyro
+
+from tdm_agents.cli.refusals import mistake
 
 COMMANDS = {
     "collect": ("Collect", "play episodes of an environment into a Minari data set"),
@@ -39,13 +43,23 @@ HINT = (
     "\ntdm COMMAND --help lists the options of a command.\n"
     "--traceback after the command (or TDM_TRACEBACK=1) shows where an error came from.\n"
 )
+REPORT = (
+    "this is a bug of tdm-agents, of a plug-in or of the environment, not a mistake of yours; please report "
+    "it with the lines above, the command that you typed, and what `tdm doctor` prints"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sub-command; the exit status: 0 done, 2 a mistake (one line on stderr), 130 interrupted.
+    """Run a sub-command; the exit status.
+
+    0: done. 2: a mistake of the user, told in one line on stderr. 1: a bug, shown with where it comes from
+    and what a report of it should hold. 130: interrupted. 141: nobody reads the output any more.
 
     Args:
         argv: Arguments without the program's name; None = the process's own.
+
+    Raises:
+        Exception: The mistake itself, where ``--traceback`` or ``TDM_TRACEBACK`` asks for it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -57,16 +71,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         print(f"tdm: no command {command!r}{hint}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
-    traceback = os.environ.get("TDM_TRACEBACK", "") not in ("", "0")
+    wants_traceback = os.environ.get("TDM_TRACEBACK", "") not in ("", "0")
     if "--traceback" in rest:
-        traceback = True
+        wants_traceback = True
         rest = [r for r in rest if r != "--traceback"]
     if command in WITHOUT_SCREEN:
         os.environ.setdefault("MUJOCO_GL", "disable")
+    # settings that were renamed: what a user typed is told to them, though Python is silent by itself
+    warnings.filterwarnings("once", message="setting '", category=DeprecationWarning)
+    settings: Any = None
     try:
         module = import_module(f"tdm_agents.cli.{command}")
         kind: type[Any] = getattr(module, COMMANDS[command][0])
-        module.run(tyro.cli(kind, args=rest, prog=f"tdm {command}"))
+        settings = tyro.cli(kind, args=rest, prog=f"tdm {command}")
+        module.run(settings)
     except KeyboardInterrupt:
         print(
             f"\ntdm {command}: interrupted; what was already written is whole, and the same command "
@@ -79,23 +97,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if traceback or not _is_mistake(error):
+        told = mistake(error, rest, settings)
+        if told is None:
+            traceback.print_exc()
+            print(f"tdm {command}: {REPORT}", file=sys.stderr)
+            return 1
+        if wants_traceback:
             raise
-        print(f"tdm {command}: {_one_line(error)}", file=sys.stderr)
+        print(f"tdm {command}: {told}", file=sys.stderr)
         return 2
     return 0
-
-
-def _is_mistake(error: Exception) -> bool:
-    """Whether this is how libraries refuse what a user asked for; a bug keeps its traceback."""
-    ours = type(error).__module__.partition(".")[0] in ("tdm_agents", "tdm_planners", "tdm_envs", "gymnasium")
-    return ours or isinstance(error, ValueError | LookupError | TypeError | OSError | ImportError)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    # str(KeyError("x")) is "'x'", which says nothing without the kind
-    return f"{type(error).__name__}: {text}" if type(error) in (KeyError, IndexError) or not text else text
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.decisions import CACHE_FOLDER
 from tdm_agents.data.index import INDEX_FILE
 from tdm_agents.data.minari_io import DataError
+from tdm_agents.registry import FORMER_SETTINGS
 from tdm_agents.storage import LOCK_FILE
 
 SETTINGS_FILE = "settings.json"
@@ -82,6 +83,7 @@ def _check_finished(data: Path, dataset: DatasetSpec) -> None:
 
 
 def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
+    there = {FORMER_SETTINGS.get(key, key): value for key, value in there.items()}
     for key in (*wanted, *(key for key in there if key not in wanted)):
         old, new = there.get(key), wanted.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -22,7 +22,9 @@ class Plan:
         sequence: ``[B, H, m]`` of which ``action`` is the first.
         value: ``[B]``, what the planner believes ``sequence`` is worth.
         carry: Planner memory for the next decision; every tensor has a leading ``B``.
-        stats: Counts and diagnostics, for example ``non_finite`` (rows refused) and ``transitions``.
+        stats: Counts and diagnostics by name; none is demanded. Reports add up two of them over an episode:
+            ``transitions`` (imagined steps of all rows) and ``non_finite`` (rows refused because their value
+            is NaN or inf), which count as 0 where they are not there.
     """
 
     action: Tensor
@@ -73,6 +75,7 @@ class Planner(Protocol):
             generator: The only source of randomness, on ``model.spec.device``.
 
         Raises:
-            ValueError: If no candidate of an environment has a finite score.
+            ValueError: If no candidate of an environment has a finite score; the message names the
+                environment. ``tdm`` tells a :class:`tdm_agents.errors.WrongValueError` in one line.
         """
         ...

@@ -42,10 +42,10 @@ def check_planner(
     Checked: it is a frozen dataclass; shapes, dtypes, bounds and a first action that is the sequence's first;
     the same seed gives the same plan, and another seed another; the state it is given stays usable; a setting
     of noise widens what it imagines; ``iterations`` (where it has that setting) is the number of rollouts; a
-    row of NaN value is never chosen, and an environment of which all rows are NaN raises an error that names
-    it; its memory is None or a dataclass of tensors with a leading ``B``; only environments with ``elapsed``
-    0 forget, and one that does leaves the others as they were; the optimum of the linear-quadratic model is
-    found.
+    row of NaN value is never chosen, and counted right where ``stats`` has ``non_finite``; an environment of
+    which all rows are NaN raises an error that names it; its memory is None or a dataclass of tensors with a
+    leading ``B``; only environments with ``elapsed`` 0 forget, and one that does leaves the others as they
+    were; the optimum of the linear-quadratic model is found.
 
     Args:
         make: The planner's class, called with ``horizon`` and other settings by keyword.
@@ -180,7 +180,7 @@ def _check_rollouts(build: PlannerFactory, world: LinearQuadraticModel) -> None:
         model = Recorder(world)
         _plan(build(iterations=iterations), model)
         count = model.rollouts
-        assert count == iterations, f"iterations={iterations} made {count} rollouts: one an iteration"
+        assert count == iterations, f"iterations={iterations} made {count} rollouts: one per iteration"
 
 
 def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
@@ -192,9 +192,10 @@ def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
         assert not chosen, (
             f"a candidate whose value is {bad} was chosen: such values count as -inf, never as 0"
         )
-        counted = plan.stats.get("non_finite")
+        counted = plan.stats.get("non_finite", model.refused)  # a planner need not count
         assert counted == model.refused, (
-            f"stats['non_finite'] is {counted}; {model.refused} candidates were {bad}"
+            f"stats['non_finite'] is {counted}, and {model.refused} candidates were {bad}: count those of "
+            "every iteration (tdm_planners.scoring.refuse_non_finite does), or leave it out of stats"
         )
     lost = Recorder(world, poison=lambda environment, past: environment == 1)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tdm_agents import registry
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.protocols import Preset, TrainableModel
 from tdm_agents.world_models.model_files import load_model
 
@@ -51,7 +52,7 @@ def chosen_preset(name: str, kind: type[TrainableModel], preset: str | None) -> 
     if preset not in presets:
         near = difflib.get_close_matches(preset, presets, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise registry.UnknownNameError(
+        raise UnknownNameError(
             f"world model {name!r} has no preset {preset!r}; {hint}it has {', '.join(presets)}"
         )
     return presets[preset]

@@ -61,6 +61,23 @@ def test_a_loaded_agent_acts_as_the_saved_one(tmp_path, reward, make_model):
     assert (loaded.env_id, loaded.reward_function) == (CARTPOLE, reward)
 
 
+def test_a_setting_of_a_former_name_is_read_in_silence_and_saved_by_its_present_one(folder, recwarn):
+    path = folder / "agent.json"
+    value = json.loads(path.read_text())
+    settings = value["planner"]["settings"]
+    settings["returns"] = "mean"
+    del settings["execute"]
+    path.write_text(json.dumps(value | {"schema": 1}))
+    agent = TDMAgent.load(folder)
+    assert agent.planner.execute == "mean"
+    assert not [w for w in recwarn.list if w.category is DeprecationWarning]
+    agent.save(folder)
+    saved = json.loads(path.read_text())
+    assert saved["schema"] == 2 and saved["planner"]["settings"]["execute"] == "mean"
+    with pytest.warns(DeprecationWarning):  # what a user types is told to them
+        assert TDMAgent.load(folder, returns="sample").planner.execute == "sample"
+
+
 def test_a_named_reward_function_is_what_is_planned_for(tmp_path):
     agent = an_agent()
     agent.save(tmp_path)
@@ -75,7 +92,7 @@ def test_an_unknown_reward_function_is_refused():
 def test_agent_json_has_a_stable_layout(folder):
     value = json.loads((folder / "agent.json").read_text())
     assert list(value) == ["schema", "planner", "reward_function", "env_id", "replan_every"]
-    assert value["schema"] == 1 and value["planner"]["name"] == "cem"
+    assert value["schema"] == 2 and value["planner"]["name"] == "cem"
     assert value["planner"]["settings"]["num_samples"] == 8
     assert not list(folder.glob("*.p*k*"))
 
@@ -131,7 +148,7 @@ def test_altered_weights_are_refused(folder):
         {"planner": {"name": "cem", "settings": []}},
         {"reward_function": 3},
         {"env_id": ["a"]},
-        {"schema": 2},
+        {"schema": 3},
     ],
 )
 def test_an_agent_file_that_makes_no_sense_is_refused(folder, change):

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tdm_agents.actors.behaviour import RandomPolicy
+from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.cli.checks import usable_device
 from tdm_agents.cli.main import main
 from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.collection_check import check
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import EnvRef
@@ -141,6 +142,17 @@ def test_another_collection_is_refused_before_the_table(tmp_path, refused):
     settings = replace(PORTION, action_repeat=4, seed=1, max_steps=8).settings()
     (tmp_path / ".episodes" / "settings.json").write_text(json.dumps(settings))
     assert "was collected with seed 1, now 0" in refused(*COLLECT_SHORT, "--out", tmp_path)
+
+
+def test_a_collection_whose_planner_had_a_setting_of_a_former_name_goes_on(tmp_path):
+    portion = replace(PORTION, mix=((PlannerPolicy("cem", {"execute": "mean"}), 1),))
+    (tmp_path / ".episodes").mkdir()
+    written = json.dumps(portion.settings()).replace('"execute"', '"returns"')
+    (tmp_path / ".episodes" / "settings.json").write_text(written)
+    assert check([portion], tmp_path) == [portion]
+    other = replace(portion, mix=((PlannerPolicy("cem", {"execute": "best"}), 1),))
+    with pytest.raises(DataError, match="execute 'mean', now 'best' is asked for"):
+        check([other], tmp_path)
 
 
 def test_what_a_killed_training_left_is_no_obstacle(tmp_path, refused):

@@ -155,13 +155,12 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path):
     for episodes in (50, 400):
         tree = DatasetSpec(
             name="tree",
-            env=EnvRef("tdm/WalkerTree-v0", {"dof": 5, "body": 1}),
-            env_kwargs={"dof": 12, "body": 3},
+            env=EnvRef("tdm/WalkerTree-v0", {"dof": 12, "body": 3}),
             mix=((RandomPolicy(), episodes),),
             max_steps=5,
         )
         manifest = tmp_path / f"{episodes}.json"
-        write_manifest(manifest, [portion])
+        write_manifest(manifest, [tree])
         run = Run(manifest, tmp_path / f"{episodes}", 1)
         run.finish()
         peaks.append(run.peak_megabytes)

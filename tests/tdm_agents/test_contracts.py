@@ -63,9 +63,7 @@ class _NoNaN:
 @dataclass(frozen=True, kw_only=True)
 class SigmaWithoutEffect(MPPI):
     def first(self, memory, spec):
-        search = super().first(memory, spec)
-        fixed = replace(search.distribution, std=torch.full_like(memory.mean, 0.5))
-        return replace(search, distribution=fixed)
+        return replace(super().first(memory, spec), std=torch.full_like(memory.mean, 0.5))
 
 
 class MemorySurvives(MPPI):
@@ -92,14 +90,11 @@ class FixedRandomness(MPPI):
 
 
 class NeverClips(MPPI):
-    def _candidates(self, search, generator):
-        return search.distribution.sample(self.num_samples, generator)
+    def _candidates(self, distribution, memory, generator):
+        return distribution.sample(self.num_samples, generator)
 
 
 class RollsOutTwice(MPPI):
-    def _candidates(self, search, generator):
-        return super()._candidates(search, generator)
-
     def plan(self, model, state, carry, **more):
         super().plan(model, state, carry, **more)
         return super().plan(model, state, carry, **more)
@@ -113,8 +108,8 @@ class ConsumesItsState(MPPI):
 
 
 class DoesNotSearch(MPPI):
-    def choose(self, search, candidates, values, weights, generator):
-        return torch.zeros_like(search.memory.mean), values.amax(dim=1)
+    def choose(self, distribution, candidates, values, weights, generator):
+        return torch.zeros_like(distribution.centre), values.amax(dim=1)
 
 
 class ChangesItsCarry(MPPI):
@@ -146,10 +141,26 @@ class StopsAtAnything(MPPI):
             raise ValueError("something is wrong") from error
 
 
+class CountsWrongly(MPPI):
+    def plan(self, model, state, carry, **more):
+        plan = super().plan(model, state, carry, **more)
+        return replace(plan, stats={**plan.stats, "non_finite": 0.0})
+
+
+class CountsNothing(MPPI):
+    def plan(self, model, state, carry, **more):
+        return replace(super().plan(model, state, carry, **more), stats={})
+
+
+def test_a_planner_that_counts_nothing_passes():
+    check(CountsNothing)
+
+
 @pytest.mark.parametrize(
     ("planner", "sentence"),
     [
         (NaNIsZero, "never as 0"),
+        (CountsWrongly, "stats['non_finite'] is 0.0"),
         (SigmaWithoutEffect, "initial_std has no effect"),
         (MemorySurvives, "memory survives a new episode: environment 1"),
         (ForgetsTogether, "changed the plans of the others"),
@@ -191,8 +202,8 @@ class ChoicesAsNumbers(CEM):
 
 
 class ChoicesThatDoNotExist(CEM):
-    def _candidates(self, search, generator):
-        return super()._candidates(search, generator) - 1
+    def _candidates(self, distribution, memory, generator):
+        return super()._candidates(distribution, memory, generator) - 1
 
 
 class TakesNaNForNothing(BeamSearch):

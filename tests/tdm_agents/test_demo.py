@@ -11,11 +11,11 @@ from tdm_agents import TDMAgent, TransformerWorldModel, make_planner
 from tdm_agents.cli.demo import Demo, run
 from tdm_agents.cli.main import main
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.evaluation.fastest_threads import fastest_threads
 from tdm_agents.evaluation.imagined import moments_of
 from tdm_agents.evaluation.video import NoRendererError, find_renderer, render_episode, write_video
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.registry import UnknownNameError
 from tdm_agents.world_models.transformer.config import TransformerConfig
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"

@@ -66,8 +66,8 @@ def test_a_line_that_cannot_be_read_says_what_was_expected(text, message):
 
 
 def test_settings_are_json_or_text():
-    parsed = parse_settings({"num-samples": "64", "returns": "mean", "noise_beta": "null"})
-    assert parsed == {"num_samples": 64, "returns": "mean", "noise_beta": None}
+    parsed = parse_settings({"num-samples": "64", "execute": "mean", "noise_beta": "null"})
+    assert parsed == {"num_samples": 64, "execute": "mean", "noise_beta": None}
 
 
 def test_each_environment_may_have_a_file_of_its_own():

@@ -7,8 +7,8 @@ import pytest
 from gymnasium import spaces
 
 from tdm_agents.cli.main import main
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.registry import UnknownNameError
 from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
 from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel

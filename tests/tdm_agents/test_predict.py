@@ -294,15 +294,15 @@ def test_a_single_observation_gets_a_single_action():
     np.testing.assert_array_equal(batched[0], single)
 
 
-@pytest.mark.parametrize("returns", ["best", "mean", "sample"])
-def test_deterministic_executes_what_the_planner_believes_in_and_else_a_sample(returns):
-    planner = cem(returns=returns)
-    kept = "best" if returns == "sample" else returns
-    assert for_determinism(planner, True) == replace(planner, returns=kept)
-    assert for_determinism(planner, False) == replace(planner, returns="sample")
+@pytest.mark.parametrize("execute", ["best", "mean", "sample"])
+def test_deterministic_executes_what_the_planner_believes_in_and_else_a_sample(execute):
+    planner = cem(execute=execute)
+    kept = "best" if execute == "sample" else execute
+    assert for_determinism(planner, True) == replace(planner, execute=kept)
+    assert for_determinism(planner, False) == replace(planner, execute="sample")
     agent, obs = TDMAgent(Model(), planner), observations(2)
     for deterministic, expected in ((True, kept), (False, "sample")):
-        acting = TDMAgent(Model(), cem(returns=expected))
+        acting = TDMAgent(Model(), cem(execute=expected))
         acting.reset()
         np.testing.assert_array_equal(agent.predict(obs, deterministic=deterministic)[0], acting.act(obs))
     assert agent.planner is planner
@@ -311,12 +311,21 @@ def test_deterministic_executes_what_the_planner_believes_in_and_else_a_sample(r
 def test_planners_without_the_choice_do_the_same_in_both():
     @dataclass(frozen=True)
     class Other(Counting):
-        returns: str = "dollars"  # a setting of the same name and another meaning
+        execute: str = "orders"  # a setting of the same name and another meaning
 
     for planner in (Counting(), Other(), make_planner("random_shooting", horizon=3, num_samples=8)):
         agent = TDMAgent(Model(), planner)
         both = [agent.predict(observations(2), deterministic=d)[0] for d in (True, False)]
         np.testing.assert_array_equal(*both)
+
+
+def test_a_planner_that_calls_the_choice_by_its_former_name_is_understood_and_told():
+    @dataclass(frozen=True)
+    class Former(Counting):
+        returns: str = "best"
+
+    with pytest.warns(DeprecationWarning, match="setting 'returns' of Former 'execute'"):
+        assert for_determinism(Former(), False) == Former(returns="sample")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 
 from tdm_agents import registry
 from tdm_agents.cli.main import main
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.registry import (
     PLANNERS,
     WORLD_MODELS,
     PluginError,
-    UnknownNameError,
     load,
     make_planner,
     names,
@@ -44,6 +44,25 @@ def test_the_built_in_planners_are_found_through_their_entry_points():
 
 def test_settings_reach_the_planner():
     assert make_planner("cem", horizon=9, num_samples=48).horizon == 9
+
+
+def test_a_setting_is_taken_by_its_former_name_with_a_warning():
+    for given in ({"returns": "mean"}, {"execute": "best", "returns": "mean"}):
+        with pytest.warns(DeprecationWarning, match="setting 'returns' of planner 'cem' is called 'execute'"):
+            assert make_planner("cem", **given) == make_planner("cem", execute="mean")
+    with pytest.raises(TypeError, match="'random_shooting' has no setting 'returns'"):
+        make_planner("random_shooting", returns="mean")  # it never had the choice
+
+
+def test_a_strangers_setting_of_a_former_name_is_left_alone(recwarn):
+    @dataclass(frozen=True)
+    class Trader(Mine):
+        execute: str = "orders"
+        returns: float = 0.0
+
+    register(PLANNERS, "trader", Trader)
+    assert make_planner("trader", returns=2.0).returns == 2.0
+    assert not recwarn.list
 
 
 def test_a_registered_planner_is_made_by_name():

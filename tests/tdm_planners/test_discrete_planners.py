@@ -35,8 +35,8 @@ def uniform(*choices, batch=2, horizon=3):
     return Categorical.around(sequence, spec_of(*choices), uniform_share=torch.ones(batch))
 
 
-def plan(planner, model, *, carry=None, elapsed=0, seed=0, starts=STARTS):
-    history = History.of_observation(starts, action_dim=model.spec.action_dim, discrete=True)
+def plan(planner, model, *, carry=None, elapsed=0, seed=0, starts=STARTS, discrete=True):
+    history = History.of_observation(starts, action_dim=model.spec.action_dim, discrete=discrete)
     return planner.plan(
         model,
         model.start(history, horizon=planner.horizon),
@@ -46,8 +46,8 @@ def plan(planner, model, *, carry=None, elapsed=0, seed=0, starts=STARTS):
     )
 
 
-def value_of(sequence, model, starts=STARTS):
-    state = model.start(History.of_observation(starts, action_dim=1, discrete=True), horizon=HORIZON)
+def value_of(sequence, model, starts=STARTS, discrete=True):
+    state = model.start(History.of_observation(starts, action_dim=1, discrete=discrete), horizon=HORIZON)
     total = torch.zeros(len(starts))
     for t in range(HORIZON):
         state, step = model.step(state, sequence[:, t])
@@ -70,7 +70,7 @@ def test_the_contract_holds_with_discrete_actions(name, choices):
 
 
 @pytest.mark.parametrize(
-    "more", [{"returns": "mean"}, {"returns": "sample"}, {"num_kept": 4}, {"momentum": 0.2}]
+    "more", [{"execute": "mean"}, {"execute": "sample"}, {"num_kept": 4}, {"momentum": 0.2}]
 )
 @pytest.mark.parametrize("planner", [CEM, MPPI])
 def test_the_contract_holds_with_other_settings(planner, more):
@@ -132,8 +132,7 @@ def test_components_with_different_choices_are_planned_together():
 def test_random_shooting_draws_uniformly():
     spec = spec_of(3)
     planner = RandomShooting(horizon=2)
-    search = planner.first(planner.init(spec, 1), spec)
-    drawn = search.distribution.sample(6000, generator())
+    drawn = planner.first(planner.init(spec, 1), spec).sample(6000, generator())
     for choice in range(3):
         assert (drawn == choice).float().mean().item() == pytest.approx(1 / 3, abs=0.02)
 
@@ -179,7 +178,7 @@ def test_a_refit_is_the_weighted_frequency(seed, momentum, floor):
     candidates = start.sample(12, generator(seed))
     weights = torch.rand(2, 12, generator=generator(seed + 1))
     weights /= weights.sum(dim=1, keepdim=True)
-    fitted = start.refit(candidates, weights, momentum=momentum, floor=floor)
+    fitted = replace(start, momentum=momentum, floor=floor).refit(candidates, weights)
     one_hot = torch.nn.functional.one_hot(candidates, 3).float()
     frequency = (weights[:, :, None, None, None] * one_hot).sum(dim=1)
     smooth = (1 - momentum) * frequency + momentum * start.probabilities
@@ -203,23 +202,28 @@ def test_the_entropy_is_a_share_of_the_uniform_ones():
     assert certain.stats()["sample_entropy"] == 0.0
 
 
-def test_another_distribution_needs_an_update_of_its_own():
-    class Other(CEM):
-        def first(self, memory, spec):
-            return replace(super().first(memory, spec), distribution=Fixed())
+def test_a_distribution_of_ones_own_is_searched():
+    class Constant:
+        """Constant sequences on a grid, whatever is weighed."""
 
-    class Fixed:
         def sample(self, count, generator):
-            return torch.zeros(3, count, HORIZON, 1)
+            return torch.linspace(-1.0, 1.0, count).view(1, count, 1, 1).expand(3, -1, HORIZON, 1)
+
+        def refit(self, candidates, weights):
+            return self
+
+        centre = torch.zeros(3, HORIZON, 1)
+
+        def stats(self):
+            return {"sample_std": 0.0}
+
+    class Gridded(CEM):
+        def first(self, memory, spec):
+            return Constant()
 
     model = LinearQuadraticModel()
-    history = History.of_observation(STARTS, action_dim=1)
-    planner = Other(horizon=HORIZON)
-    with pytest.raises(TypeError, match=r"Other.first searches a Fixed.*override update too"):
-        planner.plan(
-            model,
-            model.start(history, horizon=HORIZON),
-            planner.init(model.spec, 3),
-            elapsed=torch.zeros(3, dtype=torch.int64),
-            generator=generator(),
-        )
+    found = plan(Gridded(horizon=HORIZON, num_samples=21), model, discrete=False)
+    held = torch.linspace(-1.0, 1.0, 21).view(21, 1, 1).expand(-1, HORIZON, 1)
+    for row in range(3):
+        values = value_of(held, model, STARTS[row].expand(21, -1), discrete=False)
+        torch.testing.assert_close(found.value[row], values.max())

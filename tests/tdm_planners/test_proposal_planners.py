@@ -61,7 +61,7 @@ def test_proposal_shooting_keeps_the_contract_with_discrete_actions():
 def test_the_policy_keeps_the_contract(choices):
     model = LinearQuadraticExpert(choices=choices)
     check_planner(Policy, model=model, draws=False, compares=False, fraction=0.8)
-    check_planner(Policy, settings={"returns": "sample"}, model=model, compares=False, fraction=0.0)
+    check_planner(Policy, settings={"execute": "sample"}, model=model, compares=False, fraction=0.0)
 
 
 # -- proposal shooting ------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_a_model_without_a_proposal_is_refused_with_the_remedy(planner):
     ("planner", "settings", "message"),
     [
         (Policy, {"horizon": 0}, "horizon is 0; expected at least 1"),
-        (Policy, {"returns": "mean"}, "returns is 'mean'; expected 'best' or 'sample'"),
+        (Policy, {"execute": "mean"}, "execute is 'mean'; expected 'best' or 'sample'"),
         (Policy, {"discount": 0.0}, "discount is 0.0; expected 0 < discount <= 1"),
         (ProposalShooting, {"num_samples": 0}, "num_samples is 0; expected at least 1"),
         (

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from tdm_agents.protocols import History, Rollout
 from tdm_agents.registry import PLANNERS, make_planner, names
 from tdm_agents.testing import LinearQuadraticExpert, LinearQuadraticModel, check_planner
+from tdm_planners.carry import ShootingCarry, shift
 from tdm_planners.cem import CEM
+from tdm_planners.distributions import around
 from tdm_planners.mppi import MPPI
 from tdm_planners.random_shooting import RandomShooting
-from tdm_planners.shooting import ShootingCarry, evaluate, finite_std, refuse_non_finite, shift
+from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
+from tdm_planners.shooting import ShootingPlanner
 
 HORIZON = 6
 STARTS = torch.tensor([[0.5, 0.2], [-0.4, 0.3], [0.2, 0.0]])
@@ -63,7 +66,7 @@ def test_every_planner_keeps_the_contract(name):
 
 @pytest.mark.parametrize(
     "more",
-    [{"noise_beta": 1.0}, {"noise_knots": 5}, {"returns": "mean"}, {"returns": "sample"}, {"num_kept": 4}],
+    [{"noise_beta": 1.0}, {"noise_knots": 5}, {"execute": "mean"}, {"execute": "sample"}, {"num_kept": 4}],
 )
 @pytest.mark.parametrize("planner", [CEM, MPPI])
 def test_the_contract_holds_with_other_settings(planner, more):
@@ -73,6 +76,31 @@ def test_the_contract_holds_with_other_settings(planner, more):
 @pytest.mark.parametrize("more", [{"warm_start": True}, {"noise_knots": 5, "noise_spline": "linear"}])
 def test_the_contract_holds_for_random_shooting_with_other_settings(more):
     check_planner(RandomShooting, settings=more, **CONTRACTS["random_shooting"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving(ShootingPlanner):
+    """All that a shooting planner has to say."""
+
+    spread: float = 0.7
+
+    def first(self, memory, spec):
+        return around(memory, spec, std=self.spread)
+
+    def weigh(self, values):
+        rank = values.argsort(dim=1, descending=True).argsort(dim=1)
+        weight = torch.where(values.isfinite(), 0.5**rank, 0.0)
+        return weight / weight.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("choices", [None, 3])
+def test_first_and_weigh_make_a_planner(choices):
+    check_planner(
+        Halving,
+        noise=None if choices else "spread",
+        search={"num_samples": 128, "iterations": 8},
+        model=LinearQuadraticModel(choices=choices),
+    )
 
 
 @pytest.mark.parametrize("planner", [CEM, MPPI])
@@ -222,18 +250,18 @@ def test_a_higher_temperature_is_flatter():
 def test_momentum_keeps_a_share_of_the_old_mean():
     planner = CEM(momentum=0.25)
     spec = LinearQuadraticModel().spec
-    search = planner.first(planner.init(spec, 1), spec)
+    distribution = planner.first(planner.init(spec, 1), spec)
     candidates = torch.full((1, 32, 25, 1), 0.8)
-    updated = planner.update(search, candidates, torch.full((1, 32), 1 / 32))
-    torch.testing.assert_close(updated.memory.mean, torch.full((1, 25, 1), 0.6))
-    torch.testing.assert_close(updated.distribution.std, torch.full((1, 25, 1), 0.25 * 0.7))
+    updated = planner.update(distribution, candidates, torch.full((1, 32), 1 / 32))
+    torch.testing.assert_close(updated.centre, torch.full((1, 25, 1), 0.6))
+    torch.testing.assert_close(updated.std, torch.full((1, 25, 1), 0.25 * 0.7))
 
 
 def test_random_shooting_draws_the_papers_walk():
     model = LinearQuadraticModel()
     planner = RandomShooting(horizon=HORIZON, num_samples=2000)
-    search = planner.first(planner.init(model.spec, 1), model.spec)
-    walk = search.distribution.sample(2000, torch.Generator().manual_seed(0))[0, :, :, 0]
+    distribution = planner.first(planner.init(model.spec, 1), model.spec)
+    walk = distribution.sample(2000, torch.Generator().manual_seed(0))[0, :, :, 0]
     # N(0, 2) increments from 0: variance 2 (t + 1), before clipping
     expected = 2.0 * torch.arange(1.0, HORIZON + 1)
     torch.testing.assert_close(walk.var(dim=0), expected, rtol=0.15, atol=0.0)
@@ -249,7 +277,7 @@ def test_random_shooting_draws_the_papers_walk():
         (MPPI, {"discount": 1.5}, "discount is 1.5; expected 0 < discount <= 1"),
         (MPPI, {"temperature": 0.0}, "temperature is 0.0; expected more than 0"),
         (MPPI, {"temperature": math.nan}, "temperature is nan"),
-        (MPPI, {"returns": "worst"}, "returns is 'worst'; expected one of best, mean, sample"),
+        (MPPI, {"execute": "worst"}, "execute is 'worst'; expected one of best, mean, sample"),
         (
             CEM,
             {"num_elites": 33},

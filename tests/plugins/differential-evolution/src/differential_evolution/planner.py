@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, Plan, WorldModel, rollout
-from tdm_planners.shooting import ShootingCarry, check_at_least, check_discount, check_types, evaluate, shift
+from tdm_planners.carry import ShootingCarry, shift
+from tdm_planners.scoring import evaluate
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +27,12 @@ class DifferentialEvolution:
     Attributes:
         horizon: Decisions imagined ahead.
         num_samples: Members of the population, at least 4.
-        iterations: Rollouts a decision; the first values the population, the others its trials.
+        iterations: Rollouts per decision; the first values the population, the others its trials.
         factor: ``F``, in (0, 2].
         crossover: Share of the numbers that a trial takes over, in [0, 1].
         spread: New members are uniform in [-spread, spread], at most 1.
         hold: Decisions for which a new member holds an action.
-        discount: Factor a decision on later rewards, in (0, 1].
+        discount: Factor per decision on later rewards, in (0, 1].
     """
 
     horizon: int = 25
@@ -48,13 +51,13 @@ class DifferentialEvolution:
             check_at_least(name, getattr(self, name), 1)
         for name, most in (("factor", 2.0), ("crossover", 1.0), ("spread", 1.0)):
             if not 0.0 <= (value := getattr(self, name)) <= most:
-                raise ValueError(f"{name} is {value}; expected 0 to {most}")
+                raise WrongValueError(f"{name} is {value}; expected 0 to {most}")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> ShootingCarry:
         """An unknown best plan and the better half of an unknown population, of each environment."""
         if spec.action_kind != "continuous":
-            raise ValueError(
+            raise WrongValueError(
                 f"differential_evolution moves continuous actions; the model's are {spec.action_kind}: "
                 "choose another planner, for example cem"
             )
@@ -85,7 +88,9 @@ class DifferentialEvolution:
             members = torch.where(better[:, :, None, None], trials, members)
             values = torch.where(better, found, values)
         if lost := (values == -math.inf).all(dim=1).nonzero().flatten().tolist():
-            raise ValueError(f"environment {lost[0]} has no member of a finite value: the model diverges")
+            raise WrongValueError(
+                f"environment {lost[0]} has no member of a finite value: the model diverges"
+            )
         batch, count = values.shape
         order = values.argsort(dim=1, descending=True)[:, : count // 2]
         kept = members[torch.arange(batch, device=order.device)[:, None], order]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tdm_agents.data.moments import moments
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, History, ModelSpec, Step
 from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_model, write_model
@@ -33,7 +34,7 @@ class QuadraticConfig:
 
     def __post_init__(self) -> None:
         if not self.ridge >= 0.0 or not self.limit > 0.0:
-            raise ValueError(
+            raise WrongValueError(
                 f"ridge is {self.ridge} and limit {self.limit}; expected ridge >= 0 and limit > 0"
             )
 
@@ -65,7 +66,7 @@ class QuadraticModel(LearnedModel):
     def __init__(self, spec: ModelSpec, config: QuadraticConfig | None = None, *, seed: int = 0) -> None:
         super().__init__()
         if spec.action_kind != "continuous":
-            raise ValueError(f"actions are {spec.action_kind}; a quadratic model needs continuous ones")
+            raise WrongValueError(f"actions are {spec.action_kind}; a quadratic model needs continuous ones")
         self.config = config if config is not None else QuadraticConfig()
         self._spec = replace(spec, history_steps=1, terminates=False, dtype=torch.float32)
         n, size = spec.observation_dim, 1 + spec.observation_dim + spec.action_dim

@@ -1,4 +1,7 @@
-"""What comes with the observations of ``B`` environments, whoever tells it: the caller or an attached one."""
+"""What comes with the observations of ``B`` environments: rewards, and where episodes begin and have ended.
+
+The caller of the agent tells it, or the environment that the agent is attached to.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.errors import WrongValueError
+
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """News of ``B`` environments, one row an environment.
+class Feedback:
+    """Rewards and flags of ``B`` environments, one row each.
 
     Attributes:
-        reward: ``[B]`` float64 that arrived with the observation, NaN where unknown.
+        reward: ``[B]`` float64, earned by the step that led to the observation; NaN where unknown.
         start: ``[B]``, whether the observation is the first of an episode.
         active: ``[B]``, whether the environment will execute what is decided; where not, nothing is decided
             and the observation is not read.
@@ -27,7 +32,7 @@ class Arrival:
     active: Flags
 
     @staticmethod
-    def told(batch: int, reward: Any = None, episode_start: Any = None, active: Any = None) -> Arrival:
+    def checked(batch: int, reward: Any = None, episode_start: Any = None, active: Any = None) -> Feedback:
         """What a caller says, checked and copied: nothing that the caller changes later is seen.
 
         Args:
@@ -45,11 +50,11 @@ class Arrival:
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             where = f" in environment {row}" if batch > 1 else ""
-            raise ValueError(
+            raise WrongValueError(
                 f"reward is {rewards[row]}{where}; expected a finite number, or None (NaN in an array) where "
                 "unknown"
             )
-        return Arrival(
+        return Feedback(
             reward=rewards,
             start=flags("episode_start", episode_start, batch, default=False),
             active=flags("active", active, batch, default=True),
@@ -68,8 +73,8 @@ def flags(name: str, value: Any, batch: int, *, default: bool) -> Flags:
 def _rows(name: str, value: Any, batch: int, dtype: Any) -> npt.NDArray[Any]:
     array = np.array(value, dtype)  # a copy: Stable-Baselines3 changes episode_start in place
     if array.shape != (batch,) and not (batch == 1 and array.shape == ()):
-        raise ValueError(
+        raise WrongValueError(
             f"{name} has shape {array.shape} beside observations of {batch} environments; expected "
-            f"({batch},), one entry an environment"
+            f"({batch},), one entry per environment"
         )
     return array.reshape(batch)

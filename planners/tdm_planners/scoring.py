@@ -1,0 +1,62 @@
+"""What imagined rows are worth, and which of them count."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdm_agents.errors import WrongValueError
+from tdm_agents.protocols import HasValue, Rollout, WorldModel
+
+
+def evaluate(model: WorldModel[Any], imagined: Rollout, *, discount: float) -> Tensor:
+    """Value ``[N]`` of imagined rows: discounted rewards while alive, then the model's own value, if any.
+
+    ``sum_t discount^t (alive before step t) reward_t + discount^H (alive at the end) value(final state)``.
+
+    Args:
+        model: What imagined; its ``value`` counts where it has one.
+        imagined: ``N`` rows.
+        discount: Factor per decision, in (0, 1].
+    """
+    reward, alive = imagined.reward, imagined.alive  # [N, H]
+    before = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)
+    powers = discount ** torch.arange(reward.shape[1], device=reward.device, dtype=reward.dtype)
+    # where, not a product: what a row does after its end may be NaN, and NaN * 0 is NaN
+    value = (torch.where(before, reward, 0.0) * powers).sum(dim=1)
+    if isinstance(model, HasValue):
+        beyond = torch.where(alive[:, -1], model.value(imagined.state), 0.0)
+        value = value + discount ** reward.shape[1] * beyond
+    return value
+
+
+def refuse_non_finite(values: Tensor) -> int:
+    """Set NaN and inf in ``values`` ``[B, K]`` to -inf, in place, and count them.
+
+    Raises:
+        ValueError: If an environment has no finite value; the message names it.
+    """
+    bad = ~values.isfinite()
+    count = int(bad.sum())
+    if count:
+        lost = bad.all(dim=1).nonzero().flatten().tolist()
+        if lost:
+            raise WrongValueError(
+                f"environment {lost[0]} has no candidate with a finite value ({values.shape[1]} of "
+                f"{values.shape[1]} are NaN or inf): the model diverges from its present state; check the "
+                "observation it was given, shorten the horizon, or train the model on such states"
+            )
+        values.masked_fill_(bad, -math.inf)
+    return count
+
+
+def finite_std(values: Tensor) -> Tensor:
+    """Standard deviation ``[B]`` over the finite of ``values`` ``[B, K]``; 0 for a single one."""
+    finite = values.isfinite()
+    count = finite.sum(dim=1).clamp_min(1)
+    mean = torch.where(finite, values, 0.0).sum(dim=1) / count
+    spread = torch.where(finite, values - mean[:, None], 0.0)
+    return (spread.square().sum(dim=1) / count).sqrt()

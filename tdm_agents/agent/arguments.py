@@ -1,0 +1,100 @@
+"""Checks of what an agent is made of: planner, model, seed."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from tdm_agents.errors import WrongTypeError, WrongValueError
+from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec
+
+
+def check_planner(planner: Any) -> None:
+    """Refuse what is no planner that has been built.
+
+    Raises:
+        TypeError: If it has no ``init()`` and ``plan()``, or its horizon is not an integer.
+        ValueError: If its horizon is less than 1.
+    """
+    if isinstance(planner, type) or not all(callable(getattr(planner, n, None)) for n in ("init", "plan")):
+        name = planner if isinstance(planner, str) else "mppi"
+        raise WrongTypeError(
+            f"planner is {planner!r}; expected a planner, an object with init() and plan(): build one with "
+            f"tdm_agents.make_planner({name!r}, ...)"
+        )
+    kind, horizon = type(planner).__name__, getattr(planner, "horizon", None)
+    if isinstance(horizon, bool) or not isinstance(horizon, int):
+        raise WrongTypeError(
+            f"horizon of {kind} is {horizon!r}; expected an integer, decisions imagined ahead"
+        )
+    if horizon < 1:
+        raise WrongValueError(
+            f"horizon of {kind} is {horizon}; expected at least 1, decisions imagined ahead"
+        )
+
+
+def check_replan_every(value: Any, planner: Planner) -> None:
+    """Refuse a number of decisions per plan that the planner's plans are too short for.
+
+    Raises:
+        TypeError: If it is not an integer.
+        ValueError: If it is not from 1 to the planner's horizon.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WrongTypeError(
+            f"replan_every is {value!r}; expected an integer, decisions per plan: for example 1"
+        )
+    if value < 1:
+        raise WrongValueError(f"replan_every is {value}; expected at least 1, which plans at every decision")
+    if value > planner.horizon:
+        raise WrongValueError(
+            f"replan_every is {value}, but {type(planner).__name__} plans {planner.horizon} ahead; "
+            "expected at most as many: raise the planner's horizon or lower replan_every"
+        )
+
+
+def integer_seed(seed: Any) -> int:
+    """The seed as an ``int`` that ``torch.Generator`` takes.
+
+    Raises:
+        TypeError: If it is not an integer.
+        ValueError: If it has more than 64 bits.
+    """
+    try:
+        value = operator.index(seed)
+    except TypeError as error:
+        raise WrongTypeError(f"seed is {seed!r}; expected an integer: pass for example seed=0") from error
+    if not -(2**63) <= value < 2**64:
+        raise WrongValueError(f"seed is {value}; expected an integer of 64 bits: pass for example seed=0")
+    return value
+
+
+def check_codecs(
+    model: WorldModel[Any], observation: ObservationCodec, action: ActionCodec | DiscreteActionCodec
+) -> None:
+    """Refuse a model whose numbers of scalars and choices are not those of the spaces that its spec names.
+
+    Args:
+        model: The model.
+        observation: Of the space of its observations.
+        action: Of the space of its actions.
+
+    Raises:
+        ValueError: Naming the first difference.
+    """
+    spec = model.spec
+    kind, choices = "continuous", tuple[int, ...]()
+    if isinstance(action, DiscreteActionCodec):
+        kind, choices = "discrete", action.choices
+    for what, of_space, stated in (
+        ("observation_dim", observation.dim, spec.observation_dim),
+        ("action_dim", action.dim, spec.action_dim),
+        ("action_kind", kind, spec.action_kind),
+        ("action_choices", choices, spec.action_choices),
+    ):
+        if of_space != stated:
+            raise WrongValueError(
+                f"{type(model).__name__}.spec.{what} is {stated!r}, but its space has {of_space!r}; "
+                "build the model for the space that its spec names"
+            )

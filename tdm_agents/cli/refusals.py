@@ -1,0 +1,68 @@
+"""Which exceptions are mistakes of whoever typed a command, and how they are told in one line.
+
+Besides :class:`tdm_agents.errors.TDMError` these are what the operating system says about a file that the
+command names, a full disk, and memory that does not suffice for what was asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from tdm_agents.errors import is_mistake
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MEMORY = "out of memory: {}; ask for less at once (fewer samples, a smaller batch, fewer workers)"
+
+
+def mistake(error: Exception, words: Sequence[str], settings: Any = None) -> str | None:
+    """What to tell whoever made the mistake, in one line; None where it is a bug.
+
+    Args:
+        error: What a command raised.
+        words: Those that were typed after the command.
+        settings: What they were read as, a dataclass; None where they could not be.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    if is_mistake(error):
+        return text
+    if _is_out_of_memory(error):
+        return _MEMORY.format(text)
+    if isinstance(error, OSError) and (error.errno in _FULL or _names(error, [*words, *_texts(settings)])):
+        return text
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, PyTorch on a GPU, or PyTorch on a CPU, which has no class for it, found no memory."""
+    of_torch = type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch")
+    on_cpu = isinstance(error, RuntimeError) and "you tried to allocate" in str(error)
+    return isinstance(error, MemoryError) or of_torch or on_cpu
+
+
+def _names(error: OSError, given: Sequence[str]) -> bool:
+    """Whether the file that an error is about is one of those given, lies in one, or is on the way to one."""
+    if not isinstance(error.filename, str):
+        return False
+    file = Path(error.filename).absolute()
+    for text in filter(None, given):
+        path = Path(text).expanduser().absolute()
+        if file == path or path in file.parents or (os.sep in text and file in path.parents):
+            return True
+    return False
+
+
+def _texts(settings: Any) -> Iterator[str]:
+    """Every path and text among settings, those of a sub-command too."""
+    if isinstance(settings, str | Path):
+        yield str(settings)
+    elif isinstance(settings, tuple | list):
+        for one in settings:
+            yield from _texts(one)
+    elif is_dataclass(settings):
+        for f in fields(settings):
+            yield from _texts(getattr(settings, f.name))
