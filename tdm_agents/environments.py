@@ -6,7 +6,8 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 
+from tdm_agents.errors import MissingPackageError, TDMError, UnknownNameError, WrongValueError, is_mistake
 from tdm_agents.settings_text import parse_settings, split_line, value_text
 
 Env = gym.Env[Any, Any]
@@ -27,7 +29,7 @@ ENVIRONMENTS = "tdm_agents.environments"
 _PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
 
 
-class UntrustedModuleError(ImportError):
+class UntrustedModuleError(TDMError, ImportError):
     """A file names a module that nobody here has vouched for; the message says how to."""
 
 
@@ -56,7 +58,7 @@ class EnvRef:
 
     def __post_init__(self) -> None:
         if not self.id or ":" in self.id:
-            raise ValueError(
+            raise WrongValueError(
                 f"environment id is {self.id!r}; expected an id of gymnasium.make, for example "
                 "'Pendulum-v1'; 'module:ID' is read by EnvRef.of and EnvRef.parse"
             )
@@ -131,16 +133,18 @@ class EnvRef:
 
         Raises:
             UntrustedModuleError: If a file names a module that must not be imported on its word.
-            ImportError: If the module is not there.
-            gymnasium.error.Error: If nothing registers the id.
+            MissingPackageError: If the module, or a package that the environment needs, is not there.
+            UnknownNameError: If nothing registers the id.
+            WrongValueError: If the environment refuses the settings.
         """
-        if self.module:
-            _import(self.module, self)
-        elif self.id not in gym.registry and "/" in self.id:
-            provider = _providers().get(self.id.partition("/")[0])
-            if provider is not None:
-                import_module(provider)
-        return gym.make(self.id, **{**self.kwargs, **settings})
+        with _refusals_told(self, settings):
+            if self.module:
+                _import(self.module, self)
+            elif self.id not in gym.registry and "/" in self.id:
+                provider = _providers().get(self.id.partition("/")[0])
+                if provider is not None:
+                    import_module(provider)
+            return gym.make(self.id, **{**self.kwargs, **settings})
 
 
 class DataInfo(Protocol):
@@ -182,8 +186,7 @@ def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:
 
     Raises:
         ValueError: If the text cannot be read.
-        ImportError: See :meth:`EnvRef.make`.
-        gymnasium.error.Error: If nothing registers the id.
+        TDMError: See :meth:`EnvRef.make`.
     """
     if isinstance(env, str):
         env = EnvRef.parse(env)
@@ -217,11 +220,30 @@ def seconds_per_step(env: Env) -> float:
     if (dt := getattr(env.unwrapped, "dt", None)) is not None:
         return float(dt)
     if not (rate := env.unwrapped.metadata.get("render_fps")):
-        raise ValueError(
+        raise WrongValueError(
             f"{env.unwrapped} does not say how long a step is; give it dt, in seconds, or "
             'metadata["render_fps"]'
         )
     return 1.0 / float(rate)
+
+
+@contextmanager
+def _refusals_told(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
+    """What Gymnasium, or the environment, says against an id and settings is told as the user's mistake."""
+    try:
+        yield
+    except gym.error.Error as error:
+        raise UnknownNameError(f"environment {str(ref)!r} cannot be made: {error}") from error
+    except ImportError as error:
+        if is_mistake(error):
+            raise
+        raise MissingPackageError(f"environment {str(ref)!r} cannot be made: {error}") from error
+    except (TypeError, ValueError) as error:
+        given = {**ref.kwargs, **settings}
+        if is_mistake(error) or not given:
+            raise
+        told = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {error}") from error
 
 
 def _import(module: str, ref: EnvRef) -> None:

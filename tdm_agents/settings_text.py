@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from tdm_agents.errors import WrongValueError
+
 _PYTHON = {"True": True, "False": False, "None": None}
 
 
@@ -23,14 +25,14 @@ def split_line(text: str, first: str) -> tuple[str, dict[str, str]]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} cannot be read ({error}); close every quote") from error
+        raise WrongValueError(f"{text!r} cannot be read ({error}); close every quote") from error
     if not words or "=" in words[0]:
-        raise ValueError(f"{text!r} does not begin with {first}; expected that, and then NAME=VALUE")
+        raise WrongValueError(f"{text!r} does not begin with {first}; expected that, and then NAME=VALUE")
     options: dict[str, str] = {}
     for pair in words[1:]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise ValueError(f"{pair!r} in {text!r} is not NAME=VALUE, for example planner=mppi")
+            raise WrongValueError(f"{pair!r} in {text!r} is not NAME=VALUE, for example planner=mppi")
         options[name] = value
     return words[0], options
 

@@ -19,6 +19,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from tdm_envs.mistakes import EnvsLookupError, EnvsValueError
 from tdm_envs.suite_tasks import task_id
 
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -171,7 +172,7 @@ def refuse_variant(name: str, env: gym.Env[Any, Any]) -> None:
     """
     variant = env.spec.kwargs.get("variant") if env.spec is not None else None
     if _reward(name).own_constants and variant is not None:
-        raise ValueError(
+        raise EnvsValueError(
             f"the reward function {name!r} reads masses and lengths of dm_control's own body, and {env} is a "
             f"variant ({variant!r}) of it: leave the reward to the simulator's task or to what the model "
             "predicts"
@@ -201,7 +202,7 @@ def _reward(env_id: str) -> _Known:
         bare = {known.rpartition("/")[2]: known for known in _REWARDS}
         near = difflib.get_close_matches(env_id.rpartition("/")[2], bare, n=1, cutoff=0.8)
         hint = f"did you mean {bare[near[0]]!r}? " if near else ""
-        raise LookupError(f"no reward function for {env_id!r}; {hint}known: {', '.join(known_rewards())}")
+        raise EnvsLookupError(f"no reward function for {env_id!r}; {hint}known: {', '.join(known_rewards())}")
     return _REWARDS[env_id]
 
 

@@ -20,6 +20,7 @@ from dm_control.mujoco.wrapper import core
 from dm_control.rl import control
 from gymnasium import spaces
 
+from tdm_envs.mistakes import EnvsValueError
 from tdm_envs.suite_state import Array, read_state, write_state, written_fields
 from tdm_envs.suite_variants import Factors, draw_factors, variant_groups, varied_model
 from tdm_envs.walkers.env import PhysicsDivergedError, refuse_impossible_state
@@ -99,10 +100,10 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         _refuse_unknown(domain, task)
         self._screen = Screen(render_mode, width, height)
         if isinstance(variant, str) and variant != REDRAW:
-            raise ValueError(f"variant is {variant!r}; expected None, an integer or {REDRAW!r}")
+            raise EnvsValueError(f"variant is {variant!r}; expected None, an integer or {REDRAW!r}")
         for name, value in (("scale", scale), ("groups", groups)):
             if variant is None and value is not None:
-                raise ValueError(f"{name} is {value!r} without a variant to draw; pass variant= as well")
+                raise EnvsValueError(f"{name} is {value!r} without a variant to draw; pass variant= as well")
         self.domain = domain
         self.task = task
         self.variant: int | None = None
@@ -160,7 +161,9 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
             ValueError: If ``seed`` has more than the 32 bits that dm_control's generators take.
         """
         if seed is not None and seed > _MAX_SEED:
-            raise ValueError(f"seed is {seed}; expected 0 to {_MAX_SEED}, which dm_control's generators take")
+            raise EnvsValueError(
+                f"seed is {seed}; expected 0 to {_MAX_SEED}, which dm_control's generators take"
+            )
         super().reset(seed=seed)
         if seed is not None:
             self._env.task.random.seed(seed)
@@ -278,9 +281,9 @@ def _scalar_names(key: str, shape: tuple[int, ...]) -> list[str]:
 
 def _refuse_unknown(domain: str, task: str) -> None:
     if domain not in (domains := sorted({known for known, _ in suite.ALL_TASKS})):
-        raise ValueError(f"domain is {domain!r}; {_near(domain, domains)}")
+        raise EnvsValueError(f"domain is {domain!r}; {_near(domain, domains)}")
     if task not in (tasks := [known for owner, known in suite.ALL_TASKS if owner == domain]):
-        raise ValueError(f"task is {task!r}; {_near(task, tasks)} of {domain}")
+        raise EnvsValueError(f"task is {task!r}; {_near(task, tasks)} of {domain}")
 
 
 def _near(name: str, known: list[str]) -> str:

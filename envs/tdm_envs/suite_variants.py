@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import mujoco
 import numpy as np
 
+from tdm_envs.mistakes import EnvsTypeError, EnvsValueError
 from tdm_envs.suite_lengths import LENGTH_DOMAINS, lengthened_model
 
 Factors = dict[str, dict[str, float]]
@@ -66,9 +67,9 @@ def variant_groups(domain: str, groups: Sequence[str] | None) -> tuple[str, ...]
         return available
     if isinstance(groups, str) or (unknown := [group for group in groups if group not in GROUPS]):
         wrong = groups if isinstance(groups, str) else unknown[0]
-        raise ValueError(f"groups has {wrong!r}; expected a sequence of {', '.join(GROUPS)}")
+        raise EnvsValueError(f"groups has {wrong!r}; expected a sequence of {', '.join(GROUPS)}")
     if missing := [group for group in groups if group not in available]:
-        raise ValueError(
+        raise EnvsValueError(
             f"{domain} has no {missing[0]} to scale; expected groups among {', '.join(available)} (limbs can "
             f"be lengthened in {', '.join(sorted(LENGTH_DOMAINS))})"
         )
@@ -95,11 +96,11 @@ def draw_factors(
         TypeError: If ``variant`` is no integer.
     """
     if isinstance(variant, bool) or not isinstance(variant, int | np.integer):
-        raise TypeError(f"variant is {variant!r}; expected an integer, the seed of the variant")
+        raise EnvsTypeError(f"variant is {variant!r}; expected an integer, the seed of the variant")
     if not 0 <= variant <= MAX_VARIANT:
-        raise ValueError(f"variant is {variant}; expected 0 to {MAX_VARIANT}")
+        raise EnvsValueError(f"variant is {variant}; expected 0 to {MAX_VARIANT}")
     if not (np.isfinite(scale) and scale >= 1.0):
-        raise ValueError(f"scale is {scale}; expected at least 1: factors lie in [1 / scale, scale]")
+        raise EnvsValueError(f"scale is {scale}; expected at least 1: factors lie in [1 / scale, scale]")
     factors: Factors = {}
     for group in groups:
         names = _elements(nominal, domain, group)

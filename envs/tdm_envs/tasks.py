@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from tdm_envs.mistakes import EnvsValueError
 from tdm_envs.suite import SuiteTask, batched_task
 from tdm_envs.suite_tasks import task_id
 from tdm_envs.walkers.env import WalkerEnv
@@ -25,6 +26,6 @@ def batched_task_of(env: gym.Env[Any, Any], *, guide: float = 0.0) -> SuiteTask 
     if isinstance(env.unwrapped, WalkerEnv):
         return WalkerTask(env, guide)
     if guide:
-        raise ValueError(f"guide is {guide} and {env} is no walker; expected 0")
+        raise EnvsValueError(f"guide is {guide} and {env} is no walker; expected 0")
     env_id = task_id(env)
     return None if env_id is None else batched_task(env_id)

@@ -16,6 +16,7 @@ from tdm_agents.actors.actor import Actor
 from tdm_agents.actors.disturbed import Disturbance, Disturbed
 from tdm_agents.actors.random_episodes import CorrelatedNoise, HeldChoices
 from tdm_agents.environments import Env, EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces import DiscreteActionCodec, action_codec
 
@@ -87,7 +88,7 @@ class RandomPolicy:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_correlation < 1 or not 0 < self.min_scale <= self.max_scale:
-            raise ValueError(f"{self}: expected 0 <= max_correlation < 1 and 0 < min_scale <= max_scale")
+            raise WrongValueError(f"{self}: expected 0 <= max_correlation < 1 and 0 < min_scale <= max_scale")
 
     @property
     def action_repeat(self) -> int | None:

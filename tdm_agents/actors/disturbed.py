@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from tdm_agents.actors.actor import Actor, Correctable, Move
+from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces import DiscreteActionCodec, action_codec
 
 
@@ -36,7 +37,7 @@ class Disturbance:
 
     def __post_init__(self) -> None:
         if not self.noise_sds or min(self.noise_sds) < 0 or self.burst_max < 1:
-            raise ValueError(f"{self}: expected noise_sds of at least 0 and burst_max of at least 1")
+            raise WrongValueError(f"{self}: expected noise_sds of at least 0 and burst_max of at least 1")
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """That of one episode."""

@@ -17,6 +17,7 @@ from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.model_files import MODEL_FILE
 from tdm_agents.wrappers import WithoutAlive
 
@@ -94,7 +95,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     model = type(agent.base_model).__name__
     alive = entry.options.get("alive", True)
     if not isinstance(alive, bool):
-        raise ValueError(f"alive is {alive!r}; expected true, or false to plan as if no episode ended")
+        raise WrongValueError(f"alive is {alive!r}; expected true, or false to plan as if no episode ended")
     if not alive:
         agent = TDMAgent(
             WithoutAlive(agent.base_model),
@@ -130,7 +131,7 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
     guide = 0.0
     if options.get("planner") == EXPERT:
         if "like" in options:
-            raise ValueError("planner=expert has settings of its own; leave out like=")
+            raise WrongValueError("planner=expert has settings of its own; leave out like=")
         expert = expert_for(env)
         planner = registry.make_planner(expert.planner, **{**expert.settings, **entry.planner_settings})
         guide = expert.guide

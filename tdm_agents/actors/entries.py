@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings, split_line
 
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
@@ -64,12 +65,12 @@ class Entry:
         known = OPTIONS[self.kind]
         unknown = sorted(set(self.options) - set(known))
         if unknown and self.kind not in PLANS:
-            raise ValueError(
+            raise WrongValueError(
                 f"entry {self.label or self.kind!r} has no option {unknown[0]!r}; a {self.kind} takes "
                 f"{', '.join((*known, 'label'))}"
             )
         if self.kind == "simulator" and not ("planner" in self.options or "like" in self.options):
-            raise ValueError(
+            raise WrongValueError(
                 "a simulator needs a planner: planner=NAME (see `tdm planners`), planner=expert (see `tdm "
                 "experts list`), or like=CHECKPOINT for the planner, settings, reward function and time step "
                 "of a checkpoint"

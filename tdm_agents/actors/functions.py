@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from tdm_agents.actors.actor import Move
+from tdm_agents.errors import WrongValueError
 
 Policy = Callable[[Any], Any]
 """An observation of the environment's space to an action of its space."""
@@ -50,7 +51,7 @@ class UniformActions:
     def __post_init__(self) -> None:
         bounded = isinstance(self.space, spaces.Box) and self.space.is_bounded()
         if not bounded and not isinstance(self.space, spaces.Discrete | spaces.MultiDiscrete):
-            raise ValueError(
+            raise WrongValueError(
                 f"action_space {self.space} is not a bounded Box, Discrete or MultiDiscrete; draw from your "
                 "own policy"
             )

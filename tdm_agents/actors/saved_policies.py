@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tdm_agents.actors.sb3_policies import Predictor
+from tdm_agents.errors import PathMissingError, WrongValueError
 
 # which of SB3's algorithms writes which setting into "data"; the first that is there decides
 _SIGNS = {
@@ -64,12 +67,12 @@ def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
     """
     for file in (path, statistics):
         if file is not None and not file.is_file():
-            raise FileNotFoundError(f"no file {file}; expected what Stable-Baselines3's save() wrote")
+            raise PathMissingError(f"no file {file}; expected what Stable-Baselines3's save() wrote")
     try:
         with zipfile.ZipFile(path) as archive:
             data = json.loads(archive.read("data"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(
+        raise WrongValueError(
             f"{path} is not a zip of Stable-Baselines3 ({error}); expected what model.save(...) wrote"
         ) from error
     beside = [path.with_name(n) for n in _statistics_names(path.stem)]
@@ -96,15 +99,16 @@ def load_policy(
     from stable_baselines3.common.vec_env import VecNormalize
 
     if action_repeat < 1:
-        raise ValueError(f"action_repeat is {action_repeat}; expected at least 1")
+        raise WrongValueError(f"action_repeat is {action_repeat}; expected at least 1")
     kind: Any = getattr(stable_baselines3, saved.algorithm)
-    policy = kind.load(saved.zip, device=device, custom_objects=_UNUSED)
+    with _refusals_told(saved.zip):
+        policy = kind.load(saved.zip, device=device, custom_objects=_UNUSED)
     normalize = None
     if saved.statistics is not None:
-        with saved.statistics.open("rb") as file:
+        with _refusals_told(saved.statistics), saved.statistics.open("rb") as file:
             statistics = pickle.load(file)
         if not isinstance(statistics, VecNormalize):
-            raise ValueError(
+            raise WrongValueError(
                 f"{saved.statistics} holds a {type(statistics).__name__}; expected what VecNormalize.save "
                 "wrote"
             )
@@ -112,12 +116,24 @@ def load_policy(
     return Predictor(policy, deterministic, action_repeat, normalize)
 
 
+@contextmanager
+def _refusals_told(file: Path) -> Iterator[None]:
+    """Whatever goes wrong while a library reads ``file`` is told as a mistake about the file."""
+    try:
+        yield
+    except Exception as error:  # a pickle may raise anything, and Stable-Baselines3 asserts
+        raise WrongValueError(
+            f"{file} cannot be loaded ({type(error).__name__}: {error}); it is damaged, or was saved by "
+            "another version or with classes that are not installed here"
+        ) from error
+
+
 def _algorithm(path: Path, data: dict[str, Any]) -> str:
     policy = data.get("policy_class")
     module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
     found = next((name for name, sign in _SIGNS.items() if sign in data), None)
     if found is None or module.startswith("sb3_contrib"):
-        raise ValueError(
+        raise WrongValueError(
             f"{path} is of none of {', '.join(_SIGNS)} and DDPG (its policy is of {module or 'no module'}); "
             "load it yourself and pass the model to tdm_agents.evaluate"
         )

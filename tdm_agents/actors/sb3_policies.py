@@ -14,6 +14,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 
 from tdm_agents.actors.actor import Move
 from tdm_agents.environments import Env
+from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.wrappers.sb3 import Predicts, draws_from, other_space, policy_of
 
@@ -91,7 +92,7 @@ def _check_spaces(policy: Predicts, env: Env) -> ObservationCodec | None:
     expected = spaces.flatten_space(env.observation_space) if flattened else env.observation_space
     flaw = other_space(policy, expected, env.action_space, "the environment's")
     if flaw is not None:
-        raise ValueError(
+        raise WrongValueError(
             f"{flaw}: expected a policy that was trained on this environment; if it was trained behind "
             "wrappers, pass a function that makes the environment with them"
         )

@@ -17,13 +17,14 @@ from tdm_agents.actors.behaviour import PlannerPolicy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import UnknownNameError
 from tdm_agents.protocols import Planner
 from tdm_agents.registry import make_planner
 from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_envs.walkers import FAMILIES
 
 
-class UnknownExpertError(LookupError):
+class UnknownExpertError(UnknownNameError):
     """There is no expert of that name, or for that environment."""
 
 

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tdm_agents.errors import WrongValueError
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,7 +24,7 @@ def at_least(minimum: int, **options: int | None) -> None:
     """
     for name, value in options.items():
         if value is not None and value < minimum:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}; expected at least {minimum}")
+            raise WrongValueError(f"--{name.replace('_', '-')} is {value}; expected at least {minimum}")
 
 
 def output_folder(path: Path, option: str = "--out") -> None:
@@ -41,7 +43,7 @@ def output_file(path: Path, option: str = "--out") -> None:
         ValueError: If it is a folder, or its folder cannot be written to.
     """
     if path.is_dir():
-        raise ValueError(
+        raise WrongValueError(
             f"{option} {path} is a folder; expected a file, for example {option} {path / 'report.json'}"
         )
     _check_writable(path.parent, f"{option} {path}", option)
@@ -60,7 +62,7 @@ def usable_device(name: str, option: str = "--device") -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # what PyTorch raises differs by kind of device
         usable = "cpu or cuda" if torch.cuda.is_available() else "cpu"
-        raise ValueError(
+        raise WrongValueError(
             f"{option} {name!r} cannot be used by PyTorch {torch.__version__} here "
             f"({str(error).strip().splitlines()[0]}); pass {option} {usable}"
             + (
@@ -77,11 +79,11 @@ def _check_writable(folder: Path, given: str, option: str) -> None:
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise ValueError(
+        raise WrongValueError(
             f"{given}: {nearest} is not a folder, and one is needed there; choose another {option}"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ValueError(
+        raise WrongValueError(
             f"{given}: {nearest} may not be written to; choose another {option}, "
             f"or give yourself the right to (chmod u+wx {nearest})"
         )

@@ -26,6 +26,7 @@ from tdm_agents.collection.pool import WorkerDeath, WorkerPool
 from tdm_agents.collection.seeds import COLLECTION_FIRST
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError, retold
 from tdm_agents.settings_text import parse_settings
 
 
@@ -164,9 +165,10 @@ def _try(dataset: DatasetSpec) -> None:
                     env, np.random.default_rng(0), ref=dataset.env, action_repeat=dataset.action_repeat
                 )
             except (TypeError, ValueError) as error:
-                raise ValueError(
+                raise retold(
+                    error,
                     f"no episodes of {policy.name!r} can be played in {dataset}: {error}; ask for none "
-                    "(leave out its --actor, --planner-episodes 0, or 0 in the manifest)"
+                    "(leave out its --actor, --planner-episodes 0, or 0 in the manifest)",
                 ) from error
     finally:
         env.close()
@@ -256,17 +258,17 @@ def _check(args: Collect) -> None:
             default = option.default if option.default is not MISSING else {}
             if option.name not in BESIDE_MANIFEST and getattr(args, option.name) != default:
                 name = option.name.replace("_", "-")
-                raise ValueError(
+                raise WrongValueError(
                     f"--{name} has no place beside --manifest, which says it; change the manifest"
                 )
         return
     at_least(0, random_episodes=args.random_episodes, planner_episodes=args.planner_episodes, seed=args.seed)
     if args.random_episodes == args.planner_episodes == 0 and not args.actor:
-        raise ValueError(
+        raise WrongValueError(
             "--random-episodes and --planner-episodes are both 0; expected at least 1 episode of either"
         )
     if args.planner == EXPERT and args.planner_settings:
-        raise ValueError("--planner expert has its own settings; leave out --planner-settings")
+        raise WrongValueError("--planner expert has its own settings; leave out --planner-settings")
     at_least(1, action_repeat=args.action_repeat, max_steps=args.max_steps)
     if args.bodies is not None and args.env_id != Collect.env_id:
-        raise ValueError("--bodies says which environments; leave out --env-id")
+        raise WrongValueError("--bodies says which environments; leave out --env-id")

@@ -10,6 +10,7 @@ import tyro
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.cli.checks import at_least, output_folder, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.errors import WrongValueError
 
 REPORT_FILE = "comparison.json"
 
@@ -87,7 +88,7 @@ def run(arguments: Compare) -> None:
     if not envs:
         envs = [env for env in map(environment_of, entries) if env is not None][:1]
     if not envs:
-        raise ValueError("no environment: pass --env-id (no entry is a checkpoint that names one)")
+        raise WrongValueError("no environment: pass --env-id (no entry is a checkpoint that names one)")
     rules = Rules(
         seeds=tuple(range(arguments.seed_start, arguments.seed_start + arguments.episodes)),
         seed=arguments.seed,
@@ -141,7 +142,7 @@ def _episodes_of(report: Path) -> int:
 
 def _check(arguments: Compare) -> None:
     if not arguments.entry:
-        raise ValueError('nobody plays: pass --entry, for example --entry "simulator planner=mppi"')
+        raise WrongValueError('nobody plays: pass --entry, for example --entry "simulator planner=mppi"')
     at_least(
         1,
         episodes=arguments.episodes,

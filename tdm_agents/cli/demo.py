@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdm_agents.cli.checks import at_least, output_folder
 from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.errors import WrongValueError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,7 +113,7 @@ def run(arguments: Demo) -> None:
         arguments.checkpoint, arguments.planner, arguments.seed, replan_every=arguments.replan_every
     )
     if agent.env_id is None:
-        raise ValueError(
+        raise WrongValueError(
             f"checkpoint {arguments.checkpoint!r} names no environment; save the agent with env_id="
         )
     env = EnvRef.parse(agent.env_id, source=str(agent_files.resolve(arguments.checkpoint) / "agent.json"))

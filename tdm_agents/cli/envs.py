@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from tdm_agents.errors import WrongValueError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -175,7 +177,7 @@ def _gallery(command: Gallery, environ: Mapping[str, str]) -> None:
 
     keys = [checked_key(command.family, dof, body) for dof in command.dofs for body in command.bodies]
     if not keys:
-        raise ValueError("nothing to draw: expected at least one of --dofs and one of --bodies")
+        raise WrongValueError("nothing to draw: expected at least one of --dofs and one of --bodies")
     frames = _frames(keys, find_renderer(EnvRef(keys[0].env_id, module="tdm_envs"), environ))
     rows, columns = len(command.dofs), len(command.bodies)
     figure = Figure(figsize=(2.0 * columns, 1.6 * rows + 0.3), layout="constrained")

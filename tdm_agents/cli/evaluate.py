@@ -8,6 +8,7 @@ from pathlib import Path
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_file, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
 
 
@@ -74,7 +75,7 @@ def run(arguments: Evaluate) -> None:
     entry = entry_of(arguments)
     env = EnvRef.parse(arguments.env_id) if arguments.env_id else environment_of(entry)
     if env is None:
-        raise ValueError("no environment: pass --env-id (the checkpoint names none)")
+        raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
     entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
     with ProgressBar(entered.name) as progress:
@@ -136,14 +137,14 @@ def _check(arguments: Evaluate) -> None:
     }
     given = [option for option, value in chosen.items() if value]
     if len(given) > 1:
-        raise ValueError(
+        raise WrongValueError(
             f"{' and '.join(given)} exclude each other; choose one contestant a run, or use `tdm compare`"
         )
     if not (given or arguments.checkpoint):
-        raise ValueError(
+        raise WrongValueError(
             "nothing to evaluate: pass --checkpoint NAME, --simulator, --policy MODEL.zip or --random"
         )
     if arguments.simulator and not (arguments.checkpoint or arguments.planner):
-        raise ValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
+        raise WrongValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
     if arguments.out is not None:
         output_file(arguments.out)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_folder, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
 
 DEFAULT_CHECKPOINT = "cartpole-swingup"
@@ -96,7 +97,7 @@ def run(arguments: Play) -> None:
     console, entry = Console(), entry_of(arguments)
     env = EnvRef.parse(arguments.env_id) if arguments.env_id else environment_of(entry)
     if env is None:
-        raise ValueError("no environment: pass --env-id (the checkpoint names none)")
+        raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
     entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     contestant = entered.contestant
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
@@ -175,12 +176,12 @@ def _check(arguments: Play) -> None:
     at_least(0, env_seed=arguments.env_seed)
     output_folder(arguments.out)
     if arguments.simulator and not (arguments.checkpoint or arguments.planner):
-        raise ValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
+        raise WrongValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
     if arguments.action_repeat is not None and not arguments.simulator:
-        raise ValueError("--action-repeat is the simulator's; a checkpoint's model has its own")
+        raise WrongValueError("--action-repeat is the simulator's; a checkpoint's model has its own")
     screen = platform.system() != "Linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if arguments.human and not screen:
-        raise ValueError(
+        raise WrongValueError(
             "--human needs a screen, and neither DISPLAY nor WAYLAND_DISPLAY is set; leave it out and watch "
             "the video"
         )

@@ -16,6 +16,7 @@ from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Planner, Preset, TrainableModel
 from tdm_agents.registry import make_planner
 from tdm_agents.settings_text import parse_settings
@@ -230,7 +231,7 @@ def _check_ours(folder: Path) -> None:
         return
     found = foreign_file(folder)
     if found is not None:
-        raise ValueError(
+        raise WrongValueError(
             f"--out {folder} holds {found!r} and no run of tdm train; choose another --out, "
             "or empty this folder"
         )

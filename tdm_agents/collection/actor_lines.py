@@ -27,6 +27,7 @@ from tdm_agents.actors.entries import EXPERT, OPTIONS
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.registry import check_settings
 from tdm_agents.settings_text import parse_settings, split_line
 
@@ -68,7 +69,7 @@ def parse_actor(text: str, env: EnvRef) -> ActorLine:
     own = parse_settings({name: texts.pop(name) for name in ("episodes", *_DISTURBANCE) if name in texts})
     episodes = own.pop("episodes", EPISODES)
     if not isinstance(episodes, int) or isinstance(episodes, bool) or episodes < 1:
-        raise ValueError(f"{text!r}: episodes is {episodes!r}; expected a whole number of at least 1")
+        raise WrongValueError(f"{text!r}: episodes is {episodes!r}; expected a whole number of at least 1")
     if "noise_sds" in own:
         own["noise_sds"] = tuple(own["noise_sds"])
     settings = parse_settings(texts)

@@ -31,6 +31,7 @@ from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.policy_json import policy_from_json, policy_to_json
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -51,7 +52,7 @@ def read_manifest(path: Path) -> tuple[DatasetSpec, ...]:
         raise DataError(f"{error}; expected the manifest of a collection") from error
     try:
         return _datasets(content)
-    except (TypeError, ValueError, LookupError) as error:
+    except TDMError as error:
         raise DataError(f"{path}: {error}") from error
 
 
@@ -68,7 +69,9 @@ def write_manifest(path: Path, datasets: Sequence[DatasetSpec]) -> None:
         for policy, _ in dataset.mix:
             value = policy_to_json(policy)
             if policies.setdefault(policy.name, value) != value:
-                raise ValueError(f"policy {policy.name!r} of {dataset.name!r} has other settings elsewhere")
+                raise WrongValueError(
+                    f"policy {policy.name!r} of {dataset.name!r} has other settings elsewhere"
+                )
         rows.append(
             {
                 "name": dataset.name,
@@ -80,7 +83,9 @@ def write_manifest(path: Path, datasets: Sequence[DatasetSpec]) -> None:
             }
         )
     if len(seeds) != 1:
-        raise ValueError(f"data sets have the seeds {sorted(seeds)}; expected one for the whole collection")
+        raise WrongValueError(
+            f"data sets have the seeds {sorted(seeds)}; expected one for the whole collection"
+        )
     write_json(path, {"schema": SCHEMA, "seed": seeds.pop(), "policies": policies, "environments": rows})
 
 
@@ -92,11 +97,11 @@ def check_names(datasets: Iterable[DatasetSpec]) -> None:
     """
     names = [dataset.name for dataset in datasets]
     if not names:
-        raise ValueError("no environments to collect from; expected at least one")
+        raise WrongValueError("no environments to collect from; expected at least one")
     if len(names) > 1 and "" in names:
-        raise ValueError("a collection of several environments needs a name for each")
+        raise WrongValueError("a collection of several environments needs a name for each")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two environments are called {repeated[0]!r}; give each a name of its own")
+        raise WrongValueError(f"two environments are called {repeated[0]!r}; give each a name of its own")
 
 
 def default_name(env: EnvRef) -> str:
@@ -107,13 +112,13 @@ def default_name(env: EnvRef) -> str:
 
 def _datasets(content: Mapping[str, Any]) -> tuple[DatasetSpec, ...]:
     if "bodies" in content:
-        raise ValueError(
+        raise WrongValueError(
             "a set of bodies of `tdm envs sample`, no manifest of a collection; pass it as --bodies"
         )
     _refuse_unknown("the manifest", content, _TOP)
     rows, policies = content.get("environments"), content.get("policies")
     if not isinstance(rows, list) or not isinstance(policies, dict):
-        raise TypeError('expected a list "environments" and an object "policies"')
+        raise WrongTypeError('expected a list "environments" and an object "policies"')
     known = {name: policy_from_json(name, value) for name, value in policies.items()}
     seed = content.get("seed", 0)
     datasets = tuple(_dataset(f"environment {i}", row, known, seed) for i, row in enumerate(rows))
@@ -123,7 +128,9 @@ def _datasets(content: Mapping[str, Any]) -> tuple[DatasetSpec, ...]:
 
 def _dataset(where: str, row: Any, policies: Mapping[str, BehaviourPolicy], seed: Any) -> DatasetSpec:
     if not isinstance(row, dict) or not set(row) >= _REQUIRED:
-        raise ValueError(f"{where} is {row!r}; expected an object with {' and '.join(sorted(_REQUIRED))}")
+        raise WrongValueError(
+            f"{where} is {row!r}; expected an object with {' and '.join(sorted(_REQUIRED))}"
+        )
     _refuse_unknown(where, row, _REQUIRED | _OPTIONAL)
     kwargs, episodes = row.get("env_kwargs", {}), row["episodes"]
     repeat, max_steps = row.get("action_repeat", 1), row.get("max_steps")
@@ -132,7 +139,7 @@ def _dataset(where: str, row: Any, policies: Mapping[str, BehaviourPolicy], seed
     _expect(where, int, seed=seed, action_repeat=repeat, max_steps=1 if max_steps is None else max_steps)
     _expect(where, int, **{f"episodes of {policy!r}": count for policy, count in episodes.items()})
     if unknown := sorted(set(episodes) - set(policies)):
-        raise ValueError(
+        raise WrongValueError(
             f"{where} asks for episodes of {unknown[0]!r}; the policies are {', '.join(sorted(policies))}"
         )
     env = EnvRef.of(row["env_id"], kwargs)
@@ -154,9 +161,9 @@ def _known(policy: BehaviourPolicy, env: EnvRef) -> BehaviourPolicy:
 def _expect(where: str, kind: type, **values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{where}: {name} is {value!r}; expected {kind.__name__}")
+            raise WrongTypeError(f"{where}: {name} is {value!r}; expected {kind.__name__}")
 
 
 def _refuse_unknown(where: str, found: Mapping[str, Any], known: set[str]) -> None:
     if unknown := sorted(set(found) - known):
-        raise ValueError(f"{where} has {unknown[0]!r}; expected only {', '.join(sorted(known))}")
+        raise WrongValueError(f"{where} has {unknown[0]!r}; expected only {', '.join(sorted(known))}")

@@ -12,6 +12,7 @@ from tdm_agents.collection.names import check_name
 from tdm_agents.collection.policy_json import policy_to_json
 from tdm_agents.data.minari_io import EPISODES_FOLDER
 from tdm_agents.environments import Env, EnvRef
+from tdm_agents.errors import WrongValueError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,21 +51,21 @@ class DatasetSpec:
         for called in counts:
             check_name(f"{about}name of a policy", called)
         if len(counts) < len(self.mix) or sum(counts.values()) < 1:
-            raise ValueError(
+            raise WrongValueError(
                 f"{about}mix is {self.mix}; expected at least one episode, and policies with different names"
             )
         for name, value in {"action_repeat": self.action_repeat, "max_steps": self.max_steps}.items():
             if value is not None and value < 1:
-                raise ValueError(f"{about}{name} is {value}; expected at least 1")
+                raise WrongValueError(f"{about}{name} is {value}; expected at least 1")
         for name, value in {
             "seed": self.seed,
             **{f"episodes of {name!r}": count for name, count in counts.items()},
         }.items():
             if value < 0:
-                raise ValueError(f"{about}{name} is {value}; expected at least 0")
+                raise WrongValueError(f"{about}{name} is {value}; expected at least 0")
         for policy, _ in self.mix:
             if policy.action_repeat not in (None, self.action_repeat):
-                raise ValueError(
+                raise WrongValueError(
                     f"{about}{policy.name!r} holds its actions for {policy.action_repeat} environment steps, "
                     f"and action_repeat is {self.action_repeat}; one data set has one: collect with "
                     f"action_repeat {policy.action_repeat}"

@@ -15,6 +15,7 @@ from tdm_agents.actors.contestant import actor_of
 from tdm_agents.actors.disturbed import Disturbance, Disturbed
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.environments import Env, EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.evaluation.as_json import plain
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class ActorPolicy:
             changed = sorted(
                 key for key in {*self.settings, *settings} if self.settings.get(key) != settings.get(key)
             )
-            raise ValueError(
+            raise WrongValueError(
                 f"{self.entry!r} is not what the collection began with: its {', '.join(changed)} changed; "
                 "restore it, or collect into another folder"
             )

@@ -16,13 +16,14 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.seeds import draw_reset_seed, episode_rng
 from tdm_agents.data.minari_io import FlatEpisode
 from tdm_agents.environments import Env
+from tdm_agents.errors import TDMError, WrongValueError
 from tdm_agents.spaces import ObservationCodec
 
 MAX_RESET_INFO = 60_000
 """Characters of ``reset_info`` in an episode's metadata: an attribute of HDF5 has at most 64 KB."""
 
 
-class EpisodeFailedError(RuntimeError):
+class EpisodeFailedError(TDMError, RuntimeError):
     """The environment gave up during an episode, or what it returned is not finite."""
 
 
@@ -66,7 +67,7 @@ def play(
             observation, reward, terminated, truncated, _ = env.step(action)
             flat.append(observations.flatten(observation))  # refuses what is not finite
             if not math.isfinite(reward):
-                raise ValueError(f"the reward is {reward}; expected a finite number")
+                raise WrongValueError(f"the reward is {reward}; expected a finite number")
             actions.append(action)
             rewards.append(float(reward))
             gathered += float(reward)

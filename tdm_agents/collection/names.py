@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tdm_agents.data.index import INDEX_FILE
+from tdm_agents.errors import WrongValueError
 
 MAX_NAME = 200
 """Characters: file systems allow 255, and files add a number, a suffix and a process id."""
@@ -24,8 +25,10 @@ def check_name(what: str, name: str) -> None:
             or ``.``, is longer than :data:`MAX_NAME`, or is that of the collection's own file.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{what} is {name!r}; expected letters, digits, '_', '-' and '.', as of a file")
+        raise WrongValueError(f"{what} is {name!r}; expected letters, digits, '_', '-' and '.', as of a file")
     if len(name) > MAX_NAME:
-        raise ValueError(f"{what} is {name[:40]!r}... of {len(name)} characters; expected at most {MAX_NAME}")
+        raise WrongValueError(
+            f"{what} is {name[:40]!r}... of {len(name)} characters; expected at most {MAX_NAME}"
+        )
     if name == INDEX_FILE:
-        raise ValueError(f"{what} is {name!r}, as the collection's own file is called; choose another")
+        raise WrongValueError(f"{what} is {name!r}, as the collection's own file is called; choose another")

@@ -10,6 +10,7 @@ from typing import Any
 from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.names import check_name
+from tdm_agents.errors import WrongTypeError, WrongValueError
 
 KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy] | type[ActorPolicy]] = {
     kind.__name__: kind for kind in (RandomPolicy, PlannerPolicy, ActorPolicy)
@@ -34,18 +35,18 @@ def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
     """
     check_name("name of a policy", name)
     if not isinstance(value, Mapping):
-        raise TypeError(f"policy {name!r} is {value!r}; expected an object with its kind and settings")
+        raise WrongTypeError(f"policy {name!r} is {value!r}; expected an object with its kind and settings")
     settings = dict(value)
     kind = settings.pop("kind", None)
     if kind not in KINDS:
-        raise ValueError(f"policy {name!r} has kind {kind!r}; expected one of {', '.join(KINDS)}")
+        raise WrongValueError(f"policy {name!r} has kind {kind!r}; expected one of {', '.join(KINDS)}")
     known = {field.name: str(field.type) for field in fields(KINDS[kind]) if field.name != "name"}
     for setting, given in settings.items():
         if setting not in known:
-            raise TypeError(f"policy {name!r} has {setting!r}; expected only {', '.join(sorted(known))}")
+            raise WrongTypeError(f"policy {name!r} has {setting!r}; expected only {', '.join(sorted(known))}")
         expected, fits = _IN_JSON[known[setting]]
         if not fits(given):
-            raise TypeError(f"policy {name!r}: {setting} is {given!r}; expected {expected}")
+            raise WrongTypeError(f"policy {name!r}: {setting} is {given!r}; expected {expected}")
     return KINDS[kind](**settings, name=name)
 
 

@@ -24,6 +24,8 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from tdm_agents.errors import TDMError, WrongValueError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -66,7 +68,7 @@ class WorkerDeath:
         return f"worker {self.pid} ended ({self.how}) while doing {self.task}; another one does it again"
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(TDMError, RuntimeError):
     """A task lost so many workers that another one would probably die as well."""
 
 
@@ -109,7 +111,7 @@ class WorkerPool:
     ) -> None:
         for name, value in {"processes": processes, "max_deaths": max_deaths}.items():
             if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+                raise WrongValueError(f"{name} is {value}; expected at least 1")
         self._processes = processes
         self._initializer = initializer
         self._on_death = on_death
@@ -143,7 +145,7 @@ class WorkerPool:
             RuntimeError: If another call is not finished.
         """
         if chunksize != 1:
-            raise ValueError(f"chunksize is {chunksize}; expected 1")
+            raise WrongValueError(f"chunksize is {chunksize}; expected 1")
         if any(worker.task is not None for worker in self._workers):
             raise RuntimeError("the pool is still busy with another imap_unordered; finish that one first")
         fresh = map(_Task, iterable)

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.plot_style import PLAYERS, STYLE, clean, save
 
 MARKERS = "osD^v"
@@ -32,7 +33,9 @@ def plot_comparison(path: Path, sections: Mapping[str, Sequence[Mapping[str, Any
         ValueError: If there is nothing to draw.
     """
     if not sections or not all(sections.values()):
-        raise ValueError(f"nothing to draw in {dict(sections)}; expected at least one contestant per section")
+        raise WrongValueError(
+            f"nothing to draw in {dict(sections)}; expected at least one contestant per section"
+        )
     heights = [1.6 + 0.34 * max(len(reports), 4) for reports in sections.values()]
     figure = Figure(figsize=(10.0, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -21,6 +21,7 @@ from tdm_agents.actors.contestant import actor_of
 from tdm_agents.actors.enter import Entered, enter
 from tdm_agents.actors.entries import Entry
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError, retold
 from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_json, plain
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.records import Evaluation, Tick
@@ -79,7 +80,7 @@ def matches_of(entries: Sequence[Entry], envs: Sequence[EnvRef], rules: Rules) -
     for kind, names in (("entries", [e.label for e in entries]), ("environments", [e.name for e in envs])):
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
-            raise ValueError(f"{kind} are told apart by their names; {repeated[0]!r} is given twice")
+            raise WrongValueError(f"{kind} are told apart by their names; {repeated[0]!r} is given twice")
     found = []
     for entry in entries:
         for env in envs:
@@ -171,6 +172,6 @@ def _try(label: str, entered: Entered, env: EnvRef, rules: Rules) -> None:
         made.reset(seed=rules.seeds[0])
         actor_of(entered.contestant, [made], seed=rules.seed)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"entry {label!r} cannot play {env}: {error}") from error
+        raise retold(error, f"entry {label!r} cannot play {env}: {error}") from error
     finally:
         made.close()

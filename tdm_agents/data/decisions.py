@@ -28,6 +28,7 @@ from tdm_agents.data.minari_io import (
     locate,
     read_episodes,
 )
+from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
 from tdm_agents.storage import write_json
 
@@ -115,7 +116,9 @@ def cache_decisions(
         ValueError: If its spaces cannot be planned over, or ``action_repeat`` is not positive.
     """
     if action_repeat < 1:
-        raise ValueError(f"action_repeat is {action_repeat}; expected at least 1 environment step a decision")
+        raise WrongValueError(
+            f"action_repeat is {action_repeat}; expected at least 1 environment step a decision"
+        )
     info = describe(locate(source))
     if not info.episodes:
         raise DataError(f"{info.path} has no episodes; collect some")

@@ -30,11 +30,12 @@ from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.serialization import deserialize_space
 
 from tdm_agents.data.compression import compress_hdf5
+from tdm_agents.errors import TDMError
 from tdm_agents.spaces import FloatArray, ObservationCodec
 from tdm_agents.spaces.leaves import encode_leaf, is_leaf
 
 
-class DataError(RuntimeError):
+class DataError(TDMError, RuntimeError):
     """A data set that is missing, malformed or does not fit what is asked of it."""
 
 
@@ -109,8 +110,9 @@ def describe(path: Path) -> DatasetInfo:
     Raises:
         DataError: If it is stored in a format that cannot be read here.
     """
-    raw = MinariStorage.read_raw_metadata(path)
-    storage = _open(path)
+    with _readable(path):
+        raw = MinariStorage.read_raw_metadata(path)
+        storage = _open(path)
     stored = raw.get("observation_space")
     observation_space = storage.observation_space
     if stored is not None:
@@ -188,12 +190,13 @@ def _stored(storage: MinariStorage, info: DatasetInfo) -> Iterator[dict[str, Any
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Say which data set it is that cannot be read: HDF5 names no file."""
+    """Say which data set it is that Minari cannot read: HDF5 names no file, and Minari asserts."""
     try:
         yield
-    except OSError as error:
+    except (OSError, AssertionError, KeyError, ValueError) as error:
+        said = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{path} cannot be read ({error}): a file in it is cut off or damaged; copy, download or collect "
+            f"{path} cannot be read ({said}): a file in it is cut off or damaged; copy, download or collect "
             "it again"
         ) from error
 

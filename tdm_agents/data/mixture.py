@@ -11,6 +11,7 @@ from tdm_agents.data.minari_io import DataError
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import MixedBatch
 
 
@@ -63,12 +64,12 @@ def shares(
     if weights is None:
         weights = {name: float(t.num_decisions) for name, t in trajectories.items()}
     if weights.keys() != trajectories.keys():
-        raise ValueError(
+        raise WrongValueError(
             f"weights are for {', '.join(weights)}; expected one for each of {', '.join(trajectories)}"
         )
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight > 0):
-            raise ValueError(f"the weight of {name} is {weight}; expected a positive number")
+            raise WrongValueError(f"the weight of {name} is {weight}; expected a positive number")
     total = sum(weights.values())
     return {name: weights[name] / total for name in trajectories}
 

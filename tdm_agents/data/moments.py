@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.errors import WrongValueError
+
 Float64Array = npt.NDArray[np.float64]
 
 
@@ -34,5 +36,5 @@ def moments(chunks: Iterable[npt.NDArray[Any]]) -> tuple[Float64Array, Float64Ar
         mean = mean + difference * (len(rows) / total)
         count = total
     if not count:
-        raise ValueError("there is not a single value to take the mean of: the data are empty")
+        raise WrongValueError("there is not a single value to take the mean of: the data are empty")
     return mean, np.sqrt(squares / count)

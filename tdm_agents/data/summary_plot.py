@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tdm_agents.data.summary import Ranges, Summary
+from tdm_agents.errors import WrongValueError
 from tdm_agents.plot_style import PLAYERS, REAL, clean, save
 
 BINS = 30
@@ -34,7 +35,7 @@ def plot_summaries(path: Path, summaries: Sequence[Summary], *, title: str = "")
         ValueError: If there is none.
     """
     if not summaries:
-        raise ValueError("no data sets to draw; expected at least one")
+        raise WrongValueError("no data sets to draw; expected at least one")
     figure = Figure(figsize=(10.0, 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, color=REAL, fontweight="bold")

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
 from tdm_agents.data.index import data_sets
 from tdm_agents.data.minari_io import DataError, load_space
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
 from tdm_agents.spaces import FloatArray, ObservationCodec, action_codec
 from tdm_agents.spaces.spec import spec_of
@@ -134,7 +135,7 @@ class Trajectories:
         """
         offsets = np.asarray(offsets, np.int64)
         if offsets[0] != 0 or offsets[-1] != len(steps.reward) or (np.diff(offsets) < 1).any():
-            raise ValueError(
+            raise WrongValueError(
                 f"offsets run from {offsets[0]} to {offsets[-1]} over {len(steps.reward)} steps; "
                 "expected 0 to the number of steps, increasing"
             )
@@ -232,9 +233,9 @@ class Trajectories:
             ValueError: If the fraction is outside (0, 1) or there are fewer than two episodes.
         """
         if not 0 < held_out_fraction < 1:
-            raise ValueError(f"held_out_fraction is {held_out_fraction}; expected between 0 and 1")
+            raise WrongValueError(f"held_out_fraction is {held_out_fraction}; expected between 0 and 1")
         if self.num_episodes < 2:
-            raise ValueError(f"{self.num_episodes} episode cannot be split; collect at least 2")
+            raise WrongValueError(f"{self.num_episodes} episode cannot be split; collect at least 2")
         count = min(max(round(held_out_fraction * self.num_episodes), 1), self.num_episodes - 1)
         order = np.random.default_rng(seed).permutation(self.num_episodes)
         return self.select(np.sort(order[count:])), self.select(np.sort(order[:count]))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tdm_agents.data.trajectories import IntArray, Trajectories
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch
 
 
@@ -30,7 +31,7 @@ class WindowSampler:
 
     def __init__(self, trajectories: Trajectories, *, steps: int, batch_size: int, seed: int) -> None:
         if steps < 2 or batch_size < 1 or seed < 0:
-            raise ValueError(
+            raise WrongValueError(
                 f"steps={steps}, batch_size={batch_size}, seed={seed}; expected at least 2, 1 and 0"
             )
         self.trajectories = trajectories
@@ -63,7 +64,7 @@ def sequential(trajectories: Trajectories, *, steps: int, batch_size: int) -> It
         ValueError: If ``steps`` is below 2 or ``batch_size`` below 1.
     """
     if steps < 2 or batch_size < 1:
-        raise ValueError(f"steps={steps}, batch_size={batch_size}; expected at least 2 and 1")
+        raise WrongValueError(f"steps={steps}, batch_size={batch_size}; expected at least 2 and 1")
     transitions = trajectories.episodes[:, 2] - 1
     count = -(-transitions // (steps - 1))  # windows of each episode
     episode = np.repeat(np.arange(len(count)), count)
@@ -87,7 +88,7 @@ def starts(trajectories: Trajectories, *, count: int, steps: int, seed: int) -> 
     """
     available = _Starts(trajectories, steps=steps)
     if count > available.total:
-        raise ValueError(
+        raise WrongValueError(
             f"{count} windows of {steps} steps were asked for, {available.total} exist in "
             f"{trajectories.num_episodes} episodes; ask for fewer or shorter ones, or hold out more episodes"
         )
@@ -103,7 +104,9 @@ class _Starts:
         self.total = int(self._end[-1])
         if not self.total:
             longest = int(trajectories.episodes[:, 2].max())
-            raise ValueError(f"no episode has {steps} steps (the longest has {longest}); use shorter windows")
+            raise WrongValueError(
+                f"no episode has {steps} steps (the longest has {longest}); use shorter windows"
+            )
 
     def locate(self, number: IntArray) -> tuple[IntArray, IntArray]:
         episode = np.searchsorted(self._end, number, side="right")

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from tdm_agents.actors.actor import Actor, Move, steps_per_decision
 from tdm_agents.actors.contestant import Contestant, actor_of
 from tdm_agents.environments import Env, EnvRef, MakeEnv, episode_limit, make_env, name_of
+from tdm_agents.errors import WrongTypeError, WrongValueError, retold
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
 
 
@@ -80,12 +81,12 @@ def evaluate(
             not finite; the message names the episode.
     """
     if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
-        raise TypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
+        raise WrongTypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
     if not seeds:
-        raise ValueError("seeds is empty; expected at least one seed, one per episode")
+        raise WrongValueError("seeds is empty; expected at least one seed, one per episode")
     size = len(seeds) if batch is None else batch
     if size < 1 or (max_steps is not None and max_steps < 1):
-        raise ValueError(f"batch {batch}, max_steps {max_steps}; expected None or at least 1")
+        raise WrongValueError(f"batch {batch}, max_steps {max_steps}; expected None or at least 1")
     loop = _Loop(seeds, size, max_steps, record_horizon, on_step)
     for first in range(0, len(seeds), size):
         with ExitStack() as stack:
@@ -156,9 +157,10 @@ class _Loop:
             return actor.act([e.observation for e in batch], [e.gathered for e in batch], active)
         except ValueError as error:
             running = [e for e in batch if e.end is None]
-            raise ValueError(
+            raise retold(
+                error,
                 f"at environment step {running[0].length} of the episodes with seeds "
-                f"{[e.seed for e in running]}: {error}"
+                f"{[e.seed for e in running]}: {error}",
             ) from error
 
     def _account(self, move: Move, batch: list[_Running]) -> None:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.evaluation.records import FloatArray, Recording
 from tdm_agents.plot_style import IMAGINED, PLANNED, PLAYERS, REAL, STYLE, clean, save
 
@@ -67,14 +68,16 @@ def plot_episode(
         ValueError: If there is no scalar, a scalar does not exist, or there is no moment and no reason why.
     """
     if not (moments or unseen) or not scalars:
-        raise ValueError(
+        raise WrongValueError(
             f"{len(moments)} moments, {len(scalars)} scalars; expected at least one of each, or unseen= to "
             "say why there are no moments"
         )
     n = recording.observation.shape[1]
     for name, index in scalars.items():
         if not 0 <= index < n:
-            raise ValueError(f"scalar {name!r} is {index}; expected an index into the {n} of the observation")
+            raise WrongValueError(
+                f"scalar {name!r} is {index}; expected an index into the {n} of the observation"
+            )
     lower = 0.7 + 1.7 * len(scalars) if moments else 0.5
     figure = Figure(figsize=(10.0, 2.3 + lower), layout="constrained")
     FigureCanvasAgg(figure)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.errors import WrongValueError
+
 FloatArray = npt.NDArray[np.float64]
 Statistic = Callable[[FloatArray], FloatArray]
 """Scores ``[..., runs]`` to ``[...]``."""
@@ -76,12 +78,14 @@ def interval(
     """
     strata = [np.atleast_1d(np.asarray(s, np.float64)) for s in _by_task(scores)]
     if not strata or any(s.size == 0 for s in strata):
-        raise ValueError("there are no scores; expected at least one run of every task")
+        raise WrongValueError("there are no scores; expected at least one run of every task")
     pooled = np.concatenate(strata)
     if not np.isfinite(pooled).all():
-        raise ValueError(f"scores hold {pooled[~np.isfinite(pooled)][0]}; expected finite returns")
+        raise WrongValueError(f"scores hold {pooled[~np.isfinite(pooled)][0]}; expected finite returns")
     if not 0.0 < level < 1.0 or resamples < 1:
-        raise ValueError(f"level {level}, resamples {resamples}; expected 0 < level < 1 and resamples >= 1")
+        raise WrongValueError(
+            f"level {level}, resamples {resamples}; expected 0 < level < 1 and resamples >= 1"
+        )
     rng = np.random.default_rng(seed)
     drawn = [s[rng.integers(s.size, size=(resamples, s.size))] for s in strata]
     replicates = statistic(np.concatenate(drawn, axis=1))  # [resamples]

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tdm_agents.environments import EnvRef, make_env, seconds_per_step
+from tdm_agents.errors import TDMError, WrongValueError
 
 REMEDY = (
     "`apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0` and then MUJOCO_GL=egl, "
@@ -34,7 +35,11 @@ OFF = ("disable", "disabled", "off", "false", "0")
 _PROBE_SECONDS = 120.0
 
 
-class NoRendererError(RuntimeError):
+class VideoError(TDMError, RuntimeError):
+    """An episode that cannot be shown: rendering fails, or the environment does not repeat it."""
+
+
+class NoRendererError(TDMError, RuntimeError):
     """Nothing on this machine renders; the message is a sentence that names the remedy."""
 
 
@@ -86,7 +91,7 @@ def render_episode(
         timeout: Seconds after which to give up.
 
     Raises:
-        RuntimeError: If the replay earns another return, or rendering fails.
+        VideoError: If the replay earns another return, or rendering fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     job = {
@@ -98,7 +103,7 @@ def render_episode(
     }
     error = _child(job, backend, os.environ, timeout=timeout)
     if error is not None:
-        raise RuntimeError(f"no video {path}: {error}")
+        raise VideoError(f"no video {path}: {error}")
 
 
 def write_video(path: Path, frames: Sequence[npt.NDArray[np.uint8]], fps: float) -> None:
@@ -108,7 +113,7 @@ def write_video(path: Path, frames: Sequence[npt.NDArray[np.uint8]], fps: float)
         ValueError: If there are no frames.
     """
     if not frames:
-        raise ValueError(f"no frames for {path}; expected at least one")
+        raise WrongValueError(f"no frames for {path}; expected at least one")
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         imageio.mimwrite(partial, list(frames), fps=fps, codec="libx264", quality=7, macro_block_size=2)
@@ -163,7 +168,7 @@ def _work(job: Mapping[str, Any]) -> None:
             frames.append(_frame(env))
     env.close()
     if not math.isclose(score, job["score"], rel_tol=1e-4, abs_tol=1e-6):
-        raise RuntimeError(
+        raise VideoError(
             f"the replay earned {score:.3f}, the episode {job['score']:.3f}: the environment does not repeat "
             f"from seed {job['seed']}"
         )

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from tdm_agents.collection.seeds import COLLECTION_FIRST, TUNING_FIRST
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.evaluation.report import provenance
 from tdm_agents.storage import write_bytes, write_json
 
@@ -73,16 +74,18 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.algorithm not in get_args(Algorithm):
-            raise ValueError(
+            raise WrongValueError(
                 f"algorithm is {self.algorithm!r}; expected one of {', '.join(get_args(Algorithm))}"
             )
         for name in ("steps", "num_envs", "evaluate_every", "evaluation_episodes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+                raise WrongValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected at least 0")
+            raise WrongValueError(f"seed is {self.seed}; expected at least 0")
         if self.cpu_seconds is not None and not self.cpu_seconds > 0.0:
-            raise ValueError(f"cpu_seconds is {self.cpu_seconds}; expected more than 0, or None for no limit")
+            raise WrongValueError(
+                f"cpu_seconds is {self.cpu_seconds}; expected more than 0, or None for no limit"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def train(
     """
     best = out / BEST_FILE
     if best.exists():
-        raise FileExistsError(f"{best} exists; choose another folder, or remove it")
+        raise PathTakenError(f"{best} exists; choose another folder, or remove it")
     began = time.process_time()
     make = training.env.make
     envs = make_vec_env(make, training.num_envs, seed=COLLECTION_FIRST + training.seed)
@@ -150,7 +153,7 @@ def _algorithm(training: Training, envs: VecEnv, out: Path) -> BaseAlgorithm:
     policy = "MultiInputPolicy" if isinstance(envs.observation_space, gym.spaces.Dict) else "MlpPolicy"
     kind = {"ppo": PPO, "sac": SAC}[training.algorithm]
     if training.algorithm == "sac" and not isinstance(envs.action_space, gym.spaces.Box):
-        raise ValueError(f"sac acts in a Box, and {training.env} has {envs.action_space}; choose ppo")
+        raise WrongValueError(f"sac acts in a Box, and {training.env} has {envs.action_space}; choose ppo")
     settings = {**_SETTINGS[training.algorithm], **training.settings}
     algorithm: BaseAlgorithm = kind(
         policy, envs, seed=training.seed, device=training.device, tensorboard_log=str(out), **settings

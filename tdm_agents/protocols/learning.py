@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols.imagining import WorldModel
 from tdm_agents.protocols.values import ModelSpec
 
@@ -71,19 +72,19 @@ class UpdateSettings:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; expected at least 1")
+            raise WrongValueError(f"steps is {self.steps}; expected at least 1")
         for name in ("learning_rate", "grad_clip"):
             if not (value := getattr(self, name)) > 0:
-                raise ValueError(f"{name} is {value}; expected more than 0")
+                raise WrongValueError(f"{name} is {value}; expected more than 0")
         for name in ("warmup_steps", "weight_decay"):
             if not (value := getattr(self, name)) >= 0:
-                raise ValueError(f"{name} is {value}; expected at least 0")
+                raise WrongValueError(f"{name} is {value}; expected at least 0")
         if not 0 <= self.final_learning_rate_fraction <= 1:
-            raise ValueError(
+            raise WrongValueError(
                 f"final_learning_rate_fraction is {self.final_learning_rate_fraction}; expected 0 to 1"
             )
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are {self.betas}; expected both at least 0 and below 1")
+            raise WrongValueError(f"betas are {self.betas}; expected both at least 0 and below 1")
 
     def rate(self, step: int) -> float:
         """The learning rate of the update that follows ``step`` updates.

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols.imagining import WorldModel
 
 
@@ -51,4 +52,6 @@ def observation_of(imagined: MaybeObserved, model: WorldModel[Any], who: str, *,
 
 
 def _refusal(model: WorldModel[Any], who: str, instead: str) -> ValueError:
-    return ValueError(f"{type(model).__name__} imagines no observations, and {who} needs them: {instead}")
+    return WrongValueError(
+        f"{type(model).__name__} imagines no observations, and {who} needs them: {instead}"
+    )

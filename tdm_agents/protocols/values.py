@@ -19,6 +19,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
+
 ActionKind = Literal["continuous", "discrete"]
 
 
@@ -142,7 +144,7 @@ class Rollout:
             alive.append(alive[-1] & step.alive)
         seen = [step.observation for step in steps if step.observation is not None]
         if len(seen) not in (0, len(steps)):
-            raise ValueError(
+            raise WrongValueError(
                 f"{len(seen)} of {len(steps)} imagined steps have an observation; expected all or none, as "
                 "spec.imagines_observations says"
             )

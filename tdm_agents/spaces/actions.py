@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.leaves import shape_of
 
 
@@ -33,7 +34,7 @@ def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:
         )
     elif isinstance(space, spaces.MultiBinary):
         remedy = "say MultiDiscrete([2] * n), which has the same choices, with TransformAction"
-    raise ValueError(
+    raise WrongValueError(
         f"action_space {space} cannot be planned over: expected a Box with finite bounds, Discrete or "
         f"MultiDiscrete; {remedy}"
     )
@@ -56,19 +57,19 @@ class ActionCodec:
 
     def __init__(self, space: spaces.Space[Any]) -> None:
         if not isinstance(space, spaces.Box):
-            raise ValueError(
+            raise WrongValueError(
                 f"action_space {space} is not continuous: expected a Box with finite bounds; wrap the "
                 "environment so that its actions are a Box"
             )
         self.low = space.low.astype(np.float64).ravel()
         self.high = space.high.astype(np.float64).ravel()
         if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
-            raise ValueError(
+            raise WrongValueError(
                 f"action_space {space} has infinite bounds, so there is nothing to sample from; "
                 "bound it with gymnasium.wrappers.RescaleAction or ClipAction"
             )
         if not self.low.size or not (self.low < self.high).all():
-            raise ValueError(
+            raise WrongValueError(
                 f"action_space {space} has nothing to choose, or a component whose low is not below its "
                 "high; leave constant components out with gymnasium.wrappers.TransformAction"
             )
@@ -133,13 +134,13 @@ class DiscreteActionCodec:
 
     def __init__(self, space: spaces.Space[Any]) -> None:
         if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            raise ValueError(f"action_space {space} is not discrete: expected Discrete or MultiDiscrete")
+            raise WrongValueError(f"action_space {space} is not discrete: expected Discrete or MultiDiscrete")
         self.space = space
         counts = np.asarray(space.n if isinstance(space, spaces.Discrete) else space.nvec, np.int64)
         self.choices: tuple[int, ...] = tuple(counts.ravel().tolist())
         self.dim = len(self.choices)
         if not self.dim or max(self.choices) < 2:
-            raise ValueError(
+            raise WrongValueError(
                 f"action_space {space} has nothing to choose; expected a component with two choices or more"
             )
         self.shape = shape_of(space)
@@ -180,7 +181,7 @@ class DiscreteActionCodec:
         integers = np.issubdtype(index.dtype, np.integer)
         if integers and bool(((index >= 0) & (index < np.asarray(self.choices))).all()):
             return
-        raise ValueError(
+        raise WrongValueError(
             f"action {shown.tolist()} ({shown.dtype}) is none of the choices of {self.space}; expected "
             f"integers, {', '.join(map(str, self.choices[:8]))} choices a component"
         )

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from tdm_agents.errors import WrongValueError
+
 Leaf = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
@@ -41,7 +43,7 @@ def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation"
     shape = shape_of(space)
     lead = array.ndim - len(shape)
     if lead < 0 or array.shape[lead:] != shape:
-        raise ValueError(f"{where} has shape {array.shape}; the space says {shape}")
+        raise WrongValueError(f"{where} has shape {array.shape}; the space says {shape}")
     flat = array.reshape(*array.shape[:lead], int(np.prod(shape, dtype=int)))
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         return flat.astype(np.float64)
@@ -52,7 +54,7 @@ def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation"
     if bad.any():
         first = tuple(np.argwhere(bad)[0])
         low, count = start[first[-1]], counts[first[-1]]
-        raise ValueError(
+        raise WrongValueError(
             f"{where} holds the category {flat[first]}; {space} has the integers {low} to {low + count - 1}"
         )
     parts = [np.eye(count)[index[..., i].astype(np.int64)] for i, count in enumerate(counts)]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,7 +44,7 @@ class ObservationCodec:
         self.space = space
         self.dim = int(spaces.flatdim(space))
         if not self.dim:
-            raise ValueError(f"observation_space {space} has no scalars; expected at least one to model")
+            raise WrongValueError(f"observation_space {space} has no scalars; expected at least one to model")
 
     def flatten(self, observation: Any) -> FloatArray:
         """One observation to ``[n]`` float32.
@@ -54,7 +55,7 @@ class ObservationCodec:
         flat = self._flatten(observation, ())
         if not np.isfinite(flat).all():
             bad = int(np.flatnonzero(~np.isfinite(flat))[0])
-            raise ValueError(f"observation scalar {bad} is {flat[bad]}; {_NOT_FINITE}")
+            raise WrongValueError(f"observation scalar {bad} is {flat[bad]}; {_NOT_FINITE}")
         return flat
 
     def flatten_batch(
@@ -73,7 +74,7 @@ class ObservationCodec:
         flat = self._flatten(observations, (batch,), read)
         if not np.isfinite(flat).all():
             row, bad = np.argwhere(~np.isfinite(flat))[0]
-            raise ValueError(
+            raise WrongValueError(
                 f"observation scalar {bad} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
             )
         return flat
@@ -114,7 +115,7 @@ class ObservationCodec:
         if len(shape) != len(shape_of(space)) + 1:
             return None
         if not shape[0]:
-            raise ValueError(
+            raise WrongValueError(
                 f"observation has shape {shape}, a batch of 0 environments; expected at least one: pass what "
                 "the environment returned"
             )
@@ -131,7 +132,9 @@ class ObservationCodec:
         try:
             leaves = _leaves(self.space, observation, "observation", lead, read)
         except (TypeError, KeyError, IndexError) as error:
-            raise ValueError(f"observation {_short(observation)} is not of the space {self.space}") from error
+            raise WrongValueError(
+                f"observation {_short(observation)} is not of the space {self.space}"
+            ) from error
         flat: FloatArray = np.concatenate(leaves, axis=-1, dtype=np.float32, casting="same_kind")
         return flat
 
@@ -144,13 +147,13 @@ def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
         for index, child in enumerate(space.spaces):
             _refuse_unplannable(child, f"{where}[{index}]")
     elif not is_leaf(space):
-        raise ValueError(
+        raise WrongValueError(
             f"{where} {space} cannot be planned over: it has no fixed number of scalars; expected Box, "
             "Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of them: wrap the environment with "
             "gymnasium.wrappers.TransformObservation"
         )
     elif isinstance(space, spaces.Box) and _looks_like_images(space):
-        raise ValueError(
+        raise WrongValueError(
             f"{where} {space} looks like images, which scalar tokens cannot model; "
             "give the agent the environment's state instead"
         )
@@ -177,15 +180,15 @@ def _leaves(
     if isinstance(space, spaces.Dict):
         if not isinstance(value, Mapping):
             found = "an array" if isinstance(value, np.ndarray) else _short(value)
-            raise ValueError(f"{where} is {found}; expected a dict with the keys {list(space.spaces)}")
+            raise WrongValueError(f"{where} is {found}; expected a dict with the keys {list(space.spaces)}")
         missing = [k for k in space.spaces if k not in value]
         if missing:
-            raise ValueError(f"{where} lacks the key {missing[0]!r}; expected {list(space.spaces)}")
+            raise WrongValueError(f"{where} lacks the key {missing[0]!r}; expected {list(space.spaces)}")
         named = ((f"{where}[{k!r}]", s, value[k]) for k, s in space.spaces.items())
         return [leaf for name, s, v in named for leaf in _leaves(s, v, name, lead, read)]
     if isinstance(space, spaces.Tuple):
         if len(value) != len(space.spaces):
-            raise ValueError(f"{where} has {len(value)} parts; expected {len(space.spaces)}")
+            raise WrongValueError(f"{where} has {len(value)} parts; expected {len(space.spaces)}")
         pairs = enumerate(zip(space.spaces, value, strict=True))
         return [leaf for i, (s, v) in pairs for leaf in _leaves(s, v, f"{where}[{i}]", lead, read)]
     assert is_leaf(space)
@@ -194,14 +197,14 @@ def _leaves(
         given = np.asarray(value)
         array = np.asarray(given, np.float64) if given.dtype.kind in _NUMBERS else None
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} is {_short(value)}; expected numbers of shape {shape}") from error
+        raise WrongValueError(f"{where} is {_short(value)}; expected numbers of shape {shape}") from error
     if array is None:
-        raise ValueError(
+        raise WrongValueError(
             f"{where} is {_short(value)}; expected numbers of shape {shape}, real ones, not {given.dtype}"
         )
     if array.shape != lead + shape:
         of = f"; {lead[0]} environments of the space {space} have {lead + shape}" if lead else ""
-        raise ValueError(f"{where} has shape {array.shape}{of or f'; the space says {shape}'}")
+        raise WrongValueError(f"{where} has shape {array.shape}{of or f'; the space says {shape}'}")
     if read is None:
         return [encode_leaf(space, array, where)]
     leaf = np.zeros((*lead, int(spaces.flatdim(space))))

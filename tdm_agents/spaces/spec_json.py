@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 from minari.serialization import deserialize_space, serialize_space
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.storage import CheckpointError
 
@@ -31,7 +32,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
             "action_space": serialize_space(spec.action_space),
         }
     except NotImplementedError as error:
-        raise ValueError(
+        raise WrongValueError(
             f"{error}; expected Box, Discrete, MultiDiscrete, or Dict or Tuple of them"
         ) from error
     value |= {name: getattr(spec, name) for name in _SCALARS}

@@ -10,6 +10,7 @@ import torch
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.data.windows import starts as draw_starts
+from tdm_agents.errors import WrongValueError, retold
 from tdm_agents.training.ends import end_prediction
 from tdm_agents.training.prediction import prediction_error
 from tdm_agents.training.train_config import TrainConfig
@@ -51,10 +52,11 @@ class _OneEnvironment:
         try:
             draw_starts(held_out, count=config.starts, steps=longest, seed=config.seed)
         except ValueError as error:
-            raise ValueError(
+            raise retold(
+                error,
                 f"the held-out episodes do not suffice for the prediction error with horizons "
                 f"{', '.join(map(str, config.horizons))}, context_steps {config.context_steps} and starts "
-                f"{config.starts}: {error}"
+                f"{config.starts}: {error}",
             ) from error
 
     def __call__(self, model: Any) -> dict[str, float]:
@@ -105,7 +107,7 @@ class Evaluator:
             except ValueError as error:
                 if len(several) == 1:
                     raise
-                raise ValueError(f"environment {name}: {error}") from error
+                raise WrongValueError(f"environment {name}: {error}") from error
 
     def __call__(self, model: Any) -> dict[str, float]:
         """The metrics of the one environment, or ``<metric>/<environment>`` of each of several.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tdm_agents import registry
-from tdm_agents.errors import UnknownNameError
+from tdm_agents.errors import UnknownNameError, WrongTypeError
 from tdm_agents.protocols import Preset, TrainableModel
 from tdm_agents.world_models.model_files import load_model
 
@@ -27,7 +27,7 @@ def trainable_class(name: str) -> type[TrainableModel]:
     """
     kind: Any = registry.load(registry.WORLD_MODELS, name)
     if missing := [part for part in _NEEDED if not hasattr(kind, part)]:
-        raise TypeError(
+        raise WrongTypeError(
             f"world model {name!r} cannot be trained by name: {getattr(kind, '__name__', kind)} has no "
             f"{', no '.join(missing)}; expected a class as tdm_agents.protocols.TrainableModel describes it"
         )
@@ -74,15 +74,15 @@ def with_settings(what: str, config: Any, settings: Mapping[str, Any]) -> Any:
         head, _, rest = name.partition(".")
         known = [f.name for f in fields(config)]
         if head not in known or (rest and not is_dataclass(getattr(config, head))):
-            raise TypeError(f"{what} has no setting {name!r}; it has {', '.join(known)}")
+            raise WrongTypeError(f"{what} has no setting {name!r}; it has {', '.join(known)}")
         inner = getattr(config, head)
         if rest:
             value = with_settings(f"{head} of {what}", inner, {rest: value})
         elif is_dataclass(inner):
             parts = ", ".join(f"{head}.{f.name}" for f in fields(inner))
-            raise TypeError(f"{name!r} of {what} has settings of its own: {parts}")
+            raise WrongTypeError(f"{name!r} of {what} has settings of its own: {parts}")
         elif not _same_kind(inner, value):
-            raise TypeError(f"{name} of {what} is {value!r}; expected a value like {json.dumps(inner)}")
+            raise WrongTypeError(f"{name} of {what} is {value!r}; expected a value like {json.dumps(inner)}")
         config = replace(config, **{head: value})
     return config
 
@@ -96,7 +96,7 @@ def load_trained(folder: Path) -> TrainableModel:
     """
     model = load_model(folder)
     if not isinstance(model, TrainableModel):
-        raise TypeError(
+        raise WrongTypeError(
             f"{folder} holds a {type(model).__name__}, which cannot be trained by name; expected a model as "
             "tdm_agents.protocols.TrainableModel describes it"
         )

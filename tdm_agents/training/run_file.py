@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import read_json, write_json
@@ -78,7 +79,7 @@ def claim(folder: Path, description: Mapping[str, Any]) -> None:
         there = _of_schema_1(there, description)
     found = differences(there, description)
     if found:
-        raise ValueError(
+        raise WrongValueError(
             f"{folder} holds another run: {found[0]}; go on with its own settings, or choose another --out"
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import UpdateSettings
 
 
@@ -64,13 +65,13 @@ class TrainConfig(UpdateSettings):
         )
         for name in counts:
             if (count := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {count}; expected at least 1")
+                raise WrongValueError(f"{name} is {count}; expected at least 1")
         if self.window_steps < 2:
-            raise ValueError(f"window_steps is {self.window_steps}; a transition needs at least 2")
+            raise WrongValueError(f"window_steps is {self.window_steps}; a transition needs at least 2")
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected at least 0")
+            raise WrongValueError(f"seed is {self.seed}; expected at least 0")
         if not self.horizons or min(self.horizons) < 1:
-            raise ValueError(f"horizons are {self.horizons}; expected decisions ahead, at least 1")
+            raise WrongValueError(f"horizons are {self.horizons}; expected decisions ahead, at least 1")
 
 
 OBSERVERS = frozenset(

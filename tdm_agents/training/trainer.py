@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
 from tdm_agents.protocols import Batch, MixedBatch, NotFiniteError, TrainableModel
 from tdm_agents.storage import CheckpointError, locked
 from tdm_agents.training import run_state
@@ -32,7 +33,7 @@ from tdm_agents.training.train_config import OBSERVERS, TrainConfig, noise_seed
 from tdm_agents.world_models.learned import check_finite
 
 
-class TrainingError(RuntimeError):
+class TrainingError(TDMError, RuntimeError):
     """Training cannot go on; the message says at which step, why, and from where it can."""
 
 
@@ -96,7 +97,7 @@ def train(
         FolderInUseError: If another process writes to ``folder``.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
+        raise WrongTypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
     folder = Path(folder)
     console = console if console is not None else Console(stderr=True)
     evaluator = None if held_out is None else Evaluator(held_out, config)
@@ -126,7 +127,7 @@ class _Run:
             self.save()
             return
         if not resume:
-            raise ValueError(f"{self.folder} holds a run already; resume it, or choose another folder")
+            raise WrongValueError(f"{self.folder} holds a run already; resume it, or choose another folder")
         found = run_state.load(self.folder)
         self._check_settings(found.settings)
         try:
@@ -217,7 +218,7 @@ class _Run:
         mine = _settings(self.config)
         for name, value in mine.items():
             if name not in OBSERVERS and stored.get(name) != value:
-                raise ValueError(
+                raise WrongValueError(
                     f"the run in {self.folder} has {name}={stored.get(name)!r}, now it is {value!r}: "
                     "go on with its own settings, or train into another folder"
                 )

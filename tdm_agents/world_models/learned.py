@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, NotFiniteError, Optimizers, Preset, UpdateSettings
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import CheckpointError
@@ -131,7 +132,7 @@ def only_environment(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
         ValueError: If there are several.
     """
     if len(specs) != 1:
-        raise ValueError(
+        raise WrongValueError(
             f"{name} is a model of one environment, and these data are of {', '.join(specs)}; train one per "
             "environment, or one that models several (--model generalist)"
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tdm_agents.data.moments import moments
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, History, ModelSpec, Rollout, Step, looped_rollout
 from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_model, write_model
@@ -45,7 +46,7 @@ class MLPConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "layers"):
             if (value := getattr(self, name)) < 1:
-                raise ValueError(f"MLPConfig.{name} is {value}; expected at least 1")
+                raise WrongValueError(f"MLPConfig.{name} is {value}; expected at least 1")
 
 
 class MLPState:
@@ -118,7 +119,7 @@ class MLPWorldModel(LearnedModel):
         """
         (trajectories,) = data.values()
         if trajectories.observation_dim != self._spec.observation_dim:
-            raise ValueError(
+            raise WrongValueError(
                 f"the data's observations have {trajectories.observation_dim} scalars; "
                 f"the model expects {self._spec.observation_dim}"
             )

@@ -17,6 +17,7 @@ import torch
 from mujoco.rollout import Rollout as MujocoRollout
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import History, ModelSpec, RewardFn, Rollout, Step
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 from tdm_agents.world_models.simulator_env import CTRL, Array, LiveEnv, live_envs
@@ -84,16 +85,16 @@ class SimulatorModel:
         self, env: Any, action_repeat: int = 1, threads: int = 1, fast: BatchedTask | None = None
     ) -> None:
         if action_repeat < 1:
-            raise ValueError(
+            raise WrongValueError(
                 f"action_repeat is {action_repeat}; expected at least 1 environment step a decision"
             )
         if threads < 0:
-            raise ValueError(f"threads is {threads}; expected 0 or 1 (the calling thread) or more")
+            raise WrongValueError(f"threads is {threads}; expected 0 or 1 (the calling thread) or more")
         self._envs: tuple[LiveEnv, ...] = live_envs(env)
         first = self._envs[0]
         self._stepped = first.steps and fast is None
         if not (first.asks_task or self._stepped) and (fast is None or fast.reward is None):
-            raise ValueError(
+            raise WrongValueError(
                 f"{env} has no dm_control task to ask for observations and rewards, and is no MujocoEnv of "
                 "Gymnasium's to step a copy of; pass fast=, a BatchedTask with observe and reward"
             )
@@ -101,7 +102,7 @@ class SimulatorModel:
         if fast is not None:
             observed = fast.observe(np.zeros(first.model.nq), np.zeros(first.model.nv)).shape
             if observed != (dim,):
-                raise ValueError(
+                raise WrongValueError(
                     f"fast observes {list(observed)} scalars, {env} {dim}; is it another task's?"
                 )
         self._fast = fast

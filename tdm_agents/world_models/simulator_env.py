@@ -18,6 +18,7 @@ from dm_control.rl import control
 from dm_control.suite import base
 from gymnasium import spaces
 
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 from tdm_agents.world_models.simulator_stepping import SteppedCopy, can_be_copied
 
@@ -66,7 +67,7 @@ class LiveEnv:
         ):
             self.sub_steps = int(inner.frame_skip)
         else:
-            raise TypeError(
+            raise WrongTypeError(
                 f"{env} has no MuJoCo physics that can be rolled out; expected a dm_control suite "
                 "environment (gym.make('dm_control/cartpole-swingup-v0') after import tdm_envs) or one with "
                 "model, data and frame_skip like gymnasium's MujocoEnv. Plan with a learned world model "
@@ -81,7 +82,7 @@ class LiveEnv:
         self._codec = ObservationCodec(_task_space(self._dm) if self.asks_task else inner.observation_space)
         controls = int(np.prod(env.action_space.shape or ()))
         if controls != self.model.nu:
-            raise ValueError(f"{env} has {controls} action scalars for {self.model.nu} MuJoCo actuators")
+            raise WrongValueError(f"{env} has {controls} action scalars for {self.model.nu} MuJoCo actuators")
         self._bind()
 
     @property
@@ -112,7 +113,7 @@ class LiveEnv:
             self._bind()
         model, data = self._bound, self._data
         if not np.array_equal(_read(model, data, _OTHER_INPUTS), self._other_inputs):
-            raise ValueError(
+            raise WrongValueError(
                 f"{self._inner} drives its physics by more than the actuators (applied forces, mocap bodies "
                 "or switched equality constraints), which the simulator cannot foresee; plan with a learned "
                 "model"
@@ -183,7 +184,7 @@ def live_envs(env: Any) -> tuple[LiveEnv, ...]:
     """
     found = tuple(LiveEnv(e) for e in _members(env))
     if not found:
-        raise ValueError("no environment to simulate: expected at least one in the list")
+        raise WrongValueError("no environment to simulate: expected at least one in the list")
     for index, live in enumerate(found):
         same = (live.observation_space, live.action_space, live.sub_steps, live.model.nq, live.model.nv)
         first = found[0]
@@ -194,7 +195,7 @@ def live_envs(env: Any) -> tuple[LiveEnv, ...]:
             first.model.nq,
             first.model.nv,
         ):
-            raise ValueError(
+            raise WrongValueError(
                 f"environment {index} has other spaces or physics than environment 0; build a model of each"
             )
     return found
@@ -210,7 +211,7 @@ def _members(env: Any) -> Sequence[gym.Env[Any, Any]]:
     if isinstance(env, gym.vector.SyncVectorEnv) or (sb3 is not None and isinstance(env, sb3.DummyVecEnv)):
         members: Sequence[gym.Env[Any, Any]] = env.envs
         return members
-    raise TypeError(
+    raise WrongTypeError(
         f"{type(env).__name__} cannot be simulated: expected a gymnasium.Env, a list of them, SyncVectorEnv "
         "or SB3's DummyVecEnv, whose physics live in this process. Take the vector environment out of its "
         "wrappers (env.unwrapped), and replace AsyncVectorEnv or SubprocVecEnv by the synchronous one"
@@ -222,12 +223,12 @@ def _refuse_inexact(dm_env: Any, env: Any) -> None:
     task = type(dm_env.task)
     for name in ("before_step", "after_step"):
         if getattr(task, name) is not getattr(base.Task, name):
-            raise ValueError(
+            raise WrongValueError(
                 f"{env}: its task {task.__name__} overrides {name}, which the simulator cannot batch; use a "
                 "task that leaves dm_control.suite.base.Task's, or plan with a learned world model"
             )
     if not dm_env.physics.legacy_step:
-        raise ValueError(
+        raise WrongValueError(
             f"{env} was built with legacy_step=False, so its observations lag the physics; leave it at True"
         )
 
@@ -236,12 +237,12 @@ def _refuse_changed_spaces(env: gym.Env[Any, Any], inner: gym.Env[Any, Any]) -> 
     """A wrapper may flatten the observation, nothing else: the flat vector is then the same."""
     observation, action = inner.observation_space, inner.action_space
     if env.observation_space not in (observation, spaces.flatten_space(observation)):
-        raise ValueError(
+        raise WrongValueError(
             f"wrappers of {env} change its observation space from {observation} to {env.observation_space}; "
             "the simulator knows the environment's own. Build it with the environment inside those wrappers"
         )
     if env.action_space != action:
-        raise ValueError(
+        raise WrongValueError(
             f"wrappers of {env} change its action space from {action} to {env.action_space}; take the action "
             "wrapper off (the agent scales actions from [-1, 1] itself)"
         )

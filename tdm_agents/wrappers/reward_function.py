@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, RewardFn, Step, WorldModel, require_observations
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
 from tdm_agents.wrappers.base import Wrapper
@@ -55,7 +56,7 @@ class RewardFunction(Wrapper[S]):
         assert observation is not None and next_observation is not None
         reward = self.fn(observation, _physical(self.spec, action), next_observation)
         if reward.shape != observation.shape[:1]:
-            raise ValueError(
+            raise WrongValueError(
                 f"the reward function returned shape {tuple(reward.shape)} for {len(observation)} rows; "
                 f"expected [{len(observation)}], one reward a row"
             )

@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import ObservationCodec, action_codec, difference
 
@@ -61,7 +62,7 @@ def predicted_actions(
     actions = np.asarray(answer)
     shape = (observation.shape[0], *(spec.action_space.shape or ()))
     if actions.shape != shape:
-        raise ValueError(
+        raise WrongValueError(
             f"{type(policy).__name__}.predict returned shape {actions.shape} for {shape[0]} observations; "
             f"expected {shape}: was it trained on the environment that the model is of?"
         )
@@ -94,7 +95,7 @@ def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
             least: Tensor = torch.cat(inner.critic(observation, action), dim=1).amin(dim=1)
             return least
     else:
-        raise TypeError(
+        raise WrongTypeError(
             f"{type(policy).__name__} has no critic that is known here (that of PPO, A2C, SAC, TD3, DDPG or "
             "DQN); pass a function from observations [N, n] to values [N]"
         )
@@ -128,7 +129,7 @@ def check_tensor(who: str, answer: Any, shape: tuple[int, ...]) -> None:
     """Raise a ``TypeError`` that says what ``who`` returned and what is expected, unless it is a tensor."""
     if not isinstance(answer, Tensor):
         kind = "NumPy array" if isinstance(answer, np.ndarray) else type(answer).__name__
-        raise TypeError(
+        raise WrongTypeError(
             f"{who} returned a {kind}; expected a torch.Tensor of shape {shape}: it is given one, too "
             "(torch.as_tensor(...) makes one of an array)"
         )
@@ -142,7 +143,7 @@ def check_trained_on(policy: Any, spec: ModelSpec) -> None:
     """
     flaw = other_space(policy, spec.observation_space, spec.action_space, "the model's")
     if flaw is not None:
-        raise ValueError(
+        raise WrongValueError(
             f"{flaw}: expected a policy that was trained on the model's environment; if it was trained "
             "behind wrappers, pass a function of flat observations that does what they do"
         )

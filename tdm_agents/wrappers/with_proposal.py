@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Proposal, WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, predicted_actions
@@ -48,15 +49,17 @@ class WithProposal(Wrapper[S]):
     def __init__(self, model: WorldModel[S], policy: ActionFn | Predicts, std: float = 0.0) -> None:
         super().__init__(model, policy, std)
         if not (isinstance(policy, Predicts) or callable(policy)):
-            raise TypeError(
+            raise WrongTypeError(
                 f"policy is a {type(policy).__name__}; expected something with Stable-Baselines3's "
                 "predict(), or a function from observations [N, n] to actions [N, m]"
             )
         check_trained_on(policy, self.spec)
         if not (math.isfinite(std) and std >= 0.0):
-            raise ValueError(f"std is {std}; expected a finite number of at least 0")
+            raise WrongValueError(f"std is {std}; expected a finite number of at least 0")
         if std > 0.0 and self.spec.action_kind == "discrete":
-            raise ValueError(f"std is {std}, but actions are discrete; expected 0, or a policy that samples")
+            raise WrongValueError(
+                f"std is {std}, but actions are discrete; expected 0, or a policy that samples"
+            )
         self.policy = policy
         self.std = std
 
@@ -113,7 +116,7 @@ class WithProposal(Wrapper[S]):
         expected = (observation.shape[0], spec.action_dim)
         check_tensor("the proposal policy", actions, expected)
         if tuple(actions.shape) != expected:
-            raise ValueError(
+            raise WrongValueError(
                 f"the proposal policy returned shape {tuple(actions.shape)} for {expected[0]} observations; "
                 f"expected {expected}, one action [m] a row"
             )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, critic_of
@@ -44,7 +45,7 @@ class WithValue(Wrapper[S]):
         self.critic = critic
         fn: Any = critic_of(critic, model.spec) if isinstance(critic, Predicts) else critic
         if not callable(fn):
-            raise TypeError(
+            raise WrongTypeError(
                 f"critic is a {type(critic).__name__}; expected a Stable-Baselines3 policy or algorithm, "
                 "or a function from observations [N, n] to values [N]"
             )
@@ -70,7 +71,7 @@ class WithValue(Wrapper[S]):
         value = self._value(observation)
         check_tensor("the critic", value, (len(observation),))
         if value.shape != observation.shape[:1]:
-            raise ValueError(
+            raise WrongValueError(
                 f"the critic returned shape {tuple(value.shape)} for {len(observation)} observations; "
                 f"expected [{len(observation)}], one value a row"
             )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from tdm_envs.mistakes import EnvsError
 from tdm_envs.walkers.families import build_body
 from tdm_envs.walkers.observation import Array, observation_scalars, observe
 from tdm_envs.walkers.rendering import Screen
@@ -35,7 +36,7 @@ _FATAL = (
 )
 
 
-class PhysicsDivergedError(RuntimeError):
+class PhysicsDivergedError(EnvsError, RuntimeError):
     """MuJoCo gave up on the state; the episode is lost and the environment has to be reset."""
 
 

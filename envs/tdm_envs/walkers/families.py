@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tdm_envs.mistakes import EnvsTypeError, EnvsValueError
 from tdm_envs.walkers.body import (
     AXES,
     DIRECTIONS,
@@ -141,7 +142,7 @@ def checked_key(family: str, dof: int, body: int) -> BodyKey:
         TypeError: As :func:`build_body`.
     """
     if family not in FAMILIES:
-        raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
+        raise EnvsValueError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
     return BodyKey(family, checked_int("dof", dof, MIN_DOF, MAX_DOF), checked_int("body", body, 0))
 
 
@@ -156,9 +157,9 @@ def checked_int(name: str, value: Any, low: int, high: int | None = None) -> int
     try:
         number = operator.index(value)
     except TypeError as error:
-        raise TypeError(f"{name} is {value!r}; expected {wanted}") from error
+        raise EnvsTypeError(f"{name} is {value!r}; expected {wanted}") from error
     if number < low or (high is not None and number > high):
-        raise ValueError(f"{name} is {number}; expected {wanted}")
+        raise EnvsValueError(f"{name} is {number}; expected {wanted}")
     return number
 
 

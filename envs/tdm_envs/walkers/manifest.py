@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tdm_envs.mistakes import EnvsValueError
 from tdm_envs.walkers.body import BodyKey
 from tdm_envs.walkers.families import build_body
 from tdm_envs.walkers.universe import split_of
@@ -17,7 +18,7 @@ from tdm_envs.walkers.universe import split_of
 SCHEMA = 1
 
 
-class ManifestError(ValueError):
+class ManifestError(EnvsValueError):
     """A manifest that is no manifest, was edited, or does not rebuild."""
 
 
@@ -43,9 +44,9 @@ def write_manifest(path: Path, bodies: Iterable[BodyKey]) -> Manifest:
     """
     keys = tuple(bodies)
     if not keys:
-        raise ValueError("no bodies to write; expected at least one")
+        raise EnvsValueError("no bodies to write; expected at least one")
     if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
-        raise ValueError(f"listed twice: {repeated[0]}")
+        raise EnvsValueError(f"listed twice: {repeated[0]}")
     entries = [_entry(key) for key in keys]
     text = json.dumps({"schema": SCHEMA, "sha256": _digest(entries), "bodies": entries}, indent=1) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from tdm_envs.mistakes import EnvsValueError
 from tdm_envs.walkers.env import WalkerEnv
 from tdm_envs.walkers.families import FAMILIES
 
@@ -16,7 +17,7 @@ class _OneFamily(WalkerEnv):
     def __init__(self, family: str, **settings: Any) -> None:
         if family != self._family:
             ids = ", ".join(f"tdm/Walker{known.capitalize()}-v0" for known in FAMILIES)
-            raise ValueError(
+            raise EnvsValueError(
                 f"family is {family!r}; expected {self._family!r}, which the id says already: leave it out, "
                 f"or make the id of the other family ({ids})"
             )

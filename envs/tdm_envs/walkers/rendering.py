@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
+from tdm_envs.mistakes import EnvsError, EnvsValueError
 from tdm_envs.walkers.families import checked_int
 
 _FRAMES_REMEDY = (
@@ -26,7 +27,7 @@ _CLOSING_SECONDS = 5.0
 """For which a window is waited for when it closes."""
 
 
-class CannotRenderError(RuntimeError):
+class CannotRenderError(EnvsError, RuntimeError):
     """There is no OpenGL to draw with, or no screen to draw on; the message names the remedy."""
 
 
@@ -122,7 +123,7 @@ class Screen:
 
     def __init__(self, mode: str | None, width: int, height: int) -> None:
         if mode not in (None, "human", "rgb_array"):
-            raise ValueError(f"render_mode is {mode!r}; expected None, 'human' or 'rgb_array'")
+            raise EnvsValueError(f"render_mode is {mode!r}; expected None, 'human' or 'rgb_array'")
         self._mode = mode
         self._size = checked_int("width", width, 1), checked_int("height", height, 1)
         self._open: FrameRenderer | Window | None = None

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tdm_envs.mistakes import EnvsTypeError, EnvsValueError
 from tdm_envs.walkers.env import TARGET_SPEED, WalkerEnv
 from tdm_envs.walkers.observation import ROOT_SCALARS, Array, observe
 
@@ -33,9 +34,9 @@ class WalkerTask:
     def __init__(self, env: gym.Env[Any, Any], guide: float = 0.0) -> None:
         walker = env.unwrapped
         if not isinstance(walker, WalkerEnv):
-            raise TypeError(f"{env} is not a procedural walker; expected one of tdm/Walker...-v0")
+            raise EnvsTypeError(f"{env} is not a procedural walker; expected one of tdm/Walker...-v0")
         if not 0.0 <= guide < 1.0:
-            raise ValueError(f"guide is {guide}; expected 0 (the environment's own reward) <= guide < 1")
+            raise EnvsValueError(f"guide is {guide}; expected 0 (the environment's own reward) <= guide < 1")
         self._guide = guide
         model = walker.model
         self._dof = int(model.nv) - 6

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from tdm_envs.mistakes import EnvsValueError
 from tdm_envs.walkers.body import Body, BodyKey
 from tdm_envs.walkers.families import FAMILIES, MAX_DOF, MIN_DOF, build_body, checked_int, checked_key
 
@@ -21,7 +22,7 @@ _SEEDS = 2**32  # bodies are numbered below this
 _PATIENCE = 30  # draws without a new tree, in units of the trees already seen
 
 
-class ExhaustedError(ValueError):
+class ExhaustedError(EnvsValueError):
     """More bodies were asked for than there are distinct trees."""
 
 
@@ -57,10 +58,10 @@ def sample_bodies(
     low, high = (dof, dof) if not isinstance(dof, tuple) else dof
     low, high = (checked_int("dof", number, MIN_DOF, MAX_DOF) for number in (low, high))
     if low > high:
-        raise ValueError(f"dof is {dof}; expected the lowest before the highest")
+        raise EnvsValueError(f"dof is {dof}; expected the lowest before the highest")
     count, seed = checked_int("count", count, 1), checked_int("seed", seed, 0)
     if split not in get_args(Split):
-        raise ValueError(f"split is {split!r}; expected one of {', '.join(get_args(Split))}")
+        raise EnvsValueError(f"split is {split!r}; expected one of {', '.join(get_args(Split))}")
     checked_key(family, low, 0)  # is there such a family?
 
     rng = np.random.default_rng([list(FAMILIES).index(family), seed])

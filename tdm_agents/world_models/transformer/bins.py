@@ -10,6 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from tdm_agents.errors import WrongOrderError
+
 MIN_RANGE = 1e-6
 """Shortest range of a dimension, in its own units: what a constant zero gets."""
 MIN_WIDTH_ULPS = 4.0
@@ -102,7 +104,7 @@ class Bins(nn.Module):
 
     def _range(self, value: Tensor, column: int | None) -> tuple[Tensor, Tensor]:
         if not self.fitted:
-            raise RuntimeError("these bins have no range yet: call Tokenizer.fit, or load a state dict")
+            raise WrongOrderError("these bins have no range yet: call Tokenizer.fit, or load a state dict")
         if column is not None:
             return self.low[column], self.width[column]
         # broadcasting would pass a last axis of 1 off as every column

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.network import NetworkConfig
@@ -53,11 +54,11 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         if self.context < 1:
-            raise ValueError(f"context is {self.context} tokens; expected at least one step's")
+            raise WrongValueError(f"context is {self.context} tokens; expected at least one step's")
         if not 0.0 <= self.reward_dropout <= 1.0:
-            raise ValueError(f"reward_dropout is {self.reward_dropout}; expected a rate in [0, 1]")
+            raise WrongValueError(f"reward_dropout is {self.reward_dropout}; expected a rate in [0, 1]")
         if self.action_weight < 0.0:
-            raise ValueError(f"action_weight is {self.action_weight}; expected at least 0")
+            raise WrongValueError(f"action_weight is {self.action_weight}; expected at least 0")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TransformerConfig:
@@ -86,7 +87,7 @@ class TransformerConfig:
             ("max_action", self.max_action, spec.action_dim),
         ):
             if most is not None and size > most:
-                raise ValueError(f"{name} is {most}, but the environment has {size}; raise {name}")
+                raise WrongValueError(f"{name} is {most}, but the environment has {size}; raise {name}")
         return NetworkConfig(
             layers=self.layers,
             width=self.width,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.errors import UnknownNameError, WrongValueError, retold
 from tdm_agents.protocols import Batch, MixedBatch, ModelSpec, Preset, TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.world_models.learned import LearnedModel
@@ -52,7 +53,7 @@ class Generalist(LearnedModel):
     def __init__(self, specs: Mapping[str, ModelSpec], config: TransformerConfig) -> None:
         super().__init__()
         if not specs:
-            raise ValueError("specs is empty; a generalist needs at least one environment")
+            raise WrongValueError("specs is empty; a generalist needs at least one environment")
         self.config = replace(
             config,
             max_observation=config.max_observation or max(s.observation_dim for s in specs.values()),
@@ -65,7 +66,7 @@ class Generalist(LearnedModel):
             try:
                 self._models[name] = TransformerWorldModel(spec, self.config, self.network)
             except ValueError as error:
-                raise ValueError(f"environment {name}: {error}") from error
+                raise retold(error, f"environment {name}: {error}") from error
         self.tokenizers = nn.ModuleList(model.tokenizer for model in self._models.values())
 
     @classmethod
@@ -118,7 +119,7 @@ class Generalist(LearnedModel):
         for known, model in self._models.items():
             if name is not None and _parts(known) == _parts(name):
                 return model
-        raise LookupError(
+        raise UnknownNameError(
             f"env_id is {name!r}; expected one of this generalist's environments, "
             f"{', '.join(self._models)}; a model of another is Generalist.load(folder).for_spec(spec)"
         )
@@ -134,7 +135,7 @@ class Generalist(LearnedModel):
                 than ``max_observation`` or ``max_action``.
         """
         if not self.config.tokenizer.fixed:
-            raise ValueError(
+            raise WrongValueError(
                 f"tokens are {self.config.tokenizer.observation!r} with {self.config.tokenizer.target!r} "
                 "targets, whose ranges are fitted to data, so that another environment's are not known; "
                 "train the generalist with the paper's tokens (--preset small-paper-tokens, gato-79m, ...)"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
+
 
 @dataclass(frozen=True, slots=True)
 class StepLayout:
@@ -59,7 +61,7 @@ def context_steps(context: int, layout: StepLayout) -> int:
         ValueError: If not even one step fits.
     """
     if context < layout.tokens:
-        raise ValueError(
+        raise WrongValueError(
             f"context of {context} tokens holds not even one step of {layout.tokens} tokens "
             f"(n={layout.observation_dim}, m={layout.action_dim}); use a preset with a larger context"
         )

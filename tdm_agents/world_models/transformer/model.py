@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import (
     Batch,
     History,
@@ -71,7 +72,9 @@ class TransformerWorldModel(LearnedModel):
         super().__init__()
         discrete = spec.action_kind == "discrete"
         if discrete and not spec.action_choices:
-            raise ValueError("action_choices is empty, but actions are discrete; expected one per component")
+            raise WrongValueError(
+                "action_choices is empty, but actions are discrete; expected one per component"
+            )
         self.config = config
         sizes = config.network(spec)
         if network is not None and network.config != sizes:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.transformer.attention import packed_attention
 from tdm_agents.world_models.transformer.packing import Packed
 
@@ -49,9 +50,9 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "feedforward", "bins", "max_observation", "max_action"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+                raise WrongValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} is not a multiple of twice the heads ({self.heads})")
+            raise WrongValueError(f"width {self.width} is not a multiple of twice the heads ({self.heads})")
 
     @property
     def head_dim(self) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
+
 OBSERVATION_TAIL = 0.0005
 """Share of observations left out at each end of a quantile range."""
 CHANGE_TAIL = 0.0002
@@ -33,12 +35,14 @@ def check_samples(name: str, data: Tensor, columns: int | None = None) -> None:
     expected = "[S]" if columns is None else f"[S, {columns}]"
     wrong = data.ndim != 1 if columns is None else data.ndim != 2 or data.shape[1] != columns
     if wrong or not data.shape[0]:
-        raise ValueError(f"{name} has shape {tuple(data.shape)}; expected {expected} with S >= 1")
+        raise WrongValueError(f"{name} has shape {tuple(data.shape)}; expected {expected} with S >= 1")
     if not data.is_floating_point():
-        raise ValueError(f"{name} is {data.dtype}; expected floating point")
+        raise WrongValueError(f"{name} is {data.dtype}; expected floating point")
     if not torch.isfinite(data).all():
         count = int((~torch.isfinite(data)).sum())
-        raise ValueError(f"{name} has {count} NaN or inf of {data.numel()}; fit on known, finite values only")
+        raise WrongValueError(
+            f"{name} has {count} NaN or inf of {data.numel()}; fit on known, finite values only"
+        )
 
 
 def column_ranges(name: str, columns: Iterable[Tensor], count: int, tail: float) -> tuple[Tensor, Tensor]:
@@ -59,7 +63,7 @@ def column_ranges(name: str, columns: Iterable[Tensor], count: int, tail: float)
         lows.append(torch.tensor(low, dtype=torch.float64))
         highs.append(torch.tensor(high, dtype=torch.float64))
     if len(lows) != count:
-        raise ValueError(f"{name} has {len(lows)} columns; expected {count}")
+        raise WrongValueError(f"{name} has {len(lows)} columns; expected {count}")
     return _moved_out(torch.stack(lows), torch.stack(highs), QUANTILE_MARGIN)
 
 
@@ -76,7 +80,7 @@ def least_to_most(name: str, chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
             lows.append(data.min().double())
             highs.append(data.max().double())
     if not lows:
-        raise ValueError(f"{name} has shape (0,); expected [S] with S >= 1")
+        raise WrongValueError(f"{name} has shape (0,); expected [S] with S >= 1")
     return _moved_out(torch.stack(lows).min(), torch.stack(highs).max(), REWARD_MARGIN)
 
 

@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.transformer.bins import Bins, MuLaw
 from tdm_agents.world_models.transformer.ranges import (
     CHANGE_TAIL,
@@ -56,14 +57,14 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         if self.observation not in ("mu_law", "quantile"):
-            raise ValueError(f"observation={self.observation!r}; expected 'mu_law' or 'quantile'")
+            raise WrongValueError(f"observation={self.observation!r}; expected 'mu_law' or 'quantile'")
         if self.target not in ("absolute", "change"):
-            raise ValueError(f"target={self.target!r}; expected 'absolute' or 'change'")
+            raise WrongValueError(f"target={self.target!r}; expected 'absolute' or 'change'")
         if not 2 <= self.bins <= 65536:
-            raise ValueError(f"bins={self.bins}; expected 2 to 65536 (the papers use 1024)")
+            raise WrongValueError(f"bins={self.bins}; expected 2 to 65536 (the papers use 1024)")
         for name, value in (("mu", self.mu), ("limit", self.limit)):
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}={value}; expected a finite positive number")
+                raise WrongValueError(f"{name}={value}; expected a finite positive number")
 
     @property
     def fixed(self) -> bool:
@@ -103,13 +104,13 @@ class Tokenizer(nn.Module):
     ) -> None:
         super().__init__()
         if observation_dim < 1 or action_dim < 1:
-            raise ValueError(f"{observation_dim=}, {action_dim=}; expected at least 1 each")
+            raise WrongValueError(f"{observation_dim=}, {action_dim=}; expected at least 1 each")
         if action_choices and len(action_choices) != action_dim:
-            raise ValueError(
+            raise WrongValueError(
                 f"action_choices={tuple(action_choices)}; expected {action_dim}, one per component"
             )
         if action_choices and not 1 <= min(action_choices) <= max(action_choices) <= config.bins:
-            raise ValueError(
+            raise WrongValueError(
                 f"action_choices={tuple(action_choices)}; expected 1 to {config.bins} choices per component, "
                 "because each is a token: raise bins"
             )

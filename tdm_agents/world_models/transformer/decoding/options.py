@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from tdm_agents.errors import WrongValueError
+
 Read = Literal["sample", "mode", "mean"]
 Capture = Literal["no", "eager", "compiled"]
 Attention = Literal["fused", "products"]
@@ -43,8 +45,8 @@ class DecodingOptions:
     def __post_init__(self) -> None:
         for name, known in (("read", Read), ("capture", Capture), ("attention", Attention)):
             if getattr(self, name) not in get_args(known):
-                raise ValueError(
+                raise WrongValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(known))}"
                 )
         if self.mean_window < 0:
-            raise ValueError(f"mean_window is {self.mean_window}; expected at least 0")
+            raise WrongValueError(f"mean_window is {self.mean_window}; expected at least 0")
