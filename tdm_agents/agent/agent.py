@@ -19,7 +19,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from tdm_agents.agent import agent_files
-from tdm_agents.agent.arguments import check_codecs, check_planner, check_replan_every, integer_seed
+from tdm_agents.agent.argument_checks import check_codecs, check_planner, check_replan_every, integer_seed
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
 from tdm_agents.agent.feedback import Feedback, Flags, flags

@@ -19,7 +19,7 @@ from tdm_agents.data.minari_io import DataError, load_space
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
 from tdm_agents.spaces import FloatArray, ObservationCodec, action_codec
-from tdm_agents.spaces.spec import spec_of
+from tdm_agents.spaces.model_spec import spec_of
 
 IntArray = npt.NDArray[np.int64]
 

@@ -11,9 +11,9 @@ Each failure is an ``AssertionError`` whose sentence says which contract is brok
 """
 
 from tdm_agents.testing.linear_quadratic import LinearQuadraticExpert, LinearQuadraticModel
-from tdm_agents.testing.planners import check_planner
-from tdm_agents.testing.trainable_models import check_trainable_model, recorded_episodes
-from tdm_agents.testing.world_models import check_world_model
+from tdm_agents.testing.planner_contract import check_planner
+from tdm_agents.testing.trainable_contract import check_trainable_model, recorded_episodes
+from tdm_agents.testing.world_model_contract import check_world_model
 
 __all__ = [
     "LinearQuadraticExpert",

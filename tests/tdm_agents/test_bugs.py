@@ -50,7 +50,6 @@ MISTAKES = [
     ("data info {here}/nowhere", "make one with `tdm collect`"),
     ("envs check {here}/broken.json", "broken.json is not JSON"),
     ("demo --replan-every 99 --out {here}/out", "replan_every is 99, but MPPI plans 25 ahead"),
-    ("benchmark speed --only nothing/*", "no scenario 'nothing/*'"),
 ]
 
 

@@ -17,7 +17,7 @@ from tdm_agents.actors.entries import parse_entry
 from tdm_agents.cli.main import main
 from tdm_agents.data.minari_io import describe
 from tdm_agents.environments import EnvRef, UntrustedModuleError, make_env
-from tdm_agents.spaces.spec import spec_of
+from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 
 # a point that is pushed towards 0, in a file of somebody's own

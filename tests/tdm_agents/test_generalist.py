@@ -23,7 +23,7 @@ from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.mixture import MixtureSampler
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.protocols import History, MixedBatch
-from tdm_agents.spaces.spec import spec_of
+from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import check_world_model
 from tdm_agents.training.train_config import TrainConfig

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdm_agents.protocols import Batch, MixedBatch
-from tdm_agents.spaces.spec import spec_of
+from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import Generalist

@@ -12,7 +12,7 @@ import torch
 from tdm_agents.agent import TDMAgent
 from tdm_agents.cli import train as command
 from tdm_agents.registry import make_planner
-from tdm_agents.spaces.spec import spec_of
+from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.testing import LinearQuadraticModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.presets import PRESETS

@@ -128,7 +128,7 @@ class Generalist(LearnedModel):
         """A model of any environment, trained on or not, that shares the weights.
 
         Args:
-            spec: Of the environment, for example :func:`tdm_agents.spaces.spec.spec_of` of its spaces.
+            spec: Of the environment, for example :func:`tdm_agents.spaces.model_spec.spec_of` of its spaces.
 
         Raises:
             ValueError: If tokens are fitted to data, which a new environment does not have, or it is larger

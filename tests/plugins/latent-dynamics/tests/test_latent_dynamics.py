@@ -11,7 +11,7 @@ from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import HasProposal, HasValue, History
-from tdm_agents.spaces.spec import spec_of
+from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.testing import check_world_model
 from tdm_agents.training.prediction import prediction_error
 from tdm_agents.training.train_config import TrainConfig
