@@ -251,3 +251,31 @@ def test_the_loss_of_a_mixture_stays_float32(bf16):
     assert all(value.dtype == torch.float32 for value in metrics.values())
     assert loss.item() == pytest.approx(exact.item(), rel=0.01)
     assert all(gradient.isfinite().all() for gradient in gradients(model, loss).values())
+
+
+def test_a_compiled_network_serves_every_mixture():
+    """Only the parts that are per token are compiled, for any number of tokens."""
+    several = {f"{n}": Environment(n, 1, (), False, 4, (4,), (False,)) for n in range(1, 7)}
+    config = TransformerConfig(layers=2, width=16, heads=2, feedforward=16, context=12, tokenizer=PAPER)
+    model = Generalist({name: e.spec for name, e in several.items()}, config)
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        MixedBatch({name: several[name].batch(generator) for name in names})
+        for names in ("12", "345", "26", "123456", "1")
+    ]
+    expected = [model.loss(batch)[0].item() for batch in batches]
+    graphs = []
+
+    def compiler(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    model.network.compile(backend=compiler)
+    found, counts = [], []
+    for batch in batches:
+        found.append(model.loss(batch)[0].item())
+        counts.append(len(graphs))
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert counts[0] > 0
+    assert counts[1:] == 4 * [counts[1]]  # the second mixture shows that sizes vary

@@ -66,6 +66,8 @@ def banded_attention(
     return torch.cat(attended, dim=2)
 
 
+# not compiled: its kernels gain nothing, and every mixture has bands of its own
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, bands: Sequence[Band]) -> Tensor:
     """Attention of the windows of a flat sequence, each to itself and inside its band.
 
