@@ -86,18 +86,19 @@ def imagined_step(follow: Follow) -> None:
 def training_batch(follow: Follow) -> None:
     """A small specialist reads a batch of windows, and has the gradients of its loss."""
     torch = import_module("torch")
-    presets = find("PRESETS", "tdm_agents.world_models.transformer.presets")
+    presets = import_module("tdm_agents.world_models.transformer.presets")
+    configs = getattr(presets, "CONFIGS", None) or presets.PRESETS  # the latter before there were both
     sampler_class = find("WindowSampler", "tdm_agents.data.windows", "tdm_agents.data.sampling")
     trajectories_class = find("Trajectories", "tdm_agents.data.trajectories")
     with tempfile.TemporaryDirectory() as folder:
         command([*COLLECT, folder])
         data = trajectories_class.from_minari(Path(folder) / "data", action_repeat=4)
-    model = import_module("tdm_agents").TransformerWorldModel(data.spec, presets["small-paper-tokens"])
+    model = import_module("tdm_agents").TransformerWorldModel(data.spec, configs["small-paper-tokens"])
     sampler = sampler_class(data, steps=2, batch_size=2, seed=0)
 
     def train() -> None:
-        loss = model.loss(sampler.batch(0), generator=torch.Generator().manual_seed(0))
-        (loss[0] if isinstance(loss, tuple) else loss).backward()
+        loss_of = getattr(model, "loss", model)  # once a method, today the call
+        loss_of(sampler.batch(0), generator=torch.Generator().manual_seed(0))[0].backward()
 
     follow(train)
 
