@@ -26,7 +26,7 @@ from tdm_agents.collection.pool import WorkerDeath, WorkerPool
 from tdm_agents.collection.seeds import COLLECTION_FIRST
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
-from tdm_agents.errors import WrongValueError, retold
+from tdm_agents.errors import WrongValueError, is_mistake, retold
 from tdm_agents.settings_text import parse_settings
 
 
@@ -218,6 +218,8 @@ def _planner_episodes(args: Collect, env: EnvRef, tell: Callable[[str], None]) -
         made.reset(seed=COLLECTION_FIRST)
         true_dynamics(action_repeat=1)([made])
     except (TypeError, ValueError) as error:
+        if not is_mistake(error):
+            raise
         why = str(error).partition(";")[0]
         tell(f"Random episodes only, since there is nothing to plan with: {why}. --actor chooses who plays.")
         return 0

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from tdm_agents.environments import import_typed
+from tdm_agents.errors import MissingPackageError
 
 Modules = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]],
@@ -25,7 +26,12 @@ def import_modules(modules: Sequence[str]) -> None:
     """Import what ``--import`` names.
 
     Raises:
-        ImportError: If one is not there or does not import.
+        MissingPackageError: If one is not there or lacks something that it imports.
     """
     for module in modules:
-        import_typed(module)
+        try:
+            import_typed(module)
+        except ImportError as error:
+            raise MissingPackageError(
+                f"--import {module}: {error}; install it, or run the command in its folder"
+            ) from error

@@ -17,6 +17,7 @@ from tdm_agents.actors.entries import parse_entry
 from tdm_agents.cli.main import main
 from tdm_agents.data.minari_io import describe
 from tdm_agents.environments import EnvRef, UntrustedModuleError, make_env
+from tdm_agents.errors import MissingPackageError
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 
@@ -155,7 +156,7 @@ def test_a_module_that_the_user_vouches_for_is_imported(command, checkpoint, dri
 
 def test_an_import_that_does_not_work_is_one_line(checkpoint, capsys):
     assert main(["evaluate", "--checkpoint", "./model", "--import", "nowhere"]) == 2
-    assert "nowhere" in capsys.readouterr().err
+    assert "--import nowhere: No module named 'nowhere'; install it" in capsys.readouterr().err
 
 
 def test_a_module_of_an_installed_package_is_imported(checkpoint, monkeypatch):
@@ -169,7 +170,9 @@ def test_a_module_of_an_installed_package_is_imported(checkpoint, monkeypatch):
         lambda *, group: [Entry] if group == environments.ENVIRONMENTS else found(group=group),
     )
     ref = environment_of(parse_entry("model"))
-    with pytest.raises(ModuleNotFoundError):  # trusted, but only where installed packages lie
+    with pytest.raises(
+        MissingPackageError, match="mydrive"
+    ):  # trusted, but only where installed packages lie
         ref.make()
     monkeypatch.syspath_prepend(checkpoint.parent)
     assert ref.make().unwrapped.wind == 0.5
