@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.environments import EnvRef
 from tdm_agents.errors import UnknownNameError, WrongValueError, retold
 from tdm_agents.protocols import Batch, MixedBatch, ModelSpec, Preset, TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
@@ -116,8 +117,9 @@ class Generalist(LearnedModel):
         Raises:
             LookupError: If there is no such environment; the message lists those there are.
         """
+        wanted = None if name is None else EnvRef.parse(name)
         for known, model in self._models.items():
-            if name is not None and _parts(known) == _parts(name):
+            if EnvRef.parse(known) == wanted:
                 return model
         raise UnknownNameError(
             f"env_id is {name!r}; expected one of this generalist's environments, "
@@ -186,9 +188,3 @@ class Generalist(LearnedModel):
                 return cls(specs, TransformerConfig.from_json(value["config"]))
 
         return read_described(folder, KIND, build, device=device)
-
-
-def _parts(name: str) -> tuple[str, list[str]]:
-    """Id without a module, and sorted keyword arguments."""
-    env_id, *arguments = name.split()
-    return env_id.rpartition(":")[2], sorted(arguments)
