@@ -93,6 +93,11 @@ class TransformerWorldModel(LearnedModel):
         return replace(self._spec, device=self.network.head.weight.device)
 
     @property
+    def step_tokens(self) -> int:
+        """Tokens per decision step, ``n + m + 2``."""
+        return self.layout.tokens
+
+    @property
     def decoder(self) -> Decoder:
         """What imagines, of this model's parts as they are now."""
         return Decoder(
@@ -168,7 +173,7 @@ class TransformerWorldModel(LearnedModel):
         return next_token_loss(self.network, [part], action_weight=self.config.action_weight)
 
     def part(self, batch: Batch, *, generator: torch.Generator | None) -> Part:
-        """Windows of this model's environment as a part of what one forward reads; see :meth:`loss`."""
+        """Windows of this model's environment as a part of what one forward reads; see :meth:`forward`."""
         reward = batch.reward
         if generator is not None:
             reward = drop_rewards(reward, self.config.reward_dropout, generator)
