@@ -114,7 +114,7 @@ class Generalist(nn.Module):
     def loss(
         self, batch: MixedBatch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean of the environments' losses, weighted by their numbers of windows.
+        """Mean of the environments' losses, weighted by their numbers of windows; all share one forward.
 
         Args:
             batch: Windows of one or more of the environments, on the weights' device.
