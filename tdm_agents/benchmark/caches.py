@@ -21,6 +21,7 @@ from tdm_agents.world_models.transformer.decoding import choose_bin
 from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import Block
+from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.state import TransformerState
 
 Extend = Callable[[Tensor, int, int], Tensor]
@@ -143,8 +144,8 @@ def uncached(
         seen = seen[:, -within:]
         missing = -seen.shape[1] % layout.tokens  # of the last step: causal attention does not look there
         whole = F.pad(seen, (0, missing)).view(len(seen), -1, layout.tokens)
-        hidden = network(whole, layout, model.context_steps).flatten(1, 2)
-        return network.logits(hidden[:, seen.shape[1] - 1])
+        hidden = network(pack([Windows(whole, layout, model.context_steps)]))  # [N T (n + m + 2), d]
+        return network.logits(hidden.unflatten(0, (len(seen), -1))[:, seen.shape[1] - 1])
 
     yield from sampled(model, history, actions, extend, generator=generator)
 
