@@ -10,8 +10,10 @@ from torch import Tensor
 
 from tdm_agents.world_models.transformer.packing import Band
 
-QUERY_TOKENS = {"cpu": 96, "cuda": 1024}
-"""Least tokens of a block of queries. On a CPU 50 to 100 are fastest; a GPU should launch few large ones."""
+CPU_QUERY_TOKENS = 96
+"""Least tokens of a block of queries on a CPU, where 50 to 100 are fastest."""
+QUERY_TOKENS = 1024
+"""Least tokens of a block of queries elsewhere: a GPU should launch few large ones."""
 
 
 def band_mask(steps: int, step_tokens: int, context_steps: int, device: torch.device) -> Tensor:
@@ -45,23 +47,21 @@ def banded_attention(
     steps = query.shape[2] // step_tokens
     if steps <= context_steps:  # nothing leaves the band: the fused kernels know this mask
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    least = QUERY_TOKENS.get(query.device.type, max(QUERY_TOKENS.values()))
-    block = min(steps, max(-(-least // step_tokens), -(-context_steps // 4)))
-    past = context_steps - 1
-    before = -(-past // block)  # blocks that hold what a block sees of the past
+    least = CPU_QUERY_TOKENS if query.device.type == "cpu" else QUERY_TOKENS
+    block = min(steps, max(-(-least // step_tokens), -(-context_steps // 4)))  # steps
+    past = context_steps - 1  # steps that a block sees of the past, if there are so many
     mask = band_mask(past + block, step_tokens, context_steps, query.device)[past * step_tokens :]
     queries, keys, values = (torch.split(x, block * step_tokens, dim=2) for x in (query, key, value))
     attended = []
     for index, rows in enumerate(queries):
-        first = max(0, index - before)
-        unseen = max(0, index * block - past - first * block) * step_tokens
+        start = index * block
+        seen = max(0, start - past)  # the first step that it sees
+        first, skipped = divmod(seen, block)
         seen_keys, seen_values = (
-            torch.cat(blocks[first : index + 1], dim=2)[:, :, unseen:] for blocks in (keys, values)
+            torch.cat(x[first : index + 1], dim=2)[:, :, skipped * step_tokens :] for x in (keys, values)
         )
-        own = rows.shape[2]
-        earlier = seen_keys.shape[2] - own
-        start = past * step_tokens - earlier  # of the mask's columns: less came before the first blocks
-        own_mask = mask[:own, start : past * step_tokens + own]
+        missing = (past - (start - seen)) * step_tokens
+        own_mask = mask[: rows.shape[2], missing : missing + seen_keys.shape[2]]
         attended.append(F.scaled_dot_product_attention(rows, seen_keys, seen_values, attn_mask=own_mask))
     return torch.cat(attended, dim=2)
 

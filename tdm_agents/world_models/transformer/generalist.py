@@ -153,7 +153,7 @@ class Generalist(LearnedModel):
     def forward(
         self, batch: Batch | MixedBatch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean of the environments' losses, weighted by their numbers of windows.
+        """Mean of the environments' losses, weighted by their numbers of windows; all share one forward.
 
         Args:
             batch: Windows of one or more of the environments, on the weights' device; a plain batch where the

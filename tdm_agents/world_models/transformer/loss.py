@@ -162,7 +162,8 @@ def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Pr
     """Negative log-likelihood of each part's targets, summed over its tokens, ``[P]``.
 
     ``4 R bins`` bytes are kept for the gradient, and twice as many more are needed for a moment; all kinds
-    together have ``R <= S``. A block of the network keeps about ``4 S (11 d + 4 feedforward)`` bytes.
+    together have ``R <= S``. The network's blocks keep more, about ``4 S (11 d + 4 feedforward)`` bytes each,
+    so logits are not cut into chunks.
     """
     read = hidden.index_select(0, torch.cat([part.index for part in parts]))  # [R, d]
     logits = network.logits(read)  # [R, bins]
