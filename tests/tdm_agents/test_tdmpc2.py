@@ -176,6 +176,7 @@ def test_a_size_has_exactly_so_many_weights(size):
         model = tiny(SIZES[size], n=24, action=spaces.Box(-1.0, 1.0, (6,)))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trained == by_formula(24, 6, SIZES[size], outputs=12, terminates=False) == COUNTS[size]
+    assert model.summary().startswith(f"{trained:,} parameters, and ")
 
 
 def test_ends_and_choices_have_weights_too():
@@ -463,6 +464,23 @@ def test_the_value_is_the_mean_of_two_members_in_the_rewards_units():
     logits = model.networks.q(torch.cat([state.latent, action], dim=-1))
     expected = (model.networks.bins.decode(logits[0]) + model.networks.bins.decode(logits[1])) / 2
     torch.testing.assert_close(model.value(state), expected)
+
+
+def test_a_memory_budget_bounds_the_rows_at_once():
+    model, sizes = tiny(), []
+    state = model.start(History.of_observation(torch.randn(2, 3), action_dim=2), horizon=3)
+    planner = make_planner(
+        "mppi", **(dict(PLANNER) | FEW), max_memory=5 * model.row_bytes(state, horizon=3) / 2**30
+    )
+    step = model.step
+
+    def watched(state, action, *, generator=None):
+        sizes.append(len(action))
+        return step(state, action, generator=generator)
+
+    model.step = watched
+    planner.plan(model, state, planner.init(model.spec, 2), elapsed=torch.zeros(2).long(), generator=seeded())
+    assert max(sizes) == 5 and sum(sizes) == 2 * 3 * (4 + 3 * 32)
 
 
 def test_its_name_is_in_the_registry():

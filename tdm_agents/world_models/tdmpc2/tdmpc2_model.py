@@ -195,6 +195,12 @@ class TDMPC2(LearnedModel):
             weight.grad = gradient
         return nn.utils.clip_grad_norm_(weights, self.config.gradient_clip)
 
+    def summary(self) -> str:
+        """The weights that are trained, and those that follow them."""
+        trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+        every = sum(weight.numel() for weight in self.parameters())
+        return f"{trained:,} parameters, and {every - trained:,} of target networks"
+
     # -- imagining ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
