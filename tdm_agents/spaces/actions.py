@@ -147,7 +147,7 @@ class DiscreteActionCodec:
         self.start = np.asarray(space.start, np.int64).ravel()
 
     def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Turn ``[..., m]`` int64 into ``[..., *shape]`` in the space's dtype (``Discrete`` has shape ``()``).
+        """Turn ``[..., m]`` int64 into ``[..., *shape]`` in the space's dtype; ``Discrete`` has shape ``()``.
 
         Raises:
             ValueError: If the last axis is not ``m``, or a component is none of its choices.
