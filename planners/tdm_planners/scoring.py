@@ -1,4 +1,4 @@
-"""What imagined rows are worth, and which of them count."""
+"""Values of imagined rows, and the refusal of those that are not finite."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tdm_agents.protocols import HasValue, Rollout, WorldModel
 
 
 def evaluate(model: WorldModel[Any], imagined: Rollout, *, discount: float) -> Tensor:
-    """Value ``[N]`` of imagined rows: discounted rewards while alive, then the model's own value, if any.
+    """The value ``[N]`` of imagined rows: discounted rewards while alive, then the model's own value, if any.
 
     ``sum_t discount^t (alive before step t) reward_t + discount^H (alive at the end) value(final state)``.
 
     Args:
-        model: What imagined; its ``value`` counts where it has one.
+        model: The model that imagined them; its ``value`` counts where it has one.
         imagined: ``N`` rows.
         discount: Factor per decision, in (0, 1].
     """
     reward, alive = imagined.reward, imagined.alive  # [N, H]
     before = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)
     powers = discount ** torch.arange(reward.shape[1], device=reward.device, dtype=reward.dtype)
-    # where, not a product: what a row does after its end may be NaN, and NaN * 0 is NaN
+    # where, not a product: rewards after the end of a row may be NaN, and NaN * 0 is NaN
     value = (torch.where(before, reward, 0.0) * powers).sum(dim=1)
     if isinstance(model, HasValue):
         beyond = torch.where(alive[:, -1], model.value(imagined.state), 0.0)
@@ -54,7 +54,7 @@ def refuse_non_finite(values: Tensor) -> int:
 
 
 def finite_std(values: Tensor) -> Tensor:
-    """Standard deviation ``[B]`` over the finite of ``values`` ``[B, K]``; 0 for a single one."""
+    """The standard deviation ``[B]`` of the finite ``values`` ``[B, K]``; 0 for a single one."""
     finite = values.isfinite()
     count = finite.sum(dim=1).clamp_min(1)
     mean = torch.where(finite, values, 0.0).sum(dim=1) / count

@@ -1,4 +1,4 @@
-"""Actions of the environment's space to and from those that models and planners see.
+"""Codecs between actions of the environment's space and those that models and planners see.
 
 A ``Box`` is scaled from its bounds to [-1, 1]; a ``Discrete`` or ``MultiDiscrete`` becomes int64 components
 counted from 0, whatever the space's own ``start``.
@@ -33,7 +33,7 @@ def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:
             "MultiDiscrete with gymnasium.wrappers.TransformAction"
         )
     elif isinstance(space, spaces.MultiBinary):
-        remedy = "say MultiDiscrete([2] * n), which has the same choices, with TransformAction"
+        remedy = "use MultiDiscrete([2] * n), which has the same choices, with TransformAction"
     raise WrongValueError(
         f"action_space {space} cannot be planned over: expected a Box with finite bounds, Discrete or "
         f"MultiDiscrete; {remedy}"
@@ -41,7 +41,7 @@ def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:
 
 
 class ActionCodec:
-    """Actions of a ``Box`` to and from [-1, 1].
+    """Codec between actions of a ``Box`` and [-1, 1].
 
     Args:
         space: A ``Box`` of any shape with finite bounds.
@@ -77,10 +77,10 @@ class ActionCodec:
         self.dim = int(self.low.size)
         # middle + half * a, not low + half * (a + 1): exact where the bounds are [-1, 1]
         self._middle = 0.5 * self.high + 0.5 * self.low
-        self._half = 0.5 * self.high - 0.5 * self.low  # of the difference it could overflow
+        self._half = 0.5 * self.high - 0.5 * self.low  # half of the difference could overflow
 
     def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``[..., m]`` in [-1, 1] to the space's units, shape and dtype, always inside the bounds.
+        """Turn ``[..., m]`` in [-1, 1] into the space's units, shape and dtype, always inside the bounds.
 
         Integer spaces get the nearest integer.
 
@@ -99,7 +99,7 @@ class ActionCodec:
         return decoded
 
     def encode(self, action: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1].
+        """Turn ``[..., *shape]`` in the space's units into ``[..., m]`` float32, clipped to [-1, 1].
 
         Raises:
             ValueError: If the last axes are not the space's shape.
@@ -116,20 +116,20 @@ class ActionCodec:
 
 
 class DiscreteActionCodec:
-    """Actions of a ``Discrete`` or ``MultiDiscrete`` to and from int64 components counted from 0.
+    """Codec between actions of a ``Discrete`` or ``MultiDiscrete`` and int64 components counted from 0.
 
     Args:
-        space: The environment's; a ``MultiDiscrete`` may have any shape and is read in C order.
+        space: The environment's action space; a ``MultiDiscrete`` may have any shape and is read in C order.
 
     Raises:
-        ValueError: For another space, or one that has nothing to choose.
+        ValueError: For any other space, or one with nothing to choose.
 
     Attributes:
         space: The space.
         dim: ``m``, components of an action.
         choices: Number of choices of each component; :attr:`tdm_agents.protocols.ModelSpec.action_choices`.
-        shape: Of one action; ``()`` for ``Discrete``.
-        start: ``[m]`` int64, what the space calls choice 0 of each component.
+        shape: Shape of one action; ``()`` for ``Discrete``.
+        start: ``[m]`` int64, the space's own number of choice 0 of each component.
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
@@ -147,7 +147,7 @@ class DiscreteActionCodec:
         self.start = np.asarray(space.start, np.int64).ravel()
 
     def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``[..., m]`` int64 to ``[..., *shape]`` in the space's dtype; a ``Discrete`` has shape ``()``.
+        """Turn ``[..., m]`` int64 into ``[..., *shape]`` in the space's dtype; ``Discrete`` has shape ``()``.
 
         Raises:
             ValueError: If the last axis is not ``m``, or a component is none of its choices.
@@ -162,7 +162,7 @@ class DiscreteActionCodec:
         return decoded
 
     def encode(self, action: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """``[..., *shape]`` of the space to ``[..., m]`` int64.
+        """Turn ``[..., *shape]`` of the space into ``[..., m]`` int64.
 
         Raises:
             ValueError: If the last axes are not the space's shape, or a component is none of its choices.
@@ -183,5 +183,5 @@ class DiscreteActionCodec:
             return
         raise WrongValueError(
             f"action {shown.tolist()} ({shown.dtype}) is none of the choices of {self.space}; expected "
-            f"integers, {', '.join(map(str, self.choices[:8]))} choices a component"
+            f"integers, {', '.join(map(str, self.choices[:8]))} choices per component"
         )

@@ -1,6 +1,6 @@
 """A world model in closed form: linear dynamics, quadratic cost, a known optimum.
 
-Also the shortest example of a world model that keeps the whole contract of
+It is also the shortest example of a world model that keeps the whole contract of
 :class:`tdm_agents.protocols.WorldModel`.
 """
 
@@ -22,13 +22,13 @@ class LinearQuadraticState:
     """``N`` rows of positions and velocities; ``None`` once consumed.
 
     Attributes:
-        value: ``[N, 2m]`` or None.
+        value: The rows ``[N, 2m]``, or None.
     """
 
     value: Tensor | None
 
     def read(self) -> Tensor:
-        """The rows.
+        """The rows ``[N, 2m]``.
 
         Raises:
             RuntimeError: If the state was consumed.
@@ -38,7 +38,7 @@ class LinearQuadraticState:
         return self.value
 
     def consume(self) -> Tensor:
-        """The rows, for the last time."""
+        """The rows ``[N, 2m]``; the state cannot be used afterwards."""
         value, self.value = self.read(), None
         return value
 
@@ -47,15 +47,15 @@ class LinearQuadraticModel:
     """``m`` point masses pushed along a line towards 0, by actions in [-1, 1].
 
     Position and velocity ``x = (p, v)`` follow ``v' = v + dt a``, ``p' = p + dt v'``, and the reward is
-    ``-(|p'|^2 + |v'|^2 / 10 + effort |a|^2)``. Rewards are never above 0, so that a planner that maps NaN
-    to 0 is found out.
+    ``-(|p'|^2 + |v'|^2 / 10 + effort |a|^2)``. Rewards are never above 0, which exposes a planner that maps
+    NaN to 0.
 
     Args:
-        action_dim: ``m``.
+        action_dim: ``m``, the number of point masses.
         dt: Time step in seconds.
         effort: Weight of the squared action.
         choices: If given, actions are discrete: that many levels, at least 2, evenly spaced from -1 to 1.
-        imagines_observations: False imagines the same without saying what is observed, as latent models do.
+        imagines_observations: False leaves observations out of imagined steps, as latent models do.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class LinearQuadraticModel:
         return self._spec
 
     def start(self, history: History, *, horizon: int) -> LinearQuadraticState:
-        """The present observation ``[B, 2m]`` is the whole state; ``horizon`` is not used."""
+        """The present observation ``[B, 2m]``, which is the whole state; ``horizon`` is not used."""
         return LinearQuadraticState(history.observation[:, -1].clone())
 
     def step(
@@ -122,7 +122,7 @@ class LinearQuadraticModel:
         return LinearQuadraticState(state.read()[rows])
 
     def push(self, action: Tensor) -> Tensor:
-        """Actions ``[..., m]`` as pushes in [-1, 1], which continuous ones are already."""
+        """Actions ``[..., m]`` as pushes in [-1, 1]; continuous actions already are."""
         return action if self.levels is None else self.levels[action]
 
     def optimum(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ class LinearQuadraticModel:
         return self._best_of_all(observation, horizon)
 
     def _best_of_all(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-        """Tries every sequence of discrete actions."""
+        """The best of all sequences of discrete actions."""
         every = [torch.arange(c) for c in self.spec.action_choices * horizon]
         sequences = torch.cartesian_prod(*every).view(-1, horizon, self.spec.action_dim)
         batch, count = observation.shape[0], sequences.shape[0]
@@ -153,11 +153,11 @@ class LinearQuadraticModel:
         return sequences[best.indices], best.values
 
     def _least_squares(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-        """The best sequence and its value if actions had no bounds: least squares over the whole horizon.
+        """The best sequence without bounds and its value, by least squares over the whole horizon.
 
         States are affine in the stacked actions, ``X = F x_0 + G U``, so the cost is
         ``|sqrt(Q) (F x_0 + G U)|^2 + effort |U|^2`` and its minimum solves one linear system. It is the
-        optimum of the bounded problem where no action leaves [-1, 1]. Computed in float64.
+        optimum of the bounded problem where no action leaves [-1, 1]. It is computed in float64.
         """
         a, b = self.transition.double(), self.control.double()
         n, m = b.shape
@@ -179,16 +179,16 @@ class LinearQuadraticModel:
 
 
 class LinearQuadraticExpert(LinearQuadraticModel):
-    """The linear-quadratic model, with a policy that knows it: a proposal, for planners that need one.
+    """The linear-quadratic model with its own best policy as a proposal, for planners that need one.
 
     It proposes the first action of the unbounded optimum over a long horizon, which is linear in the
     observation, and samples around it.
 
     Args:
         action_dim: ``m``.
-        std: Standard deviation of what it samples.
+        std: Standard deviation of sampled actions.
         choices: As in :class:`LinearQuadraticModel`; the nearest level is proposed.
-        imagines_observations: As there.
+        imagines_observations: As in :class:`LinearQuadraticModel`.
     """
 
     def __init__(
@@ -212,13 +212,13 @@ class LinearQuadraticExpert(LinearQuadraticModel):
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """Actions ``[N, count, m]``, their probabilities unknown; does not consume ``state``.
+        """Actions ``[N, count, m]`` without their probabilities; does not consume ``state``.
 
         Args:
             state: ``N`` rows.
-            count: Actions a row.
-            generator: Of the samples.
-            deterministic: What it knows to be best, ``count`` times, instead of samples around it.
+            count: Actions per row.
+            generator: Source of randomness of the samples.
+            deterministic: The best action, ``count`` times, instead of samples around it.
         """
         push = (state.read() @ self.gain)[:, None].repeat(1, count, 1)  # [N, count, m]
         if not deterministic:

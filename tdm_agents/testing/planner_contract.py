@@ -39,29 +39,29 @@ def check_planner(
 ) -> None:
     """Assert that a planner keeps the contract.
 
-    Checked: it is a frozen dataclass; shapes, dtypes, bounds and a first action that is the sequence's first;
-    the same seed gives the same plan, and another seed another; the state it is given stays usable; a setting
-    of noise widens what it imagines; ``iterations`` (where it has that setting) is the number of rollouts; a
-    row of NaN value is never chosen, and counted right where ``stats`` has ``non_finite``; an environment of
-    which all rows are NaN raises an error that names it; its memory is None or a dataclass of tensors with a
-    leading ``B``; only environments with ``elapsed`` 0 forget, and one that does leaves the others as they
+    These are checked: it is a frozen dataclass; shapes, dtypes and bounds are right, and the action is the
+    first of the sequence; the same seed gives the same plan, and another seed another; the state it is given
+    stays usable; more noise widens the candidates; ``iterations`` (where it has that setting) is the number
+    of rollouts; a row whose value is NaN is never chosen, and is counted where ``stats`` has ``non_finite``;
+    if all rows of an environment are NaN, the error names that environment; its memory is None or a dataclass
+    of tensors with a leading ``B``; only environments with ``elapsed`` 0 forget, and the others stay as they
     were; the optimum of the linear-quadratic model is found.
 
     Args:
         make: The planner's class, called with ``horizon`` and other settings by keyword.
         settings: Settings for every check.
-        noise: Name of the setting that says how widely it samples; None for a planner that has none.
-        quiet_and_noisy: Two values of it, the first to explore less.
-        search: Settings for the known optimum alone, for example more candidates.
+        noise: Name of the setting that says how widely it samples; None for a planner without one.
+        quiet_and_noisy: Two values of that setting; with the first the planner explores less.
+        search: More settings for the check of the optimum, for example more candidates.
         fraction: Least share of the way from doing nothing (0) to the optimum (1) that the plan must cover.
-        model: What it plans with: by default a :class:`LinearQuadraticModel` of one continuous action.
+        model: The world model, by default a :class:`LinearQuadraticModel` of one continuous action.
             ``LinearQuadraticModel(choices=3)`` checks discrete actions, a :class:`LinearQuadraticExpert` a
             planner that needs a proposal.
-        draws: False for a planner that draws nothing, so that all seeds are alike.
-        compares: False for a planner that compares no candidates, so that it has none to refuse.
+        draws: False for a planner that draws nothing, whose plans are the same for all seeds.
+        compares: False for a planner that compares no candidates, and so has none to refuse.
 
     Raises:
-        AssertionError: With a sentence that says which contract is broken.
+        AssertionError: If the contract is broken; the message says where.
     """
     world = LinearQuadraticModel() if model is None else model
 

@@ -42,24 +42,24 @@ def check_trainable_model(
 ) -> None:
     """Assert that a class keeps the contract of :class:`tdm_agents.protocols.TrainableModel`.
 
-    Checked: its settings are a frozen dataclass of JSON values in which everything has a default, and its
-    presets are such; the same seed gives the same weights; nothing draws from torch's global randomness; the
-    loss is a finite scalar that depends on the batch and the generator alone; an update changes the weights
-    and, over ``updates`` of them, lowers the held-out loss; updates that stop and go on in a new process
-    (weights and optimizers as they were saved) end with the same bits; a loss of NaN is refused before
-    any weight follows it; what is saved is what is loaded; a model that begins with another has its weights;
-    every environment's world model shares them; a model of one environment refuses several.
+    These are checked: its settings are a frozen dataclass of JSON values in which everything has a default,
+    and so are those of its presets; the same seed gives the same weights; nothing draws from torch's global
+    randomness; the loss is a finite scalar that depends on the batch and the generator alone; an update
+    changes the weights, and ``updates`` of them lower the held-out loss; updates that stop and go on in a new
+    process (from saved weights and optimizers) end with the same bits; a loss of NaN is refused before any
+    weight changes; what is saved is what is loaded; a model that starts from another has its weights; the
+    world models of all environments share them; a model of one environment refuses several.
 
     Args:
         kind: The class.
         config: Settings for the checks, for example small ones; by default those of the first preset.
         data: Episodes by environment; by default one environment, of :func:`recorded_episodes`.
-        updates: Made in all, at least 4.
-        learning_rate: Of the updates.
-        learns: False for a model that is as good as it gets once it is fitted.
+        updates: Number of updates in all, at least 4.
+        learning_rate: Learning rate of the updates.
+        learns: False for a model that updates cannot improve once it is fitted.
 
     Raises:
-        AssertionError: With a sentence that says which contract is broken.
+        AssertionError: If the contract is broken; the message says where.
     """
     _check_form(kind)
     checks = _Checks(kind, config, data or {"linear": recorded_episodes()}, updates, learning_rate)
@@ -81,13 +81,13 @@ def check_trainable_model(
 def recorded_episodes(
     episodes: int = 12, steps: int = 20, *, seed: int = 0, model: LinearQuadraticModel | None = None
 ) -> Trajectories:
-    """Random actions in the linear-quadratic model, as a data set in memory.
+    """Episodes of random actions in the linear-quadratic model, in memory.
 
     Args:
-        episodes: Their number.
-        steps: Steps of each, its last observation included.
-        seed: Of starts and actions.
-        model: By default one point mass.
+        episodes: Number of episodes.
+        steps: Steps per episode, its last observation included.
+        seed: Seed of starts and actions.
+        model: The model, by default of one point mass.
     """
     world = LinearQuadraticModel() if model is None else model
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Maximise a known function instead of the predicted reward."""
+"""A wrapper that maximises a known function instead of the predicted reward."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ S = TypeVar("S")
 
 
 class RewardFunction(Wrapper[S]):
-    """A world model whose predicted reward is replaced by a known function of what it predicts.
+    """A world model whose predicted reward is replaced by a known function of its predictions.
 
     The reward of a decision is ``fn(observation, action, next_observation) * action_repeat``: exact for
-    ``action_repeat = 1``, otherwise as if every environment step in the decision earned what its last one
-    does. A row that predicts NaN earns NaN whatever ``fn`` makes of it, so that planners refuse it.
+    ``action_repeat = 1``, and otherwise as if every environment step in the decision earned what the last one
+    does. A row that predicts NaN earns NaN whatever ``fn`` returns, so that planners refuse it.
 
     The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
     ``HasOnly`` exactly where ``model`` is one.
@@ -58,14 +58,14 @@ class RewardFunction(Wrapper[S]):
         if reward.shape != observation.shape[:1]:
             raise WrongValueError(
                 f"the reward function returned shape {tuple(reward.shape)} for {len(observation)} rows; "
-                f"expected [{len(observation)}], one reward a row"
+                f"expected [{len(observation)}], one reward per row"
             )
         reward = reward.to(observation.dtype) * self.spec.action_repeat
         return torch.where(next_observation.isnan().any(-1), torch.nan, reward)
 
 
 def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
-    """Actions ``[N, m]`` of a model in the environment's units; discrete ones from its start on."""
+    """A model's actions ``[N, m]`` in the environment's units; discrete ones are counted from its start."""
     if spec.action_kind == "discrete":
         return action + torch.as_tensor(DiscreteActionCodec(spec.action_space).start, device=action.device)
     codec = ActionCodec(spec.action_space)

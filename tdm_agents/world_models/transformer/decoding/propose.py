@@ -1,4 +1,4 @@
-"""Actions of the behaviour-cloning policy that the transformer also is."""
+"""Proposals of the behaviour-cloning policy, which the transformer also is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def propose(
     """Actions ``(h, o, r) -> a``, component after component; does not consume ``state``.
 
     Args:
-        decoder: Reads and feeds.
+        decoder: The decoder that reads and feeds.
         state: ``N`` rows.
         count: Actions per row.
         generator: Source of randomness.
