@@ -26,11 +26,11 @@ from tdm_agents.protocols import (
 
 @dataclass(frozen=True, slots=True)
 class AgentFactory:
-    """An agent whose model reads the running environments, as the simulator does.
+    """A recipe for an agent whose model reads the running environments, as the simulator does.
 
     Attributes:
-        make_model: The model of some environments, for example :class:`tdm_agents.SimulatorModel`.
-        planner: What plans with it.
+        make_model: Makes the model of some environments, for example :class:`tdm_agents.SimulatorModel`.
+        planner: The planner.
         reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None.
         replan_every: Decisions per plan.
     """
@@ -41,7 +41,7 @@ class AgentFactory:
     replan_every: int = 1
 
     def __call__(self, envs: Sequence[Env]) -> TDMAgent:
-        """An agent for these environments."""
+        """The agent for these environments."""
         return TDMAgent(
             self.make_model(list(envs)),
             self.planner,
@@ -63,7 +63,7 @@ class AgentActor:
         record_horizon: Imagined steps of each plan to report; 0 = none.
 
     Raises:
-        ValueError: If imagined steps are to be reported and the model imagines no observations.
+        ValueError: If ``record_horizon`` is not 0 and the model imagines no observations.
     """
 
     def __init__(self, agent: TDMAgent, batch: int, record_horizon: int = 0) -> None:
@@ -73,7 +73,7 @@ class AgentActor:
         self.action_repeat: int | None = agent.model.spec.action_repeat
         self.record_horizon = min(record_horizon, agent.planner.horizon)
         self._memory = agent.initial_memory(batch)
-        # apart from the agent's, so that recording does not change what it does
+        # not the agent's generator, so that recording does not change what the agent does
         self._generator = torch.Generator(device=agent.model.spec.device).manual_seed(0)
 
     def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
@@ -121,7 +121,7 @@ class AgentActor:
         self._memory = replace(memory.append(flat), since=since)
 
     def _due(self) -> Any:
-        """The memory, in which the action that was held has run out: it is asked at decisions only."""
+        """The memory with no action being held: an actor is asked only at decisions."""
         return replace(self._memory, countdown=torch.zeros_like(self._memory.countdown))
 
     def _flat(self, observations: Sequence[Any], active: Sequence[bool]) -> Tensor:

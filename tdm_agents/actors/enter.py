@@ -1,4 +1,4 @@
-"""From an entry to who plays: reads checkpoints and zips, chooses planners, and says what was read."""
+"""From an entry to its contestant: reads checkpoints and zips, chooses planners, records what was read."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Entered:
     """An entry that is ready to play.
 
     Attributes:
-        name: Who it is, in words.
-        contestant: What :func:`tdm_agents.evaluation.episodes.evaluate` takes.
+        name: Who plays, in words.
+        contestant: The contestant, as :func:`tdm_agents.evaluation.episodes.evaluate` takes it.
         settings: Everything that was chosen, defaults included.
-        files: What was read, the weights first; their hashes are part of the settings.
+        files: The files that were read, weights first; their hashes are part of the settings.
     """
 
     name: str
@@ -45,11 +45,11 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
     """Make an entry ready to play in an environment.
 
     Args:
-        entry: Who plays.
-        env: Where.
-        seed: Of what it draws from; an evaluation seeds it anew.
+        entry: The entry.
+        env: The environment.
+        seed: Seed of its randomness; an evaluation sets another one.
         device: Where learned models and policies compute.
-        threads: Of the simulator.
+        threads: Threads of the simulator.
 
     Raises:
         LookupError: If there is no such checkpoint, planner or reward function.
@@ -71,7 +71,7 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
 
 
 def environment_of(entry: Entry) -> EnvRef | None:
-    """The environment that the entry's checkpoint is for; None where it names none or there is none."""
+    """The environment that the entry's checkpoint names; None where it names none or there is none."""
     named = entry.source if entry.kind == "checkpoint" else entry.options.get("like")
     if named is None:
         return None
@@ -125,7 +125,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
 
 
 def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
-    # what is not said is the checkpoint's, or else the simplest
+    # options that are not given are the checkpoint's, or else the simplest
     options = entry.options
     chosen: dict[str, Any] = {"reward_function": None, "replan_every": 1, "action_repeat": 1}
     guide = 0.0

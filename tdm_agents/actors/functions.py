@@ -14,12 +14,12 @@ from tdm_agents.actors.actor import Move
 from tdm_agents.errors import WrongValueError
 
 Policy = Callable[[Any], Any]
-"""An observation of the environment's space to an action of its space."""
+"""A function from an observation of the environment's space to an action of its space."""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionActor:
-    """A plain function, called once per environment and decision."""
+    """A plain function as an actor, called once per environment and decision."""
 
     policy: Policy
     action_repeat: int | None = None
@@ -38,10 +38,10 @@ class UniformActions:
 
     Attributes:
         space: The environment's action space: a bounded ``Box``, ``Discrete`` or ``MultiDiscrete``.
-        seed: Same seed, same actions.
+        seed: Seed of the actions; the same seed gives the same actions.
 
     Raises:
-        ValueError: If the space is another.
+        ValueError: If the space is of another kind.
     """
 
     space: spaces.Space[Any]

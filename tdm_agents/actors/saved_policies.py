@@ -1,4 +1,4 @@
-"""Policies that Stable-Baselines3 saved: the algorithm is found from the zip.
+"""Policies that Stable-Baselines3 saved: the zip tells the algorithm.
 
 SB3's zips, and the statistics of ``VecNormalize`` beside them, hold pickles. A pickle is code that runs when
 it is read: load only files that you made or whose makers you trust.
@@ -18,7 +18,7 @@ from typing import Any
 from tdm_agents.actors.sb3_policies import Predictor
 from tdm_agents.errors import PathMissingError, WrongValueError
 
-# which of SB3's algorithms writes which setting into "data"; the first that is there decides
+# a setting that each of SB3's algorithms writes into "data"; the first that is there decides
 _SIGNS = {
     "PPO": "clip_range",
     "SAC": "target_entropy",
@@ -26,7 +26,7 @@ _SIGNS = {
     "TD3": "policy_delay",
     "A2C": "vf_coef",
 }
-# what is never asked when acting, and is pickled, allocated or built anew when a zip is loaded
+# parts that acting never uses, and that would be unpickled, allocated or built when a zip is loaded
 _UNUSED = {
     "learning_rate": 0.0,
     "lr_schedule": float,
@@ -38,7 +38,7 @@ _UNUSED = {
 
 @dataclass(frozen=True, slots=True)
 class SavedPolicy:
-    """What a zip of Stable-Baselines3 holds.
+    """The contents of a zip of Stable-Baselines3.
 
     Attributes:
         algorithm: ``"PPO"``, ``"A2C"``, ``"SAC"``, ``"TD3"``, ``"DDPG"`` or ``"DQN"``.
@@ -54,12 +54,12 @@ class SavedPolicy:
 def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
     """Look into a zip without running anything in it, and for statistics of ``VecNormalize`` beside it.
 
-    Those are looked for as ``vecnormalize.pkl``, ``vec_normalize.pkl``, ``<name>_vecnormalize.pkl``, and as
-    SB3's ``CheckpointCallback`` names them.
+    The statistics are looked for as ``vecnormalize.pkl``, ``vec_normalize.pkl``,
+    ``<name>_vecnormalize.pkl``, and as SB3's ``CheckpointCallback`` names them.
 
     Args:
-        path: What ``model.save`` wrote.
-        statistics: The statistics, where they lie elsewhere.
+        path: The zip that ``model.save`` wrote.
+        statistics: The file of the statistics, where it is elsewhere.
 
     Raises:
         FileNotFoundError: If one of the files is not there.
@@ -84,16 +84,17 @@ def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
 def load_policy(
     saved: SavedPolicy, *, deterministic: bool = True, action_repeat: int = 1, device: str = "cpu"
 ) -> Predictor:
-    """The policy, ready to be evaluated. Runs the code in its pickles.
+    """The policy, ready to be evaluated. This runs the code in its pickles.
 
     Args:
-        saved: Which one.
+        saved: The saved policy.
         deterministic: See :class:`Predictor`.
         action_repeat: See :class:`Predictor`.
         device: Where it computes.
 
     Raises:
-        ValueError: If the statistics are not those of ``VecNormalize``, or ``action_repeat`` is below 1.
+        ValueError: If a file cannot be loaded, the statistics are not of ``VecNormalize``, or
+            ``action_repeat`` is below 1.
     """
     import stable_baselines3
     from stable_baselines3.common.vec_env import VecNormalize
@@ -118,7 +119,7 @@ def load_policy(
 
 @contextmanager
 def _refusals_told(file: Path) -> Iterator[None]:
-    """Whatever goes wrong while a library reads ``file`` is told as a mistake about the file."""
+    """Turn whatever goes wrong while a library reads ``file`` into an error about the file."""
     try:
         yield
     except Exception as error:  # a pickle may raise anything, and Stable-Baselines3 asserts

@@ -11,10 +11,10 @@ from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec
 
 
 def check_planner(planner: Any) -> None:
-    """Refuse what is no planner that has been built.
+    """Refuse anything but a planner that has been built.
 
     Raises:
-        TypeError: If it has no ``init()`` and ``plan()``, or its horizon is not an integer.
+        TypeError: If it has no ``init()`` or ``plan()``, or its horizon is not an integer.
         ValueError: If its horizon is less than 1.
     """
     if isinstance(planner, type) or not all(callable(getattr(planner, n, None)) for n in ("init", "plan")):
@@ -35,7 +35,7 @@ def check_planner(planner: Any) -> None:
 
 
 def check_replan_every(value: Any, planner: Planner) -> None:
-    """Refuse a number of decisions per plan that the planner's plans are too short for.
+    """Refuse a number of decisions per plan for which the planner's plans are too short.
 
     Raises:
         TypeError: If it is not an integer.
@@ -55,7 +55,7 @@ def check_replan_every(value: Any, planner: Planner) -> None:
 
 
 def integer_seed(seed: Any) -> int:
-    """The seed as an ``int`` that ``torch.Generator`` takes.
+    """A seed as an ``int`` that ``torch.Generator`` takes.
 
     Raises:
         TypeError: If it is not an integer.
@@ -64,24 +64,24 @@ def integer_seed(seed: Any) -> int:
     try:
         value = operator.index(seed)
     except TypeError as error:
-        raise WrongTypeError(f"seed is {seed!r}; expected an integer: pass for example seed=0") from error
+        raise WrongTypeError(f"seed is {seed!r}; expected an integer, for example seed=0") from error
     if not -(2**63) <= value < 2**64:
-        raise WrongValueError(f"seed is {value}; expected an integer of 64 bits: pass for example seed=0")
+        raise WrongValueError(f"seed is {value}; expected an integer of 64 bits, for example seed=0")
     return value
 
 
 def check_codecs(
     model: WorldModel[Any], observation: ObservationCodec, action: ActionCodec | DiscreteActionCodec
 ) -> None:
-    """Refuse a model whose numbers of scalars and choices are not those of the spaces that its spec names.
+    """Refuse a model whose spec states other numbers of scalars or choices than its spaces have.
 
     Args:
         model: The model.
-        observation: Of the space of its observations.
-        action: Of the space of its actions.
+        observation: Codec of its observation space.
+        action: Codec of its action space.
 
     Raises:
-        ValueError: Naming the first difference.
+        ValueError: If a number differs; the message names the first.
     """
     spec = model.spec
     kind, choices = "continuous", tuple[int, ...]()

@@ -1,4 +1,4 @@
-"""Mistakes that are found before the work begins: each check names the option, and says what would do."""
+"""Checks that find mistakes before the work begins; their errors name the option and what would do."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def at_least(minimum: int, **options: int | None) -> None:
-    """Refuse options below ``minimum``; None stands for an option that was not given.
+    """Refuse options below ``minimum``; None is an option that was not given.
 
     Args:
         minimum: The smallest value that makes sense.
         options: Values by field name: ``max_steps`` is ``--max-steps``.
 
     Raises:
-        ValueError: If one is too small.
+        ValueError: If a value is too small.
     """
     for name, value in options.items():
         if value is not None and value < minimum:
@@ -28,19 +28,19 @@ def at_least(minimum: int, **options: int | None) -> None:
 
 
 def output_folder(path: Path, option: str = "--out") -> None:
-    """Refuse a folder that could neither be written to nor made; makes nothing itself.
+    """Refuse a folder that could neither be written to nor made; this makes nothing itself.
 
     Raises:
-        ValueError: If it, or what it would lie in, is no folder or is read-only.
+        ValueError: If the folder, or the one it would be in, is no folder or is read-only.
     """
     _check_writable(path, f"{option} {path}", option)
 
 
 def output_file(path: Path, option: str = "--out") -> None:
-    """Refuse a file that could not be written; makes nothing itself.
+    """Refuse a file that could not be written; this makes nothing itself.
 
     Raises:
-        ValueError: If it is a folder, or its folder cannot be written to.
+        ValueError: If the path is a folder, or the file's folder cannot be written to.
     """
     if path.is_dir():
         raise WrongValueError(
@@ -50,10 +50,10 @@ def output_file(path: Path, option: str = "--out") -> None:
 
 
 def usable_device(name: str, option: str = "--device") -> torch.device:
-    """The device of that name, after a number has been put on it.
+    """The device of that name, tried out with a number.
 
     Raises:
-        ValueError: If PyTorch does not know it or cannot use it here.
+        ValueError: If PyTorch does not know the device or cannot use it here.
     """
     import torch
 
@@ -80,7 +80,7 @@ def _check_writable(folder: Path, given: str, option: str) -> None:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise WrongValueError(
-            f"{given}: {nearest} is not a folder, and one is needed there; choose another {option}"
+            f"{given}: {nearest} is not a folder, and a folder is needed there; choose another {option}"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise WrongValueError(

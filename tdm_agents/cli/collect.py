@@ -1,4 +1,4 @@
-"""``tdm collect``: play episodes and write Minari data sets."""
+"""``tdm collect``: episodes of any actor in Minari data sets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tdm_agents.settings_text import parse_settings
 class Collect:
     """Collect episodes of any actor into Minari data sets; by default of random actions and a planner.
 
-    Each --actor is one, with its number of episodes:
+    Each --actor names one, with its number of episodes:
 
       --actor random
       --actor "expert episodes=100"
@@ -50,39 +50,41 @@ class Collect:
     """
 
     out: Path
-    """Folder of the data: OUT/data of one environment, OUT/NAME/data of each of several with OUT/index.json;
-    they appear when all episodes are done."""
+    """Folder of the data: OUT/data for one environment, or OUT/NAME/data for each of several and
+    OUT/index.json. They appear when all episodes are done."""
     env_id: str = "dm_control/cartpole-swingup-v0"
     """Gymnasium id, with its arguments: "tdm/WalkerTree-v0 dof=12 body=3"; "module:ID" imports what registers
     it."""
     bodies: Path | None = None
-    """Set of walkers, from `tdm envs sample`; the numbers of episodes are of each."""
+    """Set of walkers, from `tdm envs sample`; the numbers of episodes are per walker."""
     manifest: Path | None = None
-    """JSON file of environments, episodes and policies, which says all but --out and --workers (see
-    tdm_agents/collection/collection_manifest.py)."""
+    """JSON file of environments, episodes and policies, which says everything except --out and --workers (see
+    docs/collecting.md)."""
     actor: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Who plays; repeat it. Zips of Stable-Baselines3 hold code that runs when they are read: trust who made
-    them."""
+    """Who plays; repeat the option for several. Zips of Stable-Baselines3 hold code that runs when they are
+    read: use only zips whose makers you trust."""
     random_episodes: int | None = None
-    """Episodes of random actions that hang together in time; 200, or 0 with --actor, if not given."""
+    """Number of episodes with random actions that are correlated in time; if not given 200, or 0 with
+    --actor."""
     planner_episodes: int | None = None
-    """Episodes of the planner on the true dynamics, with noise and bursts of random actions; 200, or 0 with
-    --actor and where there are no physics to plan with, if not given."""
+    """Number of episodes of a planner on the true dynamics, with noise and bursts of random actions; if not
+    given 200, or 0 with --actor and where there are no physics to plan with."""
     planner: str | None = None
-    """The planner's name, or `expert`: the one tuned for each environment (see `tdm experts list`); mppi if
-    not given."""
+    """The planner's name, or `expert`, which is the planner tuned for each environment (see `tdm experts
+    list`); mppi if not given."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     action_repeat: int | None = None
-    """Environment steps that each action is held; the actor's own, or 4, or 1 with --bodies."""
+    """Environment steps that each action is held; if not given the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
     """Environment steps after which an episode is cut off; needed where the environment has no end."""
     workers: int = 1
-    """Processes, of one thread each; not more than there are idle cores."""
+    """Number of processes, of one thread each; at most as many as there are idle cores."""
     seed: int = 0
-    """Every episode is a function of it."""
+    """Seed of everything: every episode is a function of it."""
     write_manifest: Path | None = None
-    """Write what would be collected as a manifest, to be read or changed, and collect nothing."""
+    """File to which what would be collected is written as a manifest, to be read or changed; nothing is
+    collected."""
 
 
 BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
@@ -104,7 +106,7 @@ def run(args: Collect) -> None:
         write_manifest(args.write_manifest, datasets)
         console.print(f"{len(datasets)} environments in {args.write_manifest}")
         return
-    # all that can be wrong is found before the table is drawn
+    # mistakes are found before the table is drawn
     if not is_finished(datasets, args.out):  # a finished collection is only read
         output_folder(args.out)
     unfinished = check(datasets, args.out)
@@ -175,11 +177,11 @@ def _try(dataset: DatasetSpec) -> None:
 
 
 def datasets_of(args: Collect, tell: Callable[[str], None] = lambda text: None) -> Sequence[DatasetSpec]:
-    """What the command asks for.
+    """The data sets that the command asks for.
 
     Args:
         args: The command.
-        tell: Told in one line what was chosen because nothing was said.
+        tell: Called with one line that says what was chosen by default.
 
     Raises:
         DataError: If the manifest is wrong.
@@ -199,7 +201,7 @@ def datasets_of(args: Collect, tell: Callable[[str], None] = lambda text: None) 
 
 
 def _asked_of_planner(args: Collect) -> int | None:
-    """Episodes of the planner; None where nothing says how many."""
+    """Number of the planner's episodes; None where nothing says how many."""
     if args.planner_episodes is not None:
         return args.planner_episodes
     if args.planner is not None or args.planner_settings:

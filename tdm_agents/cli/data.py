@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Data:
     """Look at data sets.
 
-    `tdm data info SOURCE` tells episodes, transitions, returns, actions at their bounds and ranges.
+    `tdm data info SOURCE` shows episodes, transitions, returns, ranges, and how often actions are at a bound.
     """
 
     what: tyro.conf.Positional[Literal["info"]]
@@ -33,13 +33,13 @@ class Data:
     """A data set (its folder, or its id in Minari's own root), or a folder of several that `tdm collect`
     wrote."""
     plot: Path | None = None
-    """Where to draw it (PNG)."""
+    """File of a plot (PNG)."""
     json: bool = False
     """Print JSON instead of tables."""
 
 
 def run(arguments: Data) -> None:
-    """Print a summary, and draw it.
+    """Print a summary, and draw it if asked to.
 
     Raises:
         DataError: If there is no such data set, or it is damaged.
@@ -147,7 +147,7 @@ def _many_table(summaries: Sequence[Summary]) -> Table:
 
 
 def _returns_table(summaries: Sequence[Summary], width: int) -> Table:
-    """A histogram of the returns by policy, in text: counts whole, bars as long as ``width`` allows."""
+    """A histogram of the returns by policy, in text: whole counts, and bars as long as ``width`` allows."""
     import numpy as np
     from rich.table import Table
 
@@ -204,6 +204,6 @@ def _percent(share: Float64Array | None) -> str:
 
 
 def _span(values: npt.NDArray[Any]) -> str:
-    """Mean, and the lowest and the highest."""
+    """Mean, lowest and highest value."""
     low, mean, high = values.min(), values.mean(), values.max()
     return f"{mean:.4g}" if low == high else f"{mean:.4g} ({low:.4g} to {high:.4g})"

@@ -27,17 +27,17 @@ class Play:
     """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
     checkpoint's own if not given."""
     planner: str | None = None
-    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator
-    also `expert`: the one tuned for the environment (see `tdm experts list`)."""
+    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator it may be
+    `expert`, which is the planner tuned for the environment (see `tdm experts list`)."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
     """Decisions per plan; the checkpoint's own if not given."""
     simulator: bool = False
-    """Plan with the true dynamics instead of a model; with --checkpoint, its planner, settings,
+    """Plan with the true dynamics instead of a model; with --checkpoint, the checkpoint's planner, settings,
     reward function and action repeat are used."""
     action_repeat: int | None = None
-    """Environment steps per decision of the simulator; the checkpoint's own, or 1."""
+    """Environment steps per decision of the simulator; if not given the checkpoint's own, or 1."""
     env_seed: int = 9_999
     """Seed of the episode."""
     seed: int = 0
@@ -47,7 +47,7 @@ class Play:
     device: str = "cpu"
     """Where the model computes."""
     threads: int = 1
-    """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
+    """Threads of torch and of the simulator; more threads than idle cores are many times slower."""
     video: bool = True
     """Render a video afterwards; MUJOCO_GL=disable skips it too."""
     human: bool = False
@@ -70,7 +70,7 @@ def run(arguments: Play) -> None:
 
     environ = dict(os.environ)
     if "MUJOCO_GL" not in os.environ and not arguments.human:
-        # the video is another process's: dm_control shall not look for a screen when it is imported here
+        # another process renders the video, so dm_control must not look for a screen when imported here
         os.environ["MUJOCO_GL"] = OFF[0]
 
     import torch
@@ -154,7 +154,7 @@ def run(arguments: Play) -> None:
 
 
 def entry_of(arguments: Play) -> Entry:
-    """Who plays."""
+    """The entry that the options describe."""
     options = parse_settings(arguments.planner_settings) | {
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,

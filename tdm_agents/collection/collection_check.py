@@ -1,4 +1,4 @@
-"""Whether a collection may be written to a folder: what is there already has to be its own."""
+"""Checks that a collection may be written to a folder: whatever is there already has to be its own."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tdm_agents.registry import FORMER_SETTINGS
 from tdm_agents.storage import LOCK_FILE
 
 SETTINGS_FILE = "settings.json"
-"""Beside the episodes of an unfinished data set: what must not change until they are all there."""
+"""File beside the episodes of an unfinished data set: what must not change until all are there."""
 
 
 def check(datasets: Sequence[DatasetSpec], out: str | os.PathLike[str]) -> list[DatasetSpec]:
     """Refuse what :func:`collect` would refuse, and touch nothing.
 
     Returns:
-        Those that are not there yet.
+        The data sets that are not there yet.
 
     Raises:
         DataError: If ``out`` holds a collection with other settings, or other files.
@@ -36,7 +36,7 @@ def check(datasets: Sequence[DatasetSpec], out: str | os.PathLike[str]) -> list[
         _refuse_others(
             out,
             {INDEX_FILE, *(dataset.name for dataset in datasets)},
-            "which is not of this collection; choose another folder, or name all that it was begun with",
+            "which is not of this collection; choose another folder, or name all that it began with",
         )
     for dataset in datasets:
         _check_folder(dataset, out)

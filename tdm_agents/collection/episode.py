@@ -20,11 +20,11 @@ from tdm_agents.errors import TDMError, WrongValueError
 from tdm_agents.spaces import ObservationCodec
 
 MAX_RESET_INFO = 60_000
-"""Characters of ``reset_info`` in an episode's metadata: an attribute of HDF5 has at most 64 KB."""
+"""Most characters of ``reset_info`` in an episode's metadata; an attribute of HDF5 has at most 64 KB."""
 
 
 class EpisodeFailedError(TDMError, RuntimeError):
-    """The environment gave up during an episode, or what it returned is not finite."""
+    """The environment gave up during an episode, or returned something that is not finite."""
 
 
 def play(
@@ -32,14 +32,14 @@ def play(
 ) -> FlatEpisode:
     """Play episode ``index`` of a policy.
 
-    The last action of an episode may be held for fewer environment steps, where the episode ends.
+    The last action may be held for fewer environment steps than the others, because the episode ends.
 
     Args:
-        env: Of ``dataset.make_env()``; is reset.
-        dataset: Says how long, with which seed and how many steps an action is held.
-        policy: One of the data set's; draws the episode's own settings and acts.
-        index: Of the episode among those of the policy.
-        attempt: How many times this episode failed before; each attempt draws anew.
+        env: An environment of ``dataset.make_env()``; it is reset.
+        dataset: The data set, which has the seed, the length, and the steps that an action is held.
+        policy: One of the data set's policies; it draws the episode's own settings and acts.
+        index: Index of the episode among those of the policy.
+        attempt: How many times this episode failed before; each attempt makes new draws.
 
     Raises:
         EpisodeFailedError: If the environment raises ``RuntimeError`` (as walkers and dm_control do where the
@@ -54,7 +54,7 @@ def play(
     with _failure_at(rewards):
         observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
-    told = _told(info)  # now: an environment may go on writing to it
+    told = _told(info)  # now, because an environment may go on writing to it
     started = policy.start(env, rng, ref=dataset.env, action_repeat=dataset.action_repeat)
     terminated = truncated = False
     action: Any = None
@@ -82,9 +82,9 @@ def play(
 
 
 def _told(info: Mapping[str, Any]) -> dict[str, str]:
-    """What a reset says of the episode, such as the variant of a body: a JSON text called ``reset_info``.
+    """The ``info`` of a reset, such as the variant of a body, as JSON text under the name ``reset_info``.
 
-    Arrays and other objects are left out, and all of it where it is longer than :data:`MAX_RESET_INFO`.
+    Arrays and other objects are left out; so is everything if it is longer than :data:`MAX_RESET_INFO`.
     """
     kept: dict[str, Any] = {}
     for name, value in info.items():
@@ -99,13 +99,13 @@ def _told(info: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _float32(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Half the bytes where an environment acts in float64; exact for bounds of -1 and 1."""
+    """Actions of float64 as float32, which halves the bytes and is exact for bounds of -1 and 1."""
     return values.astype(np.float32) if np.issubdtype(values.dtype, np.floating) else values
 
 
 @contextmanager
 def _failure_at(rewards: Sequence[float]) -> Iterator[None]:
-    """What goes wrong inside is the failure of an episode after ``len(rewards)`` steps."""
+    """Turn what goes wrong inside into the failure of an episode after ``len(rewards)`` steps."""
     try:
         yield
     except (RuntimeError, ValueError) as error:

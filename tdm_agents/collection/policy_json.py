@@ -1,4 +1,4 @@
-"""Behaviour policies as a manifest and the record of a collection write them."""
+"""Behaviour policies as JSON, for manifests and for the record of a collection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tdm_agents.errors import WrongTypeError, WrongValueError
 KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy] | type[ActorPolicy]] = {
     kind.__name__: kind for kind in (RandomPolicy, PlannerPolicy, ActorPolicy)
 }
-"""What a manifest may call a policy's kind."""
+"""The kinds of policies by the name that a manifest uses."""
 
 
 def policy_to_json(policy: BehaviourPolicy) -> dict[str, Any]:
@@ -26,10 +26,10 @@ def policy_to_json(policy: BehaviourPolicy) -> dict[str, Any]:
 
 
 def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
-    """The inverse of :func:`policy_to_json`; settings that are not said have their defaults.
+    """The inverse of :func:`policy_to_json`; settings that are not given have their defaults.
 
     Raises:
-        ValueError: If the name is not that of a file, the kind is unknown, or a setting makes no sense.
+        ValueError: If the name cannot be that of a file, the kind is unknown, or a setting makes no sense.
         TypeError: If there is no such setting, or its value is of another type.
         LookupError: If there is no such planner.
     """
@@ -64,4 +64,4 @@ _IN_JSON: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     ),
     "Mapping[str, Any]": ("an object", lambda value: isinstance(value, dict)),
 }
-"""How a manifest writes a setting of a type: in words, and as a check."""
+"""The values that a manifest has for a setting of each type: in words, and as a check."""

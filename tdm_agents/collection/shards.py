@@ -18,7 +18,7 @@ from tdm_agents.storage import write_bytes
 
 
 def shard_path(folder: Path, policy: str, index: int) -> Path:
-    """Where the episode with this key lies."""
+    """Path of the episode with this key."""
     return folder / f"{policy}-{index:06d}.safetensors"
 
 
@@ -26,7 +26,7 @@ def write_shard(path: Path, episode: FlatEpisode) -> None:
     """Write atomically; a file that exists is complete.
 
     Raises:
-        DataError: If it cannot be written, as on a full disk; then it does not exist.
+        DataError: If the file cannot be written, as on a full disk; then it does not exist.
     """
     data = safetensors.numpy.save(
         {
@@ -51,10 +51,10 @@ def write_shard(path: Path, episode: FlatEpisode) -> None:
 
 
 def read_shard(path: Path) -> FlatEpisode:
-    """Read what :func:`write_shard` wrote.
+    """Read an episode that :func:`write_shard` wrote.
 
     Raises:
-        DataError: If the file was damaged or removed since.
+        DataError: If the file was damaged or removed in the meantime.
     """
     with _opened(path) as (file, about):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -64,12 +64,12 @@ def read_shard(path: Path) -> FlatEpisode:
 
 @dataclass(frozen=True, slots=True)
 class ShardInfo:
-    """What a shard says about its episode without its arrays.
+    """The description of a shard's episode, without its arrays.
 
     Attributes:
-        env_steps: That the episode lasted.
+        env_steps: Environment steps that the episode lasted.
         episode_return: Sum of its rewards.
-        metadata: Of the :class:`~tdm_agents.data.minari_io.FlatEpisode`.
+        metadata: Metadata of the :class:`~tdm_agents.data.minari_io.FlatEpisode`.
     """
 
     env_steps: int
@@ -78,10 +78,10 @@ class ShardInfo:
 
 
 def read_shard_info(path: Path) -> ShardInfo:
-    """Read the beginning of what :func:`write_shard` wrote.
+    """Read the description of an episode that :func:`write_shard` wrote.
 
     Raises:
-        DataError: If the file was damaged or removed since.
+        DataError: If the file was damaged or removed in the meantime.
     """
     with _opened(path) as (file, about):
         (env_steps,) = file.get_slice("reward").get_shape()
@@ -95,7 +95,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield file, {key: json.loads(value) for key, value in file.metadata().items()}
     except FileNotFoundError as error:
         raise DataError(
-            f"{path} was removed; run the same `tdm collect` again, which plays it again"
+            f"{path} was removed; run the same `tdm collect` again, which plays the episode again"
         ) from error
     except (OSError, safetensors.SafetensorError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and run `tdm collect` again") from error

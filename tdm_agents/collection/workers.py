@@ -1,4 +1,4 @@
-"""What a worker process does: play an episode and write it to a file of its own."""
+"""The work of a worker process: play an episode and write it to a file of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import Env, EnvRef
 
 MAX_ATTEMPTS = 3
-"""Times that an episode may fail before the collection stops."""
+"""Number of times that an episode may fail before the collection stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Job:
     """An episode to be played.
 
     Attributes:
-        dataset: That it belongs to.
-        policy: Who plays it.
-        index: Of the episode among those of its policy.
-        shards: The folder that its file goes to.
+        dataset: The data set that it belongs to.
+        policy: The policy that plays it.
+        index: Index of the episode among those of its policy.
+        shards: Folder of its file.
     """
 
     dataset: DatasetSpec
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """The file that it becomes."""
+        """Path of its file."""
         return shard_path(self.shards, self.policy.name, self.index)
 
     def __str__(self) -> str:
@@ -46,16 +46,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeDone:
-    """Told to whoever watches a collection.
+    """The news of a finished episode, for whoever watches a collection.
 
     Attributes:
         environment: Name of the data set.
         policy: Name of the policy.
-        index: Of the episode among those of its policy.
-        env_steps: That it lasted.
+        index: Index of the episode among those of its policy.
+        env_steps: Environment steps that it lasted.
         episode_return: Sum of its rewards.
-        failures: Why earlier attempts at it failed.
-        played: False where it was found on disk.
+        failures: Reasons why earlier attempts at it failed.
+        played: Whether it was played now; False where it was found on disk.
     """
 
     environment: str
@@ -68,7 +68,7 @@ class EpisodeDone:
 
 
 def one_thread() -> None:
-    """Initialise a worker: as many processes as cores must not compute with as many threads each."""
+    """Initialise a worker: with as many processes as cores, each must compute with one thread."""
     torch.set_num_threads(1)
 
 
@@ -76,7 +76,7 @@ def play_job(job: Job) -> EpisodeDone:
     """Play an episode and write its file; one that fails is replaced by another draw of it.
 
     Raises:
-        DataError: If it failed :data:`MAX_ATTEMPTS` times, or its file cannot be written.
+        DataError: If the episode failed :data:`MAX_ATTEMPTS` times, or its file cannot be written.
     """
     failures: list[str] = []
     while len(failures) < MAX_ATTEMPTS:
@@ -92,7 +92,7 @@ def play_job(job: Job) -> EpisodeDone:
         return found(job, played=True)
     raise DataError(
         f"{job} failed {len(failures)} times, the last time at {failures[-1]}; finished episodes are kept: "
-        f"mend the environment, or leave it out and remove {job.shards.parent}"
+        f"repair the environment, or leave it out and remove {job.shards.parent}"
     )
 
 
@@ -100,7 +100,7 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
     """The news of an episode whose file is there.
 
     Raises:
-        DataError: If the file was damaged since.
+        DataError: If the file was damaged in the meantime.
     """
     info = read_shard_info(job.path)
     return EpisodeDone(
@@ -116,7 +116,7 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
 
 MAX_ENVS = 4
 _envs: dict[EnvRef, Env] = {}
-"""The last environments of a worker process; a reset with a seed forgets the episode before."""
+"""The last environments of a worker process, kept because a reset with a seed forgets the episode before."""
 
 
 def _env(dataset: DatasetSpec) -> Env:

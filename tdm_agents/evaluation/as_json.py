@@ -1,4 +1,4 @@
-"""Settings, episodes and evaluations to JSON values and back."""
+"""Settings, episodes and evaluations as JSON values, and back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plain(value: Any) -> Any:
 
 
 def episode_to_json(episode: Episode) -> dict[str, Any]:
-    """An episode without its recording."""
+    """An episode as a JSON object, without its recording."""
     return {
         "seed": episode.seed,
         "return": episode.score,
@@ -43,7 +43,7 @@ def episode_from_json(value: Mapping[str, Any]) -> Episode:
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation without recordings."""
+    """An evaluation as a JSON object, without recordings."""
     return {
         "env_id": evaluation.env_id,
         "episodes": [episode_to_json(e) for e in evaluation.episodes],

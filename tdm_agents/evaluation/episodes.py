@@ -57,26 +57,26 @@ def evaluate(
 ) -> Evaluation:
     """Play one episode per seed, ``batch`` of them at once.
 
-    A planner's draws depend on the number of environments that it plans for, so an episode of a sampling
+    A planner's draws depend on the number of environments that it plans for. So an episode of a sampling
     planner is reproduced by the same ``seeds``, ``seed`` and ``batch`` together.
 
     Args:
         contestant: A :class:`TDMAgent`; an :class:`AgentFactory` for a model that reads the live
             environments; a Stable-Baselines3 policy, or a :class:`Predictor` that says how it is asked; or a
             function from an observation to an action.
-        env: An environment's text (an id, with arguments if it takes some), its :class:`EnvRef`, or a
-            function that makes it; made once per episode.
-        seeds: One ``env.reset(seed=...)`` each.
-        seed: Seeds what the contestant draws from; a later batch of episodes adds the index of its first
-            episode, so that its draws are others. None lets an agent's generator go on.
-        batch: Episodes side by side; None = all.
-        max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
+        env: An environment as text (an id, with arguments if it takes some), as :class:`EnvRef`, or as a
+            function that makes it; it is made once per episode.
+        seeds: Seeds of the environment's resets, one per episode.
+        seed: Seed of the contestant's randomness. A later batch of episodes adds the index of its first
+            episode, so that its draws differ. None lets an agent's generator go on.
+        batch: Number of episodes side by side; None = all.
+        max_steps: Environment steps after which an episode is cut; None = only the environment ends it.
         record_horizon: Imagined steps per plan to keep in :class:`Recording`; None = record nothing, 0 =
-            what happened without what was imagined.
+            record only what happened.
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress_bar`.
 
     Raises:
-        TypeError: If ``seeds`` are no integers.
+        TypeError: If ``seeds`` are not integers.
         ValueError: If there are no seeds, the environment's spaces are not the agent's, or an observation is
             not finite; the message names the episode.
     """
@@ -174,7 +174,7 @@ class _Loop:
         self.non_finite += move.non_finite
         for i, row in enumerate(move.rows):
             episode = batch[row]
-            # candidates are the same number for every environment of a plan, and so is the time
+            # every environment of a plan has the same number of candidates and the same share of the time
             episode.transitions += move.transitions / len(move.rows)
             episode.milliseconds += move.milliseconds / len(move.rows)
             if self.record_horizon is not None:

@@ -569,7 +569,7 @@ def test_a_refused_observation_leaves_what_the_environment_told():
 def test_an_agent_listens_to_one_environment_at_a_time():
     agent = TDMAgent(Model(), cem())
     first, second = agent.attach(Point([3])), agent.attach(Point([3]))
-    with pytest.raises(RuntimeError, match="attached to another environment since"):
+    with pytest.raises(RuntimeError, match="attached to another environment in the meantime"):
         first.reset()
     first.close()  # of the one that it no longer listens to
     obs, _ = second.reset()
