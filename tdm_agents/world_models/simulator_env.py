@@ -21,6 +21,7 @@ from gymnasium import spaces
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 from tdm_agents.world_models.simulator_stepping import SteppedCopy, can_be_copied
+from tdm_agents.world_models.simulator_wrappers import refuse_wrappers
 
 Array = npt.NDArray[np.float64]
 
@@ -73,6 +74,7 @@ class LiveEnv:
                 "model, data and frame_skip like gymnasium's MujocoEnv. Plan with a learned world model "
                 "instead"
             )
+        refuse_wrappers(env)
         _refuse_changed_spaces(env, inner)
         self._inner = inner
         self.asks_task = self._dm is not None
