@@ -17,6 +17,7 @@ from tdm_agents.environments import Env
 from tdm_agents.protocols import (
     HasOnly,
     Planner,
+    RewardFn,
     WorldModel,
     looped_rollout,
     observation_of,
@@ -31,13 +32,13 @@ class AgentFactory:
     Attributes:
         make_model: The model of some environments, for example :class:`tdm_agents.SimulatorModel`.
         planner: What plans with it.
-        reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None.
+        reward_function: Of :class:`tdm_agents.TDMAgent`: a function, its name, or None.
         replan_every: Decisions per plan.
     """
 
     make_model: Callable[[list[Env]], WorldModel[Any]]
     planner: Planner
-    reward_function: str | None = None
+    reward_function: str | RewardFn | None = None
     replan_every: int = 1
 
     def __call__(self, envs: Sequence[Env]) -> TDMAgent:
