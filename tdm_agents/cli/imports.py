@@ -15,8 +15,8 @@ Modules = Annotated[
         name="import",
         metavar="MODULE",
         help="Import a module that registers environments or holds a reward function, in the current folder "
-        "or installed; repeat it for several. A checkpoint may name one: importing it runs its code, so that you "
-        "have to.",
+        "or installed; repeat it for several. A checkpoint may name one: importing it runs its code, so that "
+        "you have to.",
     ),
 ]
 """The type of the option."""

@@ -76,4 +76,5 @@ def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
         return action + torch.as_tensor(DiscreteActionCodec(spec.action_space).start, device=action.device)
     codec = ActionCodec(spec.action_space)
     low, high = (torch.as_tensor(bound).to(action) for bound in (codec.low, codec.high))
-    return torch.clamp((high + low) / 2 + (high - low) / 2 * action, low, high)
+    physical = torch.clamp(high / 2 + low / 2 + (high / 2 - low / 2) * action, low, high)
+    return physical.round() if codec.whole else physical
