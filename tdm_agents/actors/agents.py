@@ -85,7 +85,7 @@ class AgentActor:
             self._due(),
             self._flat(observations, active),
             reward=torch.tensor(list(rewards), dtype=spec.dtype, device=spec.device),
-            active=torch.tensor(list(active), device=spec.device),
+            active=torch.tensor(list(active), dtype=torch.bool, device=spec.device),
         )
         self._memory = memory
         codes = action.detach().cpu().numpy()
@@ -108,7 +108,7 @@ class AgentActor:
     def correct(self, codes: npt.NDArray[Any]) -> None:
         """See :class:`tdm_agents.actors.actor.Correctable`: the model reads what was executed."""
         memory = self._memory
-        executed = torch.as_tensor(codes).to(memory.action)
+        executed = torch.as_tensor(codes, device="cpu").to(memory.action)
         self._memory = replace(memory, action=torch.cat([memory.action[:, :-1], executed[:, None]], dim=1))
 
     def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:
@@ -129,7 +129,9 @@ class AgentActor:
         agent, spec = self.agent, self.agent.model.spec
         return torch.stack(
             [
-                agent.observation(o) if a else torch.zeros(spec.observation_dim, device=spec.device)
+                agent.observation(o)
+                if a
+                else torch.zeros(spec.observation_dim, dtype=spec.dtype, device=spec.device)
                 for o, a in zip(observations, active, strict=True)
             ]
         ).to(spec.dtype)  # [E, n]

@@ -75,6 +75,6 @@ def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
     if spec.action_kind == "discrete":
         return action + torch.as_tensor(DiscreteActionCodec(spec.action_space).start, device=action.device)
     codec = ActionCodec(spec.action_space)
-    low, high = (torch.as_tensor(bound).to(action) for bound in (codec.low, codec.high))
+    low, high = (torch.as_tensor(bound, device="cpu").to(action) for bound in (codec.low, codec.high))
     physical = torch.clamp(high / 2 + low / 2 + (high / 2 - low / 2) * action, low, high)
     return physical.round() if codec.whole else physical
