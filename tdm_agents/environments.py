@@ -250,9 +250,26 @@ def _import(module: str, ref: EnvRef) -> None:
     if module in sys.modules or not ref.source:
         import_typed(module)
         return
+    import_on_the_word_of(ref.source, module, f"its environment {ref.id!r}")
+
+
+def import_on_the_word_of(source: str, module: str, needed_for: str) -> None:
+    """Import a module that a file names, if the user has imported it already or it is of a known package.
+
+    Args:
+        source: The file.
+        module: What it names.
+        needed_for: What it names it for, in words.
+
+    Raises:
+        UntrustedModuleError: If nobody here has vouched for it.
+        ImportError: If it is not there or does not import.
+    """
+    if module in sys.modules:
+        return
     if module.partition(".")[0] not in _known_packages():
         raise UntrustedModuleError(
-            f"{ref.source} names the module {module!r} for its environment {ref.id!r}, and importing "
+            f"{source} names the module {module!r} for {needed_for}, and importing "
             f"it runs its code; if you trust this one, pass --import {module} (in Python: import it first)"
         )
     import_module(module)  # installed: the current folder does not count

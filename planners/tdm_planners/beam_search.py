@@ -143,7 +143,7 @@ class BeamSearch:
         """
         spec, batch = model.spec, elapsed.shape[0]
         none = torch.zeros(batch, 1, device=spec.device, dtype=spec.dtype)
-        empty = torch.zeros(batch, 1, 0, spec.action_dim, device=spec.device)
+        empty = torch.zeros(batch, 1, 0, spec.action_dim, device=spec.device, dtype=spec.dtype)
         beams = _Beams(state, empty, none, none, torch.ones_like(none, dtype=torch.bool))
         non_finite = transitions = 0
         for t in range(self.horizon):

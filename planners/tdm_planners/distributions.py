@@ -206,7 +206,7 @@ def around(
         noise: Continuous actions: the noise that is scaled.
     """
     if spec.action_kind == "discrete":
-        share = torch.where(memory.known, uniform_start, 1.0)
+        share = torch.ones_like(memory.known, dtype=spec.dtype).masked_fill(memory.known, uniform_start)
         return Categorical.around(
             memory.mean, spec, uniform_share=share, momentum=momentum, floor=uniform_floor
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
 from tdm_planners.gaussian import GaussianPlanner
-from tdm_planners.scoring import finite_std
+from tdm_planners.scoring import finite_std, moderated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class MPPI(GaussianPlanner):
             )
 
     def weigh(self, values: Tensor) -> Tensor:
-        """The softmax of the standardised values; 0 where a value is -inf."""
+        """Softmax of the standardised values; 0 where a value is -inf."""
+        values, _ = moderated(values)  # returns near the end of float32's range overflow in a variance
         top = values.amax(dim=1, keepdim=True)
         # values that differ only by rounding are ties; without a floor the softmax would amplify them
         least = torch.finfo(values.dtype).eps * 100.0 * top.abs() + torch.finfo(values.dtype).tiny

@@ -119,7 +119,7 @@ class ProposalShooting(AR1NoiseSettings):
         shape = (batch, self.num_samples, self.horizon, spec.action_dim)
         noisy = (torch.arange(self.num_samples, device=spec.device) >= self.num_policy)[:, None, None]
         if spec.action_kind == "discrete":
-            draws = torch.rand(shape, generator=generator, device=spec.device)
+            draws = torch.rand(shape, generator=generator, device=spec.device, dtype=torch.float32)
             chosen = (draws < self.random_share) & noisy
             return _Disturbance(
                 uniform_actions(shape, spec, generator=generator).flatten(0, 1), chosen.flatten(0, 1)

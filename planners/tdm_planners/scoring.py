@@ -54,9 +54,29 @@ def refuse_non_finite(values: Tensor) -> int:
 
 
 def finite_std(values: Tensor) -> Tensor:
-    """The standard deviation ``[B]`` of the finite ``values`` ``[B, K]``; 0 for a single one."""
-    finite = values.isfinite()
+    """Standard deviation ``[B]`` over the finite of ``values`` ``[B, K]``; 0 for a single one."""
+    moderate, exponent = moderated(values)
+    finite = moderate.isfinite()
     count = finite.sum(dim=1).clamp_min(1)
-    mean = torch.where(finite, values, 0.0).sum(dim=1) / count
-    spread = torch.where(finite, values - mean[:, None], 0.0)
-    return (spread.square().sum(dim=1) / count).sqrt()
+    mean = torch.where(finite, moderate, 0.0).sum(dim=1) / count
+    spread = torch.where(finite, moderate - mean[:, None], 0.0)
+    return torch.ldexp((spread.square().sum(dim=1) / count).sqrt(), exponent)
+
+
+def moderated(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values over a power of two, so that neither their squares nor their differences overflow or vanish.
+
+    Exact: that changes no digit, only the exponent.
+
+    Args:
+        values: ``[B, K]``; -inf stays -inf.
+
+    Returns:
+        ``[B, K]`` of which the largest finite magnitude is in [0.5, 2), or all 0; and the exponents
+        ``[B]`` of what they were divided by.
+    """
+    finite = values.isfinite()
+    _, exponent = torch.frexp(torch.where(finite, values, 0.0).abs().amax(dim=1))
+    most = int(-math.log2(torch.finfo(values.dtype).tiny))  # beyond it, two to that power is no number
+    exponent = exponent.clamp(-most, most)
+    return torch.where(finite, torch.ldexp(values, -exponent[:, None]), values), exponent

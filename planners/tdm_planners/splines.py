@@ -21,7 +21,7 @@ def knot_steps(horizon: int, knots: int, spline: Spline) -> Tensor:
     """
     pieces = knots if spline == "zero" else max(knots - 1, 1)
     last = horizon if spline == "zero" else horizon - 1
-    return torch.arange(knots, dtype=torch.float64) * (last / pieces)
+    return torch.arange(knots, dtype=torch.float64, device="cpu") * (last / pieces)
 
 
 def spline_matrix(horizon: int, knots: int, spline: Spline) -> Tensor:
@@ -45,11 +45,11 @@ def spline_matrix(horizon: int, knots: int, spline: Spline) -> Tensor:
         )
     if spline not in get_args(Spline):
         raise WrongValueError(f"spline is {spline!r}; expected one of {', '.join(get_args(Spline))}")
-    identity = torch.eye(knots, dtype=torch.float64)
+    identity = torch.eye(knots, dtype=torch.float64, device="cpu")
     if knots == 1:
         return identity.expand(horizon, 1).clone()
     at = knot_steps(horizon, knots, spline)
-    steps = torch.arange(horizon, dtype=torch.float64)
+    steps = torch.arange(horizon, dtype=torch.float64, device="cpu")
     if spline == "zero":
         return identity[torch.searchsorted(at, steps, right=True) - 1]
     left = (torch.searchsorted(at, steps, right=True) - 1).clamp_max(knots - 2)

@@ -30,6 +30,7 @@ from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.serialization import deserialize_space
 
 from tdm_agents.data.compression import compress_hdf5
+from tdm_agents.env_checks import read_stored_rewards
 from tdm_agents.errors import TDMError
 from tdm_agents.spaces import FloatArray, ObservationCodec
 from tdm_agents.spaces.leaves import encode_leaf, is_leaf
@@ -147,7 +148,10 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
     steps = 0
     for index, episode in enumerate(_stored(storage, info)):
         observation = flatten_steps(codec.space, episode["observations"])
-        reward = np.asarray(episode["rewards"], np.float32)
+        try:
+            reward = read_stored_rewards(episode["rewards"])
+        except ValueError as error:
+            raise DataError(f"episode {index} of {info.path}: {error}; collect it again") from error
         action = np.asarray(episode["actions"])
         for what, values in (("observation", observation), ("reward", reward), ("action", action)):
             if not np.isfinite(values).all():

@@ -15,6 +15,9 @@ from gymnasium import spaces
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.leaves import shape_of
 
+MAX_CHOICES = 2**15
+"""The most choices of one component of an action."""
+
 
 def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:
     """The codec of an action space.
@@ -53,6 +56,7 @@ class ActionCodec:
         dim: ``m``, scalars of an action.
         low: ``[m]`` float64, the space's bounds.
         high: ``[m]`` float64.
+        whole: Whether the space is of integers or booleans.
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
@@ -75,6 +79,7 @@ class ActionCodec:
             )
         self.space = space
         self.dim = int(self.low.size)
+        self.whole = np.dtype(space.dtype).kind in "biu"
         # middle + half * a, not low + half * (a + 1): exact where the bounds are [-1, 1]
         self._middle = 0.5 * self.high + 0.5 * self.low
         self._half = 0.5 * self.high - 0.5 * self.low  # half of the difference could overflow
@@ -82,7 +87,7 @@ class ActionCodec:
     def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Turn ``[..., m]`` in [-1, 1] into the space's units, shape and dtype, always inside the bounds.
 
-        Integer spaces get the nearest integer.
+        Spaces of integers get the nearest one, spaces of booleans False up to the middle.
 
         Raises:
             ValueError: If the last axis is not ``m``.
@@ -91,12 +96,17 @@ class ActionCodec:
         if array.shape[-1:] != (self.dim,):
             raise ValueError(f"action has shape {array.shape}; expected [..., {self.dim}]")
         scaled = np.clip(self._middle + self._half * array, self.low, self.high)
-        if np.issubdtype(self.space.dtype, np.integer):
-            scaled = np.rint(scaled)
-        # rounding to the space's dtype is monotone and its bounds are of that dtype, so it stays inside them
-        shaped = scaled.reshape(array.shape[:-1] + self.space.shape)
-        decoded: npt.NDArray[Any] = shaped.astype(self.space.dtype)
-        return decoded
+        shape = array.shape[:-1] + self.space.shape
+        if not self.whole:
+            # rounding to the space's dtype is monotone and its bounds are of that dtype: it stays inside them
+            decoded: npt.NDArray[Any] = scaled.reshape(shape).astype(self.space.dtype)
+            return decoded
+        whole = np.rint(scaled).reshape(shape)
+        bounds = self.space.low.astype(np.float64), self.space.high.astype(np.float64)
+        # bounds of 64 bits have no float64 of their own, and a cast of the nearest may overflow
+        inside = (whole > bounds[0]) & (whole < bounds[1])
+        ends = np.where(whole <= bounds[0], self.space.low, self.space.high)
+        return np.where(inside, np.where(inside, whole, 0.0).astype(self.space.dtype), ends)
 
     def encode(self, action: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Turn ``[..., *shape]`` in the space's units into ``[..., m]`` float32, clipped to [-1, 1].
@@ -142,6 +152,12 @@ class DiscreteActionCodec:
         if not self.dim or max(self.choices) < 2:
             raise WrongValueError(
                 f"action_space {space} has nothing to choose; expected a component with two choices or more"
+            )
+        if max(self.choices) > MAX_CHOICES:
+            raise WrongValueError(
+                f"action_space {space} has a component of {max(self.choices)} choices, each of which has a "
+                f"probability of its own; expected at most {MAX_CHOICES}: split it into components of a "
+                "MultiDiscrete, or make it a Box, with gymnasium.wrappers.TransformAction"
             )
         self.shape = shape_of(space)
         self.start = np.asarray(space.start, np.int64).ravel()

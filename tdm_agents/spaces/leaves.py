@@ -57,8 +57,11 @@ def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation"
         raise WrongValueError(
             f"{where} holds the category {flat[first]}; {space} has the integers {low} to {low + count - 1}"
         )
-    parts = [np.eye(count)[index[..., i].astype(np.int64)] for i, count in enumerate(counts)]
-    return np.concatenate(parts, axis=-1)
+    # the component's block begins where the blocks of those before it end
+    ones = (index + (np.cumsum(counts) - counts)).astype(np.int64)
+    one_hot = np.zeros((*index.shape[:-1], int(counts.sum())))
+    np.put_along_axis(one_hot, ones, 1.0, axis=-1)
+    return one_hot
 
 
 def decode_leaf(space: Leaf, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -20,6 +20,9 @@ from tdm_agents.spaces.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
 
 FloatArray = npt.NDArray[np.float32]
 
+MAX_SCALARS = 2**15
+"""The most scalars of a flat observation: every one is modelled, stored and imagined at every step."""
+
 _NUMBERS = "biufO"  # kinds of dtypes: NumPy would silently drop imaginary parts and read strings
 _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, or reset it"
 
@@ -45,6 +48,12 @@ class ObservationCodec:
         self.dim = int(spaces.flatdim(space))
         if not self.dim:
             raise WrongValueError(f"observation_space {space} has no scalars; expected at least one to model")
+        if self.dim > MAX_SCALARS:
+            raise WrongValueError(
+                f"observation_space {space} has {self.dim} scalars (one per choice of a category); expected "
+                f"at most {MAX_SCALARS}: observe less, or categories as a Box of features, with "
+                "gymnasium.wrappers.TransformObservation"
+            )
 
     def flatten(self, observation: Any) -> FloatArray:
         """Turn one observation into ``[n]`` float32.

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tdm_agents.protocols import History, ModelSpec, Proposal, Step
 
+_MADE: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+
 
 @dataclass(slots=True)
 class LinearQuadraticState:
@@ -68,7 +70,7 @@ class LinearQuadraticModel:
         imagines_observations: bool = True,
     ) -> None:
         n = 2 * action_dim
-        self.levels = None if choices is None else torch.linspace(-1.0, 1.0, choices)
+        self.levels = None if choices is None else torch.linspace(-1.0, 1.0, choices, **_MADE)
         action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
         if choices is not None:
             action_space = spaces.MultiDiscrete([choices] * action_dim)
@@ -81,12 +83,13 @@ class LinearQuadraticModel:
             action_choices=() if choices is None else (choices,) * action_dim,
             imagines_observations=imagines_observations,
         )
-        eye = torch.eye(action_dim)
+        eye = torch.eye(action_dim, **_MADE)
         self.transition = torch.cat(
             [torch.cat([eye, dt * eye], dim=1), torch.cat([0.0 * eye, eye], dim=1)]
         )  # [n, n]
         self.control = torch.cat([dt * dt * eye, dt * eye])  # [n, m]
-        self.cost = torch.cat([torch.ones(action_dim), torch.full((action_dim,), 0.1)])  # [n], diagonal
+        self.cost = torch.full((n,), 0.1, **_MADE)  # [n], diagonal
+        self.cost[:action_dim] = 1.0
         self.effort = effort
 
     @property
@@ -140,12 +143,12 @@ class LinearQuadraticModel:
         return self._best_of_all(observation, horizon)
 
     def _best_of_all(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-        """The best of all sequences of discrete actions."""
-        every = [torch.arange(c) for c in self.spec.action_choices * horizon]
+        """Tries every sequence of discrete actions."""
+        every = [torch.arange(c, device="cpu") for c in self.spec.action_choices * horizon]
         sequences = torch.cartesian_prod(*every).view(-1, horizon, self.spec.action_dim)
         batch, count = observation.shape[0], sequences.shape[0]
         state = LinearQuadraticState(observation.repeat_interleave(count, dim=0))
-        value = torch.zeros(batch * count)
+        value = torch.zeros(batch * count, **_MADE)
         for t in range(horizon):
             state, step = self.step(state, sequences[:, t].repeat(batch, 1))
             value += step.reward
@@ -161,17 +164,19 @@ class LinearQuadraticModel:
         """
         a, b = self.transition.double(), self.control.double()
         n, m = b.shape
-        powers = [torch.eye(n, dtype=torch.float64)]
+        powers = [torch.eye(n, dtype=torch.float64, device="cpu")]
         for _ in range(horizon):
             powers.append(a @ powers[-1])
         free = torch.cat(powers[1:])  # [H n, n]
-        forced = torch.zeros(horizon * n, horizon * m, dtype=torch.float64)
+        forced = torch.zeros(horizon * n, horizon * m, dtype=torch.float64, device="cpu")
         for t in range(horizon):
             for s in range(t + 1):
                 forced[t * n : (t + 1) * n, s * m : (s + 1) * m] = powers[t - s] @ b
         weight = self.cost.double().repeat(horizon)[:, None]
         drift = free @ observation.double().T  # [H n, B]
-        hessian = forced.T @ (weight * forced) + self.effort * torch.eye(horizon * m, dtype=torch.float64)
+        hessian = forced.T @ (weight * forced) + self.effort * torch.eye(
+            horizon * m, dtype=torch.float64, device="cpu"
+        )
         actions = torch.linalg.solve(hessian, -forced.T @ (weight * drift))  # [H m, B]
         states = drift + forced @ actions
         value = -(weight * states.square()).sum(dim=0) - self.effort * actions.square().sum(dim=0)
@@ -200,7 +205,7 @@ class LinearQuadraticExpert(LinearQuadraticModel):
         imagines_observations: bool = True,
     ) -> None:
         super().__init__(action_dim, choices=choices, imagines_observations=imagines_observations)
-        sequence, _ = self._least_squares(torch.eye(2 * action_dim), 30)
+        sequence, _ = self._least_squares(torch.eye(2 * action_dim, **_MADE), 30)
         self.gain = sequence[:, 0]  # [n, m]
         self.std = std
 
@@ -222,7 +227,7 @@ class LinearQuadraticExpert(LinearQuadraticModel):
         """
         push = (state.read() @ self.gain)[:, None].repeat(1, count, 1)  # [N, count, m]
         if not deterministic:
-            push = push + self.std * torch.randn(push.shape, generator=generator)
+            push = push + self.std * torch.randn(push.shape, generator=generator, **_MADE)
         push = push.clamp(-1.0, 1.0)
         if self.levels is None:
             return Proposal(push)

@@ -22,7 +22,9 @@ from tdm_agents.testing.recorder import Recorded, Recorder
 PlannerFactory = Callable[..., Planner]
 
 _HORIZON = 6
-_STARTS = torch.tensor([[0.6, 0.1], [-0.5, 0.0], [0.3, -0.4]])  # the optimum stays inside the bounds
+_STARTS = torch.tensor(
+    [[0.6, 0.1], [-0.5, 0.0], [0.3, -0.4]], device="cpu", dtype=torch.float32
+)  # the optimum stays inside the bounds
 
 
 def check_planner(
@@ -102,8 +104,8 @@ def _plan(
         model,
         _begin(model, planner, starts),
         planner.init(model.spec, batch) if carry is None else carry,
-        elapsed=torch.zeros(batch, dtype=torch.int64) if elapsed is None else elapsed,
-        generator=torch.Generator().manual_seed(seed),
+        elapsed=torch.zeros(batch, dtype=torch.int64, device="cpu") if elapsed is None else elapsed,
+        generator=torch.Generator("cpu").manual_seed(seed),
     )
 
 
@@ -121,8 +123,8 @@ def _check_form(planner: Planner, world: LinearQuadraticModel) -> None:
         model,
         state,
         planner.init(model.spec, 3),
-        elapsed=torch.zeros(3, dtype=torch.int64),
-        generator=torch.Generator().manual_seed(0),
+        elapsed=torch.zeros(3, dtype=torch.int64, device="cpu"),
+        generator=torch.Generator("cpu").manual_seed(0),
     )
     shapes = tuple(plan.action.shape), tuple(plan.sequence.shape), tuple(plan.value.shape)
     expected = (3, 1), (3, _HORIZON, 1), (3,)
@@ -132,7 +134,7 @@ def _check_form(planner: Planner, world: LinearQuadraticModel) -> None:
     assert plan.action.dtype == wanted, f"plan: {kind} actions are {plan.action.dtype}; expected {wanted}"
     assert torch.equal(plan.action, plan.sequence[:, 0]), "plan: action is not the first of sequence"
     try:
-        kept = model.take(state, torch.arange(3))
+        kept = model.take(state, torch.arange(3, device="cpu"))
     except RuntimeError as error:
         raise AssertionError("plan consumed the state it was given; take() its rows first") from error
     assert torch.equal(kept.inner.read(), _STARTS), "plan changed the state it was given"
@@ -207,7 +209,7 @@ def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
 
 
 def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
-    model, late = Recorder(world), torch.full((3,), 1)
+    model, late = Recorder(world), torch.full((3,), 1, dtype=torch.int64, device="cpu")
     carry = _plan(planner, model, seed=3).carry
     if carry is None:
         return  # it remembers nothing
@@ -217,7 +219,7 @@ def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
     warm = _plan(planner, model, carry=carry, elapsed=late, seed=4)
     assert _same(before, carry), "plan changed the carry it was given: memory is a value"
     fresh = _plan(planner, model, seed=4)
-    reset = _plan(planner, model, carry=carry, elapsed=torch.tensor([1, 0, 1]), seed=4)
+    reset = _plan(planner, model, carry=carry, elapsed=torch.tensor([1, 0, 1], device="cpu"), seed=4)
     forgot = torch.equal(reset.sequence[1], fresh.sequence[1]) and torch.equal(reset.value[1], fresh.value[1])
     assert forgot, (
         "memory survives a new episode: environment 1 had elapsed 0 and planned as if it remembered"
@@ -225,7 +227,13 @@ def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
     others = [0, 2]
     kept = torch.equal(reset.sequence[others], warm.sequence[others])
     assert kept, "a new episode of environment 1 changed the plans of the others"
-    past = _plan(planner, model, carry=carry, elapsed=torch.full((3,), _HORIZON + 1), seed=4)
+    past = _plan(
+        planner,
+        model,
+        carry=carry,
+        elapsed=torch.full((3,), _HORIZON + 1, dtype=torch.int64, device="cpu"),
+        seed=4,
+    )
     gone = torch.equal(past.sequence, fresh.sequence)
     assert gone, "a plan was remembered although more decisions were executed than it had (elapsed > horizon)"
 
@@ -249,7 +257,9 @@ def _true_value(world: LinearQuadraticModel, sequence: Tensor) -> Tensor:
 
 
 def _value_of_idling(world: LinearQuadraticModel) -> Tensor:
-    return _true_value(LinearQuadraticModel(), torch.zeros(len(_STARTS), _HORIZON, world.spec.action_dim))
+    return _true_value(
+        LinearQuadraticModel(), _STARTS.new_zeros(len(_STARTS), _HORIZON, world.spec.action_dim)
+    )
 
 
 def _clone(carry: Any) -> Any:

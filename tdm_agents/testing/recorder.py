@@ -56,9 +56,15 @@ class Recorder:
             self.propose = self._propose  # not in the class: the wrapped model may have no proposals
 
     def start(self, history: History, *, horizon: int) -> Recorded:
-        """The wrapped model's state, with one row per environment."""
-        past = torch.zeros(history.batch, 0, self.spec.action_dim)
-        return Recorded(self.inner.start(history, horizon=horizon), torch.arange(history.batch), past)
+        """The model's, with a row an environment."""
+        past = torch.zeros(
+            history.batch, 0, self.spec.action_dim, dtype=self.spec.dtype, device=self.spec.device
+        )
+        return Recorded(
+            self.inner.start(history, horizon=horizon),
+            torch.arange(history.batch, device=self.spec.device),
+            past,
+        )
 
     def take(self, state: Recorded, rows: Tensor) -> Recorded:
         """The given rows of the wrapped state, and of the record."""
@@ -95,7 +101,7 @@ class Recorder:
     def check_choices(self, what: str, actions: Tensor) -> None:
         """Assert that discrete actions ``[..., m]`` are choices of their components; ``what`` names them."""
         if self.spec.action_kind == "discrete":
-            choices = torch.tensor(self.spec.action_choices)
+            choices = torch.tensor(self.spec.action_choices, device=self.spec.device)
             inside = bool(((actions >= 0) & (actions < choices)).all())
             least, most = actions.min().item(), actions.max().item()
             assert inside, f"{what} holds the choices {least} to {most}; expected 0 to {choices.max() - 1}"

@@ -90,17 +90,20 @@ def recorded_episodes(
         model: The model, by default of one point mass.
     """
     world = LinearQuadraticModel() if model is None else model
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     m, n = world.spec.action_dim, world.spec.observation_dim
-    observation = torch.rand((episodes, n), generator=generator) * 2 - 1
+    made: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+    observation = torch.rand((episodes, n), generator=generator, **made) * 2 - 1
     if world.spec.action_kind == "discrete":
-        action = torch.randint(world.spec.action_choices[0], (episodes, steps, m), generator=generator)
+        action = torch.randint(
+            world.spec.action_choices[0], (episodes, steps, m), generator=generator, device="cpu"
+        )
     else:
-        action = torch.rand((episodes, steps, m), generator=generator) * 2 - 1
+        action = torch.rand((episodes, steps, m), generator=generator, **made) * 2 - 1
     action[:, -1] = 0
     history = History.of_observation(observation, action_dim=m, discrete=world.spec.action_kind == "discrete")
     state = world.start(history, horizon=steps)
-    observations, rewards = [observation], [torch.full((episodes,), torch.nan)]
+    observations, rewards = [observation], [torch.full((episodes,), torch.nan, **made)]
     for t in range(steps - 1):
         state, step = world.step(state, action[:, t])
         assert step.observation is not None
@@ -167,7 +170,7 @@ class _Checks:
                 optimizers,
                 step=step,
                 settings=self.settings,
-                generator=torch.Generator().manual_seed(step),
+                generator=torch.Generator("cpu").manual_seed(step),
             )
             assert all(isinstance(value, float) for value in numbers.values()), (
                 f"{self.name}.update returns {numbers!r}; expected numbers by name"
@@ -187,7 +190,7 @@ class _Checks:
 
     def loss(self) -> None:
         model, batch = self.built(), self.sampler.batch(0)
-        loss, metrics = model(batch, generator=torch.Generator().manual_seed(1))
+        loss, metrics = model(batch, generator=torch.Generator("cpu").manual_seed(1))
         assert loss.shape == () and bool(loss.isfinite()), (
             f"{self.name}: the loss is {loss}; expected a number"
         )
@@ -196,7 +199,7 @@ class _Checks:
             assert not value.requires_grad and value.numel() == 1, (
                 f"{self.name}: metric {metric!r} is not a detached scalar"
             )
-        again, _ = model(batch, generator=torch.Generator().manual_seed(1))
+        again, _ = model(batch, generator=torch.Generator("cpu").manual_seed(1))
         assert torch.equal(loss, again), f"{self.name}: the same generator gives another loss"
         plain = [model(batch, generator=None)[0] for _ in range(2)]
         assert torch.equal(*plain), f"{self.name}: without a generator the loss is random"
@@ -248,7 +251,7 @@ class _Checks:
                 model.optimizers(self.settings),
                 step=0,
                 settings=self.settings,
-                generator=torch.Generator().manual_seed(0),
+                generator=torch.Generator("cpu").manual_seed(0),
             )
         except NotFiniteError:
             _assert_same(before, model.state_dict(), f"{self.name}: weights follow a loss that is not finite")

@@ -77,12 +77,16 @@ class _Checks:
 
     def draw(self, count: int) -> Tensor:
         spec = self.model.spec
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
         shape = (count, self.horizon, spec.action_dim)
         if spec.action_kind == "discrete":
-            choices = torch.tensor(spec.action_choices)
-            return (torch.rand(shape, generator=generator) * choices).long().to(self.device)
-        actions = torch.rand(shape, generator=generator, dtype=spec.dtype) * 2.0 - 1.0
+            choices = torch.tensor(spec.action_choices, device="cpu")
+            return (
+                (torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu") * choices)
+                .long()
+                .to(self.device)
+            )
+        actions = torch.rand(shape, generator=generator, dtype=spec.dtype, device="cpu") * 2.0 - 1.0
         return actions.to(self.device)
 
     def generator(self, seed: int | None = None) -> torch.Generator:

@@ -77,11 +77,12 @@ def _ended_within(
     """Whether the model is dead ``horizon`` recorded actions after each point."""
     spec = model.spec
     batch = len(points)
-    observation = torch.zeros(batch, context, spec.observation_dim)
-    reward = torch.full((batch, context), torch.nan)
+    made: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+    observation = torch.zeros(batch, context, spec.observation_dim, **made)
+    reward = torch.full((batch, context), torch.nan, **made)
     action_dtype = torch.int64 if spec.action_kind == "discrete" else torch.float32
-    action = torch.zeros(batch, context - 1 + horizon, spec.action_dim, dtype=action_dtype)
-    length = torch.zeros(batch, dtype=torch.int64)
+    action = torch.zeros(batch, context - 1 + horizon, spec.action_dim, dtype=action_dtype, device="cpu")
+    length = torch.zeros(batch, dtype=torch.int64, device="cpu")
     for row, (index, now) in enumerate(points):
         steps = trajectories.episode(index)
         known = min(now + 1, context)

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -94,17 +94,18 @@ class MLPWorldModel(LearnedModel):
         n = spec.observation_dim
         widths = [n + (sum(spec.action_choices) or spec.action_dim)]
         widths += [self.config.hidden] * self.config.layers
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        made: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
         self.hidden = nn.ModuleList(_linear(i, o, generator) for i, o in itertools.pairwise(widths))
         self.head = _linear(widths[-1], n + 2, generator)  # change of n scalars, reward, logit of alive
         self.observation_mean: Tensor
         self.observation_scale: Tensor
         self.output_mean: Tensor
         self.output_scale: Tensor
-        self.register_buffer("observation_mean", torch.zeros(n))
-        self.register_buffer("observation_scale", torch.ones(n))
-        self.register_buffer("output_mean", torch.zeros(n + 1))  # changes, reward
-        self.register_buffer("output_scale", torch.ones(n + 1))
+        self.register_buffer("observation_mean", torch.zeros(n, **made))
+        self.register_buffer("observation_scale", torch.ones(n, **made))
+        self.register_buffer("output_mean", torch.zeros(n + 1, **made))  # changes, reward
+        self.register_buffer("output_scale", torch.ones(n + 1, **made))
 
     @property
     def spec(self) -> ModelSpec:
@@ -238,8 +239,8 @@ class MLPWorldModel(LearnedModel):
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    with torch.random.fork_rng(devices=[]):  # Linear draws weights that are overwritten
-        layer = nn.Linear(inputs, outputs)
+    with torch.random.fork_rng(devices=[]):  # Linear draws from the global state, for nothing
+        layer = nn.Linear(inputs, outputs, device="cpu", dtype=torch.float32)
     bound = inputs**-0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)

@@ -18,9 +18,11 @@ from dm_control.rl import control
 from dm_control.suite import base
 from gymnasium import spaces
 
+from tdm_agents.env_checks import refuse_shared
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 from tdm_agents.world_models.simulator_stepping import SteppedCopy, can_be_copied
+from tdm_agents.world_models.simulator_wrappers import refuse_wrappers
 
 Array = npt.NDArray[np.float64]
 
@@ -73,6 +75,7 @@ class LiveEnv:
                 "model, data and frame_skip like gymnasium's MujocoEnv. Plan with a learned world model "
                 "instead"
             )
+        refuse_wrappers(env)
         _refuse_changed_spaces(env, inner)
         self._inner = inner
         self.asks_task = self._dm is not None
@@ -180,9 +183,11 @@ def live_envs(env: Any) -> tuple[LiveEnv, ...]:
 
     Raises:
         TypeError: For anything else, with the remedy.
-        ValueError: If there are none, or their spaces or physics steps differ.
+        ValueError: If there is none, two are the same object, or their spaces or physics steps differ.
     """
-    found = tuple(LiveEnv(e) for e in _members(env))
+    members = _members(env)
+    refuse_shared(members)
+    found = tuple(LiveEnv(e) for e in members)
     if not found:
         raise WrongValueError("no environment to simulate: expected at least one in the list")
     for index, live in enumerate(found):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.mujoco import MujocoEnv
 
+from tdm_agents.env_checks import single_number
 from tdm_agents.spaces import ObservationCodec
 
 Array = npt.NDArray[np.float64]
@@ -82,7 +83,8 @@ class SteppedCopy:
         ended = False
         for h, action in enumerate(actions):
             for step in range(h * repeat, (h + 1) * repeat):
-                seen, reward[step], ended, _, _ = env.step(action)
+                seen, earned, ended, _, _ = env.step(action)
+                reward[step] = single_number(earned)
                 if ended:
                     break
             observation[h] = self._codec.flatten(seen)

@@ -67,9 +67,8 @@ def predicted_actions(
             f"expected {shape}: was it trained on the environment that the model is of?"
         )
     encoded = action_codec(spec.action_space).encode(actions)
-    return torch.as_tensor(encoded, dtype=torch.int64 if spec.action_kind == "discrete" else spec.dtype).to(
-        spec.device
-    )
+    dtype = torch.int64 if spec.action_kind == "discrete" else spec.dtype
+    return torch.from_numpy(encoded).to(spec.device, dtype)
 
 
 def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:

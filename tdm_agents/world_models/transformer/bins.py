@@ -50,20 +50,29 @@ class Bins(nn.Module):
         bins: Number of bins.
         scale: The mu-law, or None for a linear scale.
         fixed: Whether the range is [-1, 1] on the scale; else :meth:`set_range` or a state dict gives it.
+        device: Where the ranges are.
     """
 
     low: Tensor
     width: Tensor
 
-    def __init__(self, columns: int | None, bins: int, *, scale: MuLaw | None, fixed: bool) -> None:
+    def __init__(
+        self,
+        columns: int | None,
+        bins: int,
+        *,
+        scale: MuLaw | None,
+        fixed: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
         super().__init__()
         self.bins = bins
         self.scale = scale
         self.fitted = fixed
         shape = () if columns is None else (columns,)
         low, width = (-1.0, 2.0 / bins) if fixed else (math.nan, math.nan)
-        self.register_buffer("low", torch.full(shape, low, dtype=torch.float32))
-        self.register_buffer("width", torch.full(shape, width, dtype=torch.float32))
+        self.register_buffer("low", torch.full(shape, low, dtype=torch.float32, device=device))
+        self.register_buffer("width", torch.full(shape, width, dtype=torch.float32, device=device))
         self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
@@ -95,7 +104,7 @@ class Bins(nn.Module):
     def decode(self, index: Tensor, column: int | None = None) -> Tensor:
         """Bin centres, float32, in the shape of ``index``; on a mu-law scale, the centre on that scale."""
         low, width = self._range(index, column)
-        centre = low + (index + 0.5) * width
+        centre = low + (index.float() + 0.5) * width
         return centre if self.scale is None else self.scale.expand(centre)
 
     def centres(self, column: int | None = None) -> Tensor:

@@ -46,8 +46,8 @@ def drop_rewards(reward: Tensor, most: float, generator: torch.Generator | None)
     if most == 0.0:
         return reward
     device = reward.device if generator is None else generator.device
-    rate = most * torch.rand((reward.shape[0], 1), generator=generator, device=device)
-    drop = torch.rand(reward.shape, generator=generator, device=device) < rate
+    rate = most * torch.rand((reward.shape[0], 1), generator=generator, device=device, dtype=torch.float32)
+    drop = torch.rand(reward.shape, generator=generator, device=device, dtype=torch.float32) < rate
     return reward.masked_fill(drop.to(reward.device), float("nan"))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,16 +64,18 @@ class NetworkConfig:
 class Block(nn.Module):
     """One pre-norm block, in two halves, so that any attention can come between them."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, device: torch.device | str = "cpu") -> None:
         super().__init__()
         width = config.width
+        # stated everywhere: what torch makes by default is the user's setting, and not ours
+        made: dict[str, Any] = {"device": device, "dtype": torch.float32}
         self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.attention_out = nn.Linear(width, width, bias=False)
-        self.feedforward_norm = nn.LayerNorm(width)
-        self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False)
-        self.feedforward_out = nn.Linear(config.feedforward, width, bias=False)
+        self.attention_norm = nn.LayerNorm(width, **made)
+        self.qkv = nn.Linear(width, 3 * width, bias=False, **made)
+        self.attention_out = nn.Linear(width, width, bias=False, **made)
+        self.feedforward_norm = nn.LayerNorm(width, **made)
+        self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False, **made)
+        self.feedforward_out = nn.Linear(config.feedforward, width, bias=False, **made)
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Project ``[B, S, d]`` to rotated queries and keys, and values, each ``[B, heads, S, head_dim]``."""
@@ -114,17 +117,24 @@ class Block(nn.Module):
 
 
 class TransformerNetwork(nn.Module):
-    """Token table, positions inside the step, blocks, and the output heads."""
+    """Token table, positions inside the step, blocks, and the output heads.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Args:
+        config: Its shape.
+        device: Where its float32 weights are made; ``"meta"`` makes none.
+    """
+
+    def __init__(self, config: NetworkConfig, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.config = config
-        self.token = nn.Embedding(config.bins + 2, config.width)  # values, NONE, SEP
-        self.position = nn.Embedding(config.max_observation + 2 + config.max_action, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, config.bins, bias=False)
-        self.alive = nn.Linear(config.width, 1)
+        made: dict[str, Any] = {"device": device, "dtype": torch.float32}
+        self.token = nn.Embedding(config.bins + 2, config.width, **made)  # values, NONE, SEP
+        positions = config.max_observation + 2 + config.max_action
+        self.position = nn.Embedding(positions, config.width, **made)
+        self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, **made)
+        self.head = nn.Linear(config.width, config.bins, bias=False, **made)
+        self.alive = nn.Linear(config.width, 1, **made)
         if self.token.weight.device.type != "meta":
             self._initialise()
 
@@ -213,8 +223,8 @@ def fourier_features(bins: int, width: int) -> Tensor:
     Column pair ``k`` is ``cos, sin`` of ``pi k x`` for ``x`` in [0, 1], with amplitude ``1 / (1 + k / 8)``:
     low frequencies dominate, so that neighbouring bins start close to each other and can still be learned.
     """
-    x = (torch.arange(bins, dtype=torch.float32) + 0.5) / bins
-    k = torch.arange(1, math.ceil(width / 2) + 1, dtype=torch.float32)
+    x = (torch.arange(bins, dtype=torch.float32, device="cpu") + 0.5) / bins
+    k = torch.arange(1, math.ceil(width / 2) + 1, dtype=torch.float32, device="cpu")
     phase = math.pi * x[:, None] * k  # [bins, width / 2]
     features = torch.cat([phase.cos(), phase.sin()], dim=1)[:, :width]
     features = features / (1.0 + torch.cat([k, k])[:width] / 8.0)

@@ -60,8 +60,8 @@ def column_ranges(name: str, columns: Iterable[Tensor], count: int, tail: float)
         ranks = [math.floor(tail * last), math.ceil((1.0 - tail) * last)]
         # numpy's partition stores no indices beside the numbers, unlike torch's kthvalue
         low, high = np.partition(data.cpu().numpy(), ranks)[ranks]
-        lows.append(torch.tensor(low, dtype=torch.float64))
-        highs.append(torch.tensor(high, dtype=torch.float64))
+        lows.append(torch.tensor(low, dtype=torch.float64, device="cpu"))
+        highs.append(torch.tensor(high, dtype=torch.float64, device="cpu"))
     if len(lows) != count:
         raise WrongValueError(f"{name} has {len(lows)} columns; expected {count}")
     return _moved_out(torch.stack(lows), torch.stack(highs), QUANTILE_MARGIN)

@@ -87,7 +87,8 @@ class Tokenizer(nn.Module):
         config: The settings.
         observation_dim: ``n``.
         action_dim: ``m``.
-        action_choices: Number of choices of each component where actions are discrete; otherwise empty.
+        action_choices: Number of choices of each component where actions are discrete; else empty.
+        device: Where the ranges of its bins are.
 
     Raises:
         ValueError: If a dimension is below 1, or ``action_choices`` is not ``m`` numbers from 1 to ``bins``.
@@ -101,6 +102,7 @@ class Tokenizer(nn.Module):
         observation_dim: int,
         action_dim: int,
         action_choices: Sequence[int] = (),
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         if observation_dim < 1 or action_dim < 1:
@@ -119,16 +121,20 @@ class Tokenizer(nn.Module):
         self.action_dim = action_dim
         scale = MuLaw(config.mu, config.limit) if config.observation == "mu_law" else None
         fixed = scale is not None
-        self.observation = Bins(observation_dim, config.bins, scale=scale, fixed=fixed)
-        self.reward = Bins(None, config.bins, scale=scale, fixed=fixed)
+        self.observation = Bins(observation_dim, config.bins, scale=scale, fixed=fixed, device=device)
+        self.reward = Bins(None, config.bins, scale=scale, fixed=fixed, device=device)
         self.action_choices = tuple(action_choices)
-        self.action = None if action_choices else Bins(action_dim, config.bins, scale=None, fixed=True)
-        # not in checkpoints, whose spec has it
+        self.action = (
+            None if action_choices else Bins(action_dim, config.bins, scale=None, fixed=True, device=device)
+        )
+        # not in checkpoints, whose spec says it
         self.register_buffer(
-            "choices", torch.tensor(self.action_choices, dtype=torch.int64), persistent=False
+            "choices", torch.tensor(self.action_choices, dtype=torch.int64, device=device), persistent=False
         )
         self.change = (
-            Bins(observation_dim, config.bins, scale=None, fixed=False) if config.target == "change" else None
+            Bins(observation_dim, config.bins, scale=None, fixed=False, device=device)
+            if config.target == "change"
+            else None
         )
 
     @property

@@ -48,7 +48,7 @@ class PanelHistory:
             visible: As in :class:`.packed_caches.PackedHistory`; padding comes first.
         """
         keys, values = [], []
-        first = torch.zeros(layers[0].shape[2], dtype=torch.int64)
+        first = torch.zeros(layers[0].shape[2], dtype=torch.int64, device="cpu")
         while layers:
             key, value = layers.pop(0).transpose(1, 2)  # [B, heads, P, head_dim] each
             padded = torch.nn.functional.pad(key, (0, 0, 0, -key.shape[2] % PANEL))

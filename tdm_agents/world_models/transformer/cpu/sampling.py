@@ -29,7 +29,7 @@ def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
         ``[...]`` int64.
     """
     uniform = uniform.expand(logits.shape[:-1])
-    chosen = torch.empty(uniform.shape, dtype=torch.int64)
+    chosen = torch.empty(uniform.shape, dtype=torch.int64, device="cpu")
     _compiled()(
         logits.reshape(-1, logits.shape[-1]).contiguous().numpy(),
         uniform.reshape(-1).contiguous().numpy(),

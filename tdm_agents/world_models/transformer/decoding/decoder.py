@@ -52,7 +52,9 @@ class Decoder:
         if self.options.read != "sample":
             return None
         device = self.network.head.weight.device
-        return torch.rand((self.layout.observation_dim + 2, rows), generator=generator, device=device).T
+        return torch.rand(
+            (self.layout.observation_dim + 2, rows), generator=generator, device=device, dtype=torch.float32
+        ).T
 
     def act(self, rows: Rows, action: Tensor) -> Tensor:
         """Feed the last reward and an action ``[N, m]``; the rows go on to the next step.

@@ -40,8 +40,10 @@ def propose(
     hidden = decoder.extend(fork, decoder.before_action(fork), offset=layout.observation_dim)[:, 0]
     uniform = None
     if not deterministic:
-        uniform = torch.rand((layout.action_dim, len(rows)), generator=generator, device=rows.device)
-    tokens, log_prob = [], torch.zeros(len(rows), device=rows.device)
+        uniform = torch.rand(
+            (layout.action_dim, len(rows)), generator=generator, device=rows.device, dtype=torch.float32
+        )
+    tokens, log_prob = [], torch.zeros(len(rows), device=rows.device, dtype=torch.float32)
     for j in range(layout.action_dim):
         logits = tokenizer.mask_actions(decoder.network.logits(hidden), j)
         tokens.append(choose_bin(logits, None if uniform is None else uniform[j]))
