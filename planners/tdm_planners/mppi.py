@@ -40,7 +40,7 @@ class MPPI(GaussianPlanner):
     def weigh(self, values: Tensor) -> Tensor:
         """The softmax of the standardised values; 0 where a value is -inf."""
         top = values.amax(dim=1, keepdim=True)
-        # values that differ only by rounding are ties: without a floor the softmax would amplify their last bits
+        # values that differ only by rounding are ties: without a floor, the softmax would amplify last bits
         least = torch.finfo(values.dtype).eps * 100.0 * top.abs() + torch.finfo(values.dtype).tiny
         std = torch.maximum(finite_std(values)[:, None], least)
         return torch.softmax((values - top) / (self.temperature * std), dim=1)
