@@ -45,7 +45,7 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         group: :data:`PLANNERS` or :data:`WORLD_MODELS`.
-        name: What users type.
+        name: The name that users type.
         factory: The class, or anything that builds one from keyword arguments.
 
     Raises:

@@ -55,8 +55,8 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
     - :meth:`state` and :meth:`restore` save and continue an episode.
 
     Args:
-        domain: For example ``"walker"``.
-        task: For example ``"walk"``.
+        domain: Domain of the suite, for example ``"walker"``.
+        task: Task of the domain, for example ``"walk"``.
         variant: None for dm_control's own constants; a seed for others, the same in every episode; or
             ``"redraw"`` for new ones in each episode.
         scale: With a variant: constants are multiplied by factors that are log-uniform in
@@ -73,8 +73,8 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         TypeError: If ``variant`` is none of these.
 
     Attributes:
-        domain: As given.
-        task: As given.
+        domain: The given domain.
+        task: The given task.
         variant: The seed of the present constants; None where they are dm_control's.
         factors: Factor of each constant, by group and element; empty without a variant.
         observation_names: Names of the observation scalars, in the order of the flat vector.

@@ -52,7 +52,7 @@ class BodyKey:
 
     @property
     def env_id(self) -> str:
-        """For ``gym.make(key.env_id, dof=key.dof, body=key.body)``."""
+        """The Gymnasium id, for ``gym.make(key.env_id, dof=key.dof, body=key.body)``."""
         return f"tdm/Walker{self.family.capitalize()}-v0"
 
     def __str__(self) -> str:
