@@ -23,8 +23,8 @@ class DecisionBytes:
         history_cache: Keys and values of the histories, ``2 L d B P`` numbers, keys in whole panels of
             :data:`tdm_agents.world_models.transformer.cpu.PANEL` tokens: not once per candidate.
         imagined_cache: The rows' own keys and values; see
-        :mod:`tdm_agents.world_models.transformer.decoding.row_memory`.
-            working: Temporary memory of the rows; see the same module.
+            :mod:`tdm_agents.world_models.transformer.decoding.row_memory`.
+        working: Temporary memory of the rows; see the same module.
     """
 
     weights: int

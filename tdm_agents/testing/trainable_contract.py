@@ -293,7 +293,7 @@ class _Checks:
         for name, trajectories in self.data.items():
             world: Any = model.environment(name)
             assert isinstance(model.environment(name), WorldModel), (
-                f"{self.name}.environment({name!r}) is no world model"
+                f"{self.name}.environment({name!r}) is not a world model"
             )
             assert {p.data_ptr() for p in world.parameters()} <= weights, (
                 f"{self.name}.environment({name!r}) has weights of its own"

@@ -102,7 +102,7 @@ class Limb:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A complete walker: only the constants of :mod:`tdm_envs.walkers.spec` enter its physics besides.
+    """A complete walker: besides it, only the constants of :mod:`tdm_envs.walkers.spec` enter the physics.
 
     Attributes:
         key: The arguments that it was generated from.
