@@ -137,7 +137,7 @@ class EnvRef:
             UnknownNameError: If no package registers the id.
             WrongValueError: If the environment refuses the settings.
         """
-        with _refusals_told(self, settings):
+        with _refusals_as_mistakes(self, settings):
             if self.module:
                 _import(self.module, self)
             elif self.id not in gym.registry and "/" in self.id:
@@ -228,7 +228,7 @@ def seconds_per_step(env: Env) -> float:
 
 
 @contextmanager
-def _refusals_told(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
+def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
     """Turn what Gymnasium or the environment objects to in an id and settings into the user's mistake."""
     try:
         yield

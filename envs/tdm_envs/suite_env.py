@@ -223,7 +223,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
                 raise ValueError(f"state is of variant {variant}; this environment is variant {self.variant}")
             self._become(variant)
         if not self._begun:
-            self._begin_aside()
+            self._measure_model()
         write_state(self.model, self.data, self._written, state[1:])
         return self._observed(self._env.task.get_observation(self._env.physics))
 
@@ -249,7 +249,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self._env.physics._reload_from_model(core.MjModel(model))
         self.close()  # a renderer would draw the old model
 
-    def _begin_aside(self) -> None:
+    def _measure_model(self) -> None:
         """Let the task measure its model, as dog's do when an episode begins; no random number is used."""
         generator = self._env.task.random
         before = generator.get_state()
