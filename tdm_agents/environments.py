@@ -71,7 +71,7 @@ class EnvRef:
         """The environment that ``gymnasium.make(made_by, **kwargs)`` makes.
 
         Args:
-            made_by: ``"ID"`` or ``"module:ID"``.
+            made_by: Its id as ``gymnasium.make`` takes it, ``"ID"`` or ``"module:ID"``.
             kwargs: Keyword arguments.
             source: The file that this comes from.
 
@@ -86,7 +86,7 @@ class EnvRef:
         """An environment from its id and ``NAME=VALUE`` arguments in one line.
 
         Args:
-            text: For example ``"tdm/WalkerTree-v0 dof=12 body=3"``.
+            text: The line, for example ``"tdm/WalkerTree-v0 dof=12 body=3"``.
             source: The file that the line comes from.
 
         Raises:
@@ -137,7 +137,7 @@ class EnvRef:
             UnknownNameError: If no package registers the id.
             WrongValueError: If the environment refuses the settings.
         """
-        with _refusals_told(self, settings):
+        with _refusals_as_mistakes(self, settings):
             if self.module:
                 _import(self.module, self)
             elif self.id not in gym.registry and "/" in self.id:
@@ -157,7 +157,7 @@ class DataInfo(Protocol):
 
     @property
     def env_kwargs(self) -> Mapping[str, Any]:
-        """Of ``gymnasium.make``."""
+        """Keyword arguments of ``gymnasium.make``."""
         ...
 
 
@@ -181,7 +181,7 @@ def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:
     """An environment from its text, its reference, or a function.
 
     Args:
-        env: For example ``"dm_control/cartpole-swingup-v0"``; see :meth:`EnvRef.parse`.
+        env: The environment, for example ``"dm_control/cartpole-swingup-v0"``; see :meth:`EnvRef.parse`.
         settings: Keyword arguments of ``gymnasium.make``; not for a function.
 
     Raises:
@@ -228,7 +228,7 @@ def seconds_per_step(env: Env) -> float:
 
 
 @contextmanager
-def _refusals_told(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
+def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
     """Turn what Gymnasium or the environment objects to in an id and settings into the user's mistake."""
     try:
         yield

@@ -6,7 +6,7 @@ Any package adds one line to its own ``pyproject.toml``::
     mine = "my_package.my_module:MyPlanner"
 
 The built-in planners are found the same way. A plug-in that cannot be used (it does not import, two packages
-provide its name, or it is no planner or world model) is an error for whoever asks for that name. The error
+provide its name, or it is not a planner or world model) is an error for the user of that name. The error
 says which package it comes from; all other names go on working.
 """
 
@@ -45,12 +45,12 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         group: :data:`PLANNERS` or :data:`WORLD_MODELS`.
-        name: What users type.
+        name: The name that users type.
         factory: The class, or anything that builds one from keyword arguments.
 
     Raises:
         ValueError: If the name is taken, by ``register`` or by an installed package.
-        TypeError: If ``factory`` is no planner or world model.
+        TypeError: If ``factory`` is not a planner or world model.
     """
     if (group, name) in _registered or any(e.name == name for e in entry_points(group=group)):
         raise WrongValueError(f"{name!r} is already taken in {group!r}; choose another name")

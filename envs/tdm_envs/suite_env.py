@@ -55,8 +55,8 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
     - :meth:`state` and :meth:`restore` save and continue an episode.
 
     Args:
-        domain: For example ``"walker"``.
-        task: For example ``"walk"``.
+        domain: Domain of the suite, for example ``"walker"``.
+        task: Task of the domain, for example ``"walk"``.
         variant: None for dm_control's own constants; a seed for others, the same in every episode; or
             ``"redraw"`` for new ones in each episode.
         scale: With a variant: constants are multiplied by factors that are log-uniform in
@@ -73,8 +73,8 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         TypeError: If ``variant`` is none of these.
 
     Attributes:
-        domain: As given.
-        task: As given.
+        domain: The given domain.
+        task: The given task.
         variant: The seed of the present constants; None where they are dm_control's.
         factors: Factor of each constant, by group and element; empty without a variant.
         observation_names: Names of the observation scalars, in the order of the flat vector.
@@ -223,7 +223,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
                 raise ValueError(f"state is of variant {variant}; this environment is variant {self.variant}")
             self._become(variant)
         if not self._begun:
-            self._begin_aside()
+            self._measure_model()
         write_state(self.model, self.data, self._written, state[1:])
         return self._observed(self._env.task.get_observation(self._env.physics))
 
@@ -249,7 +249,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self._env.physics._reload_from_model(core.MjModel(model))
         self.close()  # a renderer would draw the old model
 
-    def _begin_aside(self) -> None:
+    def _measure_model(self) -> None:
         """Let the task measure its model, as dog's do when an episode begins; no random number is used."""
         generator = self._env.task.random
         before = generator.get_state()

@@ -41,7 +41,7 @@ def read_state(model: Any, data: Any, fields: Sequence[str]) -> Array:
     Args:
         model: ``mujoco.MjModel``.
         data: ``mujoco.MjData``.
-        fields: From :func:`written_fields`.
+        fields: Names from :func:`written_fields`.
     """
     physics = np.empty(mujoco.mj_stateSize(model, _STATE))
     mujoco.mj_getState(model, data, physics, _STATE)

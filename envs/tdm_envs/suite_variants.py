@@ -60,7 +60,7 @@ def variant_groups(domain: str, groups: Sequence[str] | None) -> tuple[str, ...]
     """The groups to draw, in the order of :data:`GROUPS`; None means all that the domain has.
 
     Raises:
-        ValueError: If a name is no group, or the lengths of the domain cannot change.
+        ValueError: If a name is not a group, or the lengths of the domain cannot change.
     """
     available = tuple(group for group in GROUPS if group != "length" or domain in LENGTH_DOMAINS)
     if groups is None:

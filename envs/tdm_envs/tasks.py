@@ -26,6 +26,6 @@ def batched_task_of(env: gym.Env[Any, Any], *, guide: float = 0.0) -> SuiteTask 
     if isinstance(env.unwrapped, WalkerEnv):
         return WalkerTask(env, guide)
     if guide:
-        raise EnvsValueError(f"guide is {guide} and {env} is no walker; expected 0")
+        raise EnvsValueError(f"guide is {guide} and {env} is not a walker; expected 0")
     env_id = task_id(env)
     return None if env_id is None else batched_task(env_id)

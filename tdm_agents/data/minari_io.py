@@ -103,7 +103,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
 
 
 EPISODES_FOLDER = ".episodes"
-"""Where an unfinished collection keeps its episodes, inside the data set's folder."""
+"""Folder of the episodes of an unfinished collection, inside the data set's folder."""
 
 
 def describe(path: Path) -> DatasetInfo:

@@ -47,10 +47,10 @@ class Summary:
         environment: Its id with its arguments, as reports name it; ``""`` where the data set does not say.
         bytes: Size on disk.
         steps: ``[E]``, environment steps of each episode.
-        terminated: How many episodes ended in termination; the others were cut off.
+        terminated: Number of episodes that terminated; the others were cut off.
         returns: Sums of rewards, one per episode, by the policy that the episode's metadata name
             (:data:`UNKNOWN_POLICY` where they name none).
-        replaced: How many episodes are second or third attempts, because the first one failed.
+        replaced: Number of episodes that are second or third attempts, because the first one failed.
         at_bounds: ``[m]``, share of the actions that lie exactly at a bound; None where the space is not a
             bounded ``Box``.
         observation: Ranges of the flat observation ``[n]``, without the one after the last action.

@@ -43,7 +43,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSettings:
-    """How weights follow the gradient: AdamW with a warmup and half a cosine.
+    """Settings of an update: AdamW with a warmup and half a cosine.
 
     A model with optimizers of its own reads those it needs.
 
@@ -51,7 +51,7 @@ class UpdateSettings:
         steps: Number of updates in all.
         learning_rate: Highest learning rate, reached after the warmup.
         warmup_steps: Updates over which the learning rate rises linearly from 0.
-        final_learning_rate_fraction: Where the cosine ends at the last step, as a fraction of the highest.
+        final_learning_rate_fraction: Learning rate of the last step, as a fraction of the highest.
         weight_decay: Decoupled weight decay (AdamW), applied to matrices only.
         betas: Decay of AdamW's first and second moments.
         grad_clip: Largest norm of the gradient over all weights.
@@ -104,8 +104,8 @@ class NotFiniteError(ArithmeticError):
     """A loss or gradient is NaN or infinite; raised before the weights are changed.
 
     Args:
-        name: What is not finite.
-        value: Its value.
+        name: Name of the number that is not finite.
+        value: Value of that number.
     """
 
     def __init__(self, name: str, value: float) -> None:

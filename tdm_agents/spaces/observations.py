@@ -142,7 +142,7 @@ class ObservationCodec:
             leaves = _leaves(self.space, observation, "observation", lead, read)
         except (TypeError, KeyError, IndexError) as error:
             raise WrongValueError(
-                f"observation {_short(observation)} is not of the space {self.space}"
+                f"observation {_short(observation)} does not fit the space {self.space}"
             ) from error
         flat: FloatArray = np.concatenate(leaves, axis=-1, dtype=np.float32, casting="same_kind")
         return flat

@@ -175,7 +175,7 @@ class _Checks:
             assert all(isinstance(value, float) for value in numbers.values()), (
                 f"{self.name}.update returns {numbers!r}; expected numbers by name"
             )
-            assert "loss" in numbers, f"{self.name}.update says {sorted(numbers)}; expected a loss among it"
+            assert "loss" in numbers, f"{self.name}.update says {sorted(numbers)}; expected a loss among them"
             losses.append(numbers["loss"])
         return losses
 
@@ -235,7 +235,7 @@ class _Checks:
         _assert_same(
             model.state_dict(),
             other.state_dict(),
-            f"{self.name}: updates that go on from saved weights and optimizers end elsewhere; keep "
+            f"{self.name}: updates that go on from saved weights and optimizers give other weights; keep "
             "everything "
             "that an update changes in state_dict() or in an optimizer",
         )
@@ -254,10 +254,10 @@ class _Checks:
                 generator=torch.Generator("cpu").manual_seed(0),
             )
         except NotFiniteError:
-            _assert_same(before, model.state_dict(), f"{self.name}: weights follow a loss that is not finite")
+            _assert_same(before, model.state_dict(), f"{self.name}: a non-finite loss changes weights")
             return
         raise AssertionError(
-            f"{self.name}.update takes a loss of NaN; expected a NotFiniteError before the weights move"
+            f"{self.name}.update takes a loss of NaN; expected a NotFiniteError before the weights change"
         )
 
     def files(self) -> None:
@@ -296,7 +296,7 @@ class _Checks:
         for name, trajectories in self.data.items():
             world: Any = model.environment(name)
             assert isinstance(model.environment(name), WorldModel), (
-                f"{self.name}.environment({name!r}) is no world model"
+                f"{self.name}.environment({name!r}) is not a world model"
             )
             assert {p.data_ptr() for p in world.parameters()} <= weights, (
                 f"{self.name}.environment({name!r}) has weights of its own"

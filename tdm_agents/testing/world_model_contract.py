@@ -140,7 +140,7 @@ class _Checks:
         first = self.imagine(self.seed)
         self.samples = not self.same(first, self.imagine(self.seed + 1))
         assert self.same(first, self.imagine(self.seed)), (
-            "the same seed imagined something else: draw from the generator alone"
+            "the same seed gave other steps: draw from the generator alone"
         )
 
     def consumed(self) -> None:
@@ -218,7 +218,7 @@ class _Checks:
             part = _row(whole, row)
             assert self.same(alone, part), (
                 f"row {row} imagined alone differs from the same row in a batch: "
-                "rows mix, or take mistakes them"
+                "rows are mixed, or take returns other rows"
             )
 
     def capabilities(self) -> None:

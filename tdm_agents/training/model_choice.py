@@ -67,7 +67,7 @@ def with_settings(what: str, config: Any, settings: Mapping[str, Any]) -> Any:
         settings: Values by name; ``"tokenizer.bins"`` is field ``bins`` of the dataclass in ``tokenizer``.
 
     Raises:
-        TypeError: If there is no such setting, or the value is of another type.
+        TypeError: If there is no such setting, or the value has another type.
         ValueError: If a value makes no sense.
     """
     for name, value in settings.items():

@@ -18,7 +18,7 @@ class TrainConfig(UpdateSettings):
         steps: Number of updates in all.
         learning_rate: Highest learning rate, reached after the warmup.
         warmup_steps: Updates over which the learning rate rises linearly from 0.
-        final_learning_rate_fraction: Where the cosine ends at the last step, as a fraction of the highest.
+        final_learning_rate_fraction: Learning rate of the last step, as a fraction of the highest.
         weight_decay: Decoupled weight decay (AdamW), applied to matrices only.
         betas: Decay of AdamW's first and second moments.
         grad_clip: Largest norm of the gradient over all weights.

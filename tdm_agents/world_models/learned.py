@@ -158,7 +158,7 @@ def check_same(there: Any, here: Any) -> None:
 def does_not_fit(why: str) -> CheckpointError:
     """The error for a model that another one cannot start from."""
     return CheckpointError(
-        f"the model to begin with (--init-from) does not fit: {why}; fine-tuning needs the same kind and "
+        f"the model to start from (--init-from) does not fit: {why}; fine-tuning needs the same kind and "
         "size "
         "of model (--model, --preset, --model-settings) and, where tokens or the normaliser are fitted to "
         "data, an environment with the same spaces"

@@ -104,7 +104,7 @@ class SimulatorModel:
             observed = fast.observe(np.zeros(first.model.nq), np.zeros(first.model.nv)).shape
             if observed != (dim,):
                 raise WrongValueError(
-                    f"fast observes {list(observed)} scalars, {env} {dim}; is it another task's?"
+                    f"fast observes {list(observed)} scalars, but {env} has {dim}; is it for another task?"
                 )
         self._fast = fast
         self._threads = max(threads, 1)

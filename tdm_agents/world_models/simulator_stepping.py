@@ -1,6 +1,6 @@
 """Copies of Gymnasium's MuJoCo environments, stepped by their own Python from any physics state.
 
-Observations, rewards and ends of such an environment come from code of its own, often from quantities that
+Observations, rewards and ends of such an environment come from its own code, often from quantities that
 lag the physics by one step (``site_xpos``, ``cfrc_ext``). So the code itself is run, on its own data.
 """
 

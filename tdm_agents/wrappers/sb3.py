@@ -64,7 +64,7 @@ def predicted_actions(
     if actions.shape != shape:
         raise WrongValueError(
             f"{type(policy).__name__}.predict returned shape {actions.shape} for {shape[0]} observations; "
-            f"expected {shape}: was it trained on the environment that the model is of?"
+            f"expected {shape}: was it trained on the model's environment?"
         )
     encoded = action_codec(spec.action_space).encode(actions)
     dtype = torch.int64 if spec.action_kind == "discrete" else spec.dtype
@@ -95,7 +95,7 @@ def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
             return least
     else:
         raise WrongTypeError(
-            f"{type(policy).__name__} has no critic that is known here (that of PPO, A2C, SAC, TD3, DDPG or "
+            f"{type(policy).__name__} has no known critic (that of PPO, A2C, SAC, TD3, DDPG or "
             "DQN); pass a function from observations [N, n] to values [N]"
         )
 
@@ -129,8 +129,8 @@ def check_tensor(who: str, answer: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(answer, Tensor):
         kind = "NumPy array" if isinstance(answer, np.ndarray) else type(answer).__name__
         raise WrongTypeError(
-            f"{who} returned a {kind}; expected a torch.Tensor of shape {shape}: it is given one, too "
-            "(torch.as_tensor(...) makes one of an array)"
+            f"{who} returned a {kind}; expected a torch.Tensor of shape {shape}, like its argument "
+            "(torch.as_tensor(...) converts an array)"
         )
 
 

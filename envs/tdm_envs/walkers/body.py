@@ -52,7 +52,7 @@ class BodyKey:
 
     @property
     def env_id(self) -> str:
-        """For ``gym.make(key.env_id, dof=key.dof, body=key.body)``."""
+        """The Gymnasium id, for ``gym.make(key.env_id, dof=key.dof, body=key.body)``."""
         return f"tdm/Walker{self.family.capitalize()}-v0"
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class Limb:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A complete walker: only the constants of :mod:`tdm_envs.walkers.spec` enter its physics besides.
+    """A complete walker: besides it, only the constants of :mod:`tdm_envs.walkers.spec` enter the physics.
 
     Attributes:
         key: The arguments that it was generated from.

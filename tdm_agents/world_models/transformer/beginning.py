@@ -89,7 +89,7 @@ def begin_with(source: Any, model: Any, names: Mapping[str, Any]) -> None:
         CheckpointError: If they differ in size or, where that matters, in spaces; the message says how.
     """
     if not isinstance(getattr(source, "network", None), TransformerNetwork):
-        raise does_not_fit(f"it is a {type(source).__name__}, no transformer")
+        raise does_not_fit(f"it is a {type(source).__name__}, not a transformer")
     theirs, ours = ({"config": identity(m.config)} for m in (source, model))
     if found := differences(theirs, ours):
         raise does_not_fit(found[0])

@@ -90,7 +90,7 @@ class ImaginedCache(Protocol):
         """The view of the next tokens, after making room for them.
 
         Args:
-            grouping: Which row continues which history.
+            grouping: The history that each row continues.
             projections: The :meth:`projection` of each block.
             first: The first token of the history inside the band; at least ``P`` if all have left.
             chunk: Number of next tokens.

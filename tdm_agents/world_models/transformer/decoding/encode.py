@@ -68,7 +68,7 @@ def _tokens(decoder: Decoder, history: History, steps: int) -> Tensor:
 def _band(
     lengths: Tensor, steps: int, step_of: Tensor, layout: StepLayout
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Which tokens are no padding, ``[B, P]``, and the mask ``[B, 1, P, P]``; None without padding.
+    """The tokens that are not padding, ``[B, P]``, and the mask ``[B, 1, P, P]``; None without padding.
 
     Without padding, all earlier tokens are inside a token's band.
     """

@@ -28,7 +28,7 @@ class ProductsView:
         own: Per block, the rows' own keys and values, ``[2, heads, N, S, head_dim]``.
         at: Places in ``S`` of the new tokens: the first of consecutive places, or all of them, int64 ``[c]``.
         shared: Per block, the histories inside the band, ``[2, heads, B, P, head_dim]``, or None.
-        grouping: Which row continues which history.
+        grouping: The history that each row continues.
         visible: As in :func:`attend`.
         mask: As in :func:`attend`.
         compiled: Whether blocks go through ``torch.compile``.
@@ -123,7 +123,7 @@ def attend(
         query: ``[heads, N, c, head_dim]``, contiguous; its products with keys are the scores.
         own: Keys and values of what rows imagined, ``[2, heads, N, S, head_dim]``.
         shared: Those of histories inside the band, ``[2, heads, B, P, head_dim]``; None once they have left.
-        grouping: Which row continues which history.
+        grouping: The history that each row continues.
         visible: ``[B, P]`` bool over ``shared``, or None if all of it is visible.
         mask: ``[c, S]`` float, -inf where ``own`` is hidden and 0 elsewhere; None if all of it is visible.
 

@@ -23,7 +23,7 @@ class TransformerState:
 
     Attributes:
         history: Keys and values of the histories, shared by the rows.
-        grouping: Which row continues which history.
+        grouping: The history that each row continues.
         imagined: Keys and values of what each row imagined; None until the first ``step``.
         capacity: Number of tokens that ``imagined`` holds.
         rotation: :meth:`TransformerNetwork.step_rotations` of every step.

@@ -17,7 +17,7 @@ class View(Protocol):
 
         Args:
             index: Number of the block.
-            block: Its weights.
+            block: The block, with its weights.
             x: The tokens.
             outputs: Number of last tokens whose output is wanted.
 
