@@ -1,4 +1,4 @@
-"""Environments by name: what is played, what registers it, and whose word may import that."""
+"""Environments by name: their ids and settings, the modules that register them, and who may import those."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Env = gym.Env[Any, Any]
 MakeEnv = Callable[[], Env]
 
 ENVIRONMENTS = "tdm_agents.environments"
-"""Entry points of packages that register environments: the namespace of their ids (``drive`` for
-``drive/Race-v0``), and the module to import."""
+"""Group of the entry points of packages that register environments. An entry point maps the namespace of
+their ids (``drive`` for ``drive/Race-v0``) to the module to import."""
 
 # gymnasium 1.x no longer imports packages that register environments; these namespaces are ours to know
 _PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
 
 
 class UntrustedModuleError(TDMError, ImportError):
-    """A file names a module that nobody here has vouched for; the message says how to."""
+    """A file names a module that the user has not vouched for; the message says how to do so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class EnvRef:
     :meth:`parse` and written by ``str``.
 
     Attributes:
-        id: For ``gymnasium.make``, without a module.
-        kwargs: Of ``gymnasium.make``, JSON values; their order does not matter.
-        module: The module that registers the id, where it has to be imported first; no part of what the
-            environment *is*.
-        source: The file that says so; ``""`` where the user said so, who may import what they like.
+        id: The id that ``gymnasium.make`` takes, without a module.
+        kwargs: Keyword arguments of ``gymnasium.make``, JSON values; their order does not matter.
+        module: The module that registers the id, where it has to be imported first. It does not count when
+            two environments are compared.
+        source: The file that names the environment; ``""`` where the user named it, who may import anything.
 
     Raises:
         ValueError: If the id is empty or holds a module.
@@ -76,7 +76,7 @@ class EnvRef:
             source: The file that this comes from.
 
         Raises:
-            ValueError: If it is no id.
+            ValueError: If ``made_by`` is not an id.
         """
         module, colon, env_id = made_by.partition(":")
         return cls(env_id if colon else made_by, dict(kwargs or {}), module if colon else "", source)
@@ -97,7 +97,7 @@ class EnvRef:
 
     @classmethod
     def of_data(cls, info: DataInfo) -> EnvRef | None:
-        """The environment that data are of, without arguments that are those it is registered with.
+        """The environment that data come from, without the arguments that equal the registered ones.
 
         None where the data do not say.
         """
@@ -129,12 +129,12 @@ class EnvRef:
         """A new environment.
 
         Args:
-            settings: Of ``gymnasium.make``, beside or instead of :attr:`kwargs`.
+            settings: Keyword arguments of ``gymnasium.make``, added to :attr:`kwargs` or replacing them.
 
         Raises:
-            UntrustedModuleError: If a file names a module that must not be imported on its word.
-            MissingPackageError: If the module, or a package that the environment needs, is not there.
-            UnknownNameError: If nothing registers the id.
+            UntrustedModuleError: If the module was named by a file, and the user has not vouched for it.
+            MissingPackageError: If the module, or a package that the environment needs, is not installed.
+            UnknownNameError: If no package registers the id.
             WrongValueError: If the environment refuses the settings.
         """
         with _refusals_told(self, settings):
@@ -148,7 +148,7 @@ class EnvRef:
 
 
 class DataInfo(Protocol):
-    """What a data set says about its environment."""
+    """The description of its environment that a data set carries."""
 
     @property
     def env_id(self) -> str:
@@ -162,10 +162,10 @@ class DataInfo(Protocol):
 
 
 def import_typed(module: str) -> None:
-    """Import a module that the user named; the current folder counts as a place where it may lie.
+    """Import a module that the user named; it may lie in the current folder.
 
     Raises:
-        ImportError: If it is not there or does not import.
+        ImportError: If it cannot be found or its import fails.
     """
     try:
         import_module(module)
@@ -182,7 +182,7 @@ def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:
 
     Args:
         env: For example ``"dm_control/cartpole-swingup-v0"``; see :meth:`EnvRef.parse`.
-        settings: Of ``gymnasium.make``; not for a function.
+        settings: Keyword arguments of ``gymnasium.make``; not for a function.
 
     Raises:
         ValueError: If the text cannot be read.
@@ -194,7 +194,7 @@ def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:
 
 
 def name_of(env: str | EnvRef | MakeEnv, made: Env) -> str:
-    """What a report calls the environment."""
+    """The name of the environment in reports."""
     if isinstance(env, str | EnvRef):
         return str(env)
     return made.spec.id if made.spec is not None else type(made.unwrapped).__name__
@@ -212,7 +212,7 @@ def episode_limit(env: Env) -> int | None:
 
 
 def seconds_per_step(env: Env) -> float:
-    """An environment step in seconds: ``dt`` of MuJoCo environments, or what ``render_fps`` says.
+    """The length of an environment step in seconds: ``dt`` of MuJoCo environments, or 1 / ``render_fps``.
 
     Raises:
         ValueError: If it says neither.
@@ -229,7 +229,7 @@ def seconds_per_step(env: Env) -> float:
 
 @contextmanager
 def _refusals_told(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
-    """What Gymnasium, or the environment, says against an id and settings is told as the user's mistake."""
+    """Turn what Gymnasium or the environment objects to in an id and settings into the user's mistake."""
     try:
         yield
     except gym.error.Error as error:
@@ -250,16 +250,33 @@ def _import(module: str, ref: EnvRef) -> None:
     if module in sys.modules or not ref.source:
         import_typed(module)
         return
+    import_on_the_word_of(ref.source, module, f"its environment {ref.id!r}")
+
+
+def import_on_the_word_of(source: str, module: str, needed_for: str) -> None:
+    """Import a module that a file names, if the user has imported it already or it is of a known package.
+
+    Args:
+        source: The file.
+        module: What it names.
+        needed_for: What it names it for, in words.
+
+    Raises:
+        UntrustedModuleError: If nobody here has vouched for it.
+        ImportError: If it is not there or does not import.
+    """
+    if module in sys.modules:
+        return
     if module.partition(".")[0] not in _known_packages():
         raise UntrustedModuleError(
-            f"{ref.source} names the module {module!r} for its environment {ref.id!r}, and importing "
+            f"{source} names the module {module!r} for {needed_for}, and importing "
             f"it runs its code; if you trust this one, pass --import {module} (in Python: import it first)"
         )
     import_module(module)  # installed: the current folder does not count
 
 
 def _providers() -> dict[str, str]:
-    """By namespace of ids, the module that registers them."""
+    """The module that registers each namespace of ids."""
     installed = {entry.name: entry.module for entry in entry_points(group=ENVIRONMENTS)}
     return installed | _PROVIDERS
 

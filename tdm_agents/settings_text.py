@@ -16,8 +16,8 @@ def split_line(text: str, first: str) -> tuple[str, dict[str, str]]:
     """The first word of a line, and the texts of its ``NAME=VALUE`` pairs.
 
     Args:
-        text: The line, with the quotes of a shell.
-        first: What the first word should be, for the message.
+        text: The line, with quotes as in a shell.
+        first: A description of the first word, for the message.
 
     Raises:
         ValueError: If the line cannot be read.

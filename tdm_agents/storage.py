@@ -1,7 +1,7 @@
-"""Files that are whole or absent, and say so when they are not what they should be.
+"""Files that are whole or absent, with checks that they are what they should be.
 
-Every write goes to a temporary file beside its target, is flushed to disk, then renamed over it. Weights are
-safetensors, settings JSON with a schema version; nothing is a pickle.
+Every write goes to a temporary file beside its target, which is flushed to disk and then renamed. Weights
+are safetensors, settings are JSON with a schema version; nothing is a pickle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOCK_FILE = ".lock"
 
 
 class CheckpointError(TDMError, RuntimeError):
-    """A checkpoint that is missing, truncated, altered or of another schema."""
+    """A checkpoint that is missing, truncated, altered or has another schema."""
 
 
 class FolderInUseError(TDMError, RuntimeError):
@@ -33,7 +33,7 @@ class FolderInUseError(TDMError, RuntimeError):
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and what it lies in, where they are not there.
+    """Make ``folder`` and its parents, where they do not exist.
 
     Raises:
         OSError: If it cannot be made; the message says what to do.
@@ -49,7 +49,7 @@ def make_folder(folder: Path) -> None:
 def foreign_file(folder: Path, ours: Container[str] = ()) -> str | None:
     """A file in ``folder`` that is not named in ``ours``, visible ones first; None where there is none.
 
-    Locks and what a killed write leaves do not count.
+    Locks and leftovers of a killed write do not count.
     """
     names = [path.name for path in folder.iterdir() if path.name not in ours] if folder.is_dir() else []
     others = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
@@ -60,7 +60,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically (temporary file, fsync, rename, fsync of the folder).
 
     Raises:
-        OSError: If it cannot be written, as on a full disk; it names ``path``, and what was there still is.
+        OSError: If it cannot be written, as on a full disk; it names ``path``, whose old content is kept.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -88,10 +88,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, *, schema: int | Sequence[int]) -> dict[str, Any]:
-    """Read a JSON object whose ``"schema"`` is ``schema``, or one of several.
+    """Read a JSON object whose ``"schema"`` is ``schema``, or one of them.
 
     Raises:
-        CheckpointError: If it is missing, not JSON, or of another schema; the message says what to do.
+        CheckpointError: If it is missing, is not JSON or has another schema; the message says what to do.
     """
     try:
         value = json.loads(path.read_text())
@@ -109,7 +109,7 @@ def read_json(path: Path, *, schema: int | Sequence[int]) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write safetensors atomically; the sha256 of the file."""
+    """Write safetensors atomically and return the sha256 of the file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     data = safetensors.torch.save(contiguous)
     write_bytes(path, data)
@@ -139,7 +139,7 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, for this process alone; the kernel lets go however the process ends.
+    """Hold a folder for this process alone; it is made if needed, and freed however the process ends.
 
     Raises:
         FolderInUseError: If another process holds it.

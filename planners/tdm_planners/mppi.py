@@ -1,4 +1,4 @@
-"""Model predictive path integral control: candidates weighted by the exponential of their value."""
+"""Model predictive path integral control, which weights candidates by the exponential of their value."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
 from tdm_planners.gaussian import GaussianPlanner
-from tdm_planners.scoring import finite_std
+from tdm_planners.scoring import finite_std, moderated
 
 
 @dataclass(frozen=True, kw_only=True)
 class MPPI(GaussianPlanner):
-    """Weights candidates by ``softmax((value - max) / (temperature * std))``.
+    """A planner that weights candidates by ``softmax((value - max) / (temperature * std))``.
 
-    Williams et al., "Information theoretic MPC for model-based reinforcement learning", ICRA 2017, for
-    the weights, with values standardised over the finite candidates, so that one temperature serves
-    rewards of any scale, and with the iterations and refitted standard deviation of TD-MPC2
-    (arXiv:2310.16828).
+    The weights are those of Williams et al., "Information theoretic MPC for model-based reinforcement
+    learning", ICRA 2017. Values are standardised over the finite candidates, so that one temperature suits
+    rewards of any scale. Iterations and the refitted standard deviation are as in TD-MPC2 (arXiv:2310.16828).
 
     Attributes:
         temperature: Divides the standardised values, more than 0; higher is flatter.
@@ -40,8 +39,9 @@ class MPPI(GaussianPlanner):
 
     def weigh(self, values: Tensor) -> Tensor:
         """Softmax of the standardised values; 0 where a value is -inf."""
+        values, _ = moderated(values)  # returns near the end of float32's range overflow in a variance
         top = values.amax(dim=1, keepdim=True)
-        # values closer than rounding are ties: without a floor the softmax would amplify their last bits
+        # values that differ only by rounding are ties; without a floor the softmax would amplify them
         least = torch.finfo(values.dtype).eps * 100.0 * top.abs() + torch.finfo(values.dtype).tiny
         std = torch.maximum(finite_std(values)[:, None], least)
         return torch.softmax((values - top) / (self.temperature * std), dim=1)

@@ -16,13 +16,13 @@ _TYPES: dict[str, tuple[type, str]] = {
 
 
 def check_types(planner: Any) -> None:
-    """Refuse a planner's settings that are not of the ``int``, ``float`` or ``bool`` they are stated as.
+    """Refuse a planner's settings that are not of their declared type (``int``, ``float`` or ``bool``).
 
     Raises:
-        TypeError: Naming the first such setting.
+        TypeError: If there is one; the message names the first.
     """
     for setting in fields(planner):
-        # text where the planner's module postpones its annotations
+        # a string where the planner's module postpones its annotations
         stated = setting.type.__name__ if isinstance(setting.type, type) else str(setting.type)
         name, _, optional = stated.partition(" | ")
         value = getattr(planner, setting.name)

@@ -17,6 +17,7 @@ from tdm_agents.environments import Env
 from tdm_agents.protocols import (
     HasOnly,
     Planner,
+    RewardFn,
     WorldModel,
     looped_rollout,
     observation_of,
@@ -31,13 +32,13 @@ class AgentFactory:
     Attributes:
         make_model: Makes the model of some environments, for example :class:`tdm_agents.SimulatorModel`.
         planner: The planner.
-        reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None.
+        reward_function: A function, its name, or None, as for :class:`tdm_agents.TDMAgent`.
         replan_every: Decisions per plan.
     """
 
     make_model: Callable[[list[Env]], WorldModel[Any]]
     planner: Planner
-    reward_function: str | None = None
+    reward_function: str | RewardFn | None = None
     replan_every: int = 1
 
     def __call__(self, envs: Sequence[Env]) -> TDMAgent:
@@ -84,7 +85,7 @@ class AgentActor:
             self._due(),
             self._flat(observations, active),
             reward=torch.tensor(list(rewards), dtype=spec.dtype, device=spec.device),
-            active=torch.tensor(list(active), device=spec.device),
+            active=torch.tensor(list(active), dtype=torch.bool, device=spec.device),
         )
         self._memory = memory
         codes = action.detach().cpu().numpy()
@@ -107,7 +108,7 @@ class AgentActor:
     def correct(self, codes: npt.NDArray[Any]) -> None:
         """See :class:`tdm_agents.actors.actor.Correctable`: the model reads what was executed."""
         memory = self._memory
-        executed = torch.as_tensor(codes).to(memory.action)
+        executed = torch.as_tensor(codes, device="cpu").to(memory.action)
         self._memory = replace(memory, action=torch.cat([memory.action[:, :-1], executed[:, None]], dim=1))
 
     def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:
@@ -128,7 +129,9 @@ class AgentActor:
         agent, spec = self.agent, self.agent.model.spec
         return torch.stack(
             [
-                agent.observation(o) if a else torch.zeros(spec.observation_dim, device=spec.device)
+                agent.observation(o)
+                if a
+                else torch.zeros(spec.observation_dim, dtype=spec.dtype, device=spec.device)
                 for o, a in zip(observations, active, strict=True)
             ]
         ).to(spec.dtype)  # [E, n]

@@ -16,6 +16,7 @@ from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
+from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.model_files import MODEL_FILE
@@ -141,6 +142,8 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
         saved = agent_files.read_settings(folder)
         planner = agent_files.choose_planner(saved, options.get("planner"), entry.planner_settings)
         chosen |= {"reward_function": saved.reward_function, "replan_every": saved.replan_every}
+        if "reward_function" not in options:
+            vet_reward(saved.reward_function, str(folder / agent_files.AGENT_FILE))
         if "action_repeat" not in options:
             model = agent_files.load_model(folder, env_id=str(env))
             chosen["action_repeat"] = model.spec.action_repeat

@@ -65,5 +65,7 @@ class UniformActions:
         if isinstance(space, spaces.MultiDiscrete):
             return (space.start + self._rng.integers(space.nvec)).astype(space.dtype)
         assert isinstance(space, spaces.Box)
+        if np.dtype(space.dtype).kind in "biu":
+            return self._rng.integers(space.low, space.high, dtype=space.dtype, endpoint=True)
         drawn = self._rng.uniform(space.low, space.high).astype(space.dtype)
         return np.clip(drawn, space.low, space.high)

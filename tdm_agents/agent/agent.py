@@ -26,8 +26,9 @@ from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
+from tdm_agents.agent.reward_choice import check_reward, vet_reward, with_reward
 from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
-from tdm_agents.protocols import History, Planner, WorldModel
+from tdm_agents.protocols import History, Planner, RewardFn, WorldModel
 from tdm_agents.spaces import ObservationCodec, action_codec
 
 PREDICTED = "predicted"
@@ -48,8 +49,10 @@ class TDMAgent:
         seed: Seed of the agent's only source of randomness. The same seed and number of environments give
             the same actions.
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
-        reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for, for example
-            ``"dm_control/cartpole-swingup-v0"``; without it the model's own reward counts.
+        reward_function: Reward to plan for instead of the model's own: a function
+            ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, with
+            actions in the environment's units; or its name, which is a name of :mod:`tdm_envs.rewards` (for
+            example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
         replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
             a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
 
@@ -60,6 +63,7 @@ class TDMAgent:
             function is of another body or the model imagines no observations for it to read, the planner's
             horizon is less than 1, or ``replan_every`` is not from 1 to the horizon.
         LookupError: If there is no such reward function.
+        ImportError: If the named module does not exist.
 
     Attributes:
         model: The model that is planned with (wrapped in the reward function, where one was named).
@@ -76,14 +80,14 @@ class TDMAgent:
         seed: int = 0,
         *,
         env_id: str | None = None,
-        reward_function: str | None = None,
+        reward_function: str | RewardFn | None = None,
         replan_every: int = 1,
     ) -> None:
         check_planner(planner)
         seed = integer_seed(seed)
         check_replan_every(replan_every, planner)
         self.base_model = model
-        self.model = agent_files.with_reward(model, reward_function, env_id) if reward_function else model
+        self.model = model if reward_function is None else with_reward(model, reward_function, env_id)
         self.planner = planner
         self.replan_every = replan_every
         self.env_id = env_id
@@ -414,7 +418,7 @@ class TDMAgent:
         """
         check_spaces(self.model.spec, env, self.env_id)
         if self.reward_function is not None:
-            agent_files.check_reward(self.reward_function, env)
+            check_reward(self.reward_function, env)
 
     def save(self, folder: str | Path) -> None:
         """Write the model's files and ``agent.json`` to ``folder``; :meth:`load` reads them.
@@ -422,8 +426,8 @@ class TDMAgent:
         Raises:
             FileExistsError: If ``folder`` holds files but no checkpoint; a checkpoint is replaced.
             OSError: If ``folder`` cannot be made or written to.
-            ValueError: If the model has nothing to save, or the planner is neither installed nor registered
-                under a name.
+            ValueError: If the model has nothing to save, the planner is neither installed nor registered
+                under a name, or the reward function has no name by which it could be imported.
         """
         agent_files.write(
             Path(folder),
@@ -442,7 +446,7 @@ class TDMAgent:
         device: str | torch.device = "cpu",
         *,
         env_id: str | None = None,
-        reward_function: str | None = None,
+        reward_function: str | RewardFn | None = None,
         replan_every: int | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
@@ -455,13 +459,14 @@ class TDMAgent:
             seed: Seed of the agent's randomness.
             device: Where the model computes.
             env_id: Which environment the agent is for, where the checkpoint is of several (a generalist).
-            reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for; ``"predicted"``: the
-                reward that the model itself predicts. None: the one that the checkpoint was saved with.
+            reward_function: A function to plan for, or its name; ``"predicted"``: the reward that the model
+                itself predicts. None: the one that the checkpoint was saved with.
             replan_every: Decisions per plan. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
+            UntrustedModuleError: If the checkpoint names a module that the user has not named too.
             LookupError: If there is no such checkpoint, planner, world model or reward function, or the
                 checkpoint is of several environments and ``env_id`` is none of them.
             TypeError: If the planner has no such setting, or an argument is of the wrong type.
@@ -471,7 +476,9 @@ class TDMAgent:
         folder = agent_files.resolve(name_or_folder)
         saved = agent_files.read_settings(folder)
         chosen = agent_files.choose_planner(saved, planner, planner_settings)
-        reward = saved.reward_function if reward_function is None else reward_function
+        reward = reward_function
+        if reward is None:
+            vet_reward(reward := saved.reward_function, str(folder / agent_files.AGENT_FILE))
         return cls(
             agent_files.load_model(folder, device, env_id=env_id),
             chosen,

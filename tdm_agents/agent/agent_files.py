@@ -18,16 +18,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import gymnasium as gym
 import torch
-from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
+from tdm_agents.agent.reward_choice import reward_name
 from tdm_agents.errors import PathTakenError, UnknownNameError, WrongTypeError, WrongValueError
-from tdm_agents.protocols import Planner, TrainableModel, WorldModel
+from tdm_agents.protocols import Planner, RewardFn, TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.world_models import model_files
-from tdm_agents.wrappers import RewardFunction
 
 SCHEMA = 2
 SCHEMAS = (SCHEMA, 1)
@@ -53,7 +51,8 @@ class AgentSettings:
     Attributes:
         planner: The planner's name in the registry.
         planner_settings: Fields of its dataclass.
-        reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None for the model's own reward.
+        reward_function: Name of a function of :mod:`tdm_envs.rewards`, ``"module:function"``, or None for
+            the model's own reward.
         env_id: The environment that the agent is for, with its module and arguments, as
             :meth:`tdm_agents.environments.EnvRef.parse` reads it; or None.
         replan_every: Decisions per plan.
@@ -67,19 +66,20 @@ class AgentSettings:
 
 
 def settings_of(
-    planner: Planner, reward_function: str | None, env_id: str | None, *, replan_every: int = 1
+    planner: Planner, reward_function: str | RewardFn | None, env_id: str | None, *, replan_every: int = 1
 ) -> AgentSettings:
     """The settings from which an agent is built again.
 
     Raises:
-        ValueError: If the planner's class has no name in the registry.
+        ValueError: If the planner's class has no name in the registry, or the reward function none by which
+            it could be imported.
     """
     if not dataclasses.is_dataclass(planner) or isinstance(planner, type):
         raise WrongValueError(
             f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved"
         )
     return AgentSettings(
-        planner_name(planner), dataclasses.asdict(planner), reward_function, env_id, replan_every
+        planner_name(planner), dataclasses.asdict(planner), reward_name(reward_function), env_id, replan_every
     )
 
 
@@ -225,50 +225,6 @@ def load_model(
     model = model_files.load_model(folder, device)
     found: WorldModel[Any] = model.environment(env_id) if isinstance(model, TrainableModel) else model
     return found
-
-
-def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) -> WorldModel[Any]:
-    """The model with its reward replaced by the function of :mod:`tdm_envs.rewards` of that name.
-
-    Args:
-        model: Any world model.
-        name: Name of the function.
-        env_id: The model's environment, named in errors.
-
-    Raises:
-        LookupError: If there is no such function.
-        ValueError: If the function reads observations or actions of other sizes than the model's, or the
-            model imagines no observations.
-    """
-    # environments are optional to the agent: imported only where a reward is named
-    from tdm_envs.rewards import reward_function, reward_sizes
-
-    function, sizes = reward_function(name), reward_sizes(name)
-    found = (model.spec.observation_dim, model.spec.action_dim)
-    if found != sizes:
-        raise WrongValueError(
-            f"reward_function is {name!r}, which reads observations of {sizes[0]} scalars and actions of "
-            f"{sizes[1]}; the model of {env_id or 'an unnamed environment'!r} has {found[0]} and {found[1]}: "
-            "name the reward function of the model's own environment"
-        )
-    wrapped: WorldModel[Any] = RewardFunction(model, function)
-    return wrapped
-
-
-def check_reward(name: str, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
-    """Refuse a reward function that would be wrong for an environment's physical constants.
-
-    Args:
-        name: Name of a function of :mod:`tdm_envs.rewards`.
-        env: The environment; of vector environments, only a ``SyncVectorEnv`` shows its members.
-
-    Raises:
-        ValueError: If the function would be wrong.
-    """
-    from tdm_envs.rewards import refuse_variant
-
-    for member in getattr(env, "envs", ()) if isinstance(env, VectorEnv) else (env,):
-        refuse_variant(name, member)
 
 
 def bundled() -> dict[str, Path]:

@@ -19,10 +19,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from tdm_agents.agent.feedback import Feedback, Flags
-from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
+from tdm_agents.env_checks import read_rewards, refuse_shared
+from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError, retold
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
 
@@ -48,9 +49,10 @@ class Link:
         self._over = np.ones(batch, np.bool_)  # no episode has begun
         self._start = np.zeros(batch, np.bool_)
         self._reward = np.full(batch, np.nan)
+        self._steps, self._seed = 0, "None"  # since the last reset
 
-    def reset(self, mask: Flags | None = None) -> None:
-        """Take note that episodes began in the rows of ``mask`` ``[B]``, or in all.
+    def reset(self, mask: Flags | None = None, *, seed: object = None) -> None:
+        """Take note that episodes began in the rows of ``mask`` ``[B]``, or in all, from ``seed``.
 
         Raises:
             RuntimeError: If the agent was attached to another environment in the meantime.
@@ -62,14 +64,23 @@ class Link:
         self._start |= rows
         self._over &= ~rows
         self._unread = True
+        self._steps, self._seed = 0, str(seed)
 
     def step(self, reward: Any, over: Any) -> None:
         """Take note of a step that earned ``reward`` ``[B]`` and ended the episodes ``over`` ``[B]``.
 
         Raises:
             RuntimeError: If the agent was attached to another environment in the meantime.
+            ValueError: If a reward of an episode under way is not a finite number; the message names the
+                step.
         """
         self._check()
+        try:
+            earned = read_rewards(reward, self.batch, where=~self._over)
+        except ValueError as error:
+            at = f"at environment step {self._steps} after reset(seed={self._seed})"
+            raise retold(error, f"{at}: {error}") from error
+        self._steps += 1
         over = np.array(over, np.bool_).reshape(self.batch)
         if self._unread:  # not the agent's action: what it remembers does not lead here
             self._start[:] = True
@@ -81,7 +92,7 @@ class Link:
             self._over = np.zeros_like(over)
         else:
             self._over = self._over | over
-        self._reward = np.array(reward, np.float64).reshape(self.batch)
+        self._reward = earned
         self._unread = True
 
     def feedback(self, batch: int) -> Feedback:
@@ -140,7 +151,7 @@ class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment, and tell the agent."""
         result = self.env.reset(seed=seed, options=options)
-        self._link.reset()
+        self._link.reset(seed=seed)
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -180,7 +191,7 @@ class AttachedVectorEnv(VectorWrapper):
         # VectorEnv's own signature says int only, but its environments take lists as well
         seeds: Any = seed
         result = self.env.reset(seed=seeds, options=None if options is None else dict(options))
-        self._link.reset(mask)
+        self._link.reset(mask, seed=seed)
         return result
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -200,7 +211,8 @@ def link_to(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Link:
 
     Raises:
         TypeError: If ``env`` is neither a ``gymnasium.Env`` nor a ``VectorEnv``; the message has the remedy.
-        ValueError: If a vector environment does not say what it does at the end of an episode.
+        ValueError: If a vector environment does not say what it does at the end of an episode, or two of its
+            members are the same object.
     """
     if isinstance(env, VectorEnv):
         mode = env.metadata.get("autoreset_mode")
@@ -209,6 +221,8 @@ def link_to(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Link:
                 f'{env} has metadata["autoreset_mode"] {mode!r}; expected a gymnasium.vector.AutoresetMode: '
                 "set the one that it has, or do without attach() and pass reward= and episode_start= to act()"
             )
+        if isinstance(env.unwrapped, SyncVectorEnv):
+            refuse_shared(env.unwrapped.envs)
         return Link(env.num_envs, mode)
     if isinstance(env, gym.Env):
         return Link(1, AutoresetMode.NEXT_STEP if _resets_itself(env) else AutoresetMode.DISABLED)

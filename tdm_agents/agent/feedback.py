@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.env_checks import read_rewards
 from tdm_agents.errors import WrongValueError
 
 Flags = npt.NDArray[np.bool_]
@@ -44,16 +45,8 @@ class Feedback:
         Raises:
             ValueError: If a shape differs, or a reward is infinite or a single NaN.
         """
-        rewards = np.full(batch, np.nan) if reward is None else _rows("reward", reward, batch, np.float64)
-        # None says that a reward is unknown; a single NaN is an environment that has gone wrong
-        bad = ~np.isfinite(rewards) if reward is not None and np.ndim(reward) == 0 else np.isinf(rewards)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            where = f" in environment {row}" if batch > 1 else ""
-            raise WrongValueError(
-                f"reward is {rewards[row]}{where}; expected a finite number, or None (NaN in an array) where "
-                "unknown"
-            )
+        none = np.full(batch, np.nan)
+        rewards = none if reward is None else read_rewards(reward, batch, unknown=True)
         return Feedback(
             reward=rewards,
             start=flags("episode_start", episode_start, batch, default=False),

@@ -26,7 +26,7 @@ def of_episode(episode: Decisions) -> History:
     observation, reward, action = (
         torch.from_numpy(np.array(a)) for a in (episode.observation, episode.reward, episode.action)
     )
-    length = torch.tensor([len(observation)])
+    length = torch.tensor([len(observation)], dtype=torch.int64, device="cpu")
     return History(observation[None], reward[None], action[None, :-1], length)
 
 

@@ -59,7 +59,7 @@ def usable_device(name: str, option: str = "--device") -> torch.device:
 
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, dtype=torch.float32, device=device)
     except (RuntimeError, AssertionError) as error:  # what PyTorch raises differs by kind of device
         usable = "cpu or cuda" if torch.cuda.is_available() else "cpu"
         raise WrongValueError(

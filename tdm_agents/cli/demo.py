@@ -167,7 +167,6 @@ def play(agent: TDMAgent, env: EnvRef, arguments: Demo, threads: int) -> tuple[l
     from tdm_agents.actors.simulators import true_dynamics
     from tdm_agents.cli.one_episode import play_episode
     from tdm_agents.evaluation.imagined import PlanLog
-    from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
     spec, log = agent.model.spec, PlanLog(agent)
 
@@ -184,8 +183,7 @@ def play(agent: TDMAgent, env: EnvRef, arguments: Demo, threads: int) -> tuple[l
         return Player(name, evaluation.episodes[0], tokens)
 
     simulator = true_dynamics(action_repeat=spec.action_repeat, threads=threads)
-    base = agent.base_model
-    tokens = base.layout.tokens if isinstance(base, TransformerWorldModel) else None
+    tokens = getattr(agent.base_model, "step_tokens", None)  # where a model's imagination is tokens
     return [
         one("TDM agent", agent, tokens),
         one(

@@ -15,9 +15,9 @@ Modules = Annotated[
     tyro.conf.arg(
         name="import",
         metavar="MODULE",
-        help="Import a module that registers environments, in the current folder or installed; repeat the "
-        "option for several. Importing runs code, so a module that only a checkpoint names has to be named "
-        "here too.",
+        help="Import a module that registers environments or holds a reward function, in the current folder "
+        "or installed; repeat the option for several. Importing runs code, so a module that only a "
+        "checkpoint names has to be named here too.",
     ),
 ]
 """The type of the option."""

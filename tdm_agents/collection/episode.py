@@ -15,8 +15,9 @@ from tdm_agents.actors.behaviour import BehaviourPolicy
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.seeds import draw_reset_seed, episode_rng
 from tdm_agents.data.minari_io import FlatEpisode
+from tdm_agents.env_checks import read_reward
 from tdm_agents.environments import Env
-from tdm_agents.errors import TDMError, WrongValueError
+from tdm_agents.errors import TDMError
 from tdm_agents.spaces import ObservationCodec
 
 MAX_RESET_INFO = 60_000
@@ -51,7 +52,7 @@ def play(
     observations = ObservationCodec(env.observation_space)
     actions: list[Any] = []
     rewards: list[float] = []
-    with _failure_at(rewards):
+    with _failure_at(rewards, reset_seed):
         observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
     told = _told(info)  # now, because an environment may go on writing to it
@@ -59,18 +60,16 @@ def play(
     terminated = truncated = False
     action: Any = None
     gathered = math.nan  # since the last decision
-    with _failure_at(rewards):
+    with _failure_at(rewards, reset_seed):
         while not (terminated or truncated or len(rewards) == dataset.max_steps):
             if len(rewards) % dataset.action_repeat == 0:
                 (action,) = started.actor.act([observation], [gathered], [True]).actions
                 gathered = 0.0
             observation, reward, terminated, truncated, _ = env.step(action)
             flat.append(observations.flatten(observation))  # refuses what is not finite
-            if not math.isfinite(reward):
-                raise WrongValueError(f"the reward is {reward}; expected a finite number")
+            rewards.append(read_reward(reward))
             actions.append(action)
-            rewards.append(float(reward))
-            gathered += float(reward)
+            gathered += rewards[-1]
     return FlatEpisode(
         observation=np.stack(flat),
         action=_float32(np.stack(actions)),
@@ -104,9 +103,11 @@ def _float32(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def _failure_at(rewards: Sequence[float]) -> Iterator[None]:
-    """Turn what goes wrong inside into the failure of an episode after ``len(rewards)`` steps."""
+def _failure_at(rewards: Sequence[float], seed: int) -> Iterator[None]:
+    """What goes wrong inside is the failure of the episode of a seed after ``len(rewards)`` steps."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise EpisodeFailedError(f"step {len(rewards)}: {type(error).__name__}: {error}") from error
+        raise EpisodeFailedError(
+            f"step {len(rewards)} after reset(seed={seed}): {type(error).__name__}: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""From environment steps to decision steps: memory-mapped arrays in a cache folder, made once.
+"""Decision steps made from environment steps: memory-mapped arrays in a cache folder, made once.
 
 A decision lasts ``action_repeat`` environment steps with one action; a model sees the observation at its
 start and the sum of the rewards inside it.
@@ -61,16 +61,16 @@ def decisions(
 ) -> Decisions:
     """Group the environment steps of an episode into decisions.
 
-    A partial block at the end is dropped where the episode was cut off and kept, with the rewards that it
-    had, where the episode terminated in it.
+    An incomplete decision at the end is dropped if the episode was cut off. It is kept, with the rewards
+    that it had, if the episode terminated in it.
 
     Args:
         episode: ``L`` environment steps; the action must be constant inside a block.
-        codec: Of the environment's action space.
-        action_repeat: Environment steps a decision.
+        codec: Codec of the environment's action space.
+        action_repeat: Environment steps per decision.
 
     Raises:
-        ValueError: If an action is not of the space.
+        ValueError: If an action does not belong to the space.
     """
     steps = len(episode.reward)
     blocks = -(-steps // action_repeat) if episode.terminated else steps // action_repeat
@@ -82,7 +82,7 @@ def decisions(
     action = np.zeros((blocks + 1, codec.dim), encoded.dtype)
     alive = np.ones(blocks + 1, bool)
     if blocks:
-        # float64 sums: the same to the last bit in whatever order a caller added them up in float64
+        # sums in float64 are the same to the last bit whatever the order in which a caller adds them up
         reward[1:] = np.add.reduceat(episode.reward[: end[-1]].astype(np.float64), begin)
         action[:-1] = encoded
         alive[-1] = not episode.terminated
@@ -100,24 +100,24 @@ def changes_inside_blocks(action: npt.NDArray[Any], *, action_repeat: int) -> np
 def cache_decisions(
     source: str | os.PathLike[str], *, action_repeat: int, cache: str | os.PathLike[str] | None = None
 ) -> Path:
-    """The folder with the decision steps of a Minari data set, written now unless it exists.
+    """The folder with the decision steps of a Minari data set, written unless it exists.
 
-    It is keyed by a hash of the data set's files and ``action_repeat``, and appears whole or not at all.
-    Memory stays at one episode.
+    Its name is a hash of the data set's files and ``action_repeat``, and it appears whole or not at all.
+    Only one episode is in memory at a time.
 
     Args:
         source: A folder or Minari id, see :func:`~tdm_agents.data.minari_io.locate`.
-        action_repeat: Environment steps a decision, at least 1.
+        action_repeat: Environment steps per decision, at least 1.
         cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set.
 
     Raises:
         DataError: If there is no such data set, it has no episodes, an action changes inside a decision, or
-            something in it is not of its spaces.
+            something in it does not fit its spaces.
         ValueError: If its spaces cannot be planned over, or ``action_repeat`` is not positive.
     """
     if action_repeat < 1:
         raise WrongValueError(
-            f"action_repeat is {action_repeat}; expected at least 1 environment step a decision"
+            f"action_repeat is {action_repeat}; expected at least 1 environment step per decision"
         )
     info = describe(locate(source))
     if not info.episodes:
@@ -135,7 +135,7 @@ def cache_decisions(
         try:
             building.rename(target)
         except OSError:
-            if not target.is_dir():  # otherwise another process was faster with the same content
+            if not target.is_dir():  # otherwise another process has written the same content first
                 raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -159,7 +159,7 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             if inside.size:
                 changed.append((index, inside))
             if changed:
-                continue  # only to count them all
+                continue  # only counted from here on
             try:
                 taken = decisions(episode, codec, action_repeat=action_repeat)
             except ValueError as error:

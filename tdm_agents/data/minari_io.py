@@ -1,4 +1,4 @@
-"""Minari data sets in and out, one flat episode at a time.
+"""Reading and writing Minari data sets, one flat episode at a time.
 
 On disk an episode keeps the environment's own structure (a ``Dict`` observation stays a ``Dict``); in memory
 it is a :class:`FlatEpisode`. Data sets lie in a folder of the user's choosing, laid out as in Minari's own
@@ -30,13 +30,14 @@ from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.serialization import deserialize_space
 
 from tdm_agents.data.compression import compress_hdf5
+from tdm_agents.env_checks import read_stored_rewards
 from tdm_agents.errors import TDMError
 from tdm_agents.spaces import FloatArray, ObservationCodec
 from tdm_agents.spaces.leaves import encode_leaf, is_leaf
 
 
 class DataError(TDMError, RuntimeError):
-    """A data set that is missing, malformed or does not fit what is asked of it."""
+    """A data set that is missing or malformed, or does not fit its use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class FlatEpisode:
 
     Attributes:
         observation: ``[L + 1, n]`` float32, in the order of :class:`~tdm_agents.spaces.ObservationCodec`.
-        action: ``[L, *shape]`` as executed, in the environment's units.
-        reward: ``[L]`` float32 of each environment step.
+        action: ``[L, *shape]``, the actions as executed, in the environment's units.
+        reward: ``[L]`` float32, the reward of each environment step.
         terminated: Whether the last step ended the task; otherwise the episode was cut off.
         seed: The environment's reset seed, where known.
         metadata: Scalars and strings about the episode (``policy``, its noise, ...).
@@ -62,15 +63,16 @@ class FlatEpisode:
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What a Minari data set says about itself.
+    """The metadata of a Minari data set.
 
     Attributes:
         path: The folder with ``metadata.json``.
         env_id: ``"ID"`` or ``"module:ID"`` for ``gymnasium.make``, ``""`` where the data set does not say.
-        observation_space: Before flattening, keys of a ``Dict`` in the order that was stored.
-        action_space: Of the environment.
-        episodes: Their number.
-        env_kwargs: Of ``gymnasium.make``, where the data set says; two bodies may differ in these alone.
+        observation_space: The space before flattening, with the keys of a ``Dict`` in stored order.
+        action_space: The environment's action space.
+        episodes: Number of episodes.
+        env_kwargs: Keyword arguments of ``gymnasium.make``, where the data set has them; two bodies may
+            differ in these alone.
     """
 
     path: Path
@@ -116,7 +118,7 @@ def describe(path: Path) -> DatasetInfo:
     stored = raw.get("observation_space")
     observation_space = storage.observation_space
     if stored is not None:
-        # Minari's own deserialiser sorts the keys of a Dict; the environment's order may be another
+        # Minari's own deserialiser sorts the keys of a Dict; the environment may have another order
         observation_space = _in_stored_order(observation_space, json.loads(stored))
     env_id, env_kwargs = _environment(raw)
     return DatasetInfo(
@@ -125,7 +127,7 @@ def describe(path: Path) -> DatasetInfo:
 
 
 def _environment(raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Id and arguments of the environment: what `tdm collect` was given, or what Minari kept of it."""
+    """Id and arguments of the environment: those given to `tdm collect`, or what Minari kept of them."""
     if "collection" in raw:
         given = json.loads(raw["collection"])["settings"]
         return given["env_id"], given["env_kwargs"]
@@ -138,15 +140,18 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
     """Every episode in order, one in memory at a time.
 
     Raises:
-        DataError: If observations, rewards or actions of an episode are not finite, an episode has an end
-            inside, or not all steps that the data set should have are there.
+        DataError: If an observation, reward or action is not finite, an episode terminates before its last
+            step, or steps of the data set are missing.
     """
     storage = _open(info.path)
     codec = ObservationCodec(info.observation_space)  # refuses spaces that cannot be planned over
     steps = 0
     for index, episode in enumerate(_stored(storage, info)):
         observation = flatten_steps(codec.space, episode["observations"])
-        reward = np.asarray(episode["rewards"], np.float32)
+        try:
+            reward = read_stored_rewards(episode["rewards"])
+        except ValueError as error:
+            raise DataError(f"episode {index} of {info.path}: {error}; collect it again") from error
         action = np.asarray(episode["actions"])
         for what, values in (("observation", observation), ("reward", reward), ("action", action)):
             if not np.isfinite(values).all():
@@ -173,7 +178,7 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
 
 
 def episode_metadata(info: DatasetInfo) -> Iterator[Mapping[str, Any]]:
-    """What is said of every episode besides its arrays, in order."""
+    """The metadata of every episode, in order."""
     with _readable(info.path):
         yield from _open(info.path).get_episode_metadata(range(info.episodes))
 
@@ -182,7 +187,7 @@ _EPISODES_AT_ONCE = 256
 
 
 def _stored(storage: MinariStorage, info: DatasetInfo) -> Iterator[dict[str, Any]]:
-    """The episodes as Minari reads them, some at a time: its open file remembers all that was read."""
+    """The episodes as Minari reads them, some at a time: an open file remembers all that was read."""
     for first in range(0, info.episodes, _EPISODES_AT_ONCE):
         with _readable(info.path):
             yield from storage.get_episodes(range(first, min(first + _EPISODES_AT_ONCE, info.episodes)))
@@ -190,7 +195,7 @@ def _stored(storage: MinariStorage, info: DatasetInfo) -> Iterator[dict[str, Any
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Say which data set it is that Minari cannot read: HDF5 names no file, and Minari asserts."""
+    """Name the data set that Minari cannot read: HDF5 names no file, and Minari fails an assertion."""
     try:
         yield
     except (OSError, AssertionError, KeyError, ValueError) as error:
@@ -213,8 +218,8 @@ def write_dataset(
 
     Args:
         folder: Its name becomes the data set's id (``-v0`` is added where it has no version).
-        env: Whose spaces and spec the data set records.
-        episodes: Consumed one at a time.
+        env: The environment whose spaces and spec the data set records.
+        episodes: The episodes, consumed one at a time.
         description: One sentence for ``minari show``.
         metadata: JSON values to add to ``metadata.json``.
 
@@ -278,7 +283,7 @@ def _build(
             )
 
     remaining, done = iter(episodes), 0
-    while True:  # some at a time: what is said of all episodes would grow with their number
+    while True:  # some at a time: the metadata of all episodes would grow with their number
         storage.update_episodes(buffers(islice(remaining, _EPISODES_AT_ONCE)))
         if not written:
             break
@@ -302,13 +307,13 @@ def _build(
 
 
 def flatten_steps(space: spaces.Space[Any], observations: Any) -> FloatArray:
-    """Observations stacked over ``T`` steps to ``[T, n]`` float32, in the codec's order."""
+    """Turn observations stacked over ``T`` steps into ``[T, n]`` float32, in the codec's order."""
     flat: FloatArray = np.concatenate(list(_leaves(space, observations)), axis=1, dtype=np.float32)
     return flat
 
 
 def unflatten_steps(space: spaces.Space[Any], flat: FloatArray) -> Any:
-    """``[T, n]`` back to the structure of ``space``, every leaf ``[T, *shape]``, those of a Box float32."""
+    """Turn ``[T, n]`` back into the structure of ``space``: leaves ``[T, *shape]``, of a Box in float32."""
     return ObservationCodec(space).unflatten(flat)
 
 

@@ -1,4 +1,4 @@
-"""What is in a Minari data set: episodes, returns, actions at their bounds, ranges."""
+"""Summary of a Minari data set: episodes, returns, actions at their bounds, ranges."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Ranges:
     Attributes:
         low: ``[n]``, the smallest value.
         high: ``[n]``, the largest.
-        mean: ``[n]``.
-        std: ``[n]``; 0 where a scalar never changes.
+        mean: ``[n]``, the mean.
+        std: ``[n]``, the standard deviation; 0 where a scalar never changes.
     """
 
     low: Float64Array
@@ -45,15 +45,15 @@ class Summary:
     Attributes:
         path: Folder with ``metadata.json``.
         environment: Its id with its arguments, as reports name it; ``""`` where the data set does not say.
-        bytes: On disk.
+        bytes: Size on disk.
         steps: ``[E]``, environment steps of each episode.
         terminated: How many episodes ended in termination; the others were cut off.
-        returns: Sum of the rewards of each episode, by the policy that the episode's metadata name
+        returns: Sums of rewards, one per episode, by the policy that the episode's metadata name
             (:data:`UNKNOWN_POLICY` where they name none).
-        replaced: How many episodes are second or third attempts, since the first one failed.
-        at_bounds: ``[m]``, share of the actions that lie exactly at a bound; None where actions are no
+        replaced: How many episodes are second or third attempts, because the first one failed.
+        at_bounds: ``[m]``, share of the actions that lie exactly at a bound; None where the space is not a
             bounded ``Box``.
-        observation: Ranges of the flat observation ``[n]``, the one after the last action left out.
+        observation: Ranges of the flat observation ``[n]``, without the one after the last action.
         action: Ranges of the actions ``[m]``.
     """
 
@@ -75,19 +75,19 @@ class Summary:
 
     @property
     def all_returns(self) -> Float64Array:
-        """``[E]``, of all policies."""
+        """The returns ``[E]`` of all policies."""
         return np.concatenate(list(self.returns.values()))
 
 
 def summarise(path: Path) -> Summary:
-    """Read a data set once, an episode at a time.
+    """The summary of a data set, which is read once, one episode at a time.
 
     Args:
         path: Folder with ``metadata.json``, see :func:`tdm_agents.data.index.data_sets`.
 
     Raises:
         DataError: If it has no episodes, or is damaged.
-        ValueError: If its observations are no vectors (images).
+        ValueError: If its observations are images.
     """
     info = describe(path)
     if not info.episodes:
@@ -123,7 +123,7 @@ def summarise(path: Path) -> Summary:
 
 
 class _Count:
-    """What is counted while the episodes go by."""
+    """Counts made while the episodes are read."""
 
     def __init__(self, action_space: spaces.Space[Any]) -> None:
         box = isinstance(action_space, spaces.Box) and action_space.is_bounded()

@@ -18,6 +18,7 @@ from gymnasium import spaces
 
 from tdm_agents.actors.actor import Actor, Move, steps_per_decision
 from tdm_agents.actors.contestant import Contestant, actor_of
+from tdm_agents.env_checks import read_reward, refuse_shared
 from tdm_agents.environments import Env, EnvRef, MakeEnv, episode_limit, make_env, name_of
 from tdm_agents.errors import WrongTypeError, WrongValueError, retold
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
@@ -77,8 +78,9 @@ def evaluate(
 
     Raises:
         TypeError: If ``seeds`` are not integers.
-        ValueError: If there are no seeds, the environment's spaces are not the agent's, or an observation is
-            not finite; the message names the episode.
+        ValueError: If there are no seeds, ``env`` returns the same environment for several episodes, the
+            environment's spaces are not the agent's, or an observation or reward is not finite; the message
+            names the episode.
     """
     if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
         raise WrongTypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
@@ -94,6 +96,7 @@ def evaluate(
             for _ in seeds[first : first + size]:
                 envs.append(make_env(env))
                 stack.callback(envs[-1].close)
+            refuse_shared(envs)
             started = [
                 _Running(s, e.reset(seed=s)[0])
                 for s, e in zip(seeds[first : first + size], envs, strict=True)
@@ -187,12 +190,17 @@ class _Loop:
         if self.record_horizon is not None:
             episode.observations.append(self._flat(0, episode.observation))
             episode.actions.append(self._flat(1, action))
-        episode.observation, reward, terminated, truncated, _ = env.step(action)
-        episode.score += float(reward)
+        episode.observation, given, terminated, truncated, _ = env.step(action)
+        try:
+            reward = read_reward(given)
+        except ValueError as error:
+            at = f"at environment step {episode.length} of the episode with seed {episode.seed}"
+            raise retold(error, f"{at}: {error}") from error
+        episode.score += reward
         # in float32, as models read it
         episode.gathered = float(np.float32(episode.gathered) + np.float32(reward))
         episode.length += 1
-        episode.rewards.append(float(reward))
+        episode.rewards.append(reward)
         if terminated or truncated:
             episode.end = "terminated" if terminated else "truncated"
         elif episode.length == self.max_steps:

@@ -22,6 +22,7 @@ import imageio.v2 as imageio
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.env_checks import read_reward
 from tdm_agents.environments import EnvRef, make_env, seconds_per_step
 from tdm_agents.errors import TDMError, WrongValueError
 
@@ -163,7 +164,7 @@ def _work(job: Mapping[str, Any]) -> None:
     for i, action in enumerate(job["actions"], start=1):
         flat = np.asarray(action, env.action_space.dtype)
         _, reward, *_ = env.step(flat.reshape(env.action_space.shape or ()))
-        score += float(reward)
+        score += read_reward(reward)
         if i % every == 0:
             frames.append(_frame(env))
     env.close()

@@ -24,6 +24,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from tdm_agents.collection.seeds import COLLECTION_FIRST, TUNING_FIRST
+from tdm_agents.env_checks import refuse_shared
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.evaluation.report import provenance
@@ -135,6 +136,7 @@ def train(
     envs = make_vec_env(make, training.num_envs, seed=COLLECTION_FIRST + training.seed)
     held_out = make_vec_env(make, 1)
     try:
+        refuse_shared(envs.get_attr("unwrapped"))
         algorithm = _algorithm(training, envs, out)
         keeper = _Keeper(training, held_out, out, began, watch)
         algorithm.learn(training.steps, callback=keeper, tb_log_name=training.algorithm)

@@ -1,4 +1,4 @@
-"""A model's spec to and from JSON, for the ``model.json`` of every saved world model."""
+"""Reading and writing a model's spec as JSON, for the ``model.json`` of every saved world model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _OBSERVATIONS = "imagines_observations"
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
-    """What :func:`spec_from_json` reads back; everything but the device.
+    """The spec as JSON, without the device; :func:`spec_from_json` reads it back.
 
-    Spaces are strings of Minari's JSON, because their infinite bounds are not JSON numbers.
+    Spaces are strings in Minari's own format, because infinite bounds are not JSON numbers.
 
     Raises:
         ValueError: For a space that Minari cannot write.

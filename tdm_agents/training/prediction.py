@@ -1,4 +1,4 @@
-"""How far a world model's imagination is from what happened, in units of the data's spread."""
+"""Prediction error: how far imagined steps are from recorded ones, in units of the data's spread."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ def prediction_error(
     The error of one starting point at one horizon is the root mean square, over the observation scalars, of
     (imagined - recorded) / standard deviation of that scalar in ``trajectories``. Scalars that never change
     are left out. The starting points depend on the data and the settings, not on the model, so models can be
-    compared. Of a model that imagines no observations only the reward is compared.
+    compared. For a model that imagines no observations, only the reward is compared.
 
     Args:
-        model: Any world model; it is imagined with once, in one batch.
+        model: Any world model; it imagines once, in one batch.
         trajectories: Recorded episodes.
-        horizons: Decisions ahead.
-        starts: Distinct starting points, all equally likely.
-        context_steps: Decisions of history up to and with each; a model that can use fewer gets fewer.
-        seed: Of the starting points and of the model's own sampling.
+        horizons: Numbers of decisions ahead.
+        starts: Number of distinct starting points, all equally likely.
+        context_steps: Decisions of history, the starting point included; a model that can use fewer gets
+            fewer.
+        seed: Seed of the starting points and of the model's own sampling.
 
     Returns:
         For every horizon ``h``: ``rms@h`` (root mean square over starting points) and ``median@h`` (median
-        over them), not there where no observations are imagined; and ``reward_rms@h`` (of the reward at
-        ``h``, in standard deviations of the reward; not there where the reward never changes).
+        over them), left out where no observations are imagined; and ``reward_rms@h`` (of the reward at
+        ``h``, in standard deviations of the reward), left out where the reward never changes.
 
     Raises:
-        ValueError: If the data hold fewer starting points.
+        ValueError: If the data hold too few starting points.
     """
     furthest = max(horizons)
     device, dtype = model.spec.device, model.spec.dtype

@@ -1,4 +1,4 @@
-"""What a run is, written down so that no other run goes on in its folder."""
+"""The description of a run, written down so that no other run goes on in its folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN_FILE = "run.json"
 
 
 def exists(folder: Path) -> bool:
-    """Whether the folder says what run it holds."""
+    """Whether the folder has the description of a run."""
     return (folder / RUN_FILE).exists()
 
 
@@ -37,13 +37,13 @@ def describe(
     """Everything that must not change while a run goes on, as JSON.
 
     Args:
-        model: Before its first update.
-        name: Of the model in the registry.
+        model: The model before its first update.
+        name: Name of the model in the registry.
         data: All episodes by environment.
-        shares: Of the training windows, by environment.
-        init_from: Folder of the model that it begins with.
-        held_out_fraction: Of the episodes.
-        data_seed: Of the held-out choice and of the order of the training windows.
+        shares: Share of the training windows, by environment.
+        init_from: Folder of the model that it starts from.
+        held_out_fraction: Fraction of the episodes that is held out.
+        data_seed: Seed of the choice of held-out episodes and of the order of training windows.
 
     Raises:
         CheckpointError: If ``init_from`` holds no model.
@@ -64,11 +64,11 @@ def describe(
 
 
 def claim(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write down what the run in ``folder`` is, or check that it is this one.
+    """Write the description of the run in ``folder``, or check that it is this one.
 
     Raises:
-        ValueError: If it is another; the message says in what.
-        CheckpointError: If what is written there cannot be read.
+        ValueError: If it is another run; the message says how they differ.
+        CheckpointError: If the description there cannot be read.
     """
     path = folder / RUN_FILE
     if not path.exists():
@@ -85,7 +85,7 @@ def claim(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def _of_schema_1(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    """An older description in today's form.
+    """An older description in the present form.
 
     A model of one environment had a ``spec`` and no shares, a generalist was called a transformer, and
     settings that say how to compute were part of the configuration.

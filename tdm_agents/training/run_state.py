@@ -1,8 +1,8 @@
-"""The state of a training run on disk: switched to atomically, so that a kill at any moment loses nothing.
+"""The state of a training run on disk, switched atomically, so that a kill at any moment loses nothing.
 
 ``folder/checkpoint.json`` names the present pair of files under ``folder/checkpoints``: weights (with
-buffers), and the state of the optimizers. Each checkpoint goes to files of its own and the JSON is renamed
-into place last; only then are the files of the checkpoint before it removed.
+buffers), and the state of the optimizers. Each checkpoint has its own files, and the JSON is renamed into
+place last. Only then are the files of the previous checkpoint removed.
 
 Schema 1, of runs with a single AdamW, called its second file ``moments`` and is still read.
 """
@@ -27,10 +27,10 @@ _KINDS = {1: ("weights", "moments"), SCHEMA: ("weights", "optimizers")}
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a run goes on from.
+    """The state from which a run goes on.
 
     Attributes:
-        step: Updates made.
+        step: Number of updates made.
         weights: The model's ``state_dict``.
         optimizers: State of the optimizers, see :func:`optimizer_state`.
         settings: The settings that the run was started with, as JSON.
@@ -44,11 +44,11 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerState:
-    """What optimizers know besides the weights, by ``<optimizer>/<kind>/<parameter>``.
+    """The state of optimizers, by ``<optimizer>/<kind>/<parameter>``.
 
     Attributes:
-        tensors: For example ``adamw/exp_avg/head.weight``.
-        numbers: Of optimizers that count in Python.
+        tensors: Tensors by name, for example ``adamw/exp_avg/head.weight``.
+        numbers: Python numbers by name, of optimizers that count in Python.
     """
 
     tensors: Mapping[str, Tensor]
@@ -61,7 +61,7 @@ def exists(folder: Path) -> bool:
 
 
 def save(folder: Path, state: RunState) -> None:
-    """Write a checkpoint and switch to it; what was there before stays whole until then."""
+    """Write a checkpoint and switch to it; the previous one stays whole until then."""
     files = folder / _FILES
     names = {kind: f"step-{state.step:08d}.{kind}.safetensors" for kind in _KINDS[SCHEMA]}
     sha256 = {
@@ -79,7 +79,7 @@ def save(folder: Path, state: RunState) -> None:
             "settings": state.settings,
         },
     )
-    # also sweeps what killed processes left half-written; the folder's lock makes sure that none is alive
+    # also removes leftovers of killed processes; the folder's lock ensures that no other is alive
     for path in files.iterdir():
         if path.name not in names.values():
             path.unlink()
@@ -116,7 +116,7 @@ def load(folder: Path) -> RunState:
 
 
 def optimizer_state(model: nn.Module, optimizers: Optimizers) -> OptimizerState:
-    """What the optimizers know of each of the model's parameters."""
+    """The state that optimizers hold for each of the model's parameters."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
     for name, optimizer in optimizers.items():
@@ -131,7 +131,7 @@ def optimizer_state(model: nn.Module, optimizers: Optimizers) -> OptimizerState:
 
 
 def restore_optimizers(model: nn.Module, optimizers: Optimizers, state: OptimizerState) -> None:
-    """Put back what :func:`optimizer_state` took.
+    """Restore what :func:`optimizer_state` returned.
 
     Raises:
         CheckpointError: If an entry belongs to no optimizer or parameter of the model, or has another shape.

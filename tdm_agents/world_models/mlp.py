@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ class MLPConfig:
 
     Attributes:
         hidden: Width of the hidden layers, at least 1.
-        layers: How many hidden layers, at least 1.
+        layers: Number of hidden layers, at least 1.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -59,7 +59,7 @@ class MLPState:
 
     @property
     def observation(self) -> Tensor:
-        """``[N, n]``.
+        """The present observations ``[N, n]``.
 
         Raises:
             RuntimeError: If a step has consumed the state.
@@ -71,7 +71,7 @@ class MLPState:
         return self._observation
 
     def consume(self) -> Tensor:
-        """``[N, n]``; the state cannot be used any more."""
+        """The present observations ``[N, n]``; the state cannot be used afterwards."""
         observation, self._observation = self.observation, None
         return observation
 
@@ -80,9 +80,9 @@ class MLPWorldModel(LearnedModel):
     """A deterministic delta model behind the :class:`~tdm_agents.protocols.WorldModel` protocol.
 
     Args:
-        spec: What it models. ``history_steps`` becomes 1; the device is where the module is moved to.
-        config: Its size.
-        seed: Of the initial weights (PyTorch's default distribution for linear layers).
+        spec: Spec of the environment. ``history_steps`` becomes 1; the device follows the module.
+        config: Size of the model.
+        seed: Seed of the initial weights (PyTorch's default distribution for linear layers).
     """
 
     config_type: ClassVar[type[MLPConfig]] = MLPConfig
@@ -94,17 +94,18 @@ class MLPWorldModel(LearnedModel):
         n = spec.observation_dim
         widths = [n + (sum(spec.action_choices) or spec.action_dim)]
         widths += [self.config.hidden] * self.config.layers
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        made: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
         self.hidden = nn.ModuleList(_linear(i, o, generator) for i, o in itertools.pairwise(widths))
         self.head = _linear(widths[-1], n + 2, generator)  # change of n scalars, reward, logit of alive
         self.observation_mean: Tensor
         self.observation_scale: Tensor
         self.output_mean: Tensor
         self.output_scale: Tensor
-        self.register_buffer("observation_mean", torch.zeros(n))
-        self.register_buffer("observation_scale", torch.ones(n))
-        self.register_buffer("output_mean", torch.zeros(n + 1))  # changes, reward
-        self.register_buffer("output_scale", torch.ones(n + 1))
+        self.register_buffer("observation_mean", torch.zeros(n, **made))
+        self.register_buffer("observation_scale", torch.ones(n, **made))
+        self.register_buffer("output_mean", torch.zeros(n + 1, **made))  # changes, reward
+        self.register_buffer("output_scale", torch.ones(n + 1, **made))
 
     @property
     def spec(self) -> ModelSpec:
@@ -112,7 +113,7 @@ class MLPWorldModel(LearnedModel):
         return replace(self._spec, device=self.observation_mean.device)
 
     def fit(self, data: Mapping[str, Trajectories]) -> None:
-        """Set the normalisation of inputs and outputs from the data of the one environment.
+        """Fit the normalisation of inputs and outputs to the data of the environment.
 
         Raises:
             ValueError: If the data hold no transition, or observations of another size.
@@ -134,7 +135,7 @@ class MLPWorldModel(LearnedModel):
         self.output_scale[-1] = _scale(std)
 
     def normalised(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised prediction of what follows.
+        """Predict the next step, normalised.
 
         Args:
             observation: ``[..., n]``.
@@ -164,7 +165,7 @@ class MLPWorldModel(LearnedModel):
 
         Args:
             batch: Windows of at least two steps.
-            generator: Not used: nothing here is random.
+            generator: Not used, since nothing is random.
 
         Raises:
             ValueError: If the batch holds no transition.
@@ -174,7 +175,7 @@ class MLPWorldModel(LearnedModel):
             raise ValueError("the batch holds no transition: windows need at least 2 steps")
         now, after = batch.observation[:, :-1][real], batch.observation[:, 1:][real]  # [R, n]
         reward, alive = batch.reward[:, 1:][real], batch.alive[:, 1:][real]  # [R]
-        # a NaN must not even enter a term that is masked later: 0 * NaN is NaN in the gradient
+        # a NaN must not enter even a term that is masked later: 0 * NaN is NaN in the gradient
         known = reward.isfinite()
         reward = torch.where(known, reward, 0.0)
         predicted, logit = self.normalised(now, batch.action[:, :-1][real])
@@ -190,14 +191,14 @@ class MLPWorldModel(LearnedModel):
         return total, metrics
 
     def start(self, history: History, *, horizon: int) -> MLPState:
-        """The present observations of ``B`` histories; ``horizon`` does not matter."""
+        """The present observations of ``B`` histories; ``horizon`` is not used."""
         return MLPState(history.observation[:, -1].to(self.observation_mean))
 
     @torch.no_grad()
     def step(
         self, state: MLPState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[MLPState, Step]:
-        """One transition of ``N`` rows; ``action`` is ``[N, m]``. Consumes ``state``, draws nothing.
+        """One transition of ``N`` rows with ``action[N, m]``; deterministic. Consumes ``state``.
 
         Raises:
             RuntimeError: If ``state`` was consumed.
@@ -232,14 +233,14 @@ class MLPWorldModel(LearnedModel):
         """The model that :meth:`save` wrote, on ``device``, ready to plan with.
 
         Raises:
-            CheckpointError: If a file is missing, altered, of another type or does not fit its JSON.
+            CheckpointError: If a file is missing or altered, has another type or does not fit its JSON.
         """
         return read_model(folder, "mlp", lambda spec, config: cls(spec, MLPConfig(**config)), device=device)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     with torch.random.fork_rng(devices=[]):  # Linear draws from the global state, for nothing
-        layer = nn.Linear(inputs, outputs)
+        layer = nn.Linear(inputs, outputs, device="cpu", dtype=torch.float32)
     bound = inputs**-0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
@@ -247,5 +248,5 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
 
 
 def _scale(std: npt.NDArray[np.float64]) -> Tensor:
-    # a scalar that never changes in the data has nothing to normalise by
+    # a scalar that never changes in the data is not scaled
     return torch.from_numpy(np.where(std > 1e-8, std, 1.0))

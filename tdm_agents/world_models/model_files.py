@@ -1,4 +1,4 @@
-"""The files of a saved world model: ``weights.safetensors``, and ``model.json`` that says what they are."""
+"""The files of a saved world model: ``weights.safetensors``, and ``model.json``, which describes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SCHEMA = 2
-_READ = (1, SCHEMA)  # settings of 1 had other names, which the models know
+_READ = (1, SCHEMA)  # settings of schema 1 had other names, which the models know
 MODEL_FILE = "model.json"
 SETTINGS_SHA256 = "settings_sha256"
 M = TypeVar("M", bound=nn.Module)
@@ -66,17 +66,17 @@ def write_model(
     """Write a model, each file atomically; the JSON last, with hashes of the weights and of itself.
 
     Args:
-        folder: Made if it does not exist.
+        folder: Folder of the model; made if it does not exist.
         kind: The model's name in the registry.
-        model: Whose state dict is kept.
-        spec: Of the model.
-        config: Its settings, JSON values or dataclasses of such.
+        model: The model, whose state dict is written.
+        spec: Spec of the model.
+        config: Settings of the model: JSON values, or dataclasses of them.
     """
     write_described(folder, kind, model, {"spec": spec_to_json(spec), "config": asdict(config)})
 
 
 def write_described(folder: Path | str, kind: str, model: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write weights with any JSON description; otherwise as :func:`write_model`."""
+    """Write weights with any JSON description; otherwise like :func:`write_model`."""
     folder = Path(folder)
     sha256 = write_tensors(folder / "weights.safetensors", model.state_dict())
     value = {"schema": SCHEMA, "type": kind, **description, "sha256": sha256}
@@ -84,7 +84,7 @@ def write_described(folder: Path | str, kind: str, model: nn.Module, description
 
 
 def settings_sha256(value: Mapping[str, Any]) -> str:
-    """The sha256 over a ``model.json`` without this hash itself, whatever its layout and order of keys."""
+    """The sha256 of a ``model.json`` without this hash itself, whatever its layout and order of keys."""
     rest = {name: part for name, part in value.items() if name != SETTINGS_SHA256}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -96,16 +96,16 @@ def read_model(
     *,
     device: torch.device | str = "cpu",
 ) -> M:
-    """Read what :func:`write_model` wrote, ready to plan with.
+    """The model that :func:`write_model` wrote, ready to plan with.
 
     Args:
-        folder: Of the model.
-        kind: What ``model.json`` must say.
-        build: A model with any weights from a spec and the JSON of the settings.
-        device: Where the model is moved.
+        folder: Folder of the model.
+        kind: The type that ``model.json`` must name.
+        build: Makes a model with any weights from a spec and the JSON of the settings.
+        device: Device that the model is moved to.
 
     Raises:
-        CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+        CheckpointError: If a file is missing, truncated or altered, or has another schema or type.
     """
     return read_described(
         folder,
@@ -122,16 +122,16 @@ def read_described(
     *,
     device: torch.device | str = "cpu",
 ) -> M:
-    """Read what :func:`write_described` wrote, ready to plan with.
+    """The model that :func:`write_described` wrote, ready to plan with.
 
     Args:
-        folder: Of the model.
-        kind: What ``model.json`` must say.
-        build: A model with any weights from the JSON of ``model.json``.
-        device: Where the model is moved.
+        folder: Folder of the model.
+        kind: The type that ``model.json`` must name.
+        build: Makes a model with any weights from the JSON of ``model.json``.
+        device: Device that the model is moved to.
 
     Raises:
-        CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+        CheckpointError: If a file is missing, truncated or altered, or has another schema or type.
     """
     folder = Path(folder)
     value = read_json(folder / MODEL_FILE, schema=_READ)

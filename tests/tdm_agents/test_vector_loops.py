@@ -596,7 +596,7 @@ def test_another_number_of_environments_needs_a_reset():
     ("arguments", "message"),
     [
         ({"reward": 1.0}, r"reward has shape \(\) beside observations of 2 environments; expected \(2,\)"),
-        ({"reward": [0.0, np.inf]}, "reward is inf in environment 1"),
+        ({"reward": [0.0, np.inf]}, "reward in environment 1 is inf"),
         ({"episode_start": True}, r"episode_start has shape \(\)"),
         ({"active": np.ones(3, bool)}, r"active has shape \(3,\)"),
     ],

@@ -1,4 +1,4 @@
-"""A set of bodies in a file that rebuilds the same set anywhere, or says why it does not."""
+"""Manifests: files that rebuild the same set of bodies anywhere, or say why they do not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 class ManifestError(EnvsValueError):
-    """A manifest that is no manifest, was edited, or does not rebuild."""
+    """A file that is not a manifest, was edited, or does not rebuild its bodies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Manifest:
     """A set of bodies.
 
     Attributes:
-        bodies: In the order in which they were chosen.
-        splits: ``"train"`` or ``"test"`` for each.
+        bodies: The bodies, in the order in which they were chosen.
+        splits: ``"train"`` or ``"test"`` for each body.
     """
 
     bodies: tuple[BodyKey, ...]
@@ -36,11 +36,11 @@ class Manifest:
 
 
 def write_manifest(path: Path, bodies: Iterable[BodyKey]) -> Manifest:
-    """Write bodies as JSON: what rebuilds them, and what tells whether it did. Whole, or not at all.
+    """Write bodies as JSON, atomically: what rebuilds them, and hashes to check that it did.
 
     Raises:
-        ValueError: If there is none, or one is listed twice.
-        OSError: If the file cannot be written; what was there before then still is.
+        ValueError: If there are none, or one is listed twice.
+        OSError: If the file cannot be written; its old content is then kept.
     """
     keys = tuple(bodies)
     if not keys:

@@ -1,4 +1,4 @@
-"""Attention of whole sequences inside a causal band of decision steps, for training."""
+"""Attention over whole sequences inside a causal band of decision steps, for training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from torch import Tensor
 
 from tdm_agents.world_models.transformer.packing import Band
 
-QUERY_TOKENS = {"cpu": 96, "cuda": 1024}
-"""Least tokens of a block of queries. On a CPU 50 to 100 are fastest; a GPU should launch few large ones."""
+CPU_QUERY_TOKENS = 96
+"""Smallest block of queries on a CPU, in tokens; 50 to 100 are fastest."""
+QUERY_TOKENS = 1024
+"""Smallest block of queries elsewhere, in tokens; a GPU is faster with few large ones."""
 
 
 def band_mask(steps: int, step_tokens: int, context_steps: int, device: torch.device) -> Tensor:
     """Causal band over ``steps`` whole steps, ``[S, S]`` bool, ``S = steps * step_tokens``.
 
-    A token sees itself, what came before it in its step, and the ``context_steps - 1`` steps before.
+    A token sees itself, the tokens before it in its step, and the ``context_steps - 1`` steps before.
     """
     index = torch.arange(steps * step_tokens, device=device)
     step = index // step_tokens
@@ -30,38 +32,36 @@ def banded_attention(
     """Attention inside the band of :func:`band_mask`.
 
     Where the sequence is longer than the band, queries are cut into blocks of whole steps, and each block
-    reads the keys of its own band only: the work grows with the length, not with its square.
+    reads only the keys of its own band: the work grows with the length, not with its square.
 
     Args:
         query: ``[B, heads, S, head_dim]``, ``S`` a multiple of ``step_tokens``.
-        key: Likewise.
-        value: Likewise.
-        step_tokens: Tokens of a decision step.
+        key: Same shape as ``query``.
+        value: Same shape as ``query``.
+        step_tokens: Tokens per decision step.
         context_steps: Steps in the band.
 
     Returns:
         ``[B, heads, S, head_dim]``.
     """
     steps = query.shape[2] // step_tokens
-    if steps <= context_steps:  # nothing leaves the band: the fused kernels know this mask
+    if steps <= context_steps:  # nothing leaves the band: fused kernels support this mask
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    least = QUERY_TOKENS.get(query.device.type, max(QUERY_TOKENS.values()))
-    block = min(steps, max(-(-least // step_tokens), -(-context_steps // 4)))
-    past = context_steps - 1
-    before = -(-past // block)  # blocks that hold what a block sees of the past
+    least = CPU_QUERY_TOKENS if query.device.type == "cpu" else QUERY_TOKENS
+    block = min(steps, max(-(-least // step_tokens), -(-context_steps // 4)))  # steps
+    past = context_steps - 1  # steps that a block sees of the past, if there are so many
     mask = band_mask(past + block, step_tokens, context_steps, query.device)[past * step_tokens :]
     queries, keys, values = (torch.split(x, block * step_tokens, dim=2) for x in (query, key, value))
     attended = []
     for index, rows in enumerate(queries):
-        first = max(0, index - before)
-        unseen = max(0, index * block - past - first * block) * step_tokens
+        start = index * block
+        seen = max(0, start - past)  # the first step that it sees
+        first, skipped = divmod(seen, block)
         seen_keys, seen_values = (
-            torch.cat(blocks[first : index + 1], dim=2)[:, :, unseen:] for blocks in (keys, values)
+            torch.cat(x[first : index + 1], dim=2)[:, :, skipped * step_tokens :] for x in (keys, values)
         )
-        own = rows.shape[2]
-        earlier = seen_keys.shape[2] - own
-        start = past * step_tokens - earlier  # of the mask's columns: less came before the first blocks
-        own_mask = mask[:own, start : past * step_tokens + own]
+        missing = (past - (start - seen)) * step_tokens
+        own_mask = mask[: rows.shape[2], missing : missing + seen_keys.shape[2]]
         attended.append(F.scaled_dot_product_attention(rows, seen_keys, seen_values, attn_mask=own_mask))
     return torch.cat(attended, dim=2)
 
@@ -69,13 +69,13 @@ def banded_attention(
 # not compiled: its kernels gain nothing, and every mixture has bands of its own
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, bands: Sequence[Band]) -> Tensor:
-    """Attention of the windows of a flat sequence, each to itself and inside its band.
+    """Attention inside each window of a flat sequence, within its band.
 
     Args:
         query: ``[heads, S, head_dim]``.
-        key: Likewise.
-        value: Likewise.
-        bands: Of the sequence, in order.
+        key: Same shape as ``query``.
+        value: Same shape as ``query``.
+        bands: Bands of the sequence, in order.
 
     Returns:
         ``[S, heads * head_dim]``.
