@@ -30,9 +30,9 @@ class AgentFactory:
     """A recipe for an agent whose model reads the running environments, as the simulator does.
 
     Attributes:
-        make_model: The model of some environments, for example :class:`tdm_agents.SimulatorModel`.
-        planner: What plans with it.
-        reward_function: Of :class:`tdm_agents.TDMAgent`: a function, its name, or None.
+        make_model: Makes the model of some environments, for example :class:`tdm_agents.SimulatorModel`.
+        planner: The planner.
+        reward_function: A function, its name, or None, as for :class:`tdm_agents.TDMAgent`.
         replan_every: Decisions per plan.
     """
 

@@ -49,12 +49,12 @@ class TDMAgent:
         seed: Seed of the agent's only source of randomness. The same seed and number of environments give
             the same actions.
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
-        reward_function: What to plan for instead of the model's own reward: a function
-            ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, actions
-            in the environment's units; or a name, of a function of :mod:`tdm_envs.rewards` (for example
-            ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
-        replan_every: Decisions per plan: 1 plans anew at each, ``k`` executes the first ``k`` actions of a
-            plan before the next one, in open loop. An environment whose episode begins plans at once.
+        reward_function: Reward to plan for instead of the model's own: a function
+            ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, with
+            actions in the environment's units; or its name, which is a name of :mod:`tdm_envs.rewards` (for
+            example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
+        replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
+            a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
 
     Raises:
         TypeError: If ``planner`` is not a planner, or its horizon, ``seed`` or ``replan_every`` is not an
@@ -63,7 +63,7 @@ class TDMAgent:
             function is of another body or the model imagines no observations for it to read, the planner's
             horizon is less than 1, or ``replan_every`` is not from 1 to the horizon.
         LookupError: If there is no such reward function.
-        ImportError: If a module that is named is not there.
+        ImportError: If the named module does not exist.
 
     Attributes:
         model: The model that is planned with (wrapped in the reward function, where one was named).
@@ -427,7 +427,7 @@ class TDMAgent:
             FileExistsError: If ``folder`` holds files but no checkpoint; a checkpoint is replaced.
             OSError: If ``folder`` cannot be made or written to.
             ValueError: If the model has nothing to save, the planner is neither installed nor registered
-                under a name, or the reward function has no name to import it by.
+                under a name, or the reward function has no name by which it could be imported.
         """
         agent_files.write(
             Path(folder),
@@ -460,13 +460,13 @@ class TDMAgent:
             device: Where the model computes.
             env_id: Which environment the agent is for, where the checkpoint is of several (a generalist).
             reward_function: A function to plan for, or its name; ``"predicted"``: the reward that the model
-                itself predicts. None: what the checkpoint was saved with.
+                itself predicts. None: the one that the checkpoint was saved with.
             replan_every: Decisions per plan. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
-            UntrustedModuleError: If the checkpoint names a module that nobody here has vouched for.
+            UntrustedModuleError: If the checkpoint names a module that the user has not named too.
             LookupError: If there is no such checkpoint, planner, world model or reward function, or the
                 checkpoint is of several environments and ``env_id`` is none of them.
             TypeError: If the planner has no such setting, or an argument is of the wrong type.

@@ -52,7 +52,7 @@ class Link:
         self._steps, self._seed = 0, "None"  # since the last reset
 
     def reset(self, mask: Flags | None = None, *, seed: object = None) -> None:
-        """Episodes began in the rows of ``mask`` ``[B]``, or in all, from ``seed``.
+        """Take note that episodes began in the rows of ``mask`` ``[B]``, or in all, from ``seed``.
 
         Raises:
             RuntimeError: If the agent was attached to another environment in the meantime.
@@ -70,8 +70,9 @@ class Link:
         """Take note of a step that earned ``reward`` ``[B]`` and ended the episodes ``over`` ``[B]``.
 
         Raises:
-            RuntimeError: If the agent listens to another environment by now.
-            ValueError: If a reward of an episode under way is no finite number; the message names the step.
+            RuntimeError: If the agent was attached to another environment in the meantime.
+            ValueError: If a reward of an episode under way is not a finite number; the message names the
+                step.
         """
         self._check()
         try:
@@ -209,7 +210,7 @@ def link_to(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Link:
     """A link that has the environment's size and mode.
 
     Raises:
-        TypeError: If it is neither a ``gymnasium.Env`` nor a ``VectorEnv``; the message names the remedy.
+        TypeError: If ``env`` is neither a ``gymnasium.Env`` nor a ``VectorEnv``; the message has the remedy.
         ValueError: If a vector environment does not say what it does at the end of an episode, or two of its
             members are the same object.
     """

@@ -1,8 +1,9 @@
-"""What an agent plans for instead of the model's own reward: a function, or the name of one.
+"""The reward that an agent plans for instead of the model's own: a function, or its name.
 
 A name is that of a function of :mod:`tdm_envs.rewards` (``"dm_control/walker-stand-v0"``) or
-``"module:function"``, which is imported: by whoever typed it without a question, on the word of a file only
-where an environment's module would be (see :class:`tdm_agents.environments.EnvRef`).
+``"module:function"``, whose module is imported. A module that the user typed is imported at once. A module
+that only a file names is imported under the same conditions as an environment's (see
+:class:`tdm_agents.environments.EnvRef`).
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ def with_reward(model: WorldModel[Any], reward: str | RewardFn, env_id: str | No
     Args:
         model: Any world model.
         reward: A function ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]``, or
-            the name of one.
-        env_id: What the model is of; named in errors.
+            its name.
+        env_id: The model's environment, named in errors.
 
     Raises:
         LookupError: If there is no such function.
-        ImportError: If its module is not there or does not import.
-        TypeError: If it is neither a name nor a function.
-        ValueError: If it reads observations or actions of other sizes than the model's, or the model imagines
-            no observations.
+        ImportError: If its module does not exist or cannot be imported.
+        TypeError: If ``reward`` is neither a name nor a function.
+        ValueError: If the function reads observations or actions of other sizes than the model's, or the
+            model imagines no observations.
     """
     function = _suites(model, reward, env_id) if _is_suites(reward) else function_of(reward)
     wrapped: WorldModel[Any] = RewardFunction(model, function)
@@ -48,17 +49,17 @@ def with_reward(model: WorldModel[Any], reward: str | RewardFn, env_id: str | No
 
 
 def function_of(reward: str | RewardFn, *, source: str = "") -> RewardFn:
-    """A function, or the one that ``"module:function"`` names.
+    """The given function, or the one that ``"module:function"`` names.
 
     Args:
         reward: The function or its name.
-        source: The file that says so; ``""`` where the user said so, who may import what they like.
+        source: The file that has the name; ``""`` where it is the user's, who may import anything.
 
     Raises:
         UntrustedModuleError: If a file names a module that must not be imported on its word.
         LookupError: If the module has no such function.
-        ImportError: If the module is not there or does not import.
-        TypeError: If it is neither a name nor a function.
+        ImportError: If the module does not exist or cannot be imported.
+        TypeError: If ``reward`` is neither a name nor a function.
     """
     if not isinstance(reward, str):
         if not callable(reward):
@@ -86,11 +87,11 @@ def vet_reward(name: str | None, source: str) -> None:
     """Import the module that a file names for its reward function, or refuse to.
 
     Args:
-        name: As the file has it; None where it names none.
+        name: The name in the file; None where there is none.
         source: The file.
 
     Raises:
-        UntrustedModuleError: If it must not be imported on the file's word; otherwise see
+        UntrustedModuleError: If it must not be imported on the file's word; other errors are those of
             :func:`function_of`.
     """
     if name is not None and ":" in name:
@@ -98,7 +99,7 @@ def vet_reward(name: str | None, source: str) -> None:
 
 
 def reward_name(reward: str | RewardFn | None) -> str | None:
-    """What a file says of a reward, from which it is found again.
+    """The name of a reward in a file, by which it is found again.
 
     Raises:
         ValueError: If a function has no name by which it could be imported.
@@ -123,11 +124,11 @@ def check_reward(reward: str | RewardFn, env: gym.Env[Any, Any] | VectorEnv[Any,
     """Refuse a reward function that would be wrong for an environment's physical constants.
 
     Args:
-        reward: What is planned for; functions of one's own are not judged.
-        env: The environment; of vector environments only a ``SyncVectorEnv`` tells what its members are.
+        reward: The reward that is planned for; only functions of :mod:`tdm_envs.rewards` are judged.
+        env: The environment; of vector environments, only a ``SyncVectorEnv`` shows its members.
 
     Raises:
-        ValueError: If it is refused.
+        ValueError: If the function would be wrong.
     """
     if not _is_suites(reward):
         return
@@ -138,7 +139,7 @@ def check_reward(reward: str | RewardFn, env: gym.Env[Any, Any] | VectorEnv[Any,
 
 
 def _is_suites(reward: object) -> bool:
-    """Whether it is a name of :mod:`tdm_envs.rewards`, an environment's id."""
+    """Whether a reward is a name of :mod:`tdm_envs.rewards`, an environment's id."""
     return isinstance(reward, str) and ":" not in reward
 
 

@@ -16,8 +16,8 @@ Modules = Annotated[
         name="import",
         metavar="MODULE",
         help="Import a module that registers environments or holds a reward function, in the current folder "
-        "or installed; repeat it for several. A checkpoint may name one: importing it runs its code, so that "
-        "you have to.",
+        "or installed; repeat the option for several. Importing runs code, so a module that only a "
+        "checkpoint names has to be named here too.",
     ),
 ]
 """The type of the option."""

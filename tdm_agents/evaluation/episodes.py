@@ -77,7 +77,7 @@ def evaluate(
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress_bar`.
 
     Raises:
-        TypeError: If ``seeds`` are no integers.
+        TypeError: If ``seeds`` are not integers.
         ValueError: If there are no seeds, ``env`` returns the same environment for several episodes, the
             environment's spaces are not the agent's, or an observation or reward is not finite; the message
             names the episode.
