@@ -470,11 +470,15 @@ class TDMAgent:
         saved = agent_files.read_settings(folder)
         chosen = agent_files.choose_planner(saved, planner, planner_settings)
         reward = saved.reward_function if reward_function is None else reward_function
-        return cls(
-            agent_files.load_model(folder, device, env_id=env_id),
-            chosen,
-            seed,
-            env_id=saved.env_id or env_id,
-            reward_function=None if reward == PREDICTED else reward,
-            replan_every=saved.replan_every if replan_every is None else replan_every,
-        )
+        model = agent_files.load_model(folder, device, env_id=env_id)
+        try:
+            return cls(
+                model,
+                chosen,
+                seed,
+                env_id=saved.env_id or env_id,
+                reward_function=None if reward == PREDICTED else reward,
+                replan_every=saved.replan_every if replan_every is None else replan_every,
+            )
+        except WrongValueError as error:
+            raise WrongValueError(f"{folder}: {error}") from error

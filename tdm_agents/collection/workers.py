@@ -14,6 +14,7 @@ from tdm_agents.collection.episode import EpisodeFailedError, play
 from tdm_agents.collection.shards import read_shard_info, shard_path, write_shard
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import Env, EnvRef
+from tdm_agents.json_text import parse_json
 
 MAX_ATTEMPTS = 3
 """Times that an episode may fail before the collection stops."""
@@ -109,7 +110,7 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
         index=job.index,
         env_steps=info.env_steps,
         episode_return=info.episode_return,
-        failures=tuple(json.loads(info.metadata.get("failures", "[]"))),
+        failures=tuple(map(str, parse_json(info.metadata.get("failures", "[]"), str(job.path)))),
         played=played,
     )
 

@@ -7,7 +7,6 @@ start and the sum of the rewards inside it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from minari.serialization import serialize_space
 
 from tdm_agents.data.minari_io import (
+    REPAIR,
     DataError,
     DatasetInfo,
     FlatEpisode,
@@ -30,7 +29,8 @@ from tdm_agents.data.minari_io import (
 )
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
-from tdm_agents.storage import write_json
+from tdm_agents.spaces.space_json import space_to_json
+from tdm_agents.storage import read_json, write_json
 
 SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
@@ -91,7 +91,7 @@ def decisions(
 
 def changes_inside_blocks(action: npt.NDArray[Any], *, action_repeat: int) -> npt.NDArray[np.int64]:
     """Environment steps whose action differs from the one before, though both are in one block."""
-    different = (action[1:] != action[:-1]).reshape(max(len(action) - 1, 0), -1).any(axis=1)
+    different = (action[1:] != action[:-1]).any(axis=tuple(range(1, action.ndim)))
     step: npt.NDArray[np.int64] = np.flatnonzero(different) + 1
     inside: npt.NDArray[np.int64] = step[step % action_repeat != 0]
     return inside
@@ -163,7 +163,9 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             try:
                 taken = decisions(episode, codec, action_repeat=action_repeat)
             except ValueError as error:
-                raise DataError(f"episode {index} of {info.path}: {error}; remove or repair it") from error
+                raise DataError(f"episode {index} of {info.path}: {error}; {REPAIR}") from error
+            if len(taken.reward) < 2:
+                continue  # it ended before a decision did: there is nothing to learn from it
             observation.append(taken.observation)
             reward.append(taken.reward)
             action.append(taken.action)
@@ -179,6 +181,11 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             "action_repeat=1 (--action-repeat 1) or a divisor of the repeat that it was collected with, or "
             f"collect with --action-repeat {action_repeat}"
         )
+    if len(offsets) == 1:
+        raise DataError(
+            f"none of the {info.episodes} episodes of {info.path} lasts one decision of {action_repeat} "
+            "environment steps; use a smaller action_repeat, or collect longer episodes"
+        )
     np.save(folder / "offsets.npy", np.asarray(offsets, np.int64))
     write_json(
         folder / INFO_FILE,
@@ -188,8 +195,8 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             "env_kwargs": dict(info.env_kwargs),
             "action_repeat": action_repeat,
             "source": digest,
-            "observation_space": serialize_space(info.observation_space),
-            "action_space": serialize_space(info.action_space),
+            "observation_space": space_to_json(info.observation_space),
+            "action_space": space_to_json(info.action_space),
         },
     )
 
@@ -239,5 +246,4 @@ class _GrowingArray:
 
 def read_info(folder: Path) -> dict[str, Any]:
     """The JSON beside the arrays that :func:`cache_decisions` wrote."""
-    value: dict[str, Any] = json.loads((folder / INFO_FILE).read_text())
-    return value
+    return read_json(folder / INFO_FILE, schema=SCHEMA)

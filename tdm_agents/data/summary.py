@@ -107,6 +107,8 @@ def summarise(path: Path) -> Summary:
             yield joint
 
     mean, std = moments(rows())
+    if not sum(count.steps):
+        raise DataError(f"{path} has {len(count.steps)} episodes without a single step; collect some")
     low, high = count.low, count.high
     return Summary(
         path=path,
@@ -147,6 +149,8 @@ class _Count:
         self.steps.append(len(reward))
         self.terminated += terminated
         self.returns[policy].append(float(reward.sum(dtype=np.float64)))
+        if not len(joint):  # an episode without a step
+            return
         self.low = np.minimum(self.low, joint.min(0))
         self.high = np.maximum(self.high, joint.max(0))
         if self.codec is not None:
