@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gymnasium import spaces
 
 from tdm_agents.data.minari_io import DataError, describe, episode_metadata, read_episodes
 from tdm_agents.data.moments import moments
+from tdm_agents.data.readable import read_metadata
 from tdm_agents.environments import EnvRef
 from tdm_agents.spaces.actions import ActionCodec
 
@@ -92,6 +94,8 @@ def summarise(path: Path) -> Summary:
     info = describe(path)
     if not info.episodes:
         raise DataError(f"{path} has no episodes; collect some")
+    if not read_metadata(path)["total_steps"]:
+        raise DataError(f"{path} has {info.episodes} episodes without a single step; collect some")
     count = _Count(info.action_space)
     metadata = list(episode_metadata(info))
     policies = [str(about.get("policy", UNKNOWN_POLICY)) for about in metadata]
@@ -101,14 +105,12 @@ def summarise(path: Path) -> Summary:
         nonlocal dim
         for policy, episode in zip(policies, read_episodes(info), strict=True):
             dim = episode.observation.shape[1]
-            action = episode.action.reshape(len(episode.action), -1)
+            action = episode.action.reshape(len(episode.action), math.prod(episode.action.shape[1:]))
             joint = np.concatenate([episode.observation[:-1], action], axis=1, dtype=np.float64)
             count.add(policy, episode.action, episode.reward, joint, terminated=episode.terminated)
             yield joint
 
     mean, std = moments(rows())
-    if not sum(count.steps):
-        raise DataError(f"{path} has {len(count.steps)} episodes without a single step; collect some")
     low, high = count.low, count.high
     return Summary(
         path=path,
