@@ -24,6 +24,7 @@ from tdm_agents.collection.collection_manifest import default_name, read_manifes
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.pool import WorkerDeath, WorkerPool
 from tdm_agents.collection.seeds import COLLECTION_FIRST
+from tdm_agents.collection.storable import check_storable
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError, retold
@@ -156,6 +157,7 @@ def _try(dataset: DatasetSpec) -> None:
     """
     env = dataset.make_env()
     try:
+        check_storable(env)
         env.reset(seed=COLLECTION_FIRST)
         for policy, count in dataset.mix:
             if not count:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tdm_agents.actors.behaviour import BehaviourPolicy
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.seeds import draw_reset_seed, episode_rng
+from tdm_agents.collection.storable import exactness
 from tdm_agents.data.minari_io import FlatEpisode
 from tdm_agents.environments import Env
 from tdm_agents.errors import TDMError, WrongValueError
@@ -48,12 +49,13 @@ def play(
     """
     rng = episode_rng(dataset.seed, policy.name, index, environment=dataset.name, attempt=attempt)
     reset_seed = draw_reset_seed(rng)
-    observations = ObservationCodec(env.observation_space)
+    observations, refuse_inexact = ObservationCodec(env.observation_space), exactness(env.observation_space)
     actions: list[Any] = []
     rewards: list[float] = []
     with _failure_at(rewards):
         observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
+        refuse_inexact(observation)
     told = _told(info)  # now: an environment may go on writing to it
     started = policy.start(env, rng, ref=dataset.env, action_repeat=dataset.action_repeat)
     terminated = truncated = False
@@ -66,6 +68,7 @@ def play(
                 gathered = 0.0
             observation, reward, terminated, truncated, _ = env.step(action)
             flat.append(observations.flatten(observation))  # refuses what is not finite
+            refuse_inexact(observation)
             if not math.isfinite(reward):
                 raise WrongValueError(f"the reward is {reward}; expected a finite number")
             actions.append(action)
