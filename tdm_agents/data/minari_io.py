@@ -26,6 +26,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 
 from tdm_agents.data.compression import compress_hdf5
+from tdm_agents.data.readable import REPAIR as REPAIR
 from tdm_agents.data.readable import DataError as DataError
 from tdm_agents.data.readable import check_sizes, read_metadata, readable
 from tdm_agents.json_text import check_fields, parse_json
@@ -204,10 +205,6 @@ def flat_episode(
     return FlatEpisode(observation, action, reward, bool(ended.any()))
 
 
-REPAIR = "leave it out with `tdm data repair FOLDER --out NEW`, or collect the data again"
-"""The remedy for an episode that cannot be used."""
-
-
 def episode_metadata(info: DatasetInfo) -> Iterator[Mapping[str, Any]]:
     """What is said of every episode besides its arrays, in order."""
     with readable(info.path):
@@ -222,8 +219,11 @@ def _stored(storage: MinariStorage, info: DatasetInfo) -> Iterator[dict[str, Any
     for first in range(0, info.episodes, _EPISODES_AT_ONCE):
         numbers = range(first, min(first + _EPISODES_AT_ONCE, info.episodes))
         check_sizes(info.path, numbers)
-        with readable(info.path):
-            yield from storage.get_episodes(numbers)
+        episodes = iter(storage.get_episodes(numbers))
+        for index in numbers:
+            with readable(info.path, f"episode {index}"):
+                stored = next(episodes)
+            yield stored
 
 
 def write_dataset(

@@ -20,6 +20,8 @@ from tdm_agents.json_text import check_fields, load_json
 MAX_RATIO = 1_100
 """Bytes of an array per byte of its file: deflate packs up to 1,032 into one."""
 _SLACK = 2**20
+REPAIR = "leave it out with `tdm data repair FOLDER --out NEW`, or collect the data again"
+"""The remedy for an episode that cannot be used."""
 
 
 class DataError(TDMError, RuntimeError):
@@ -43,12 +45,13 @@ def readable(path: Path, what: str = "") -> Iterator[None]:
     except DataError:
         raise
     except TDMError as error:
-        raise DataError(f"{name} cannot be read: {error}") from error
+        raise DataError(f"{name} cannot be read: {error}{f'; {REPAIR}' if what else ''}") from error
     except Exception as error:
         said = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        remedy = REPAIR if what else "copy, download or collect it again"
         raise DataError(
             f"{name} cannot be read ({' '.join(said.split())[:300]}): a file in it is cut off or damaged; "
-            "copy, download or collect it again"
+            f"{remedy}"
         ) from error
 
 
