@@ -26,7 +26,14 @@ from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
-from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
+from tdm_agents.errors import (
+    UnknownNameError,
+    WrongOrderError,
+    WrongTypeError,
+    WrongValueError,
+    brief,
+    is_mistake,
+)
 from tdm_agents.protocols import History, Planner, WorldModel
 from tdm_agents.spaces import ObservationCodec, action_codec
 
@@ -482,3 +489,7 @@ class TDMAgent:
             )
         except WrongValueError as error:
             raise WrongValueError(f"{folder}: {error}") from error
+        except LookupError as error:
+            if reward_function is not None or not is_mistake(error):
+                raise
+            raise UnknownNameError(f"{saved.source}: {brief(error)}") from error

@@ -23,7 +23,14 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
-from tdm_agents.errors import PathTakenError, UnknownNameError, WrongTypeError, WrongValueError, is_mistake
+from tdm_agents.errors import (
+    PathTakenError,
+    UnknownNameError,
+    WrongTypeError,
+    WrongValueError,
+    brief,
+    is_mistake,
+)
 from tdm_agents.protocols import Planner, TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.world_models import model_files
@@ -222,8 +229,8 @@ def _planner_of_file(saved: AgentSettings, settings: Mapping[str, Any]) -> Plann
         if not is_mistake(error):
             raise
         raise CheckpointError(
-            f"{saved.source} says what the planner {saved.planner!r} does not take: {error}; restore the "
-            "file from where it came, or name a planner (--planner, planner=)"
+            f"{saved.source} says what the planner {saved.planner!r} does not take: {brief(error)}; restore "
+            "the file from where it came, or name a planner (--planner, planner=)"
         ) from error
 
 

@@ -12,6 +12,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.decisions import CACHE_FOLDER
 from tdm_agents.data.index import INDEX_FILE
 from tdm_agents.data.readable import DataError, readable
+from tdm_agents.errors import brief
 from tdm_agents.json_text import check_fields, load_json, parse_json
 from tdm_agents.registry import FORMER_SETTINGS
 from tdm_agents.storage import LOCK_FILE
@@ -98,6 +99,7 @@ def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]
             _check_same(where, old, new, f"{inside}{key}.")
         elif old != new:
             raise DataError(
-                f"{where} was collected with {inside}{key} {old!r}, now {new!r} is asked for; choose another "
+                f"{where} was collected with {brief(inside + str(key))} {brief(repr(old))}, now "
+                f"{brief(repr(new))} is asked for; choose another "
                 "folder, repeat the first command, or remove this one"
             )

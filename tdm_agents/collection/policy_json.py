@@ -38,7 +38,7 @@ def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
         raise WrongTypeError(f"policy {name!r} is {value!r}; expected an object with its kind and settings")
     settings = dict(value)
     kind = settings.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise WrongValueError(f"policy {name!r} has kind {kind!r}; expected one of {', '.join(KINDS)}")
     known = {field.name: str(field.type) for field in fields(KINDS[kind]) if field.name != "name"}
     for setting, given in settings.items():

@@ -29,6 +29,7 @@ from tdm_agents.data.compression import compress_hdf5
 from tdm_agents.data.readable import REPAIR as REPAIR
 from tdm_agents.data.readable import DataError as DataError
 from tdm_agents.data.readable import check_sizes, read_metadata, readable
+from tdm_agents.errors import brief
 from tdm_agents.json_text import check_fields, parse_json
 from tdm_agents.spaces import FloatArray, ObservationCodec
 from tdm_agents.spaces.leaves import encode_leaf, is_leaf, shape_of
@@ -184,10 +185,10 @@ def flat_episode(
             reward = reward[:, 0]
         if not len(reward) and not action.size:
             action = np.zeros((0, *shape_of(info.action_space)), info.action_space.dtype)
-        if reward.ndim != 1 or ended.shape not in (reward.shape, (*reward.shape, 1)):
+        if action.ndim < 1 or reward.ndim != 1 or ended.shape not in (reward.shape, (*reward.shape, 1)):
             raise DataError(
-                f"{name} of {info.path} has rewards of shape {reward.shape} and terminations of shape "
-                f"{ended.shape}; expected one number per step; {REPAIR}"
+                f"{name} of {info.path} has rewards of shape {reward.shape}, terminations of shape "
+                f"{ended.shape} and actions of shape {action.shape}; expected one of each per step; {REPAIR}"
             )
         ended = ended.reshape(-1)
     for what, values in (("observation", observation), ("reward", reward), ("action", action)):
@@ -388,7 +389,7 @@ def open_storage(path: Path, raw: Mapping[str, Any] | None = None) -> MinariStor
                 raise
             remedy, why = "install a newer minari", error
         raise DataError(
-            f"{path} is stored as {str(stored)[:40]!r}, which cannot be read here ({why}): {remedy}"
+            f"{path} is stored as {str(stored)[:40]!r}, which cannot be read here ({brief(why, 200)}): {remedy}"
         ) from why
 
 
