@@ -15,7 +15,7 @@ from rich.console import Console
 from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.actors.entries import EXPERT
 from tdm_agents.actors.tuned import expert_for
-from tdm_agents.cli.checks import at_least, output_file, output_folder
+from tdm_agents.cli.checks import at_least, output_file, output_folder, tell_endless
 from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.collection.actor_lines import EPISODES, ActorLine, parse_actor
 from tdm_agents.collection.collecting import collect, entry_of
@@ -77,7 +77,7 @@ class Collect:
     action_repeat: int | None = None
     """Environment steps that each action is held; the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut off; needed where the environment has no end."""
+    """Environment steps after which an episode is cut off; 10,000 where neither it nor the environment says."""
     workers: int = 1
     """Processes, of one thread each; not more than there are idle cores."""
     seed: int = 0
@@ -110,7 +110,7 @@ def run(args: Collect) -> None:
         output_folder(args.out)
     unfinished = check(datasets, args.out)
     for dataset in {(dataset.env.id, *dataset.counts): dataset for dataset in datasets}.values():
-        _try(dataset)
+        _try(dataset, lambda text: console.print(text, soft_wrap=True, markup=False))
     counts: Counter[str] = Counter()
     for dataset in unfinished:
         counts.update(dataset.counts)
@@ -149,7 +149,7 @@ def run(args: Collect) -> None:
     )
 
 
-def _try(dataset: DatasetSpec) -> None:
+def _try(dataset: DatasetSpec, tell: Callable[[str], None]) -> None:
     """Make an environment and begin an episode of each policy, since a planner needs a simulator of it.
 
     Raises:
@@ -158,6 +158,7 @@ def _try(dataset: DatasetSpec) -> None:
     env = dataset.make_env()
     try:
         check_storable(env)
+        tell_endless(str(dataset.env), env, dataset.max_steps, tell)
         env.reset(seed=COLLECTION_FIRST)
         for policy, count in dataset.mix:
             if not count:
@@ -167,10 +168,14 @@ def _try(dataset: DatasetSpec) -> None:
                     env, np.random.default_rng(0), ref=dataset.env, action_repeat=dataset.action_repeat
                 )
             except (TypeError, ValueError) as error:
+                none = (
+                    "--planner-episodes 0" if isinstance(policy, PlannerPolicy) else "leave out its --actor"
+                )
+                none = "--random-episodes 0" if isinstance(policy, RandomPolicy) else none
                 raise retold(
                     error,
                     f"no episodes of {policy.name!r} can be played in {dataset}: {error}; ask for none "
-                    "(leave out its --actor, --planner-episodes 0, or 0 in the manifest)",
+                    f"({none}, or 0 in the manifest)",
                 ) from error
     finally:
         env.close()

@@ -16,7 +16,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.seeds import draw_reset_seed, episode_rng
 from tdm_agents.collection.storable import exactness
 from tdm_agents.data.minari_io import FlatEpisode
-from tdm_agents.environments import Env
+from tdm_agents.environments import Env, steps_at_most, warn_of_cut
 from tdm_agents.errors import TDMError, WrongValueError
 from tdm_agents.spaces import ObservationCodec
 
@@ -57,12 +57,13 @@ def play(
         flat = [observations.flatten(observation)]
         refuse_inexact(observation)
     told = _told(info)  # now: an environment may go on writing to it
+    most = steps_at_most(env, dataset.max_steps)
     started = policy.start(env, rng, ref=dataset.env, action_repeat=dataset.action_repeat)
     terminated = truncated = False
     action: Any = None
     gathered = math.nan  # since the last decision
     with _failure_at(rewards):
-        while not (terminated or truncated or len(rewards) == dataset.max_steps):
+        while not (terminated or truncated or len(rewards) == most):
             if len(rewards) % dataset.action_repeat == 0:
                 (action,) = started.actor.act([observation], [gathered], [True]).actions
                 gathered = 0.0
@@ -74,6 +75,8 @@ def play(
             actions.append(action)
             rewards.append(float(reward))
             gathered += float(reward)
+    if most != dataset.max_steps and not (terminated or truncated):
+        warn_of_cut(str(dataset))
     return FlatEpisode(
         observation=np.stack(flat),
         action=_float32(np.stack(actions)),

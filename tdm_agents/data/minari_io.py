@@ -389,7 +389,8 @@ def open_storage(path: Path, raw: Mapping[str, Any] | None = None) -> MinariStor
                 raise
             remedy, why = "install a newer minari", error
         raise DataError(
-            f"{path} is stored as {str(stored)[:40]!r}, which cannot be read here ({brief(why, 200)}): {remedy}"
+            f"{path} is stored as {str(stored)[:40]!r}, which cannot be read here "
+            f"({brief(why, 200)}): {remedy}"
         ) from why
 
 
