@@ -12,6 +12,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
+import numpy as np
+
 from tdm_agents.errors import PathError, TDMError
 
 MAX_BYTES = 32 * 2**20
@@ -82,6 +84,17 @@ def parse_json(text: str | bytes, where: str) -> Any:
             child for outer in level for child in (outer.values() if isinstance(outer, dict) else outer)
         )
     raise JsonError(_too_deep(where))
+
+
+def plain_number(value: Any) -> Any:
+    """For ``json.dumps(default=)``: a number of NumPy as Python's.
+
+    Raises:
+        TypeError: If it is something else, as ``json`` expects.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is no JSON value")
 
 
 def check_fields(value: Any, where: str, kinds: Mapping[str, type | UnionType]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import safetensors.torch
 from torch import Tensor
 
 from tdm_agents.errors import PathError, TDMError
-from tdm_agents.json_text import JsonError, check_fields, load_json
+from tdm_agents.json_text import JsonError, check_fields, load_json, plain_number
 
 try:
     import fcntl
@@ -93,7 +93,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=2, default=plain_number) + "\n").encode())
 
 
 def read_json(

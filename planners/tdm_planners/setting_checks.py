@@ -7,6 +7,8 @@ import numbers
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from tdm_agents.errors import WrongTypeError, WrongValueError
 
 _TYPES: dict[str, tuple[type, str]] = {
@@ -22,6 +24,8 @@ _LARGEST = 3.4e38
 
 def check_types(planner: Any) -> None:
     """Refuse a planner's settings that are not of the ``int``, ``float`` or ``bool`` they are stated as.
+
+    NumPy's numbers are taken, and become Python's.
 
     Raises:
         TypeError: Naming the first such setting.
@@ -39,6 +43,8 @@ def check_types(planner: Any) -> None:
             raise WrongTypeError(
                 f"{setting.name} of {type(planner).__name__} is {value!r}; expected {expected}{also}"
             )
+        if isinstance(value, np.generic):  # so that the planner prints and is saved as with Python's numbers
+            object.__setattr__(planner, setting.name, value := value.item())
         number: Any = value
         if abs(number) > _LARGEST:
             raise WrongValueError(

@@ -31,6 +31,7 @@ from tdm_agents.errors import (
     brief,
     is_mistake,
 )
+from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Planner, TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.world_models import model_files
@@ -151,7 +152,7 @@ def write_settings(folder: Path, settings: AgentSettings) -> None:
         "replan_every": settings.replan_every,
     }
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, default=plain_number)
     except (TypeError, ValueError) as error:
         raise WrongValueError(
             f"settings of planner {settings.planner!r} are not JSON ({error}): expected numbers, strings, "

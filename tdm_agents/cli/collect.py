@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.actors.entries import EXPERT
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.cli.checks import at_least, output_file, output_folder, tell_endless
@@ -77,7 +77,7 @@ class Collect:
     action_repeat: int | None = None
     """Environment steps that each action is held; the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut off; 10,000 where neither it nor the environment says."""
+    """Environment steps after which an episode is cut off; 10,000 where nothing else ends it."""
     workers: int = 1
     """Processes, of one thread each; not more than there are idle cores."""
     seed: int = 0
@@ -110,7 +110,7 @@ def run(args: Collect) -> None:
         output_folder(args.out)
     unfinished = check(datasets, args.out)
     for dataset in {(dataset.env.id, *dataset.counts): dataset for dataset in datasets}.values():
-        _try(dataset, lambda text: console.print(text, soft_wrap=True, markup=False))
+        _try(args, dataset, lambda text: console.print(text, soft_wrap=True, markup=False))
     counts: Counter[str] = Counter()
     for dataset in unfinished:
         counts.update(dataset.counts)
@@ -149,7 +149,7 @@ def run(args: Collect) -> None:
     )
 
 
-def _try(dataset: DatasetSpec, tell: Callable[[str], None]) -> None:
+def _try(args: Collect, dataset: DatasetSpec, tell: Callable[[str], None]) -> None:
     """Make an environment and begin an episode of each policy, since a planner needs a simulator of it.
 
     Raises:
@@ -168,17 +168,24 @@ def _try(dataset: DatasetSpec, tell: Callable[[str], None]) -> None:
                     env, np.random.default_rng(0), ref=dataset.env, action_repeat=dataset.action_repeat
                 )
             except (TypeError, ValueError) as error:
-                none = (
-                    "--planner-episodes 0" if isinstance(policy, PlannerPolicy) else "leave out its --actor"
-                )
-                none = "--random-episodes 0" if isinstance(policy, RandomPolicy) else none
                 raise retold(
                     error,
                     f"no episodes of {policy.name!r} can be played in {dataset}: {error}; ask for none "
-                    f"({none}, or 0 in the manifest)",
+                    f"({_asks_for_none(args, policy)})",
                 ) from error
     finally:
         env.close()
+
+
+def _asks_for_none(args: Collect, policy: BehaviourPolicy) -> str:
+    """How a command asks for no episodes of a policy that it asks for."""
+    if args.manifest is not None:
+        return "0 in the manifest"
+    if isinstance(policy, PlannerPolicy) and args.planner_episodes != 0:
+        return "--planner-episodes 0"
+    if isinstance(policy, RandomPolicy) and args.random_episodes != 0:
+        return "--random-episodes 0"
+    return "leave out its --actor"
 
 
 def datasets_of(args: Collect, tell: Callable[[str], None] = lambda text: None) -> Sequence[DatasetSpec]:

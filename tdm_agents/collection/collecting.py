@@ -25,6 +25,7 @@ from tdm_agents.collection.workers import EpisodeDone, Job, found, one_thread, p
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, write_dataset
 from tdm_agents.data.readable import read_metadata
+from tdm_agents.json_text import plain_number
 from tdm_agents.storage import locked, write_json
 
 
@@ -149,7 +150,9 @@ def _assemble(dataset: DatasetSpec, out: Path) -> None:
             metadata={
                 "env_id": dataset.env.made_by,
                 "collection": json.dumps(
-                    {"settings": dataset.settings(), "episodes": dataset.counts}, sort_keys=True
+                    {"settings": dataset.settings(), "episodes": dataset.counts},
+                    sort_keys=True,
+                    default=plain_number,
                 ),
             },
         )

@@ -11,6 +11,7 @@ from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPo
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.names import check_name
 from tdm_agents.errors import WrongTypeError, WrongValueError
+from tdm_agents.json_text import plain_number
 
 KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy] | type[ActorPolicy]] = {
     kind.__name__: kind for kind in (RandomPolicy, PlannerPolicy, ActorPolicy)
@@ -20,7 +21,9 @@ KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy] | type[ActorPolicy]
 
 def policy_to_json(policy: BehaviourPolicy) -> dict[str, Any]:
     """The settings of a policy without its name, as JSON sees them (tuples become lists)."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(policy)))  # type: ignore[call-overload]
+    settings: dict[str, Any] = json.loads(
+        json.dumps(asdict(policy), default=plain_number)  # type: ignore[call-overload]
+    )
     del settings["name"]
     return {"kind": type(policy).__name__, **settings}
 

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from tdm_agents.data.minari_io import DataError, FlatEpisode
-from tdm_agents.json_text import JsonError, check_fields, parse_json
+from tdm_agents.json_text import JsonError, check_fields, parse_json, plain_number
 from tdm_agents.storage import write_bytes
 
 _ABOUT = ("terminated", "seed", "metadata", "return")
@@ -40,7 +40,7 @@ def write_shard(path: Path, episode: FlatEpisode) -> None:
         metadata={
             "terminated": json.dumps(episode.terminated),
             "seed": json.dumps(episode.seed),
-            "metadata": json.dumps(dict(episode.metadata)),
+            "metadata": json.dumps(dict(episode.metadata), default=plain_number),
             "return": json.dumps(float(episode.reward.sum(dtype=np.float64))),
         },
     )

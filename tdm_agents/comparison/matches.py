@@ -26,7 +26,7 @@ from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_js
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.records import Evaluation, Tick
 from tdm_agents.evaluation.report import provenance, versions
-from tdm_agents.json_text import JsonError
+from tdm_agents.json_text import JsonError, plain_number
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -152,7 +152,7 @@ def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, di
             "threads": rules.threads,
             "versions": versions(),
         }
-        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain_number).encode()).hexdigest()
         found.append((first, folder / PARTS_FOLDER / f"{sha256[:32]}.json", what))
     return found
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any
 
+import numpy as np
+
 from tdm_agents.evaluation.records import Episode, Evaluation
 from tdm_agents.json_text import check_fields
 
@@ -30,6 +32,8 @@ def plain(value: Any) -> Any:
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -92,6 +92,7 @@ def evaluate(
     """
     if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
         raise WrongTypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
+    seeds = [int(s) for s in seeds]  # of NumPy too, which Gymnasium refuses
     if not seeds:
         raise WrongValueError("seeds is empty; expected at least one seed, one per episode")
     size = len(seeds) if batch is None else batch

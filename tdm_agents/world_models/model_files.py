@@ -14,7 +14,7 @@ from torch import nn
 
 from tdm_agents import registry
 from tdm_agents.errors import UnknownNameError
-from tdm_agents.json_text import JsonError, check_fields, load_json
+from tdm_agents.json_text import JsonError, check_fields, load_json, plain_number
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
@@ -97,7 +97,8 @@ def write_described(folder: Path | str, kind: str, model: nn.Module, description
 def settings_sha256(value: Mapping[str, Any]) -> str:
     """The sha256 over a ``model.json`` without this hash itself, whatever its layout and order of keys."""
     rest = {name: part for name, part in value.items() if name != SETTINGS_SHA256}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), default=plain_number)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_model(

@@ -28,7 +28,7 @@ CONTEXT_STEPS = 3
 def seeded(seed: int) -> Iterator[None]:
     """PyTorch's initialisers draw from the global state: seed a copy of it."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed))
         yield
 
 
