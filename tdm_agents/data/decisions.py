@@ -6,9 +6,12 @@ start and the sum of the rewards inside it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +30,7 @@ from tdm_agents.data.minari_io import (
     locate,
     read_episodes,
 )
-from tdm_agents.errors import WrongValueError
+from tdm_agents.errors import PathError, WrongValueError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
 from tdm_agents.spaces.space_json import space_to_json
 from tdm_agents.storage import read_json, write_json
@@ -36,6 +39,10 @@ SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
 INFO_FILE = "info.json"
 CACHE_FOLDER = ".tdm-cache"
+
+
+class CacheMovedWarning(UserWarning):
+    """The folder of the data cannot be written to, so that their decision steps are kept elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +115,14 @@ def cache_decisions(
     Args:
         source: A folder or Minari id, see :func:`~tdm_agents.data.minari_io.locate`.
         action_repeat: Environment steps a decision, at least 1.
-        cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set.
+        cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set, or where that cannot be
+            written ``tdm-agents`` in the user's cache folder, with a warning.
 
     Raises:
         DataError: If there is no such data set, it has no episodes, an action changes inside a decision, or
             something in it is not of its spaces.
         ValueError: If its spaces cannot be planned over, or ``action_repeat`` is not positive.
+        PathError: If there is nowhere to write to.
     """
     if action_repeat < 1:
         raise WrongValueError(
@@ -124,12 +133,12 @@ def cache_decisions(
         raise DataError(f"{info.path} has no episodes; collect some")
     digest = content_hash(info.path)
     key = hashlib.sha256(f"{SCHEMA}:{action_repeat}:{digest}".encode()).hexdigest()[:16]
-    folder = Path(cache) if cache is not None else info.path.parent / CACHE_FOLDER
-    target = folder / key
-    if target.is_dir():
-        return target
-    building = folder / f".{key}.{os.getpid()}.partial"
-    building.mkdir(parents=True)
+    places = [Path(cache)] if cache is not None else [info.path.parent / CACHE_FOLDER, _own_cache()]
+    for place in places:
+        if (place / key).is_dir():
+            return place / key
+    building = _begin(places, f".{key}.{os.getpid()}.partial")
+    target = building.parent / key
     try:
         _write(building, info, digest, action_repeat)
         try:
@@ -140,6 +149,43 @@ def cache_decisions(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def _own_cache() -> Path:
+    """The user's own folder for what can be made again, after the XDG base directories."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tdm-agents"
+
+
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+
+
+def _begin(places: Sequence[Path], name: str) -> Path:
+    """A new folder in the first place that can be written to; said in a warning where that is not the first.
+
+    Raises:
+        PathError: If there is none.
+    """
+    refused: list[str] = []
+    for place in places:
+        building = place / name
+        try:
+            building.mkdir(parents=True)
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            refused.append(f"{place} ({error.strerror})")
+            continue
+        if refused:
+            warnings.warn(
+                f"the decision steps are kept in {place}, since {refused[0]} cannot be written to",
+                CacheMovedWarning,
+                stacklevel=2,
+            )
+        return building
+    raise PathError(
+        f"the decision steps cannot be kept in {' or '.join(refused)}; make one writable, set XDG_CACHE_HOME "
+        "to a folder that is, or copy the data set to one"
+    )
 
 
 def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> None:
