@@ -1,4 +1,4 @@
-"""Folders that cannot be written to, file systems without locks, platforms without them: a way out is said."""
+"""Folders that cannot be written to, file systems and platforms without locks: a way out is said."""
 
 import errno
 import os
