@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,14 @@ their ids (``drive`` for ``drive/Race-v0``) to the module to import."""
 
 # gymnasium 1.x no longer imports packages that register environments; these namespaces are ours to know
 _PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
+
+
+ENDLESS_STEPS = 10_000
+"""Environment steps after which an episode is cut where nothing else sets a limit."""
+
+
+class EndlessWarning(UserWarning):
+    """An episode was cut, since neither its environment nor the user set a limit."""
 
 
 class UntrustedModuleError(TDMError, ImportError):
@@ -207,8 +216,36 @@ def episode_limit(env: Env) -> int | None:
     """
     if env.spec is not None and env.spec.max_episode_steps is not None:
         return int(env.spec.max_episode_steps)
+    outer = env
+    while isinstance(outer, gym.Wrapper):  # around an environment that was never registered
+        if isinstance(outer, gym.wrappers.TimeLimit):
+            return int(outer._max_episode_steps)
+        outer = outer.env
     steps = getattr(getattr(env.unwrapped, "_env", None), "_step_limit", math.inf)
     return int(steps) if isinstance(steps, int | float) and math.isfinite(steps) else None
+
+
+def steps_at_most(env: Env, max_steps: int | None) -> int | None:
+    """Environment steps after which whoever plays cuts an episode: None where the environment does it.
+
+    Args:
+        env: The environment.
+        max_steps: What the user said; None = nothing.
+
+    Returns:
+        ``max_steps``, or :data:`ENDLESS_STEPS` where neither that nor the environment sets a limit.
+    """
+    return ENDLESS_STEPS if max_steps is None and episode_limit(env) is None else max_steps
+
+
+def warn_of_cut(name: str) -> None:
+    """Warn that an episode without a limit was cut; ``name`` is the environment's."""
+    warnings.warn(
+        f"{name} has no time limit, and an episode was cut after {ENDLESS_STEPS:,} environment steps; "
+        "max_steps (--max-steps) sets another number",
+        EndlessWarning,
+        stacklevel=3,
+    )
 
 
 def seconds_per_step(env: Env) -> float:

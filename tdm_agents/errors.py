@@ -62,6 +62,12 @@ def is_mistake(error: BaseException) -> bool:
     return isinstance(error, TDMError) or (envs is not None and isinstance(error, envs.EnvsError))
 
 
+def brief(error: object, limit: int = 600) -> str:
+    """What an error says, its middle left out where it repeats a long value from a file."""
+    text = str(error)
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
+
+
 def retold(error: Exception, text: str) -> ValueError:
     """An exception to raise from ``error``, with more context; it is a mistake only if ``error`` is one."""
     return WrongValueError(text) if is_mistake(error) else ValueError(text)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import JsonError, parse_json
 
 _PYTHON = {"True": True, "False": False, "None": None}
 
@@ -47,8 +48,8 @@ def parse_value(text: str) -> Any:
     if text in _PYTHON:
         return _PYTHON[text]
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text, "the value")
+    except JsonError:
         return text
 
 

@@ -6,13 +6,15 @@ are safetensors, settings are JSON with a schema version; nothing is a pickle.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import safetensors
@@ -20,8 +22,15 @@ import safetensors.torch
 from torch import Tensor
 
 from tdm_agents.errors import PathError, TDMError
+from tdm_agents.json_text import JsonError, check_fields, load_json, plain_number
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
 class CheckpointError(TDMError, RuntimeError):
@@ -84,28 +93,40 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=2, default=plain_number) + "\n").encode())
 
 
-def read_json(path: Path, *, schema: int | Sequence[int]) -> dict[str, Any]:
-    """Read a JSON object whose ``"schema"`` is ``schema``, or one of them.
+def read_json(
+    path: Path, *, schema: int | Sequence[int], fields: Mapping[str, type | UnionType] | None = None
+) -> dict[str, Any]:
+    """Read a JSON object whose ``"schema"`` is ``schema``, or one of several.
+
+    Args:
+        path: The file.
+        schema: What is read.
+        fields: Types of entries that must be there, see :func:`tdm_agents.json_text.check_fields`.
 
     Raises:
-        CheckpointError: If it is missing, is not JSON or has another schema; the message says what to do.
+        CheckpointError: If it is missing, not JSON, of another schema, or lacks a field; the message says
+            what to do.
     """
     try:
-        value = json.loads(path.read_text())
+        value = load_json(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); restore it from where it came") from error
+    except JsonError as error:
+        raise CheckpointError(str(error)) from error
     known = (schema,) if isinstance(schema, int) else schema
-    if not isinstance(value, dict) or value.get("schema") not in known:
-        got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+    got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+    if not isinstance(value, dict) or type(got) is not int or got not in known:
         raise CheckpointError(
-            f"{path} has schema {got!r}; this version of tdm-agents reads {' and '.join(map(str, known))}"
+            f"{path} has schema {repr(got)[:40]}; this version of tdm-agents reads "
+            f"{' and '.join(map(str, known))}"
         )
-    return value
+    try:
+        return check_fields(value, str(path), fields or {})
+    except JsonError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -126,6 +147,8 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); copy it again") from error
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise CheckpointError(
             f"{path} ({len(data)} bytes) has sha256 {found[:12]}..., its JSON says {sha256[:12]}...: "
@@ -133,8 +156,13 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         )
     try:
         return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file ({error})") from error
+    except (
+        safetensors.SafetensorError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # KeyError: a new dtype
+        raise CheckpointError(f"{path} is not a safetensors file that can be read ({error})") from error
 
 
 @contextmanager
@@ -143,8 +171,13 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         FolderInUseError: If another process holds it.
-        OSError: If it cannot be made.
+        OSError: If it cannot be made, or its file system or the platform has no locks.
     """
+    if fcntl is None:
+        raise PathError(
+            f"{folder} cannot be locked, since {sys.platform} has no flock; run this on Linux or macOS "
+            "(on Windows in WSL)"
+        )
     make_folder(folder)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -153,6 +186,13 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise FolderInUseError(
                 f"another process writes to {folder}; wait for it, or choose another folder"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise PathError(
+                f"{folder} lies on a file system without locks ({error.strerror}), where two processes could "
+                "spoil each other's files; choose a folder on a local disk, and copy it when it is done"
             ) from error
         yield
     finally:

@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {"tdm_agents": ROOT, "tdm_planners": ROOT / "planners", "tdm_envs": ROOT / "envs"}
 
 FLOORS = (
-    ("tdm_agents.errors",),
+    (
+        "tdm_agents.errors",
+        "tdm_agents.json_text",
+    ),
     ("tdm_envs", "tdm_agents.protocols"),
     ("tdm_agents.registry", "tdm_agents.storage", "tdm_planners"),
     (

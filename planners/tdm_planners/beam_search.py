@@ -14,7 +14,7 @@ from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldMo
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
 from tdm_planners.scoring import finite_std, refuse_non_finite
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 from tdm_planners.transitions import Transitions, likely_transitions, require_tokens
 
 Level = Literal["action", "token"]
@@ -93,6 +93,7 @@ class BeamSearch:
         check_at_least("beam_width", self.beam_width, 1)
         check_at_least("num_expand", self.num_expand, 1)
         check_at_least("num_outcomes", self.num_outcomes, 1)
+        check_work(self)
         if self.expand not in get_args(Expand):
             raise WrongValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
         if self.level not in get_args(Level):

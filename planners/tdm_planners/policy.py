@@ -14,7 +14,7 @@ from tdm_agents.protocols import ModelSpec, Plan, WorldModel
 from tdm_planners.bounds import within_bounds
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Policy:
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
+        check_work(self)
         if self.execute not in ("best", "sample"):
             raise WrongValueError(f"execute is {self.execute!r}; expected 'best' or 'sample'")
         check_discount(self.discount)

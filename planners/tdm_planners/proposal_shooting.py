@@ -14,7 +14,7 @@ from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class ProposalShooting(AR1NoiseSettings):
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
         check_at_least("num_samples", self.num_samples, 1)
+        check_work(self)
         if not 0 <= self.num_policy <= self.num_samples:
             raise WrongValueError(
                 f"num_policy is {self.num_policy}; expected at least 0 and at most num_samples, "

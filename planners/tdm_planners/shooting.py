@@ -20,7 +20,7 @@ from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry, shift
 from tdm_planners.distributions import Distribution
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ class ShootingPlanner(ABC):
         check_at_least("horizon", self.horizon, 1)
         check_at_least("iterations", self.iterations, 1)
         check_at_least("num_kept", self.num_kept, 1)
+        check_work(self)
         if self.max_rows is not None:
             check_at_least("max_rows", self.max_rows, 1)
         if self.max_memory is not None and not self.max_memory > 0:

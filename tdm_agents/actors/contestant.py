@@ -37,7 +37,7 @@ def actor_of(
     if isinstance(contestant, TDMAgent):
         contestant.check_env(envs[0])
         if seed is not None:
-            contestant.generator.manual_seed(seed)
+            contestant.generator.manual_seed(int(seed))
         return AgentActor(contestant, len(envs), record_horizon)
     if isinstance(contestant, UniformActions):
         return FunctionActor(contestant if seed is None else replace(contestant, seed=seed))

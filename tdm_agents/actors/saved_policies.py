@@ -6,7 +6,6 @@ it is read: load only files that you made or whose makers you trust.
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 from tdm_agents.actors.sb3_policies import Predictor
 from tdm_agents.errors import PathMissingError, WrongValueError
+from tdm_agents.json_text import parse_json
 
 # a setting that each of SB3's algorithms writes into "data"; the first that is there decides
 _SIGNS = {
@@ -70,7 +70,7 @@ def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
             raise PathMissingError(f"no file {file}; expected what Stable-Baselines3's save() wrote")
     try:
         with zipfile.ZipFile(path) as archive:
-            data = json.loads(archive.read("data"))
+            data = parse_json(archive.read("data"), str(path))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise WrongValueError(
             f"{path} is not a zip of Stable-Baselines3 ({error}); expected what model.save(...) wrote"

@@ -54,7 +54,7 @@ class PredictActor:
         self._predictor = predictor
         self._space = envs[0].observation_space
         self._codec = _check_spaces(predictor.policy, envs[0])
-        self._generator = None if seed is None else torch.Generator("cpu").manual_seed(seed)
+        self._generator = None if seed is None else torch.Generator("cpu").manual_seed(int(seed))
         self._state: Any = None
         self._start = np.ones(len(envs), bool)
         self.action_repeat: int | None = predictor.action_repeat

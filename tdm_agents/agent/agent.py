@@ -27,7 +27,14 @@ from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
 from tdm_agents.agent.reward_choice import check_reward, vet_reward, with_reward
-from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
+from tdm_agents.errors import (
+    UnknownNameError,
+    WrongOrderError,
+    WrongTypeError,
+    WrongValueError,
+    brief,
+    is_mistake,
+)
 from tdm_agents.protocols import History, Planner, RewardFn, WorldModel
 from tdm_agents.spaces import ObservationCodec, action_codec
 
@@ -479,11 +486,19 @@ class TDMAgent:
         reward = reward_function
         if reward is None:
             vet_reward(reward := saved.reward_function, str(folder / agent_files.AGENT_FILE))
-        return cls(
-            agent_files.load_model(folder, device, env_id=env_id),
-            chosen,
-            seed,
-            env_id=saved.env_id or env_id,
-            reward_function=None if reward == PREDICTED else reward,
-            replan_every=saved.replan_every if replan_every is None else replan_every,
-        )
+        model = agent_files.load_model(folder, device, env_id=env_id)
+        try:
+            return cls(
+                model,
+                chosen,
+                seed,
+                env_id=saved.env_id or env_id,
+                reward_function=None if reward == PREDICTED else reward,
+                replan_every=saved.replan_every if replan_every is None else replan_every,
+            )
+        except WrongValueError as error:
+            raise WrongValueError(f"{folder}: {error}") from error
+        except LookupError as error:
+            if reward_function is not None or not is_mistake(error):
+                raise
+            raise UnknownNameError(f"{saved.source}: {brief(error)}") from error

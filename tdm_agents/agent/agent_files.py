@@ -22,7 +22,15 @@ import torch
 
 from tdm_agents import registry
 from tdm_agents.agent.reward_choice import reward_name
-from tdm_agents.errors import PathTakenError, UnknownNameError, WrongTypeError, WrongValueError
+from tdm_agents.errors import (
+    PathTakenError,
+    UnknownNameError,
+    WrongTypeError,
+    WrongValueError,
+    brief,
+    is_mistake,
+)
+from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Planner, RewardFn, TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.world_models import model_files
@@ -56,6 +64,7 @@ class AgentSettings:
         env_id: The environment that the agent is for, with its module and arguments, as
             :meth:`tdm_agents.environments.EnvRef.parse` reads it; or None.
         replan_every: Decisions per plan.
+        source: The file that says so; ``""`` where none does.
     """
 
     planner: str
@@ -63,6 +72,7 @@ class AgentSettings:
     reward_function: str | None = None
     env_id: str | None = None
     replan_every: int = 1
+    source: str = field(default="", compare=False)
 
 
 def settings_of(
@@ -142,7 +152,7 @@ def write_settings(folder: Path, settings: AgentSettings) -> None:
         "replan_every": settings.replan_every,
     }
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, default=plain_number)
     except (TypeError, ValueError) as error:
         raise WrongValueError(
             f"settings of planner {settings.planner!r} are not JSON ({error}): expected numbers, strings, "
@@ -173,13 +183,14 @@ def read_settings(folder: Path) -> AgentSettings:
         or not isinstance(planner.get("settings"), dict)
         or not all(text is None or isinstance(text, str) for text in texts)
         or type(replan_every) is not int
+        or replan_every < 1
     ):
         raise CheckpointError(
             f'{path} is not an agent\'s: expected "planner": {{"name", "settings"}}, and '
-            '"reward_function" and "env_id" that are strings or null, and "replan_every" that is an integer '
-            "if there; restore it from where it came"
+            '"reward_function" and "env_id" that are strings or null, and "replan_every" that is a positive '
+            "integer if there; restore it from where it came"
         )
-    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts, replan_every)
+    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts, replan_every, str(path))
 
 
 def choose_planner(
@@ -193,8 +204,13 @@ def choose_planner(
     """
     if planner is None or planner == saved.planner:
         # a file of an earlier version is no reason to warn whoever reads it
-        factory = registry.load(registry.PLANNERS, saved.planner)
+        try:
+            factory = registry.load(registry.PLANNERS, saved.planner)
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{saved.source}: {error}") from error
         kept = registry.present_settings(factory, saved.planner_settings)
+        if not overrides and saved.source:
+            return _planner_of_file(saved, kept)
         return registry.make_planner(saved.planner, **{**kept, **overrides})
     if isinstance(planner, str):
         horizon = {k: v for k, v in saved.planner_settings.items() if k == "horizon"}
@@ -205,6 +221,18 @@ def choose_planner(
             "give the planner's name instead, or set them when building it"
         )
     return planner
+
+
+def _planner_of_file(saved: AgentSettings, settings: Mapping[str, Any]) -> Planner:
+    try:
+        return registry.make_planner(saved.planner, **settings)
+    except (ValueError, TypeError) as error:
+        if not is_mistake(error):
+            raise
+        raise CheckpointError(
+            f"{saved.source} says what the planner {saved.planner!r} does not take: {brief(error)}; restore "
+            "the file from where it came, or name a planner (--planner, planner=)"
+        ) from error
 
 
 def load_model(

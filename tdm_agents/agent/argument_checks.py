@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from numbers import Integral
 from typing import Any
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
@@ -24,11 +25,11 @@ def check_planner(planner: Any) -> None:
             f"tdm_agents.make_planner({name!r}, ...)"
         )
     kind, horizon = type(planner).__name__, getattr(planner, "horizon", None)
-    if isinstance(horizon, bool) or not isinstance(horizon, int):
+    if isinstance(horizon, bool) or not isinstance(horizon, Integral):
         raise WrongTypeError(
             f"horizon of {kind} is {horizon!r}; expected an integer, decisions imagined ahead"
         )
-    if horizon < 1:
+    if int(horizon) < 1:
         raise WrongValueError(
             f"horizon of {kind} is {horizon}; expected at least 1, decisions imagined ahead"
         )
@@ -41,13 +42,13 @@ def check_replan_every(value: Any, planner: Planner) -> None:
         TypeError: If it is not an integer.
         ValueError: If it is not from 1 to the planner's horizon.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise WrongTypeError(
             f"replan_every is {value!r}; expected an integer, decisions per plan: for example 1"
         )
-    if value < 1:
+    if int(value) < 1:
         raise WrongValueError(f"replan_every is {value}; expected at least 1, which plans at every decision")
-    if value > planner.horizon:
+    if int(value) > planner.horizon:
         raise WrongValueError(
             f"replan_every is {value}, but {type(planner).__name__} plans {planner.horizon} ahead; "
             "expected at most as many: raise the planner's horizon or lower replan_every"

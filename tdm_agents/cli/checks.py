@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from tdm_agents.errors import WrongValueError
 
 if TYPE_CHECKING:
     import torch
+
+    from tdm_agents.environments import Env
 
 
 def at_least(minimum: int, **options: int | None) -> None:
@@ -72,6 +75,24 @@ def usable_device(name: str, option: str = "--device") -> torch.device:
             )
         ) from error
     return device
+
+
+def tell_endless(name: str, made: Env, max_steps: int | None, tell: Callable[[str], None]) -> None:
+    """Say in one line that the episodes of an environment are cut because nothing else ends them.
+
+    Args:
+        name: What the user calls the environment.
+        made: The environment.
+        max_steps: What ``--max-steps`` says.
+        tell: Prints the line.
+    """
+    from tdm_agents.environments import ENDLESS_STEPS, steps_at_most
+
+    if steps_at_most(made, max_steps) != max_steps:
+        tell(
+            f"{name} has no time limit: episodes that do not end by themselves are cut after "
+            f"{ENDLESS_STEPS:,} environment steps; --max-steps sets another number."
+        )
 
 
 def _check_writable(folder: Path, given: str, option: str) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.actors.entries import EXPERT
 from tdm_agents.actors.tuned import expert_for
-from tdm_agents.cli.checks import at_least, output_file, output_folder
+from tdm_agents.cli.checks import at_least, output_file, output_folder, tell_endless
 from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.collection.actor_lines import EPISODES, ActorLine, parse_actor
 from tdm_agents.collection.collecting import collect, entry_of
@@ -24,6 +24,7 @@ from tdm_agents.collection.collection_manifest import default_name, read_manifes
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.pool import WorkerDeath, WorkerPool
 from tdm_agents.collection.seeds import COLLECTION_FIRST
+from tdm_agents.collection.storable import check_storable
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError, is_mistake, retold
@@ -77,7 +78,7 @@ class Collect:
     action_repeat: int | None = None
     """Environment steps that each action is held; if not given the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut off; needed where the environment has no end."""
+    """Environment steps after which an episode is cut off; 10,000 where nothing else ends it."""
     workers: int = 1
     """Number of processes, of one thread each; at most as many as there are idle cores."""
     seed: int = 0
@@ -111,7 +112,7 @@ def run(args: Collect) -> None:
         output_folder(args.out)
     unfinished = check(datasets, args.out)
     for dataset in {(dataset.env.id, *dataset.counts): dataset for dataset in datasets}.values():
-        _try(dataset)
+        _try(args, dataset, lambda text: console.print(text, soft_wrap=True, markup=False))
     counts: Counter[str] = Counter()
     for dataset in unfinished:
         counts.update(dataset.counts)
@@ -150,7 +151,7 @@ def run(args: Collect) -> None:
     )
 
 
-def _try(dataset: DatasetSpec) -> None:
+def _try(args: Collect, dataset: DatasetSpec, tell: Callable[[str], None]) -> None:
     """Make an environment and begin an episode of each policy, since a planner needs a simulator of it.
 
     Raises:
@@ -158,6 +159,8 @@ def _try(dataset: DatasetSpec) -> None:
     """
     env = dataset.make_env()
     try:
+        check_storable(env)
+        tell_endless(str(dataset.env), env, dataset.max_steps, tell)
         env.reset(seed=COLLECTION_FIRST)
         for policy, count in dataset.mix:
             if not count:
@@ -170,10 +173,21 @@ def _try(dataset: DatasetSpec) -> None:
                 raise retold(
                     error,
                     f"no episodes of {policy.name!r} can be played in {dataset}: {error}; ask for none "
-                    "(leave out its --actor, --planner-episodes 0, or 0 in the manifest)",
+                    f"({_asks_for_none(args, policy)})",
                 ) from error
     finally:
         env.close()
+
+
+def _asks_for_none(args: Collect, policy: BehaviourPolicy) -> str:
+    """How a command asks for no episodes of a policy that it asks for."""
+    if args.manifest is not None:
+        return "0 in the manifest"
+    if isinstance(policy, PlannerPolicy) and args.planner_episodes != 0:
+        return "--planner-episodes 0"
+    if isinstance(policy, RandomPolicy) and args.random_episodes != 0:
+        return "--random-episodes 0"
+    return "leave out its --actor"
 
 
 def datasets_of(args: Collect, tell: Callable[[str], None] = lambda text: None) -> Sequence[DatasetSpec]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from tdm_agents.actors.entries import parse_entry
-from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 
@@ -48,7 +48,7 @@ class Compare:
     batch: int = 5
     """Number of episodes that are planned for together, and kept together."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut."""
+    """Environment steps after which an episode is cut; 10,000 where neither it nor the environment says."""
     device: str = "cpu"
     """Where models and policies compute."""
     threads: int = 1
@@ -97,6 +97,10 @@ def run(arguments: Compare) -> None:
         device=arguments.device,
         threads=arguments.threads,
     )
+    for env in envs:
+        made = env.make()
+        tell_endless(str(env), made, arguments.max_steps, print)
+        made.close()
     matches = matches_of(entries, envs, rules)
     console, out = Console(), arguments.out
     former = _episodes_of(out / REPORT_FILE)

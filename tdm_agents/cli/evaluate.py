@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
-from tdm_agents.cli.checks import at_least, output_file, usable_device
+from tdm_agents.cli.checks import at_least, output_file, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -48,7 +48,7 @@ class Evaluate:
     batch: int | None = None
     """Number of episodes side by side; all if not given."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut."""
+    """Environment steps after which an episode is cut; 10,000 where neither it nor the environment says."""
     device: str = "cpu"
     """Where the model computes."""
     threads: int = 1
@@ -78,6 +78,9 @@ def run(arguments: Evaluate) -> None:
     if env is None:
         raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
     entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
+    made = env.make()
+    tell_endless(str(env), made, arguments.max_steps, print)
+    made.close()
     seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
     with ProgressBar(entered.name) as progress:
         evaluation = evaluate(

@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("MUJOCO_GL", "disable")
     # users are told of settings that they typed by a former name; Python by itself is silent
     warnings.filterwarnings("once", message="setting '", category=DeprecationWarning)
+    warnings.formatwarning = _warning_text
     settings: Any = None
     try:
         module = import_module(f"tdm_agents.cli.{command}")
@@ -107,6 +108,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tdm {command}: {told}", file=sys.stderr)
         return 2
     return 0
+
+
+_format_warning = warnings.formatwarning
+
+
+def _warning_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings to a user as one line; others as Python writes them."""
+    if issubclass(category, UserWarning) and category.__module__.startswith("tdm_agents."):
+        return f"{message}\n"
+    return _format_warning(message, category, filename, lineno, line)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
-from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -43,7 +43,7 @@ class Play:
     seed: int = 0
     """Seed of the agent."""
     max_steps: int | None = None
-    """Environment steps after which the episode is cut; needed where the environment has no end."""
+    """Environment steps after which the episode is cut; 10,000 where neither it nor the environment says."""
     device: str = "cpu"
     """Where the model computes."""
     threads: int = 1
@@ -103,6 +103,9 @@ def run(arguments: Play) -> None:
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
     step_seconds = seconds_per_step(made)
+    tell_endless(
+        str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
+    )
     made.close()
     console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None

@@ -24,6 +24,8 @@ from tdm_agents.collection.shards import read_shard
 from tdm_agents.collection.workers import EpisodeDone, Job, found, one_thread, play_job
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, write_dataset
+from tdm_agents.data.readable import read_metadata
+from tdm_agents.json_text import plain_number
 from tdm_agents.storage import locked, write_json
 
 
@@ -148,7 +150,9 @@ def _assemble(dataset: DatasetSpec, out: Path) -> None:
             metadata={
                 "env_id": dataset.env.made_by,
                 "collection": json.dumps(
-                    {"settings": dataset.settings(), "episodes": dataset.counts}, sort_keys=True
+                    {"settings": dataset.settings(), "episodes": dataset.counts},
+                    sort_keys=True,
+                    default=plain_number,
                 ),
             },
         )
@@ -172,12 +176,12 @@ def _check_room(shards: Path, episodes: int) -> None:
 def entry_of(dataset: DatasetSpec, out: Path) -> IndexEntry:
     """The index's entry of a data set that is there."""
     data = dataset.data(out)
-    about = json.loads((data / "metadata.json").read_text())
+    about = read_metadata(data)
     return IndexEntry(
         path=data.relative_to(out).as_posix(),
         env=dataset.env,
-        episodes=int(about["total_episodes"]),
-        transitions=int(about["total_steps"]),
+        episodes=about["total_episodes"],
+        transitions=about["total_steps"],
         bytes=sum(file.stat().st_size for file in data.iterdir()),
         sha256=content_hash(data),
     )

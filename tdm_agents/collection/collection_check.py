@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ from tdm_agents.collection.collection_manifest import check_names
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.decisions import CACHE_FOLDER
 from tdm_agents.data.index import INDEX_FILE
-from tdm_agents.data.minari_io import DataError
+from tdm_agents.data.readable import DataError, readable
+from tdm_agents.errors import brief
+from tdm_agents.json_text import check_fields, load_json, parse_json
 from tdm_agents.registry import FORMER_SETTINGS
 from tdm_agents.storage import LOCK_FILE
 
@@ -56,7 +57,7 @@ def _check_folder(dataset: DatasetSpec, out: Path) -> None:
     if data.exists():
         _check_finished(data, dataset)
     elif (shards / SETTINGS_FILE).exists():
-        _check_same(shards, json.loads((shards / SETTINGS_FILE).read_text()), dataset.settings())
+        _check_same(shards, _json_of(shards / SETTINGS_FILE), dataset.settings())
     elif not shards.exists():
         _refuse_others(
             dataset.folder(out),
@@ -74,12 +75,20 @@ def _refuse_others(folder: Path, ours: set[str], message: str) -> None:
 
 def _check_finished(data: Path, dataset: DatasetSpec) -> None:
     metadata = data / "metadata.json"
-    stored = json.loads(metadata.read_text()).get("collection") if metadata.exists() else None
+    stored = _json_of(metadata).get("collection") if metadata.exists() else None
     if stored is None:
         raise DataError(f"{data} is a data set that `tdm collect` did not write; choose another folder")
-    written = json.loads(stored)
+    with readable(data):
+        written = check_fields(
+            parse_json(stored, str(metadata)), str(metadata), {"settings": dict, "episodes": dict}
+        )
     there = {**written["settings"], "episodes": written["episodes"]}
     _check_same(data, there, {**dataset.settings(), "episodes": dataset.counts})
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    with readable(path):
+        return check_fields(load_json(path), str(path), {})
 
 
 def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
@@ -90,6 +99,7 @@ def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]
             _check_same(where, old, new, f"{inside}{key}.")
         elif old != new:
             raise DataError(
-                f"{where} was collected with {inside}{key} {old!r}, now {new!r} is asked for; choose another "
+                f"{where} was collected with {brief(inside + str(key))} {brief(repr(old))}, now "
+                f"{brief(repr(new))} is asked for; choose another "
                 "folder, repeat the first command, or remove this one"
             )

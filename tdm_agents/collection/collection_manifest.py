@@ -31,7 +31,7 @@ from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.policy_json import policy_from_json, policy_to_json
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import EnvRef
-from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
+from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError, brief
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -54,7 +54,7 @@ def read_manifest(path: Path) -> tuple[DatasetSpec, ...]:
     try:
         return _datasets(content)
     except TDMError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{path}: {brief(error)}") from error
 
 
 def write_manifest(path: Path, datasets: Sequence[DatasetSpec]) -> None:

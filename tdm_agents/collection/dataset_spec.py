@@ -13,6 +13,7 @@ from tdm_agents.collection.policy_json import policy_to_json
 from tdm_agents.data.minari_io import EPISODES_FOLDER
 from tdm_agents.environments import Env, EnvRef
 from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import plain_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,8 @@ class DatasetSpec:
                     "seed": self.seed,
                     "max_steps": self.max_steps,
                     "policies": {policy.name: policy_to_json(policy) for policy, _ in self.mix},
-                }
+                },
+                default=plain_number,
             )
         )
         return plain

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from tdm_agents.actors.behaviour import BehaviourPolicy
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.seeds import draw_reset_seed, episode_rng
+from tdm_agents.collection.storable import exactness
 from tdm_agents.data.minari_io import FlatEpisode
 from tdm_agents.env_checks import read_reward
-from tdm_agents.environments import Env
+from tdm_agents.environments import Env, steps_at_most, warn_of_cut
 from tdm_agents.errors import TDMError
 from tdm_agents.spaces import ObservationCodec
 
@@ -49,27 +50,32 @@ def play(
     """
     rng = episode_rng(dataset.seed, policy.name, index, environment=dataset.name, attempt=attempt)
     reset_seed = draw_reset_seed(rng)
-    observations = ObservationCodec(env.observation_space)
+    observations, refuse_inexact = ObservationCodec(env.observation_space), exactness(env.observation_space)
     actions: list[Any] = []
     rewards: list[float] = []
     with _failure_at(rewards, reset_seed):
         observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
+        refuse_inexact(observation)
     told = _told(info)  # now, because an environment may go on writing to it
+    most = steps_at_most(env, dataset.max_steps)
     started = policy.start(env, rng, ref=dataset.env, action_repeat=dataset.action_repeat)
     terminated = truncated = False
     action: Any = None
     gathered = math.nan  # since the last decision
     with _failure_at(rewards, reset_seed):
-        while not (terminated or truncated or len(rewards) == dataset.max_steps):
+        while not (terminated or truncated or len(rewards) == most):
             if len(rewards) % dataset.action_repeat == 0:
                 (action,) = started.actor.act([observation], [gathered], [True]).actions
                 gathered = 0.0
             observation, reward, terminated, truncated, _ = env.step(action)
             flat.append(observations.flatten(observation))  # refuses what is not finite
+            refuse_inexact(observation)
             rewards.append(read_reward(reward))
             actions.append(action)
             gathered += rewards[-1]
+    if most != dataset.max_steps and not (terminated or truncated):
+        warn_of_cut(str(dataset))
     return FlatEpisode(
         observation=np.stack(flat),
         action=_float32(np.stack(actions)),

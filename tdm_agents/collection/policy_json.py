@@ -11,6 +11,7 @@ from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPo
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.names import check_name
 from tdm_agents.errors import WrongTypeError, WrongValueError
+from tdm_agents.json_text import plain_number
 
 KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy] | type[ActorPolicy]] = {
     kind.__name__: kind for kind in (RandomPolicy, PlannerPolicy, ActorPolicy)
@@ -20,7 +21,9 @@ KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy] | type[ActorPolicy]
 
 def policy_to_json(policy: BehaviourPolicy) -> dict[str, Any]:
     """The settings of a policy without its name, as JSON sees them (tuples become lists)."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(policy)))  # type: ignore[call-overload]
+    settings: dict[str, Any] = json.loads(
+        json.dumps(asdict(policy), default=plain_number)  # type: ignore[call-overload]
+    )
     del settings["name"]
     return {"kind": type(policy).__name__, **settings}
 
@@ -38,7 +41,7 @@ def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
         raise WrongTypeError(f"policy {name!r} is {value!r}; expected an object with its kind and settings")
     settings = dict(value)
     kind = settings.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise WrongValueError(f"policy {name!r} has kind {kind!r}; expected one of {', '.join(KINDS)}")
     known = {field.name: str(field.type) for field in fields(KINDS[kind]) if field.name != "name"}
     for setting, given in settings.items():

@@ -12,8 +12,10 @@ from tdm_agents.actors.behaviour import BehaviourPolicy
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import EpisodeFailedError, play
 from tdm_agents.collection.shards import read_shard_info, shard_path, write_shard
+from tdm_agents.collection.storable import check_storable
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import Env, EnvRef
+from tdm_agents.json_text import parse_json
 
 MAX_ATTEMPTS = 3
 """Number of times that an episode may fail before the collection stops."""
@@ -109,7 +111,7 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
         index=job.index,
         env_steps=info.env_steps,
         episode_return=info.episode_return,
-        failures=tuple(json.loads(info.metadata.get("failures", "[]"))),
+        failures=tuple(map(str, parse_json(info.metadata.get("failures", "[]"), str(job.path)))),
         played=played,
     )
 
@@ -123,5 +125,11 @@ def _env(dataset: DatasetSpec) -> Env:
     if dataset.env not in _envs:
         if len(_envs) == MAX_ENVS:
             _envs.pop(next(iter(_envs))).close()
-        _envs[dataset.env] = dataset.make_env()
+        made = dataset.make_env()
+        try:
+            check_storable(made)  # before an episode is played for nothing
+        except BaseException:
+            made.close()
+            raise
+        _envs[dataset.env] = made
     return _envs[dataset.env]

@@ -26,6 +26,7 @@ from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_js
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.records import Evaluation, Tick
 from tdm_agents.evaluation.report import provenance, versions
+from tdm_agents.json_text import JsonError, plain_number
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -154,7 +155,7 @@ def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, di
             "threads": rules.threads,
             "versions": versions(),
         }
-        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain_number).encode()).hexdigest()
         found.append((first, folder / PARTS_FOLDER / f"{sha256[:32]}.json", what))
     return found
 
@@ -165,7 +166,10 @@ def _read(path: Path, what: dict[str, Any]) -> Evaluation | None:
     part = read_json(path, schema=SCHEMA)
     if part.get("what") != what:
         raise CheckpointError(f"{path} is not what its name says: it was altered; remove it")
-    return evaluation_from_json(part["played"])
+    try:
+        return evaluation_from_json(part.get("played", {}))
+    except JsonError as error:
+        raise CheckpointError(f"{path} was altered: {error}; remove it") from error
 
 
 def _try(label: str, entered: Entered, env: EnvRef, rules: Rules) -> None:

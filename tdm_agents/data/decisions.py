@@ -6,10 +6,12 @@ start and the sum of the rewards inside it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import os
 import shutil
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from minari.serialization import serialize_space
 
 from tdm_agents.data.minari_io import (
+    REPAIR,
     DataError,
     DatasetInfo,
     FlatEpisode,
@@ -28,14 +30,19 @@ from tdm_agents.data.minari_io import (
     locate,
     read_episodes,
 )
-from tdm_agents.errors import WrongValueError
+from tdm_agents.errors import PathError, WrongValueError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
-from tdm_agents.storage import write_json
+from tdm_agents.spaces.space_json import space_to_json
+from tdm_agents.storage import read_json, write_json
 
 SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
 INFO_FILE = "info.json"
 CACHE_FOLDER = ".tdm-cache"
+
+
+class CacheMovedWarning(UserWarning):
+    """The folder of the data cannot be written to, so that their decision steps are kept elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,7 @@ def decisions(
 
 def changes_inside_blocks(action: npt.NDArray[Any], *, action_repeat: int) -> npt.NDArray[np.int64]:
     """Environment steps whose action differs from the one before, though both are in one block."""
-    different = (action[1:] != action[:-1]).reshape(max(len(action) - 1, 0), -1).any(axis=1)
+    different = (action[1:] != action[:-1]).any(axis=tuple(range(1, action.ndim)))
     step: npt.NDArray[np.int64] = np.flatnonzero(different) + 1
     inside: npt.NDArray[np.int64] = step[step % action_repeat != 0]
     return inside
@@ -108,12 +115,14 @@ def cache_decisions(
     Args:
         source: A folder or Minari id, see :func:`~tdm_agents.data.minari_io.locate`.
         action_repeat: Environment steps per decision, at least 1.
-        cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set.
+        cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set, or where that cannot be
+            written ``tdm-agents`` in the user's cache folder, with a warning.
 
     Raises:
         DataError: If there is no such data set, it has no episodes, an action changes inside a decision, or
             something in it does not fit its spaces.
         ValueError: If its spaces cannot be planned over, or ``action_repeat`` is not positive.
+        PathError: If there is nowhere to write to.
     """
     if action_repeat < 1:
         raise WrongValueError(
@@ -124,12 +133,12 @@ def cache_decisions(
         raise DataError(f"{info.path} has no episodes; collect some")
     digest = content_hash(info.path)
     key = hashlib.sha256(f"{SCHEMA}:{action_repeat}:{digest}".encode()).hexdigest()[:16]
-    folder = Path(cache) if cache is not None else info.path.parent / CACHE_FOLDER
-    target = folder / key
-    if target.is_dir():
-        return target
-    building = folder / f".{key}.{os.getpid()}.partial"
-    building.mkdir(parents=True)
+    places = [Path(cache)] if cache is not None else [info.path.parent / CACHE_FOLDER, _own_cache()]
+    for place in places:
+        if (place / key).is_dir():
+            return place / key
+    building = _begin(places, f".{key}.{os.getpid()}.partial")
+    target = building.parent / key
     try:
         _write(building, info, digest, action_repeat)
         try:
@@ -140,6 +149,43 @@ def cache_decisions(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def _own_cache() -> Path:
+    """The user's own folder for what can be made again, after the XDG base directories."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tdm-agents"
+
+
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+
+
+def _begin(places: Sequence[Path], name: str) -> Path:
+    """A new folder in the first place that can be written to; said in a warning where that is not the first.
+
+    Raises:
+        PathError: If there is none.
+    """
+    refused: list[str] = []
+    for place in places:
+        building = place / name
+        try:
+            building.mkdir(parents=True)
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            refused.append(f"{place} ({error.strerror})")
+            continue
+        if refused:
+            warnings.warn(
+                f"the decision steps are kept in {place}, since {refused[0]} cannot be written to",
+                CacheMovedWarning,
+                stacklevel=2,
+            )
+        return building
+    raise PathError(
+        f"the decision steps cannot be kept in {' or '.join(refused)}; make one writable, set XDG_CACHE_HOME "
+        "to a folder that is, or copy the data set to one"
+    )
 
 
 def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> None:
@@ -163,7 +209,9 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             try:
                 taken = decisions(episode, codec, action_repeat=action_repeat)
             except ValueError as error:
-                raise DataError(f"episode {index} of {info.path}: {error}; remove or repair it") from error
+                raise DataError(f"episode {index} of {info.path}: {error}; {REPAIR}") from error
+            if len(taken.reward) < 2:
+                continue  # it ended before a decision did: there is nothing to learn from it
             observation.append(taken.observation)
             reward.append(taken.reward)
             action.append(taken.action)
@@ -179,6 +227,11 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             "action_repeat=1 (--action-repeat 1) or a divisor of the repeat that it was collected with, or "
             f"collect with --action-repeat {action_repeat}"
         )
+    if len(offsets) == 1:
+        raise DataError(
+            f"none of the {info.episodes} episodes of {info.path} lasts one decision of {action_repeat} "
+            "environment steps; use a smaller action_repeat, or collect longer episodes"
+        )
     np.save(folder / "offsets.npy", np.asarray(offsets, np.int64))
     write_json(
         folder / INFO_FILE,
@@ -188,8 +241,8 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             "env_kwargs": dict(info.env_kwargs),
             "action_repeat": action_repeat,
             "source": digest,
-            "observation_space": serialize_space(info.observation_space),
-            "action_space": serialize_space(info.action_space),
+            "observation_space": space_to_json(info.observation_space),
+            "action_space": space_to_json(info.action_space),
         },
     )
 
@@ -239,5 +292,4 @@ class _GrowingArray:
 
 def read_info(folder: Path) -> dict[str, Any]:
     """The JSON beside the arrays that :func:`cache_decisions` wrote."""
-    value: dict[str, Any] = json.loads((folder / INFO_FILE).read_text())
-    return value
+    return read_json(folder / INFO_FILE, schema=SCHEMA)

@@ -19,10 +19,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
+from types import UnionType
 from typing import Any
 
 from tdm_agents.data.minari_io import DataError, content_hash, locate
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import TDMError
+from tdm_agents.json_text import check_fields
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -74,7 +77,12 @@ def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
             f"{path} does not list data sets with {', '.join(sorted(_NAMES))}; it was changed or cut off: "
             "run the same `tdm collect` again"
         )
-    entries = tuple(_from_json(row, path) for row in rows)
+    try:
+        entries = tuple(_from_json(row, path) for row in rows)
+    except TDMError as error:
+        raise DataError(
+            f"{path} was changed ({error}); run the same `tdm collect` again, or copy the folder again"
+        ) from error
     for entry in entries:
         inner = PurePosixPath(entry.path)
         if inner.is_absolute() or ".." in inner.parts:
@@ -100,7 +108,16 @@ def data_sets(source: str | os.PathLike[str]) -> list[Path]:
     return [_checked(folder, entry) for entry in read_index(folder)]
 
 
-_NAMES = {"path", "env_id", "env_kwargs", "episodes", "transitions", "bytes", "sha256"}
+_FIELDS: dict[str, type | UnionType] = {
+    "path": str,
+    "env_id": str,
+    "env_kwargs": dict,
+    "episodes": int,
+    "transitions": int,
+    "bytes": int,
+    "sha256": str,
+}
+_NAMES = set(_FIELDS)
 
 
 def _to_json(entry: IndexEntry) -> dict[str, Any]:
@@ -110,6 +127,7 @@ def _to_json(entry: IndexEntry) -> dict[str, Any]:
 
 
 def _from_json(row: Mapping[str, Any], path: Path) -> IndexEntry:
+    check_fields(row, str(path), _FIELDS)
     rest = dict(row)
     env = EnvRef.of(rest.pop("env_id"), rest.pop("env_kwargs"), source=str(path))
     return IndexEntry(env=env, **rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gymnasium import spaces
 
 from tdm_agents.data.minari_io import DataError, describe, episode_metadata, read_episodes
 from tdm_agents.data.moments import moments
+from tdm_agents.data.readable import read_metadata
 from tdm_agents.environments import EnvRef
 from tdm_agents.spaces.actions import ActionCodec
 
@@ -92,6 +94,8 @@ def summarise(path: Path) -> Summary:
     info = describe(path)
     if not info.episodes:
         raise DataError(f"{path} has no episodes; collect some")
+    if not read_metadata(path)["total_steps"]:
+        raise DataError(f"{path} has {info.episodes} episodes without a single step; collect some")
     count = _Count(info.action_space)
     metadata = list(episode_metadata(info))
     policies = [str(about.get("policy", UNKNOWN_POLICY)) for about in metadata]
@@ -101,7 +105,7 @@ def summarise(path: Path) -> Summary:
         nonlocal dim
         for policy, episode in zip(policies, read_episodes(info), strict=True):
             dim = episode.observation.shape[1]
-            action = episode.action.reshape(len(episode.action), -1)
+            action = episode.action.reshape(len(episode.action), math.prod(episode.action.shape[1:]))
             joint = np.concatenate([episode.observation[:-1], action], axis=1, dtype=np.float64)
             count.add(policy, episode.action, episode.reward, joint, terminated=episode.terminated)
             yield joint
@@ -147,6 +151,8 @@ class _Count:
         self.steps.append(len(reward))
         self.terminated += terminated
         self.returns[policy].append(float(reward.sum(dtype=np.float64)))
+        if not len(joint):  # an episode without a step
+            return
         self.low = np.minimum(self.low, joint.min(0))
         self.high = np.maximum(self.high, joint.max(0))
         if self.codec is not None:

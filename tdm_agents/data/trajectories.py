@@ -15,11 +15,12 @@ from gymnasium import spaces
 
 from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
 from tdm_agents.data.index import data_sets
-from tdm_agents.data.minari_io import DataError, load_space
+from tdm_agents.data.minari_io import DataError
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
 from tdm_agents.spaces import FloatArray, ObservationCodec, action_codec
 from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.spaces.space_json import space_from_json
 
 IntArray = npt.NDArray[np.int64]
 
@@ -114,8 +115,8 @@ class Trajectories:
             offsets=np.load(folder / "offsets.npy"),
             info=TrajectoryInfo(
                 env_id=stored["env_id"],
-                observation_space=load_space(stored["observation_space"]),
-                action_space=load_space(stored["action_space"]),
+                observation_space=space_from_json(stored["observation_space"]),
+                action_space=space_from_json(stored["action_space"]),
                 action_repeat=stored["action_repeat"],
                 source=(stored["source"],),
                 env_kwargs=stored["env_kwargs"],

@@ -19,7 +19,16 @@ from gymnasium import spaces
 from tdm_agents.actors.actor import Actor, Move, steps_per_decision
 from tdm_agents.actors.contestant import Contestant, actor_of
 from tdm_agents.env_checks import read_reward, refuse_shared
-from tdm_agents.environments import Env, EnvRef, MakeEnv, episode_limit, make_env, name_of
+from tdm_agents.environments import (
+    Env,
+    EnvRef,
+    MakeEnv,
+    episode_limit,
+    make_env,
+    name_of,
+    steps_at_most,
+    warn_of_cut,
+)
 from tdm_agents.errors import WrongTypeError, WrongValueError, retold
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
 
@@ -71,7 +80,8 @@ def evaluate(
         seed: Seed of the contestant's randomness. A later batch of episodes adds the index of its first
             episode, so that its draws differ. None lets an agent's generator go on.
         batch: Number of episodes side by side; None = all.
-        max_steps: Environment steps after which an episode is cut; None = only the environment ends it.
+        max_steps: Environment steps after which an episode is cut; None = when the environment ends it, or
+            after :data:`tdm_agents.environments.ENDLESS_STEPS`, with a warning, where it sets no limit.
         record_horizon: Imagined steps per plan to keep in :class:`Recording`; None = record nothing, 0 =
             record only what happened.
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress_bar`.
@@ -84,6 +94,7 @@ def evaluate(
     """
     if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
         raise WrongTypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
+    seeds = [int(s) for s in seeds]  # of NumPy too, which Gymnasium refuses
     if not seeds:
         raise WrongValueError("seeds is empty; expected at least one seed, one per episode")
     size = len(seeds) if batch is None else batch
@@ -132,12 +143,14 @@ class _Loop:
         self.batches_done = 0
         self.plan_calls = 0
         self.non_finite = 0.0
+        self._most = max_steps
         self._spaces: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
 
     def play(self, actor: Actor, envs: list[Env], batch: list[_Running]) -> None:
         self.episodes += batch
         self._spaces = (envs[0].observation_space, envs[0].action_space)
         limit = self.max_steps or episode_limit(envs[0])
+        self._most = steps_at_most(envs[0], self.max_steps)
         begun = self.steps
         held: list[Any] = []
         while any(e.end is None for e in batch):
@@ -203,8 +216,10 @@ class _Loop:
         episode.rewards.append(reward)
         if terminated or truncated:
             episode.end = "terminated" if terminated else "truncated"
-        elif episode.length == self.max_steps:
+        elif episode.length == self._most:
             episode.end = "cut"
+            if self.max_steps is None:
+                warn_of_cut(str(env))
         if episode.end is not None and self.record_horizon is not None:
             episode.observations.append(self._flat(0, episode.observation))
 

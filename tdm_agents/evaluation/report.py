@@ -32,6 +32,7 @@ from rich.table import Table
 from tdm_agents.evaluation.as_json import episode_to_json, plain
 from tdm_agents.evaluation.records import Evaluation
 from tdm_agents.evaluation.statistics import interval, iqm, mean
+from tdm_agents.json_text import plain_number
 from tdm_agents.storage import write_json
 
 SCHEMA = 1
@@ -126,7 +127,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If it is not JSON, which has no NaN.
     """
-    json.dumps(report, allow_nan=False)
+    json.dumps(report, allow_nan=False, default=plain_number)
     write_json(path, report)
 
 
@@ -152,7 +153,7 @@ def rows(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             str(report["contestant"]),
             str(s["episodes"]),
             f"{s['iqm']:.1f}",
-            f"{s['iqm_low']:.1f} to {s['iqm_high']:.1f}",
+            _interval(report),
             f"{s['mean']:.1f}",
             f"{s['milliseconds_per_decision']:.1f}",
             f"{s['transitions_per_decision']:.0f}",
@@ -160,6 +161,14 @@ def rows(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         for report in reports
         for s in (report["summary"],)
     ]
+
+
+def _interval(report: Mapping[str, Any]) -> str:
+    """The interval of the IQM; a dash where no environment was played more than once."""
+    s = report["summary"]
+    if s["episodes"] <= len(report.get("environments", [None])):
+        return "-"
+    return f"{s['iqm_low']:.1f} to {s['iqm_high']:.1f}"
 
 
 def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:

@@ -246,7 +246,8 @@ def _short(value: Any) -> str:
 def difference(ours: spaces.Space[Any], theirs: spaces.Space[Any], where: str) -> str | None:
     """The difference that makes ``theirs`` unfit for a model of ``ours``; None where there is none.
 
-    The dtype of observations does not count: models read float32.
+    Dtypes do not count: models read float32 and choices counted from 0, and older files do not say which
+    integers a ``Discrete`` has.
     """
     if isinstance(ours, spaces.Dict) and isinstance(theirs, spaces.Dict):
         if list(ours.spaces) != list(theirs.spaces):
@@ -264,5 +265,15 @@ def difference(ours: spaces.Space[Any], theirs: spaces.Space[Any], where: str) -
         )
         return None if same else f"{where} of the environment is {theirs}; the model's is {ours}"
     else:
-        return None if ours == theirs else f"{where} of the environment is {theirs}; the model's is {ours}"
+        same = type(ours) is type(theirs) and _leaf_identity(ours) == _leaf_identity(theirs)
+        return None if same else f"{where} of the environment is {theirs}; the model's is {ours}"
     return next((d for name, a, b in pairs if (d := difference(a, b, name))), None)
+
+
+def _leaf_identity(space: spaces.Space[Any]) -> Any:
+    """What tells two spaces of one kind apart besides their dtype."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n), int(space.start)
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.nvec.tolist(), space.start.tolist()
+    return space.shape if isinstance(space, spaces.MultiBinary) else space

@@ -49,7 +49,7 @@ def end_prediction(
     lengths = trajectories.episodes[:, 2] - 1  # decisions
     ended = np.array([not trajectories.episode(e).alive[-1] for e in range(len(lengths))])
     context = min(context_steps, model.spec.history_steps)
-    generator = torch.Generator(device=model.spec.device).manual_seed(seed)
+    generator = torch.Generator(device=model.spec.device).manual_seed(int(seed))
     result: dict[str, float] = {}
     for h in horizons:
         before = [(int(e), int(lengths[e]) - h) for e in np.flatnonzero(ended & (lengths >= h))]

@@ -58,7 +58,7 @@ def prediction_error(
         action=recorded.action[:, past][:, :-1],
         length=torch.full((starts,), past.stop - past.start, dtype=torch.int64, device=device),
     )
-    generator = torch.Generator(device=device).manual_seed(seed)
+    generator = torch.Generator(device=device).manual_seed(int(seed))
     with torch.no_grad():
         state = model.start(history, horizon=furthest)
         actions = recorded.action[:, now : now + furthest]  # [R, H, m]

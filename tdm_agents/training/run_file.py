@@ -9,6 +9,7 @@ from typing import Any
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import read_json, write_json
@@ -59,7 +60,7 @@ def describe(
         "held_out_fraction": held_out_fraction,
         "data_seed": data_seed,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(description))
+    plain: dict[str, Any] = json.loads(json.dumps(description, default=plain_number))
     return plain
 
 

@@ -9,6 +9,7 @@ Schema 1, of runs with a single AdamW, called its second file ``moments`` and is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tdm_agents.errors import brief
 from tdm_agents.protocols import Optimizers
 from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
 
@@ -97,12 +99,13 @@ def load(folder: Path) -> RunState:
     try:
         step, settings, sha256 = int(value["step"]), value["settings"], value["sha256"]
         weights, optimizers = (
-            (folder / _FILES / value["files"][kind], str(sha256[kind])) for kind in _KINDS[value["schema"]]
+            (_file(folder, value["files"][kind]), str(sha256[kind])) for kind in _KINDS[value["schema"]]
         )
         numbers = {str(name): float(number) for name, number in value.get("optimizer_numbers", {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder / _POINTER} was altered ({type(error).__name__}: {error}); train into a new folder"
+            f"{folder / _POINTER} was altered ({type(error).__name__}: {brief(error)}); train into a "
+            "new folder"
         ) from error
     tensors = read_tensors(optimizers[0], sha256=optimizers[1])
     if value["schema"] == 1:  # "exp_avg.head.weight", of the one AdamW
@@ -113,6 +116,12 @@ def load(folder: Path) -> RunState:
         optimizers=OptimizerState(tensors, numbers),
         settings=settings,
     )
+
+
+def _file(folder: Path, name: object) -> Path:
+    if not isinstance(name, str) or not re.fullmatch(r"[-\w.]{1,100}", name):
+        raise ValueError(f"a file of it is called {str(name)[:100]!r}")
+    return folder / _FILES / name
 
 
 def optimizer_state(model: nn.Module, optimizers: Optimizers) -> OptimizerState:

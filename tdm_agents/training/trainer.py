@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
+from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Batch, MixedBatch, NotFiniteError, TrainableModel
 from tdm_agents.storage import CheckpointError, locked
 from tdm_agents.training import run_state
@@ -226,7 +227,7 @@ class _Run:
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
     # through JSON and back: tuples become lists, as they do on disk
-    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=plain_number))
     return settings
 
 

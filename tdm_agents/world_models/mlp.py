@@ -94,7 +94,7 @@ class MLPWorldModel(LearnedModel):
         n = spec.observation_dim
         widths = [n + (sum(spec.action_choices) or spec.action_dim)]
         widths += [self.config.hidden] * self.config.layers
-        generator = torch.Generator("cpu").manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(int(seed))
         made: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
         self.hidden = nn.ModuleList(_linear(i, o, generator) for i, o in itertools.pairwise(widths))
         self.head = _linear(widths[-1], n + 2, generator)  # change of n scalars, reward, logit of alive

@@ -190,5 +190,5 @@ def draws_from(generator: torch.Generator | None) -> Iterator[None]:
         return
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed))
         yield

@@ -74,7 +74,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(
             f"{path} does not exist; expected a manifest of bodies, as `tdm envs sample` writes it"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no text, no JSON, too many digits, nested too deep
         raise ManifestError(f"{path} is not JSON ({error}); write it again with `tdm envs sample`") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         got = content.get("schema") if isinstance(content, dict) else type(content).__name__
@@ -92,8 +92,15 @@ def read_manifest(path: Path) -> Manifest:
         )
     keys = []
     for entry in entries:
-        key = BodyKey(entry["family"], entry["dof"], entry["body"])
-        if (rebuilt := _entry(key)) != entry:
+        try:
+            key = BodyKey(entry["family"], entry["dof"], entry["body"])
+            rebuilt = _entry(key)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ManifestError(
+                f"{path} lists a body that cannot be built ({type(error).__name__}: {str(error)[:200]}); "
+                "write it again with `tdm envs sample`"
+            ) from error
+        if rebuilt != entry:
             wrong = next(name for name in rebuilt if rebuilt[name] != entry.get(name))
             raise ManifestError(
                 f"the {key} comes out differently here: {wrong} is {rebuilt[wrong]!r}, {path} says "

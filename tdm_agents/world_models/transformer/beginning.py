@@ -28,7 +28,7 @@ CONTEXT_STEPS = 3
 def seeded(seed: int) -> Iterator[None]:
     """Seed PyTorch's global state, from which its initialisers draw, and restore it at the end."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed))
         yield
 
 
