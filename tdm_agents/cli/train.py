@@ -22,6 +22,7 @@ from tdm_agents.registry import make_planner
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import foreign_file, locked
 from tdm_agents.training import run_file, run_state
+from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import TrainResult, train
@@ -119,6 +120,7 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
     name = args.model or (ONE if len(data) == 1 else SEVERAL)
     model = _model(args, name, preset, training)
     portions = shares(training, args.weights or None)
+    Evaluator(held_out, args.training)  # what the held-out episodes do not allow is told before a run begins
     run_file.claim(
         args.out,
         run_file.describe(

@@ -56,7 +56,7 @@ class _OneEnvironment:
                 error,
                 f"the held-out episodes do not suffice for the prediction error with horizons "
                 f"{', '.join(map(str, config.horizons))}, context_steps {config.context_steps} and starts "
-                f"{config.starts}: {error}",
+                f"{config.starts}: {error} (--held-out-fraction, or shorter horizons and fewer starts)",
             ) from error
 
     def __call__(self, model: Any) -> dict[str, float]:
