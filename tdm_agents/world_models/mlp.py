@@ -33,8 +33,8 @@ class MLPConfig:
     """Size of an :class:`MLPWorldModel`.
 
     Attributes:
-        hidden: Width of the hidden layers, at least 1.
-        layers: Number of hidden layers, at least 1.
+        hidden: Width of the hidden layers, from 1 to 65,536.
+        layers: Number of hidden layers, from 1 to 1,000.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -44,9 +44,11 @@ class MLPConfig:
     layers: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers"):
-            if (value := getattr(self, name)) < 1:
-                raise WrongValueError(f"MLPConfig.{name} is {value}; expected at least 1")
+        for name, most in (("hidden", 65_536), ("layers", 1_000)):
+            if not 1 <= (value := getattr(self, name)) <= most:
+                raise WrongValueError(
+                    f"MLPConfig.{name} is {value}; expected at least 1 and at most {most:,}"
+                )
 
 
 class MLPState:

@@ -165,6 +165,7 @@ def read_described(
         AttributeError,
         AssertionError,
         LookupError,
+        MemoryError,
         RuntimeError,  # PyTorch's, of sizes that are none, and our CheckpointErrors
         TypeError,
         ValueError,

@@ -7,13 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from tdm_agents import TDMAgent, make_planner
 from tdm_agents.agent.agent_files import bundled
 from tdm_agents.errors import TDMError
+from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.storage import read_tensors, write_tensors
+from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.model_files import SETTINGS_SHA256, load_model, settings_sha256
 
 BUNDLED = bundled()["cartpole-swingup"]
@@ -64,6 +68,16 @@ def test_a_size_never_takes_more_memory_than_the_weights_are_worth(
         assert len(str(error)) < 1_000
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 256, f"{grown:.0f} MiB"
+
+
+@pytest.mark.parametrize("size", [10**6, 10**9, 10**12, 10**30])
+@pytest.mark.parametrize("name", ["hidden", "layers"])
+def test_sizes_of_an_mlp(tmp_path: Path, name: str, size: int):
+    spec = spec_of(spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2))
+    MLPWorldModel(spec, MLPConfig(hidden=8, layers=1), seed=0).save(tmp_path)
+    _rewrite(tmp_path, lambda value: value["config"].update({name: size}))
+    with pytest.raises(TDMError, match=rf"model\.json.*{name}"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["simulator", "no-such-model", "", "transformer" * 10_000, None, 3, ["mlp"]])
