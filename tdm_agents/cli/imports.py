@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from tdm_agents.environments import import_typed
+from tdm_agents.errors import MissingPackageError
 
 Modules = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]],
@@ -25,7 +26,13 @@ def import_modules(modules: Sequence[str]) -> None:
     """Import what ``--import`` names.
 
     Raises:
-        ImportError: If one is not there or does not import.
+        MissingPackageError: If one is not there or does not import.
     """
     for module in modules:
-        import_typed(module)
+        try:
+            import_typed(module)
+        except ImportError as error:
+            raise MissingPackageError(
+                f"--import {module} cannot be imported ({error}); expected a module that is installed or lies "
+                "in the current folder"
+            ) from error
