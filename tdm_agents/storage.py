@@ -10,7 +10,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor
 from tdm_agents.errors import PathError, TDMError
 
 LOCK_FILE = ".lock"
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")
 
 
 class CheckpointError(TDMError, RuntimeError):
@@ -80,6 +82,19 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def sweep_partial(folder: Path, ours: Callable[[str], bool] = lambda _name: True) -> None:
+    """Remove what :func:`write_bytes` of killed processes left half-written; for whoever holds the lock.
+
+    Args:
+        folder: Its own files alone, not those of folders in it.
+        ours: Whether the file of that name, had it been finished, would be one of the caller's.
+    """
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        found = _PARTIAL.fullmatch(path.name)
+        if found is not None and ours(found["name"]) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -141,6 +156,8 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, made if need be, for this process alone; the kernel lets go however the process ends.
 
+    What processes that were killed left half-written in the folder is swept.
+
     Raises:
         FolderInUseError: If another process holds it.
         OSError: If it cannot be made.
@@ -154,6 +171,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise FolderInUseError(
                 f"another process writes to {folder}; wait for it, or choose another folder"
             ) from error
+        sweep_partial(folder)
         yield
     finally:
         os.close(descriptor)
