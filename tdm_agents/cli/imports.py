@@ -33,6 +33,6 @@ def import_modules(modules: Sequence[str]) -> None:
             import_typed(module)
         except ImportError as error:
             raise MissingPackageError(
-                f"--import {module} cannot be imported ({error}); expected a module that is installed or lies "
-                "in the current folder"
+                f"--import {module} cannot be imported ({error}); expected a module that is installed or in "
+                "the current folder"
             ) from error
