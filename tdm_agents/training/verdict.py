@@ -166,9 +166,8 @@ def judge(
     elif errors.reward is not None:
         judged, found, unchanged = "rewards", errors.reward, None
     else:
-        return Verdict(
-            "nothing", config.starts, furthest, 0, None, (), name, planner.horizon, 1, milliseconds
-        )
+        looked = ("nothing", config.starts, furthest, 0, None, ())
+        return Verdict(*looked, name, planner.horizon, planner.horizon, milliseconds)
     found = np.nan_to_num(found, nan=np.inf, posinf=np.inf)
     exploded = np.logical_or.accumulate(found > EXPLODES_ABOVE, axis=1).sum(0)  # [H]
     median = np.median(found, axis=0)
