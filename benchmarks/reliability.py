@@ -69,8 +69,8 @@ def main(settings: Settings) -> int:
             "together": lambda: [kills.together(root, data, settings.pairs)],
             "full": lambda: [disks.full_disks(root, data)],
             "read-only": lambda: [disks.read_only(root, data)],
-            "collect-parent": lambda: [kills.killed_collection(root, times, "the parent")],
-            "collect-worker": lambda: [kills.killed_collection(root, times, "a worker")],
+            "collect-parent": lambda: [kills.killed_collectors(root, times)],
+            "collect-worker": lambda: [kills.killed_workers(root, times)],
         }
         rows: list[Row] = []
         for name, make in tried.items():

@@ -55,50 +55,76 @@ def killed_training(root: Path, data: Path, model: str, kills: int) -> Row:
     return row
 
 
-def killed_collection(root: Path, kills: int, victim: str) -> Row:
-    """Kill the parent of a collection, or one of its workers."""
-    row, rng, said = Row(f"SIGKILL to {victim} of `tdm collect`", SAME), random.Random(1), root / "said"
-    episodes = 300
-    whole = root / "collect-whole"
-    if not whole.exists():
-        status, text = complete(commands.collect_words(whole, episodes), said)
-        row.check(status == 0, text)
+EPISODES = 600
+
+
+def _undisturbed_collection(root: Path, row: Row) -> list[str]:
+    out = root / "collect-whole"
+    status, text = complete(commands.collect_words(out, EPISODES), root / "said")
+    row.check(status == 0, text)
+    return commands.episodes_of(out)
+
+
+def _finish_collection(out: Path, root: Path, row: Row, expected: list[str]) -> None:
+    status, text = complete(commands.collect_words(out, EPISODES, workers=2), root / "said")
+    row.check(status == 0, text)
+    if status == 0:
+        row.check(commands.episodes_of(out) == expected, "other episodes")
+        row.check(not commands.litter(out), f"left {commands.litter(out)}")
+    shutil.rmtree(out, ignore_errors=True)
+
+
+def killed_collectors(root: Path, kills: int) -> Row:
+    """Kill the parent of a collection, at any moment from its start on."""
+    row, rng = Row("SIGKILL to the parent of `tdm collect`", SAME), random.Random(1)
+    expected = _undisturbed_collection(root, row)
     while row.times < kills:
-        out = root / f"collect-{victim.replace(' ', '-')}-{row.times}"
-        for _ in range(12):
-            run = Started(commands.collect_words(out, episodes, workers=2), said)
-            if victim == "the parent":
-                if row.times < kills:
-                    run.until(lambda run=run: bool(run.workers()))  # type: ignore[misc]
-                    time.sleep(rng.uniform(0, 5.0))
-                if row.times < kills and run.process.is_alive():
-                    run.send(signal.SIGKILL)
-                    row.times += 1
-            else:
-                for _ in range(5):
-                    known = set(run.workers())
-                    if row.times >= kills or not run.until(lambda run=run: bool(run.workers())):  # type: ignore[misc]
-                        break
-                    time.sleep(rng.uniform(0, 3.0))
-                    pids = run.workers() or sorted(known)
-                    try:
-                        signal_to = rng.choice(pids)
-                        os.kill(signal_to, signal.SIGKILL)
-                        row.times += 1
-                    except (ProcessLookupError, IndexError):
-                        break
-            status, text = run.end()
-            if status == 0:
+        out = root / f"collect-{row.times}"
+        for _ in range(8):
+            run = Started(commands.collect_words(out, EPISODES, workers=2), root / "said")
+            played = _played(out)
+            if rng.random() < 0.7:  # at any moment; otherwise while episodes are written
+                run.until(lambda out=out, played=played: _played(out) > played)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, 0.5))
+            if not run.process.is_alive() or row.times >= kills:
                 break
-            if victim != "the parent":
-                row.check("Traceback" not in text, text)
-                row.count("a collection gave up on an episode that was killed too often")
-        row.check(status == 0, f"status {status}")
-        if status == 0:
-            row.check(commands.episodes_of(out) == commands.episodes_of(whole), "other episodes")
-            row.check(not commands.litter(out), f"left {commands.litter(out)}")
-        shutil.rmtree(out, ignore_errors=True)
+            run.send(signal.SIGKILL)
+            run.end()
+            row.times += 1
+        run.end()
+        _finish_collection(out, root, row, expected)
     return row
+
+
+def killed_workers(root: Path, kills: int) -> Row:
+    """Kill workers of a collection while they play and write episodes."""
+    row, rng = Row("SIGKILL to a worker of `tdm collect`", SAME), random.Random(4)
+    expected = _undisturbed_collection(root, row)
+    while row.times < kills:
+        out = root / f"collect-{row.times}"
+        run = Started(commands.collect_words(out, EPISODES, workers=2), root / "said")
+        while row.times < kills:
+            played = _played(out)
+            # an episode that kills its workers time and again is given up, so others have to get on between
+            if not run.until(lambda out=out, played=played: _played(out) > played):  # type: ignore[misc]
+                break
+            time.sleep(rng.uniform(0, 0.05))
+            if not (pids := run.workers()):
+                break
+            try:
+                os.kill(rng.choice(pids), signal.SIGKILL)
+            except ProcessLookupError:  # its work was done
+                break
+            row.times += 1
+        status, text = run.end()
+        row.count("collections that went on through all kills", status == 0)
+        row.check(status == 0 or (status == 2 and "Traceback" not in text), f"status {status}: {text}")
+        _finish_collection(out, root, row, expected)
+    return row
+
+
+def _played(out: Path) -> int:
+    return sum(1 for _ in out.glob(".episodes/*.safetensors"))
 
 
 def killed_comparison(root: Path, kills: int) -> Row:
