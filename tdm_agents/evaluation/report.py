@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,7 @@ def _cpu() -> str | None:
     return platform.processor() or None
 
 
+@cache  # what is installed stays, and looking is slow: a comparison asks for every batch that it may have kept
 def _version(package: str) -> str | None:
     try:
         return version(package)
