@@ -204,7 +204,7 @@ def _cpu() -> str | None:
     return platform.processor() or None
 
 
-@cache  # what is installed stays, and looking is slow: a comparison asks for every batch that it may have kept
+@cache  # a comparison asks for every batch that it may have kept, and looking is slow
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from harm.rows import Row, table
 
 ROOT = Path(__file__).parents[2]
