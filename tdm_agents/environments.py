@@ -275,12 +275,13 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
         if is_mistake(error):
             raise
         raise MissingPackageError(f"environment {str(ref)!r} cannot be made: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
         given = {**ref.kwargs, **settings}
         if is_mistake(error) or not given:
             raise
         told = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {error}") from error
+        why = str(error) or type(error).__name__  # a bare assertion says nothing
+        raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {why}") from error
 
 
 def _import(module: str, ref: EnvRef) -> None:

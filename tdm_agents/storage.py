@@ -10,8 +10,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
@@ -31,6 +32,7 @@ except ImportError:  # Windows
 
 LOCK_FILE = ".lock"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")
 
 
 class CheckpointError(TDMError, RuntimeError):
@@ -89,6 +91,19 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def sweep_partial(folder: Path, ours: Callable[[str], bool] = lambda _name: True) -> None:
+    """Remove what :func:`write_bytes` of killed processes left half-written; for whoever holds the lock.
+
+    Args:
+        folder: Its own files alone, not those of folders in it.
+        ours: Whether the file of that name, had it been finished, would be one of the caller's.
+    """
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        found = _PARTIAL.fullmatch(path.name)
+        if found is not None and ours(found["name"]) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -169,6 +184,8 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; it is made if needed, and freed however the process ends.
 
+    What processes that were killed left half-written in the folder is swept.
+
     Raises:
         FolderInUseError: If another process holds it.
         OSError: If it cannot be made, or its file system or the platform has no locks.
@@ -194,6 +211,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} lies on a file system without locks ({error.strerror}), where two processes could "
                 "spoil each other's files; choose a folder on a local disk, and copy it when it is done"
             ) from error
+        sweep_partial(folder)
         yield
     finally:
         os.close(descriptor)

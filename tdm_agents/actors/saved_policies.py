@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gymnasium.spaces import flatdim
+
 from tdm_agents.actors.sb3_policies import Predictor
 from tdm_agents.errors import PathMissingError, WrongValueError
 from tdm_agents.json_text import parse_json
@@ -26,13 +28,27 @@ _SIGNS = {
     "TD3": "policy_delay",
     "A2C": "vf_coef",
 }
-# parts that acting never uses, and that would be unpickled, allocated or built when a zip is loaded
-_UNUSED = {
+# parts that acting never uses, but that loading a zip would unpickle, allocate or build: schedules,
+# buffers (hindsight replay asks for an environment), noise, and what the last rollout left
+_UNUSED: dict[str, Any] = {
     "learning_rate": 0.0,
     "lr_schedule": float,
     "clip_range": float,
+    "clip_range_vf": None,
     "exploration_schedule": float,
     "buffer_size": 1,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "rollout_buffer_class": None,
+    "rollout_buffer_kwargs": {},
+    "optimize_memory_usage": False,
+    "n_steps": 1,
+    "action_noise": None,
+    "ep_info_buffer": None,
+    "ep_success_buffer": None,
+    "_last_obs": None,
+    "_last_original_obs": None,
+    "_last_episode_starts": None,
 }
 
 
@@ -93,8 +109,8 @@ def load_policy(
         device: Where it computes.
 
     Raises:
-        ValueError: If a file cannot be loaded, the statistics are not of ``VecNormalize``, or
-            ``action_repeat`` is below 1.
+        ValueError: If the zip cannot be loaded, the statistics are not those of ``VecNormalize`` or of other
+            observations than the policy's, or ``action_repeat`` is below 1.
     """
     import stable_baselines3
     from stable_baselines3.common.vec_env import VecNormalize
@@ -112,6 +128,12 @@ def load_policy(
             raise WrongValueError(
                 f"{saved.statistics} holds a {type(statistics).__name__}; expected what VecNormalize.save "
                 "wrote"
+            )
+        sizes = [flatdim(one.observation_space) for one in (statistics, policy)]
+        if sizes[0] != sizes[1]:
+            raise WrongValueError(
+                f"{saved.statistics} normalizes observations of {sizes[0]} scalars, {saved.zip} reads "
+                f"{sizes[1]}; expected the statistics that were saved with this policy"
             )
         normalize = statistics.normalize_obs
     return Predictor(policy, deterministic, action_repeat, normalize)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
 from tdm_agents.cli.checks import output_folder, usable_device
+from tdm_agents.cli.verdicts import say_and_keep
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
@@ -157,8 +158,16 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         return result
     envs = [EnvRef.of_data(t.info) for t in data.values()]
     observes = all(model.environment(name).spec.imagines_observations for name in data)
-    write_settings(
-        args.out, agent_settings(args, preset, envs[0] if len(envs) == 1 else None, observes=observes)
+    settings = agent_settings(args, preset, envs[0] if len(envs) == 1 else None, observes=observes)
+    write_settings(args.out, settings)
+    say_and_keep(
+        args.out,
+        model,
+        held_out,
+        args.training,
+        planner=planner_of(args, preset),
+        settings=settings,
+        console=console,
     )
     if len(data) == 1:
         console.print(

@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,7 @@ def _cpu() -> str | None:
     return platform.processor() or None
 
 
+@cache  # a comparison asks for every batch that it may have kept, and looking is slow
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -1,10 +1,12 @@
 """The state of a training run on disk, switched atomically, so that a kill at any moment loses nothing.
 
 ``folder/checkpoint.json`` names the present pair of files under ``folder/checkpoints``: weights (with
-buffers), and the state of the optimizers. Each checkpoint has its own files, and the JSON is renamed into
-place last. Only then are the files of the previous checkpoint removed.
+buffers), and the state of the optimizers. Each checkpoint goes to files of its own and the JSON is renamed
+into place last; only then are the files of the checkpoint before it removed. Files of other names are left
+alone. The JSON holds the hashes of both files and one over itself.
 
-Schema 1, of runs with a single AdamW, called its second file ``moments`` and is still read.
+Schema 2 had no hash over itself; schema 1, of runs with a single AdamW, called its second file ``moments``.
+Both are still read.
 """
 
 from __future__ import annotations
@@ -19,12 +21,21 @@ from torch import Tensor, nn
 
 from tdm_agents.errors import brief
 from tdm_agents.protocols import Optimizers
-from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
+from tdm_agents.storage import (
+    CheckpointError,
+    read_json,
+    read_tensors,
+    sweep_partial,
+    write_json,
+    write_tensors,
+)
+from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
 
-SCHEMA = 2
+SCHEMA = 3
 _POINTER = "checkpoint.json"
 _FILES = "checkpoints"
-_KINDS = {1: ("weights", "moments"), SCHEMA: ("weights", "optimizers")}
+_KINDS = {1: ("weights", "moments"), 2: ("weights", "optimizers"), SCHEMA: ("weights", "optimizers")}
+_OURS = re.compile(r"step-\d{8,}\.(weights|moments|optimizers)\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +81,20 @@ def save(folder: Path, state: RunState) -> None:
         "weights": write_tensors(files / names["weights"], state.weights),
         "optimizers": write_tensors(files / names["optimizers"], state.optimizers.tensors),
     }
-    write_json(
-        folder / _POINTER,
-        {
-            "schema": SCHEMA,
-            "step": state.step,
-            "files": names,
-            "sha256": sha256,
-            "optimizer_numbers": dict(state.optimizers.numbers),
-            "settings": state.settings,
-        },
-    )
-    # also removes leftovers of killed processes; the folder's lock ensures that no other is alive
+    value = {
+        "schema": SCHEMA,
+        "step": state.step,
+        "files": names,
+        "sha256": sha256,
+        "optimizer_numbers": dict(state.optimizers.numbers),
+        "settings": state.settings,
+    }
+    write_json(folder / _POINTER, value | {SETTINGS_SHA256: settings_sha256(value)})
     for path in files.iterdir():
-        if path.name not in names.values():
+        if _OURS.fullmatch(path.name) and path.name not in names.values():
             path.unlink()
-    for path in folder.glob(f".{_POINTER}.*.partial"):
-        path.unlink()
+    # the folder's lock makes sure that none of those who wrote these is alive
+    sweep_partial(files, lambda name: _OURS.fullmatch(name) is not None)
 
 
 def load(folder: Path) -> RunState:
@@ -96,6 +104,12 @@ def load(folder: Path) -> RunState:
         CheckpointError: If there is none, or it was altered.
     """
     value = read_json(folder / _POINTER, schema=tuple(_KINDS))
+    if value["schema"] == SCHEMA and value.get(SETTINGS_SHA256) != settings_sha256(value):
+        raise CheckpointError(
+            f"{folder / _POINTER} does not agree with its {SETTINGS_SHA256}, which is "
+            f"{value.get(SETTINGS_SHA256)!r}; expected what was saved, but it was altered: restore it, or "
+            "train into a new folder"
+        )
     try:
         step, settings, sha256 = int(value["step"]), value["settings"], value["sha256"]
         weights, optimizers = (
