@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -63,26 +62,24 @@ def _litter(out: Path) -> list[str]:
 
 
 def read_only(root: Path, data: Path) -> Row:
-    """The same where nothing may be written, and training on data in a read-only folder."""
-    row = Row("`tdm train`, `collect` and `compare` in a read-only folder", SAID)
+    """The same where nothing may be written."""
+    row = Row("`tdm train`, `collect` and `compare` into a read-only folder", SAID)
     with small_disk(root / "disk", "2m") as disk:
         if disk is None:
             row.count("tmpfs could not be mounted")
             return row
-        shutil.copytree(data, disk / "data", ignore=shutil.ignore_patterns(".tdm-cache"))
         (disk / "out").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         for out in (disk / "out", disk / "new" / "out"):
             for words in (
                 commands.train_words(data, out, "mlp", steps=4),
-                commands.train_words(disk / "data", root / "elsewhere", "mlp", steps=4),
+                commands.train_words(data, out, "transformer", steps=4),
                 commands.collect_words(out, 4),
                 commands.compare_words(out, 4),
             ):
                 status, text = complete(words, root / f"read-only-{row.times}")
                 row.times += 1
-                fine = status == 2 or (status == 0 and str(root / "elsewhere") in words)
                 row.check(
-                    fine and "Traceback" not in text, f"{os.fspath(out)} {words[0]} status {status}: {text}"
+                    status == 2 and "Traceback" not in text, f"{out} {words[0]} status {status}: {text}"
                 )
     return row
