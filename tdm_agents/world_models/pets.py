@@ -11,67 +11,19 @@ What differs from the paper: the reward is learned, not given; targets are norma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, History, ModelSpec, Preset, Rollout, Step, looped_rollout
 from tdm_agents.world_models.bootstrap import bootstrap_weights
 from tdm_agents.world_models.model_files import read_model, write_model
 from tdm_agents.world_models.one_step import OneStepModel, Transitions
+from tdm_agents.world_models.pets_config import PRESETS, PETSConfig
 from tdm_agents.world_models.probabilistic_ensemble import ProbabilisticEnsemble
-
-Propagation = Literal["ts_inf", "ts1"]
-"""Which member a particle follows: the same one for ever, or another at every step."""
-
-
-@dataclass(frozen=True, slots=True)
-class PETSConfig:
-    """Settings of a :class:`PETS`.
-
-    Attributes:
-        members: Networks in the ensemble, at least 1.
-        hidden: Width of the hidden layers, at least 1.
-        layers: Number of hidden layers, at least 1.
-        bound_penalty: Weight in the loss of the distance between the bounds of the log-variance, at least 0.
-        particles: Trajectories that are sampled per row; a multiple of ``members``. No part of what the
-            model is.
-        propagation: ``"ts_inf"``: a particle follows one member for ever, which tells ignorance, the same at
-            every step, from noise. ``"ts1"``: the particles are dealt out to the members anew at every step.
-            No part of what the model is.
-
-    Raises:
-        ValueError: If a setting makes no sense.
-    """
-
-    members: int = 5
-    hidden: int = 128
-    layers: int = 3
-    bound_penalty: float = 0.01
-    particles: int = field(default=10, metadata={"identity": False})
-    propagation: Propagation = field(default="ts_inf", metadata={"identity": False})
-
-    def __post_init__(self) -> None:
-        for name in ("members", "hidden", "layers"):
-            if (value := getattr(self, name)) < 1:
-                raise WrongValueError(f"PETSConfig.{name} is {value}; expected at least 1")
-        if not self.bound_penalty >= 0:
-            raise WrongValueError(f"PETSConfig.bound_penalty is {self.bound_penalty}; expected at least 0")
-        if self.particles < 1 or self.particles % self.members:
-            raise WrongValueError(
-                f"PETSConfig.particles is {self.particles}; expected a multiple of members, which is "
-                f"{self.members}, so that every member moves equally many"
-            )
-        if self.propagation not in get_args(Propagation):
-            raise WrongValueError(
-                f"PETSConfig.propagation is {self.propagation!r}; expected one of "
-                f"{', '.join(get_args(Propagation))}"
-            )
 
 
 class PETSState:
@@ -136,11 +88,7 @@ class PETS(OneStepModel):
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
         """Small, and the paper's; the paper trains with Adam at a learning rate of 1e-3."""
-        return {
-            "default": Preset(PETSConfig()),
-            "paper-cartpole": _paper(hidden=500, layers=3, num_samples=400, num_elites=40, horizon=25),
-            "paper-halfcheetah": _paper(hidden=200, layers=4, num_samples=500, num_elites=50, horizon=30),
-        }
+        return PRESETS
 
     def decays(self, parameter: nn.Parameter) -> bool:
         """Whether weight decay is for this parameter: for the members' matrices, not for their biases."""
@@ -289,19 +237,3 @@ class PETS(OneStepModel):
 def _weighted_mean(value: Tensor, weight: Tensor) -> Tensor:
     """Means ``[E]`` over ``[E, R]``; 0 where nothing has weight."""
     return (value * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-def _paper(*, hidden: int, layers: int, num_samples: int, num_elites: int, horizon: int) -> Preset:
-    settings: dict[str, Any] = {
-        "iterations": 5,
-        "num_samples": num_samples,
-        "num_elites": num_elites,
-        "horizon": horizon,
-        "momentum": 0.1,
-        "initial_std": 0.5,  # a quarter of the range of actions
-        "std_floor": 0.0,
-        "noise_alpha": 0.0,
-        "execute": "mean",
-    }
-    config = PETSConfig(hidden=hidden, layers=layers, particles=20)
-    return Preset(config, action_repeat=1, planner="cem", planner_settings=settings)
