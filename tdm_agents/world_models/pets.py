@@ -10,7 +10,9 @@ What differs from the paper: the reward is learned, not given; targets are norma
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -22,7 +24,7 @@ from tdm_agents.protocols import Batch, History, ModelSpec, Preset, Rollout, Ste
 from tdm_agents.world_models.bootstrap import bootstrap_weights
 from tdm_agents.world_models.model_files import read_model, write_model
 from tdm_agents.world_models.one_step import OneStepModel, Transitions
-from tdm_agents.world_models.pets_config import PRESETS, PETSConfig
+from tdm_agents.world_models.pets_config import PRESETS, PETSConfig, Propagation
 from tdm_agents.world_models.probabilistic_ensemble import ProbabilisticEnsemble
 
 
@@ -93,6 +95,24 @@ class PETS(OneStepModel):
     def decays(self, parameter: nn.Parameter) -> bool:
         """Whether weight decay is for this parameter: for the members' matrices, not for their biases."""
         return parameter.ndim == 3
+
+    def with_sampling(self, *, particles: int | None = None, propagation: Propagation | None = None) -> PETS:
+        """The same weights, shared, with other particles.
+
+        Args:
+            particles: Per row; None = as many as now.
+            propagation: Which members they follow; None = as now.
+
+        Raises:
+            ValueError: If a setting makes no sense.
+        """
+        other = copy.copy(self)
+        other.config = replace(
+            self.config,
+            particles=self.config.particles if particles is None else particles,
+            propagation=propagation or self.config.propagation,
+        )
+        return other
 
     def distribution(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What every member predicts.

@@ -296,6 +296,14 @@ def test_a_planner_keeps_to_its_budget_of_memory():
     assert some.most == 10
 
 
+def test_the_same_weights_imagine_with_other_particles(knowing):
+    other = knowing.with_sampling(particles=30, propagation="ts1")
+    assert (other.config.particles, other.config.propagation) == (30, "ts1")
+    assert other.config == dataclasses.replace(knowing.config, particles=30, propagation="ts1")
+    assert knowing.config == SMALL and other.ensemble is knowing.ensemble
+    assert other.start(history(), horizon=1).read()[0].shape == (3, 30, N)
+
+
 # -- presets and planning ------------------------------------------------------------------------------------
 
 
@@ -319,8 +327,7 @@ def test_a_paper_preset_is_what_the_paper_says(name, network, search):
 )
 def test_planning_with_it_is_better_than_chance(planned_with, planner, settings, propagation):
     world = LinearQuadraticModel()
-    some = planned_with
-    some.config = dataclasses.replace(some.config, propagation=propagation)
+    some = planned_with.with_sampling(propagation=propagation)
     search = make_planner(planner, horizon=6, iterations=3, **settings)
     generator = torch.Generator().manual_seed(0)
     start = torch.rand((8, 2), generator=generator) * 2 - 1
