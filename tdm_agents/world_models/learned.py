@@ -55,13 +55,17 @@ class LearnedModel(nn.Module):
         """The model itself, whatever the name: it has one environment."""
         return self
 
+    def decays(self, parameter: nn.Parameter) -> bool:
+        """Whether weight decay is for this parameter: for matrices, not for biases and scales."""
+        return parameter.ndim >= 2
+
     def optimizers(self, settings: UpdateSettings) -> Optimizers:
-        """AdamW over all weights; only matrices decay."""
+        """AdamW over all weights; only those that :meth:`decays` names decay."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         adamw = torch.optim.AdamW(
             [
-                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+                {"params": [p for p in parameters if self.decays(p)], "weight_decay": settings.weight_decay},
+                {"params": [p for p in parameters if not self.decays(p)], "weight_decay": 0.0},
             ],
             lr=settings.learning_rate,
             betas=settings.betas,
