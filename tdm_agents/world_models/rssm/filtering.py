@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tdm_agents.world_models.rssm.one_hot import drawn, likeliest, straight_through
+from tdm_agents.world_models.rssm.one_hot import drawn, expected, straight_through
 from tdm_agents.world_models.rssm.recurrent_networks import RSSMNetworks
 
 
@@ -18,7 +18,7 @@ class Filtered:
 
     Attributes:
         deterministic: Recurrent states ``[B, T, D]``, before each observation is seen.
-        latent: One-hot latents ``[B, T, S * C]``, after it is seen.
+        latent: Latents ``[B, T, S * C]``, one-hot or the mean of such, after it is seen.
         posterior: Their logits ``[B, T, S, C]``.
     """
 
@@ -47,7 +47,7 @@ def filtered(
         action: Encoded, ``[B, T - 1, A]`` or one longer; ``action[:, t]`` was taken after
             ``observation[:, t]``.
         known: ``[B, T]`` bool; False on padding to the left or right. What is there does not matter.
-        generator: Of drawn latents; None takes the likeliest ones.
+        generator: Of drawn latents; None takes the mean of each.
     """
     count, steps = known.shape
     encoded = networks.encoder(observation)
@@ -66,8 +66,7 @@ def filtered(
         deterministic, latent = torch.where(begun, deterministic, 0.0), torch.where(begun, latent, 0.0)
         deterministic = networks.recur(deterministic, latent, torch.where(begun, led[:, t], 0.0))
         logits = networks.posterior(deterministic, encoded[:, t])
-        chosen = likeliest(logits) if uniform is None else drawn(logits, uniform[t])
-        latent = straight_through(logits, chosen)
+        latent = expected(logits) if uniform is None else straight_through(logits, drawn(logits, uniform[t]))
         states.append(deterministic)
         latents.append(latent)
         posteriors.append(logits)

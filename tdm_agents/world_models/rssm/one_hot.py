@@ -26,6 +26,11 @@ def drawn(logits: Tensor, uniform: Tensor) -> Tensor:
     return (reached[..., :-1] <= uniform[..., None]).sum(-1)
 
 
+def expected(logits: Tensor) -> Tensor:
+    """The mean ``[..., S * C]`` of one-hot latents with the logits ``[..., S, C]``: their probabilities."""
+    return logits.float().softmax(-1).flatten(-2)
+
+
 def straight_through(logits: Tensor, chosen: Tensor) -> Tensor:
     """One-hot latents whose gradient is that of the probabilities (Bengio et al., arXiv:1308.3432).
 

@@ -85,7 +85,7 @@ class RSSMNetworks(nn.Module):
 
         Args:
             deterministic: ``[N, D]``.
-            latent: One-hot latents ``[N, S * C]``.
+            latent: ``[N, S * C]``, one-hot or the mean of such.
             action: Encoded ``[N, A]``, taken in that state.
 
         Returns:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tdm_agents.errors import WrongValueError
 
-Imagination = Literal["sample", "mode"]
+Imagination = Literal["sample", "mean", "mode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,10 @@ class RSSMConfig:
         context: Most recent decisions that are filtered before anything is imagined.
         imagines_observations: Whether observations are decoded. Without a decoder the latents learn what
             rewards (and ends) need, and imagined steps have no observation.
-        imagination: ``"sample"`` draws the latents of imagined steps; ``"mode"`` takes the likeliest ones.
+        imagination: ``"mean"`` imagines with the probabilities of the latents, without noise: the closest
+            where dynamics are deterministic. ``"sample"`` draws the latents, as Dreamer does: right where
+            several futures are possible. ``"mode"`` takes the likeliest class of each latent, which many
+            steps in a row leads away from anything that was trained.
         kl_scale: Weight of the divergence between posterior and prior beside the other losses.
         kl_balance: Share of the divergence that trains the prior rather than the posterior, in [0, 1].
         free_nats: Divergence, on average over a batch, below which it is not lowered further.
@@ -46,7 +49,7 @@ class RSSMConfig:
     layers: int = 2
     context: int = 12
     imagines_observations: bool = True
-    imagination: Imagination = field(default="sample", metadata={"identity": False})
+    imagination: Imagination = field(default="mean", metadata={"identity": False})
     kl_scale: float = 0.1
     kl_balance: float = 0.8
     free_nats: float = 1.0
@@ -59,9 +62,9 @@ class RSSMConfig:
                 raise WrongValueError(f"RSSMConfig.{name} is {count}; expected at least 1")
         if self.classes < 2:
             raise WrongValueError(f"RSSMConfig.classes is {self.classes}; expected at least 2")
-        if self.imagination not in ("sample", "mode"):
+        if self.imagination not in ("sample", "mean", "mode"):
             raise WrongValueError(
-                f"RSSMConfig.imagination is {self.imagination!r}; expected 'sample' or 'mode'"
+                f"RSSMConfig.imagination is {self.imagination!r}; expected 'sample', 'mean' or 'mode'"
             )
         if not 0.0 <= self.kl_balance <= 1.0:
             raise WrongValueError(f"RSSMConfig.kl_balance is {self.kl_balance}; expected 0 to 1")
@@ -81,6 +84,7 @@ DREAMER_V2 = RSSMConfig(
     units=400,
     layers=4,
     context=50,
+    imagination="sample",
     kl_scale=1.0,
     learning_rate=3e-4,
     grad_clip=100.0,

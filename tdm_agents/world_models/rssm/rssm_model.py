@@ -32,7 +32,7 @@ from tdm_agents.protocols import (
 from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_model, write_model
 from tdm_agents.world_models.rssm.filtering import Filtered, filtered
-from tdm_agents.world_models.rssm.one_hot import drawn, likeliest, straight_through
+from tdm_agents.world_models.rssm.one_hot import drawn, expected, likeliest, straight_through
 from tdm_agents.world_models.rssm.recurrent_networks import RSSMNetworks
 from tdm_agents.world_models.rssm.rssm_config import DREAMER_V2, RSSMConfig
 from tdm_agents.world_models.rssm.rssm_loss import rssm_losses
@@ -111,7 +111,7 @@ class RSSMWorldModel(LearnedModel):
 
         Args:
             batch: Windows of at least two steps, each of which begins with a state of zeros.
-            generator: Of the posterior's latents; None takes the likeliest ones.
+            generator: Of the posterior's latents; None takes the mean of each.
 
         Raises:
             ValueError: If the batch holds no transition.
@@ -162,9 +162,10 @@ class RSSMWorldModel(LearnedModel):
         return super().update(batch, optimizers, step=step, settings=settings, generator=generator)
 
     def filter(self, history: History) -> Filtered:
-        """Recurrent states and posteriors, with the likeliest latents, along ``B`` histories.
+        """Recurrent states and posteriors along ``B`` histories.
 
-        Rows begin at the first of their ``length`` entries; earlier ones mean nothing.
+        The mean of the latents stands for the latents: it needs no generator, and predicts better than the
+        likeliest classes do. Rows begin at the first of their ``length`` entries; earlier ones mean nothing.
         """
         steps = history.observation.shape[1]
         index = torch.arange(steps, device=history.length.device)
@@ -187,8 +188,8 @@ class RSSMWorldModel(LearnedModel):
         Args:
             state: ``N`` rows.
             action: Float in [-1, 1] or int64 choices.
-            generator: Of the prior's latents, for all rows at once; not used where the settings say that the
-                likeliest are imagined.
+            generator: Of the prior's latents, for all rows at once; used where ``config.imagination`` is
+                ``"sample"``.
 
         Raises:
             RuntimeError: If ``state`` was consumed.
@@ -196,11 +197,7 @@ class RSSMWorldModel(LearnedModel):
         deterministic, latent = state.consume()
         deterministic = self.networks.recur(deterministic, latent, self._encode(action))
         logits = self.networks.prior(deterministic)
-        if self.config.imagination == "mode":
-            chosen = likeliest(logits)
-        else:
-            chosen = drawn(logits, torch.rand(logits.shape[:-1], generator=generator, device=logits.device))
-        after = RSSMState((deterministic, straight_through(logits, chosen)))
+        after = RSSMState((deterministic, self._imagined(logits, generator)))
         return after, self._decoded(after.feature())
 
     def take(self, state: RSSMState, rows: Tensor) -> RSSMState:
@@ -210,6 +207,14 @@ class RSSMWorldModel(LearnedModel):
             RuntimeError: If ``state`` was consumed.
         """
         return state.take(rows)
+
+    def _imagined(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.config.imagination == "mean":
+            return expected(logits)
+        if self.config.imagination == "mode":
+            return straight_through(logits, likeliest(logits))
+        uniform = torch.rand(logits.shape[:-1], generator=generator, device=logits.device)
+        return straight_through(logits, drawn(logits, uniform))
 
     def _decoded(self, feature: Tensor) -> Step:
         observation = None

@@ -13,7 +13,7 @@ class RSSMState:
     """``N`` rows with one owner.
 
     Attributes:
-        parts: The recurrent state ``[N, D]`` and the one-hot latents ``[N, S * C]``; None once consumed.
+        parts: The recurrent state ``[N, D]`` and the latents ``[N, S * C]``; None once consumed.
     """
 
     parts: tuple[Tensor, Tensor] | None
