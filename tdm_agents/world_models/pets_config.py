@@ -17,9 +17,9 @@ class PETSConfig:
     """Settings of a :class:`PETS`.
 
     Attributes:
-        members: Networks in the ensemble, at least 1.
-        hidden: Width of the hidden layers, at least 1.
-        layers: Number of hidden layers, at least 1.
+        members: Networks in the ensemble, from 1 to 1,000.
+        hidden: Width of the hidden layers, from 1 to 65,536.
+        layers: Number of hidden layers, from 1 to 1,000.
         bound_penalty: Weight in the loss of the distance between the bounds of the log-variance, at least 0.
         particles: Trajectories that are sampled per row; a multiple of ``members``. No part of what the
             model is.
@@ -39,9 +39,11 @@ class PETSConfig:
     propagation: Propagation = field(default="ts_inf", metadata={"identity": False})
 
     def __post_init__(self) -> None:
-        for name in ("members", "hidden", "layers"):
-            if (value := getattr(self, name)) < 1:
-                raise WrongValueError(f"PETSConfig.{name} is {value}; expected at least 1")
+        for name, most in (("members", 1_000), ("hidden", 65_536), ("layers", 1_000)):
+            if not 1 <= (value := getattr(self, name)) <= most:
+                raise WrongValueError(
+                    f"PETSConfig.{name} is {value}; expected at least 1 and at most {most:,}"
+                )
         if not self.bound_penalty >= 0:
             raise WrongValueError(f"PETSConfig.bound_penalty is {self.bound_penalty}; expected at least 0")
         if self.particles < 1 or self.particles % self.members:
