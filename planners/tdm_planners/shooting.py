@@ -65,6 +65,11 @@ class ShootingPlanner(ABC):
     keeps_mean: ClassVar[bool] = False
     """Whether the mean is also a kept row."""
 
+    @property
+    def recalls(self) -> bool:
+        """Whether kept rows are candidates again."""
+        return True
+
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
@@ -94,6 +99,19 @@ class ShootingPlanner(ABC):
     @abstractmethod
     def weigh(self, values: Tensor) -> Tensor:
         """Weights ``[B, K]`` of candidates with ``values`` ``[B, K]``; they sum to 1, and are 0 for -inf."""
+
+    def given(
+        self, model: WorldModel[Any], state: Any, batch: int, generator: torch.Generator
+    ) -> Tensor | None:
+        """Sequences ``[B, P, H, m]`` that take the place of the last samples of every iteration; None: none.
+
+        Args:
+            model: The world model.
+            state: ``B`` rows; stays usable.
+            batch: ``B``.
+            generator: Of what is drawn, if anything is.
+        """
+        return None
 
     def update(self, distribution: Distribution, candidates: Tensor, weights: Tensor) -> Distribution:
         """The distribution of the next candidates: by default, the present one refitted to these.
@@ -159,9 +177,12 @@ class ShootingPlanner(ABC):
         self._check(carry, elapsed)
         memory = shift(carry, elapsed.to(carry.known.device), warm=self.warm_start)
         distribution = self.first(memory, model.spec)
+        given = self.given(model, state, batch, generator)
         non_finite, value_first = 0, math.nan
         for iteration in range(self.iterations):
             candidates = self._candidates(distribution, memory, generator)  # [B, K, H, m]
+            if given is not None:
+                candidates = torch.cat([candidates[:, : samples - given.shape[1]], given], dim=1)
             values = self._values(model, state, candidates, generator)
             non_finite += refuse_non_finite(values)
             weights = self.weigh(values)  # [B, K]
@@ -174,10 +195,11 @@ class ShootingPlanner(ABC):
             )
             if iteration == 0:
                 value_first = values.amax(dim=1).mean().item()
+        followed = 0 if given is None else given.shape[1]
         sequence, value = self.choose(distribution, candidates, values, weights, generator)
         stats = {
             "non_finite": float(non_finite),
-            "transitions": float(batch * samples * self.horizon * self.iterations),
+            "transitions": float(batch * self.horizon * (samples * self.iterations + followed)),
             "value_first": value_first,
             "value_best": values.amax(dim=1).mean().item(),
             "value_spread": finite_std(values).mean().item(),
@@ -191,7 +213,7 @@ class ShootingPlanner(ABC):
         """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``."""
         batch, samples = candidates.shape[:2]
         rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
-        most = self._rows_at_once(model, state, batch * samples)
+        most = self.rows_at_once(model, state, batch * samples)
         values = []
         parts = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
         for some, actions in parts:
@@ -199,7 +221,12 @@ class ShootingPlanner(ABC):
             values.append(evaluate(model, imagined, discount=self.discount))
         return torch.cat(values).view(batch, samples)
 
-    def _rows_at_once(self, model: WorldModel[Any], state: Any, rows: int) -> int:
+    def rows_at_once(self, model: WorldModel[Any], state: Any, rows: int) -> int:
+        """How many of ``rows`` imagined rows ``max_rows`` and ``max_memory`` allow in one rollout.
+
+        Raises:
+            TypeError: If there is a ``max_memory``, and the model has no ``row_bytes``.
+        """
         most = min(rows, self.max_rows or rows)
         if self.max_memory is None:
             return most
@@ -216,6 +243,8 @@ class ShootingPlanner(ABC):
     ) -> Tensor:
         fresh = within_bounds(distribution.sample(self.num_samples, generator))
         kept = memory.elites
+        if not self.recalls:
+            return fresh
         if self.keeps_mean:
             kept = torch.cat([memory.mean[:, None], kept], dim=1)
         # drawn for every row and overwritten where a plan is known, so that draws do not depend on it

@@ -1,0 +1,89 @@
+"""The networks of TD-MPC2, and what they say of latent states."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from tdm_agents.protocols import ModelSpec
+from tdm_agents.world_models.tdmpc2.normed_layers import latent_perceptron, perceptron
+from tdm_agents.world_models.tdmpc2.policy_prior import policy_of
+from tdm_agents.world_models.tdmpc2.q_ensemble import FIRST_TWO, QEnsemble
+from tdm_agents.world_models.tdmpc2.running_scale import RunningScale
+from tdm_agents.world_models.tdmpc2.sizes import TDMPC2Config
+from tdm_agents.world_models.tdmpc2.symlog_bins import SymlogBins
+
+
+class LatentNetworks(nn.Module):
+    """Encoder, dynamics, reward, termination, policy, values, and the target networks of the values.
+
+    Args:
+        spec: Of the model; there is no termination where episodes do not end.
+        config: Sizes.
+        generator: Of the weights.
+    """
+
+    def __init__(self, spec: ModelSpec, config: TDMPC2Config, *, generator: torch.Generator) -> None:
+        super().__init__()
+        action = sum(spec.action_choices) or spec.action_dim
+        latent, hidden = config.latent, (config.width, config.width)
+        self.encoder = latent_perceptron(
+            spec.observation_dim,
+            (config.encoder_width,) * (config.encoder_layers - 1),
+            latent,
+            group=config.group,
+            generator=generator,
+        )
+        self.dynamics = latent_perceptron(
+            latent + action, hidden, latent, group=config.group, generator=generator
+        )
+        self.reward = perceptron(latent + action, hidden, config.bins, generator=generator, zero=True)
+        self.termination = perceptron(latent, hidden, 1, generator=generator) if spec.terminates else None
+        self.policy = policy_of(latent, config.width, spec, generator=generator)
+        self.q = QEnsemble(
+            latent + action,
+            config.width,
+            config.bins,
+            members=config.members,
+            dropout=config.dropout,
+            generator=generator,
+        )
+        self.target_q = copy.deepcopy(self.q).requires_grad_(False)
+        self.bins = SymlogBins(config.bins, config.bins_limit)
+        self.scale = RunningScale(config.tau)
+
+    def model_weights(self) -> list[nn.Parameter]:
+        """Everything that the model's loss trains, beside the encoder: neither policy nor targets."""
+        parts = [self.dynamics, self.reward, self.q]
+        parts += [self.termination] if self.termination is not None else []
+        return [weight for part in parts for weight in part.parameters()]
+
+    def imagined(self, latent: Tensor, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """The next latent state ``[..., z]``, and the logits of the reward ``[..., V]``.
+
+        Args:
+            latent: ``[..., z]``.
+            encoded: Actions ``[..., a]``, as networks read them.
+        """
+        both = torch.cat([latent, encoded], dim=-1)
+        return self.dynamics(both), self.reward(both)
+
+    def ends(self, latent: Tensor) -> Tensor:
+        """Logits ``[...]`` of the episode having ended in latent states ``[..., z]``."""
+        if self.termination is None:
+            return latent.new_full(latent.shape[:-1], -torch.inf)
+        logits: Tensor = self.termination(latent)
+        return logits[..., 0]
+
+    def worth(self, latent: Tensor) -> Tensor:
+        """Values ``[...]`` of latent states: two members' mean, of the policy's mean action."""
+        encoded = self.policy(latent, generator=None, deterministic=True).encoded
+        logits = self.q(torch.cat([latent, encoded], dim=-1), members=FIRST_TWO)
+        return self.bins.decode(logits).mean(dim=0)
+
+    @torch.no_grad()
+    def targets_follow(self, tau: float) -> None:
+        """Move the target networks ``tau`` of the way to the networks."""
+        torch._foreach_lerp_(list(self.target_q.parameters()), list(self.q.parameters()), tau)
