@@ -329,6 +329,12 @@ def test_it_has_an_optimizer_of_its_own_only_where_its_settings_say_so():
     assert DREAMER_V2.grad_clip == 100
 
 
+def test_it_is_trained_under_bfloat16_too():
+    numbers, _, _ = one_update(TINY, UpdateSettings(bf16=True))
+    plain, _, _ = one_update(TINY, UpdateSettings())
+    assert numbers["loss"] == pytest.approx(plain["loss"], rel=0.1) and numbers["loss"] != plain["loss"]
+
+
 def test_data_of_another_size_are_refused():
     with pytest.raises(ValueError, match="observations have 2 scalars; the model expects 4"):
         untrained(spec=LinearQuadraticModel(2).spec).fit({"any": DATA})
