@@ -32,7 +32,7 @@ def milliseconds_per_decision(
     measured: list[float] = []
     for step in range(min(len(episode.reward), 1 + decisions)):
         rows = np.array(episode.observation[step : step + 1])
-        observation = torch.as_tensor(rows).to(spec.device, spec.dtype)
+        observation = torch.from_numpy(rows).to(spec.device, spec.dtype)
         # a recorded step is a decision: no action is held, and no plan followed, until the next
         idle = torch.zeros_like(memory.countdown)
         memory, _ = agent.decide(replace(memory, countdown=idle), observation, generator=generator)

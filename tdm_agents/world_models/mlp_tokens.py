@@ -76,7 +76,7 @@ def decoded(
         generator: Of samples, drawn for all rows at once.
     """
     if read == "sample":
-        uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
+        uniform = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=torch.float32)
         tokens = (logits - torch.log(-torch.log(uniform.clamp(min=1e-20)))).argmax(-1)  # Gumbel's trick
         lost = logits.isnan().any(-1)  # [N, n+1]
         after = tokenizer.decode_target(now, tokens[:, :-1]).masked_fill(lost[:, :-1], torch.nan)

@@ -86,10 +86,12 @@ class OneStepModel(LearnedModel):
         self._spec = replace(spec, history_steps=1, dtype=torch.float32)
         self._absolute = absolute
         n = spec.observation_dim
-        self.register_buffer("observation_mean", torch.zeros(n))
-        self.register_buffer("observation_scale", torch.ones(n))
-        self.register_buffer("output_mean", torch.zeros(n + 1))  # changes or next observations, reward
-        self.register_buffer("output_scale", torch.ones(n + 1))
+        self.register_buffer("observation_mean", torch.zeros(n, device="cpu", dtype=torch.float32))
+        self.register_buffer("observation_scale", torch.ones(n, device="cpu", dtype=torch.float32))
+        self.register_buffer(
+            "output_mean", torch.zeros(n + 1, device="cpu", dtype=torch.float32)
+        )  # changes or next observations, reward
+        self.register_buffer("output_scale", torch.ones(n + 1, device="cpu", dtype=torch.float32))
 
     @property
     def spec(self) -> ModelSpec:

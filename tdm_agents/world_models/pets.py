@@ -186,9 +186,11 @@ class PETS(OneStepModel):
         now, alive = state.consume()
         rows, particles, n = now.shape
         if self.config.propagation == "ts1":
-            deal = torch.rand((rows, particles), generator=generator, device=now.device).argsort(1)
+            deal = torch.rand(
+                (rows, particles), generator=generator, device=now.device, dtype=torch.float32
+            ).argsort(1)
             now, alive = now.gather(1, deal[..., None].expand(-1, -1, n)), alive.gather(1, deal)
-        noise = torch.randn((rows, particles, n), generator=generator, device=now.device)
+        noise = torch.randn((rows, particles, n), generator=generator, device=now.device, dtype=torch.float32)
         every = action[:, None].expand(-1, particles, -1)
         mean, log_variance, logit = self.distribution(self._by_member(now), self._by_member(every))
         change = mean[..., :-1] + torch.exp(0.5 * log_variance[..., :-1]) * self._by_member(noise)

@@ -25,8 +25,8 @@ class EnsembleLinear(nn.Module):
 
     def __init__(self, members: int, inputs: int, outputs: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(members, inputs, outputs))
-        self.bias = nn.Parameter(torch.zeros(members, outputs))
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs, device="cpu", dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(members, outputs, device="cpu", dtype=torch.float32))
         std = 0.5 * inputs**-0.5
         nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
 
@@ -59,8 +59,8 @@ class ProbabilisticEnsemble(nn.Module):
             EnsembleLinear(members, i, o, generator) for i, o in itertools.pairwise(widths)
         )
         # of targets with unit variance; the values that the paper's code begins with
-        self.max_log_variance = nn.Parameter(torch.full((outputs,), 0.5))
-        self.min_log_variance = nn.Parameter(torch.full((outputs,), -10.0))
+        self.max_log_variance = nn.Parameter(torch.full((outputs,), 0.5, device="cpu", dtype=torch.float32))
+        self.min_log_variance = nn.Parameter(torch.full((outputs,), -10.0, device="cpu", dtype=torch.float32))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What each member predicts.

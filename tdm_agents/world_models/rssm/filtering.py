@@ -55,7 +55,7 @@ def filtered(
     uniform = None
     if generator is not None:
         shape = (steps, count, networks.shape[0])
-        uniform = torch.rand(shape, generator=generator, device=observation.device)
+        uniform = torch.rand(shape, generator=generator, device=observation.device, dtype=torch.float32)
     led = F.pad(action[:, : steps - 1], (0, 0, 1, 0))  # [B, T, A]: the action that led to each observation
     follows = known & F.pad(known, (1, 0))[:, :-1]  # [B, T]
     deterministic = observation.new_zeros(count, networks.deterministic)

@@ -21,8 +21,8 @@ class LayerNormGRU(nn.Module):
 
     def __init__(self, inputs: int, size: int) -> None:
         super().__init__()
-        self.gates = nn.Linear(inputs + size, 3 * size)
-        self.norm = nn.LayerNorm(3 * size)
+        self.gates = nn.Linear(inputs + size, 3 * size, device="cpu", dtype=torch.float32)
+        self.norm = nn.LayerNorm(3 * size, device="cpu", dtype=torch.float32)
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         """The next state ``[N, size]`` from ``[N, inputs]`` and ``[N, size]``."""
@@ -37,9 +37,9 @@ def perceptron(inputs: int, outputs: int | None, config: RSSMConfig) -> nn.Seque
     widths = [inputs] + [config.units] * config.layers
     parts: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
-        parts += [nn.Linear(before, after), nn.ELU()]
+        parts += [nn.Linear(before, after, device="cpu", dtype=torch.float32), nn.ELU()]
     if outputs is not None:
-        parts.append(nn.Linear(config.units, outputs))
+        parts.append(nn.Linear(config.units, outputs, device="cpu", dtype=torch.float32))
     return nn.Sequential(*parts)
 
 
@@ -65,16 +65,20 @@ class RSSMNetworks(nn.Module):
         feature = config.deterministic + flat
         with torch.random.fork_rng(devices=[]):  # constructors draw from the global state, for nothing
             self.encoder = perceptron(observation, None, config)
-            self.before_cell = nn.Linear(flat + action, config.hidden)
+            self.before_cell = nn.Linear(flat + action, config.hidden, device="cpu", dtype=torch.float32)
             self.cell = LayerNormGRU(config.hidden, config.deterministic)
-            self.before_prior = nn.Linear(config.deterministic, config.hidden)
-            self.prior_head = nn.Linear(config.hidden, flat)
-            self.before_posterior = nn.Linear(config.deterministic + config.units, config.hidden)
-            self.posterior_head = nn.Linear(config.hidden, flat)
+            self.before_prior = nn.Linear(
+                config.deterministic, config.hidden, device="cpu", dtype=torch.float32
+            )
+            self.prior_head = nn.Linear(config.hidden, flat, device="cpu", dtype=torch.float32)
+            self.before_posterior = nn.Linear(
+                config.deterministic + config.units, config.hidden, device="cpu", dtype=torch.float32
+            )
+            self.posterior_head = nn.Linear(config.hidden, flat, device="cpu", dtype=torch.float32)
             self.decoder = perceptron(feature, observation, config) if config.imagines_observations else None
             self.reward_head = perceptron(feature, 1, config)
             self.alive_head = perceptron(feature, 1, config)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(int(seed))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)

@@ -69,10 +69,10 @@ class RSSMWorldModel(LearnedModel):
         self.observation_scale: Tensor
         self.reward_mean: Tensor
         self.reward_scale: Tensor
-        self.register_buffer("observation_mean", torch.zeros(n))
-        self.register_buffer("observation_scale", torch.ones(n))
-        self.register_buffer("reward_mean", torch.zeros(()))
-        self.register_buffer("reward_scale", torch.ones(()))
+        self.register_buffer("observation_mean", torch.zeros(n, device="cpu", dtype=torch.float32))
+        self.register_buffer("observation_scale", torch.ones(n, device="cpu", dtype=torch.float32))
+        self.register_buffer("reward_mean", torch.zeros((), device="cpu", dtype=torch.float32))
+        self.register_buffer("reward_scale", torch.ones((), device="cpu", dtype=torch.float32))
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
@@ -213,7 +213,9 @@ class RSSMWorldModel(LearnedModel):
             return expected(logits)
         if self.config.imagination == "mode":
             return straight_through(logits, likeliest(logits))
-        uniform = torch.rand(logits.shape[:-1], generator=generator, device=logits.device)
+        uniform = torch.rand(
+            logits.shape[:-1], generator=generator, device=logits.device, dtype=torch.float32
+        )
         return straight_through(logits, drawn(logits, uniform))
 
     def _decoded(self, feature: Tensor) -> Step:
