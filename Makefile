@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # two processes, each of one thread; the tests of a file stay together and share what they made
 PYTEST := MUJOCO_GL=$${MUJOCO_GL:-disable} $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow quick install clean
+.PHONY: demo test test-slow test-floors quick install clean
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -40,5 +40,15 @@ quick: install
 	$(BIN)/ruff check .
 	$(PYTEST) $(LONG:%=--ignore-glob='*/%.py')
 
+# the same tests with the oldest versions that pyproject.toml allows; about five minutes
+OLDEST := .venv-oldest
+test-floors: $(OLDEST)/.installed
+	MUJOCO_GL=$${MUJOCO_GL:-disable} $(OLDEST)/bin/python -m pytest -n 2 --dist loadfile $(LONG:%=--ignore-glob='*/%.py')
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

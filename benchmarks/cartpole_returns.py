@@ -1,8 +1,8 @@
 r"""Returns on cartpole-swingup: the shipped TDM, an MLP, and the true simulator, with the same planners.
 
-Ten episodes on evaluation seeds, which neither collection nor tuning has seen; the settings were frozen
-before. Each contestant's report is kept as soon as it is done, so an interrupted run goes on, and several
-processes may share the work (``--only``).
+There are ten episodes on evaluation seeds, which neither collection nor tuning has seen; the settings were
+frozen before. Each contestant's report is kept as soon as it is done, so an interrupted run goes on, and
+several processes may share the work (``--only``).
 
     tdm train --data runs/make_checkpoint/data --model mlp --out runs/mlp --steps 45000 \
         --batch-size 64 --learning-rate 1e-3
@@ -43,35 +43,35 @@ PLANNERS: dict[str, Planner] = {
     "cem": make_planner("cem", **GAUSSIAN),
     "random_shooting": make_planner("random_shooting", horizon=25, num_samples=128),
 }
-# what the simulator's planner reaches where candidates cost little
+# the simulator's planner where candidates cost little
 BEST: Planner = make_planner("mppi", **GAUSSIAN | {"num_samples": 64, "iterations": 3})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to play."""
+    """Contestants, episodes and files."""
 
     mlp: Path | None = None
     """Folder of the MLP baseline, trained on the same data for the same time; None leaves it out."""
     checkpoint: str = "cartpole-swingup"
-    """The TDM."""
+    """Folder of the TDM."""
     episodes: int = 10
-    """Episodes each."""
+    """Episodes per contestant."""
     only: tuple[str, ...] = ()
     """Contestants to play, such as ``tdm-mppi``; all if empty."""
     threads: int = 1
     """Threads of PyTorch and of the simulator."""
     batch: int | None = None
-    """Episodes side by side; all if not given. Fewer where memory bandwidth is short."""
+    """Episodes side by side; all if not given. Use fewer where memory bandwidth is short."""
     parts: Path = Path("benchmarks/results/cartpole_returns")
-    """One report a contestant."""
+    """Folder of the reports, one per contestant."""
     out: Path = Path("benchmarks/results/cartpole_returns.json")
-    """All summaries, once every contestant has played."""
+    """File of all summaries, written once every contestant has played."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who plays, built when it is its turn."""
+    """A contestant, built when it is its turn."""
 
     label: str
     build: Callable[[], Any]
@@ -80,7 +80,7 @@ class Contestant:
 
 
 def contestants(settings: Settings) -> dict[str, Contestant]:
-    """Everyone, by name."""
+    """All contestants, by name."""
     found = {"random": Contestant("random actions", random_policy)}
     folders = {"tdm": resolve(settings.checkpoint)}
     if settings.mlp is not None:
@@ -103,7 +103,7 @@ def contestants(settings: Settings) -> dict[str, Contestant]:
 
 
 def random_policy() -> UniformActions:
-    """Uniform actions."""
+    """A policy of uniform actions."""
     env = make_env(ENV_ID)
     space = env.action_space
     env.close()
@@ -111,12 +111,12 @@ def random_policy() -> UniformActions:
 
 
 def learned(folder: Path, planner: Planner) -> TDMAgent:
-    """A trained model, whatever its kind, scored by the task's own reward function."""
+    """An agent with a trained model of any kind, scored by the task's own reward function."""
     return TDMAgent(load_model(folder, "cpu"), planner, env_id=ENV_ID, reward_function=ENV_ID)
 
 
 def simulator(settings: Settings, planner: Planner) -> AgentFactory:
-    """The true dynamics, scored by the same reward function."""
+    """An agent with the true dynamics, scored by the same reward function."""
     return AgentFactory(
         lambda envs: SimulatorModel(envs, ACTION_REPEAT, threads=settings.threads, fast=batched_task(ENV_ID)),
         planner,
@@ -125,7 +125,7 @@ def simulator(settings: Settings, planner: Planner) -> AgentFactory:
 
 
 def main(settings: Settings) -> None:
-    """Play what has not been played, print the table, keep it."""
+    """Play what has not been played, print the table and keep it."""
     torch.set_num_threads(settings.threads)
     everyone = contestants(settings)
     if unknown := sorted(set(settings.only) - set(everyone)):

@@ -1,8 +1,8 @@
-"""What do the tuned planners reach on tasks of the control suite, for how much CPU time?
+"""What do the tuned planners reach on tasks of the control suite, and how much CPU time do they take?
 
-Whole episodes of 1000 steps on evaluation seeds, which tuning did not see, beside random actions. CPU seconds
-of the process, on one thread; a busy machine makes them longer. What is done is kept in ``--work``, so an
-interrupted run goes on; what was done with other settings is done anew.
+They play whole episodes of 1000 steps on evaluation seeds, which tuning did not see, beside random actions.
+CPU seconds are those of the process, on one thread; a busy machine makes them longer. Finished episodes are
+kept in ``--work``, so an interrupted run goes on; those with other settings are played again.
 
     python benchmarks/expert_suite.py
 """
@@ -29,24 +29,24 @@ from tdm_agents.evaluation.episodes import evaluate
 
 @dataclass(frozen=True)
 class Settings:
-    """What is played."""
+    """Episodes and files."""
 
     out: Path = Path("benchmarks/results/expert_suite.json")
     """Where to write the result."""
     work: Path = Path("runs/expert_suite")
-    """What is done so far, a file an episode."""
+    """Folder of finished episodes, one file per episode."""
     experts: tuple[str, ...] = tuple(
         name for name, one in EXPERTS.items() if one.env_id.startswith("dm_control/")
     )
     """Which."""
     episodes: int = 3
-    """Episodes each."""
+    """Episodes per task."""
     max_steps: int | None = None
     """Environment steps after which an episode is cut."""
 
 
 def play(settings: Settings, one: Expert, seed: int) -> dict[str, Any]:
-    """One episode."""
+    """Play one episode."""
     began = time.process_time()
     factory = AgentFactory(one.make_model, one.make_planner())
     episode = evaluate(factory, one.env_id, [seed], seed=seed, max_steps=settings.max_steps).episodes[0]
@@ -60,7 +60,7 @@ def play(settings: Settings, one: Expert, seed: int) -> dict[str, Any]:
 
 
 def play_random(settings: Settings, one: Expert, seeds: range) -> list[float]:
-    """Returns of random actions."""
+    """The returns of random actions."""
     env = make_env(one.env_id)
     policy = UniformActions(env.action_space, 0)
     env.close()
@@ -68,7 +68,7 @@ def play_random(settings: Settings, one: Expert, seeds: range) -> list[float]:
 
 
 def main(settings: Settings) -> None:
-    """Play, print, and keep."""
+    """Play, print and keep."""
     torch.set_num_threads(1)
     seeds = range(EVALUATION_FIRST, EVALUATION_FIRST + settings.episodes)
     results = []

@@ -1,10 +1,10 @@
-"""What do the tuned planners reach on walkers, for how much CPU time, and what does PPO for as much?
+"""What do the tuned planners reach on walkers, and what does PPO reach in comparable CPU time?
 
-Six bodies of each family, 7 to 20 degrees of freedom, all of the test split, which tuning did not see; one
-episode of 1000 steps each, on an evaluation seed. Beside them PPO on the first body of each family, trained
-for the CPU time of some of the planner's episodes on that body, and random actions. CPU seconds of the
-process, on one thread; a busy machine makes them longer. What is done is kept in ``--work``, so an
-interrupted run goes on; what was done with other settings is done anew.
+The planners play six bodies per family, with 7 to 20 degrees of freedom, all of the test split, which tuning
+did not see: one episode of 1000 steps per body, on an evaluation seed. Beside them are random actions, and
+PPO on the first body of each family, trained for the CPU time of some of the planner's episodes on that body.
+CPU seconds are those of the process, on one thread; a busy machine makes them longer. Finished bodies are
+kept in ``--work``, so an interrupted run goes on; those with other settings are played again.
 
     python benchmarks/expert_walkers.py
 """
@@ -39,28 +39,28 @@ BODIES_SEED = 0
 
 @dataclass(frozen=True)
 class Settings:
-    """Which bodies, and for how long."""
+    """Bodies, episodes and files."""
 
     out: Path = Path("benchmarks/results/expert_walkers.json")
     """Where to write the result."""
     work: Path = Path("runs/expert_walkers")
-    """What is done so far, a file a body."""
+    """Folder of finished bodies, one file per body."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """Families."""
     bodies: int = 6
-    """Bodies of each family."""
+    """Bodies per family."""
     dof: tuple[int, int] = (7, 20)
     """Fewest and most degrees of freedom."""
     steps: int = 1000
-    """Environment steps of an episode."""
+    """Environment steps per episode."""
     ppo_bodies: int = 1
-    """Bodies of each family on which PPO is trained."""
+    """Bodies per family on which PPO is trained."""
     ppo_episodes: float = 5.0
     """PPO's CPU time, in episodes of the planner on the same body."""
 
 
 def play(settings: Settings, key: BodyKey, contestant: Contestant) -> dict[str, Any]:
-    """One episode: mean reward per step, and CPU seconds for 1000 steps."""
+    """Play one episode: its mean reward per step, and CPU seconds per 1000 steps."""
     make = partial(make_env, key.env_id, dof=key.dof, body=key.body)
     began = time.process_time()
     found = evaluate(contestant, make, [EVALUATION_FIRST], seed=0, max_steps=settings.steps)
@@ -75,7 +75,7 @@ def play(settings: Settings, key: BodyKey, contestant: Contestant) -> dict[str, 
 
 
 def play_planner(settings: Settings, key: BodyKey) -> dict[str, Any]:
-    """The expert of the family, and random actions."""
+    """Play the expert of the family, and random actions."""
     one = expert_for(EnvRef(key.env_id))
     env = make_env(key.env_id, dof=key.dof, body=key.body)
     random = play(settings, key, UniformActions(env.action_space, 0))
@@ -85,7 +85,7 @@ def play_planner(settings: Settings, key: BodyKey) -> dict[str, Any]:
 
 
 def ppo_training(key: BodyKey, cpu_seconds: float) -> Training:
-    """PPO on a body for that long."""
+    """The settings of PPO on a body, for the given CPU time."""
     return Training(
         env=EnvRef(key.env_id, {"dof": key.dof, "body": key.body}),
         cpu_seconds=cpu_seconds,
@@ -96,8 +96,8 @@ def ppo_training(key: BodyKey, cpu_seconds: float) -> Training:
 
 
 def play_ppo(settings: Settings, key: BodyKey, training: Training, folder: Path) -> dict[str, Any]:
-    """PPO's best policy on the planner's episode, and the way there."""
-    (folder / BEST_FILE).unlink(missing_ok=True)  # of another run
+    """Train PPO, and play its best policy on the planner's episode."""
+    (folder / BEST_FILE).unlink(missing_ok=True)  # left by another run
     train(training, folder)
     record = json.loads((folder / RECORD_FILE).read_text())
     best = play(settings, key, load_policy(find_policy(folder / BEST_FILE)))
@@ -110,7 +110,7 @@ def play_ppo(settings: Settings, key: BodyKey, training: Training, folder: Path)
 
 
 def main(settings: Settings) -> None:
-    """Play, print, and keep."""
+    """Play, print and keep."""
     torch.set_num_threads(1)
     rows, ppo = [], []
     for family in settings.families:

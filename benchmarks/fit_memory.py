@@ -1,10 +1,10 @@
-"""Does what is fitted before training (ranges, normaliser) take more memory where there are more data?
+"""Does fitting before training (of ranges or a normaliser) take more memory with more data?
 
     python benchmarks/fit_memory.py
 
-Data sets of growing size lie in memory-mapped files, as training reads them; each fit runs in a process of
-its own, whose anonymous memory (what cannot be given back to the files) is watched. Random numbers of a
-walker's size stand in for data: what is measured does not depend on their values.
+Data sets of growing size are in memory-mapped files, as in training. Each fit runs in its own process, whose
+anonymous memory (which cannot be given back to files) is watched. Random numbers of a walker's size stand in
+for data: the measurement does not depend on their values.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ MODELS = ("mlp", "transformer")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is fitted to what."""
+    """Sizes of the data, and files."""
 
     out: Path = Path("benchmarks/results/fit_memory.json")
-    """Where the result is written."""
+    """Where to write the result."""
     steps: tuple[int, ...] = (2_000_000, 8_000_000, 32_000_000)
-    """Recorded steps of each data set."""
+    """Recorded steps per data set."""
     observation_dim: int = 24
-    """Scalars of an observation."""
+    """Scalars per observation."""
     episode_steps: int = 1000
-    """Steps of an episode."""
+    """Steps per episode."""
 
 
 def write_data(folder: Path, steps: int, settings: Settings) -> None:
-    """Random episodes as ``.npy`` files, a block at a time."""
+    """Write random episodes as ``.npy`` files, one block at a time."""
     rng = np.random.default_rng(0)
     shapes = {"observation": (steps, settings.observation_dim), "reward": (steps,), "action": (steps, 21)}
     for name, shape in shapes.items():
@@ -69,7 +69,7 @@ def read_data(folder: Path, settings: Settings) -> Trajectories:
 
 
 def anonymous_bytes() -> int:
-    """This process's memory that is no file's."""
+    """Bytes of this process's memory that belong to no file."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -77,7 +77,7 @@ def anonymous_bytes() -> int:
 
 
 def fit(folder: Path, model: str, settings: Settings) -> None:
-    """Fit in this process, and print what it took as JSON."""
+    """Fit in this process, and print its time and memory as JSON."""
     from tdm_agents.training.model_choice import chosen_preset, trainable_class
 
     data = read_data(folder, settings)

@@ -1,9 +1,9 @@
-"""Is one transformer of three environments as good as three, for the same windows of each?
+"""Is one transformer for three environments as good as three, with the same windows of each?
 
-Random episodes of environments of different sizes, as Minari writes them; the same preset, windows and seeds.
-The generalist makes three times the updates of a specialist, on batches of the same size, so that each
-environment is seen equally often. Kept: held-out loss per token, and the median one-step error in standard
-deviations, after one update, of the specialists and of the generalist. Run again, it only evaluates.
+The data are random episodes of environments of different sizes; preset, windows and seeds are the same. The
+generalist makes three times the updates of a specialist, on batches of the same size, so that each
+environment is seen equally often. The held-out loss per token and the median one-step error in standard
+deviations are kept, after one update, of the specialists and of the generalist. Run again, it only evaluates.
 
     python benchmarks/generalist.py
 """
@@ -38,26 +38,26 @@ ACTION_REPEAT = 2
 
 @dataclass(frozen=True)
 class Settings:
-    """How much data and training."""
+    """Amount of data and training, and files."""
 
     out: Path = Path("benchmarks/results/generalist.json")
     """Where to write the result."""
     runs: Path = Path("runs/generalist")
     """Folder of data and models."""
     episodes: int = 200
-    """Of each environment."""
+    """Episodes per environment."""
     max_steps: int = 200
-    """Environment steps an episode, at most."""
+    """Most environment steps per episode."""
     steps: int = 400
     """Updates of a specialist; the generalist makes three times as many."""
     batch_size: int = 12
     """Windows per update."""
     preset: str = "small-paper-tokens"
-    """Size and tokens."""
+    """Preset of the transformer: its size and tokens."""
 
 
 def train(settings: Settings, name: str, **changes: Any) -> dict[str, float]:
-    """The held-out metrics of a run that is made, or finished before."""
+    """The held-out metrics of a run, which is made unless it was finished before."""
     training = TrainConfig(
         steps=settings.steps,
         batch_size=settings.batch_size,

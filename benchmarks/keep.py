@@ -1,4 +1,4 @@
-"""Results with settings and provenance, and the parts of long measurements, as benchmarks write them."""
+"""Files of benchmarks: results with settings and provenance, and the parts of long measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tdm_agents.storage import write_json
 
 
 def result(out: Path, settings: object, *, weights: Path | None = None, **found: Any) -> None:
-    """Write what was measured to a file, atomically, and say where it is.
+    """Write a result to a file, atomically, and print its path.
 
     Layout (schema 1)::
 
@@ -31,16 +31,16 @@ def result(out: Path, settings: object, *, weights: Path | None = None, **found:
 
 
 def part(path: Path, settings: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A part of a long measurement, so that an interrupted run goes on: read if it is there, else made.
+    """A part of a long measurement, read if it exists and made otherwise, so that an interrupted run goes on.
 
-    A part of other settings is replaced, so that no result mixes two.
+    A part with other settings is replaced, so that no result mixes two.
 
     Args:
         path: The file of this part.
         settings: Everything that its result depends on.
         make: Measures it.
     """
-    asked = json.loads(json.dumps(settings))  # as the file has them: tuples are lists
+    asked = json.loads(json.dumps(settings))  # as in the file, where tuples are lists
     if path.exists():
         there = json.loads(path.read_text())
         if there.get("settings") == asked:

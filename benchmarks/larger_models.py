@@ -1,9 +1,9 @@
-"""Transformers of larger bodies, from nothing: the control suite's walker and a procedural one of 16 hinges.
+"""Transformers of larger bodies, made from nothing: the suite's walker, and a procedural one with 16 hinges.
 
-``benchmarks/parallel_seconds.py`` needs models of many observation scalars that have learned something, and
-states that they were not trained on. Collects and trains one body after the other, in one process of one
-thread; interrupted, the same command goes on. The network is that of the preset ``small`` with a band of
-three whole steps. Every setting is frozen here. Nothing is shipped: data and models stay in ``--work``.
+``benchmarks/parallel_seconds.py`` needs trained models with many observation scalars, and states that they
+were not trained on. This collects and trains one body after another, in one process with one thread; if
+interrupted, the same command goes on. The network is that of the preset ``small`` with a band of three whole
+steps. Every setting is frozen here. Nothing is shipped: data and models stay in ``--work``.
 
     python benchmarks/larger_models.py
 
@@ -48,7 +48,7 @@ FOUND_FILE = "found.json"
 
 @dataclass(frozen=True)
 class Body:
-    """What is collected and how it is learned."""
+    """A body, with the settings of its collection and training."""
 
     dataset: DatasetSpec
     training: TrainConfig
@@ -57,7 +57,7 @@ class Body:
 def dataset(
     env_id: str, disturbed: PlannerPolicy, episodes: int, repeat: int, **env_kwargs: int
 ) -> DatasetSpec:
-    """Episodes of 1000 environment steps: of correlated noise, and so many of a disturbed planner."""
+    """Episodes of 1000 environment steps, of correlated noise and of a disturbed planner."""
     return DatasetSpec(
         env=EnvRef(env_id, env_kwargs),
         mix=((RandomPolicy(), RANDOM_EPISODES), (disturbed, episodes)),
@@ -67,7 +67,7 @@ def dataset(
 
 
 def training(steps: int, batch_size: int) -> TrainConfig:
-    """As the shipped checkpoint's, but for the number of updates and the size of a batch."""
+    """The training settings of the shipped checkpoint, with other numbers of updates and windows."""
     return TrainConfig(
         steps=steps,
         batch_size=batch_size,
@@ -102,19 +102,19 @@ BODIES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Which bodies, and where things go."""
+    """Bodies and files."""
 
     bodies: tuple[str, ...] = tuple(BODIES)
-    """Of those defined here."""
+    """Bodies to make, of those defined here."""
     work: Path = Path("runs/larger_models")
-    """Models (a folder a body) and their data (`data/BODY`); an interrupted run goes on from there."""
+    """Models (one folder per body) and their data (`data/BODY`); an interrupted run goes on from there."""
     out: Path = Path("benchmarks/results/larger_models.json")
-    """Settings, held-out metrics, seconds and hashes; other bodies' rows in it are kept."""
+    """Settings, held-out metrics, seconds and hashes; rows of other bodies in it are kept."""
 
 
 @contextmanager
 def stage(folder: Path, name: str) -> Iterator[None]:
-    """Add the seconds of a stage to those of the body, also where it is interrupted."""
+    """Add the seconds of a stage to those of the body, even if it is interrupted."""
     began = time.monotonic()
     try:
         yield
@@ -123,7 +123,7 @@ def stage(folder: Path, name: str) -> Iterator[None]:
 
 
 def trained(body: Body, data: Trajectories, folder: Path, console: Console) -> dict[str, float]:
-    """Train, or read what the finished training found: the last evaluation's metrics."""
+    """The metrics of the last evaluation, after training or from a finished training."""
     found = folder / FOUND_FILE
     if not found.exists():
         kept, held_out = data.split(HELD_OUT_FRACTION, DATA_SEED)
@@ -143,7 +143,7 @@ def trained(body: Body, data: Trajectories, folder: Path, console: Console) -> d
 
 
 def made(name: str, work: Path, console: Console) -> dict[str, Any]:
-    """Collect and train one body; what there is to say about it."""
+    """Collect and train one body, and return its row."""
     body, folder = BODIES[name], work / name
     with stage(folder, "collect"):
         path = collect(
@@ -173,7 +173,7 @@ def made(name: str, work: Path, console: Console) -> dict[str, Any]:
 
 
 def main(settings: Settings) -> None:
-    """One body after the other; kept as soon as it is there."""
+    """Make one body after another, and keep each as soon as it is done."""
     console = Console(stderr=True)
     rows: dict[str, Any] = read_json(settings.out, schema=1)["rows"] if settings.out.exists() else {}
     for name in settings.bodies:

@@ -1,17 +1,17 @@
-"""How much has somebody to read who follows one imagined token, one training batch, one collected episode?
+"""How much must somebody read to follow one imagined token, one training batch, one collected episode?
 
-Runs three small things under a profiler and collects every function of this project that is entered, in the
-parent and, for the collection, in what its worker does, which is repeated in this process. Counted are their
-source lines without docstrings, comments and blank lines, and the modules that they are in. Not counted are
-functions that are entered while modules are imported, generated methods, and kernels that numba has compiled.
+This runs three small things under a profiler and collects every function of this project that is entered. For
+the collection, the work of its worker is repeated in this process. It counts their source lines without
+docstrings, comments and blank lines, and their modules. It does not count functions that are entered while
+modules are imported, generated methods, and kernels that numba has compiled.
 
-It asks for names where they are and where they were, so that it runs on other commits, from here:
+It looks for names in their present and former modules, so that it also runs on other commits:
 
     python benchmarks/lines_to_read.py
     git worktree add /tmp/before 526cf19
     PYTHONPATH=/tmp/before:/tmp/before/planners:/tmp/before/envs python benchmarks/lines_to_read.py
 
-A row per commit is kept; the row of the same commit is replaced.
+One row per commit is kept; the row of the same commit is replaced.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ SILENT |= {tokenize.ENCODING, tokenize.ENDMARKER}
 
 Entered = set[CodeType]
 Follow = Callable[[Callable[[], object]], None]
-"""Runs something while the functions that it enters are collected."""
+"""A function that runs something and collects the functions that are entered."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is followed."""
+    """What to follow, and files."""
 
     out: Path = Path("benchmarks/results/lines_to_read.json")
     """Where to keep the row of this commit."""
     follow: Literal["all", "imagined step", "training batch", "collected episode"] = "all"
-    """For the processes: the one thing that this one follows, whose functions it prints as JSON."""
+    """For the processes: the thing that this process follows, whose functions it prints as JSON."""
 
 
 def find(name: str, *modules: str) -> Any:
-    """Something by name, of the first of some modules that there is."""
+    """An object by name, from the first of some modules that has it."""
     for module in modules:
         with contextlib.suppress(ModuleNotFoundError, AttributeError):
             return getattr(import_module(module), name)
@@ -66,7 +66,7 @@ def find(name: str, *modules: str) -> Any:
 
 
 def imagined_step(follow: Follow) -> None:
-    """The bundled checkpoint's model reads a history and imagines one step of eight candidates."""
+    """Read a history and imagine one step of eight candidates with the bundled checkpoint."""
     torch = import_module("torch")
     agents = import_module("tdm_agents")
     history_class = find("History", "tdm_agents.protocols")
@@ -84,7 +84,7 @@ def imagined_step(follow: Follow) -> None:
 
 
 def training_batch(follow: Follow) -> None:
-    """A small specialist reads a batch of windows, and has the gradients of its loss."""
+    """Read a batch of windows with a small specialist, and compute the gradients of its loss."""
     torch = import_module("torch")
     presets = import_module("tdm_agents.world_models.transformer.presets")
     configs = getattr(presets, "CONFIGS", None) or presets.PRESETS  # the latter before there were both
@@ -104,14 +104,14 @@ def training_batch(follow: Follow) -> None:
 
 
 def collected_episode(follow: Follow) -> None:
-    """``tdm collect`` plays one random episode of eight steps in a worker."""
+    """Play one random episode of eight steps in a worker with ``tdm collect``."""
     pool_class = find("WorkerPool", "tdm_agents.collection.pool", "tdm_agents.data.pool")
     hand_out = pool_class.imap_unordered
 
     def here_and_there(pool: Any, work: Callable[[Any], Any], tasks: Any) -> Iterator[Any]:
         tasks = list(tasks)
         for task in tasks:
-            work(task)  # where its functions are seen
+            work(task)  # in this process, where its functions are seen
         yield from hand_out(pool, work, tasks)
 
     pool_class.imap_unordered = here_and_there
@@ -127,7 +127,7 @@ FOLLOWED = {
 
 
 def command(words: list[str]) -> None:
-    """A ``tdm`` command in this process, unheard unless it fails."""
+    """Run a ``tdm`` command in this process, silently unless it fails."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         status = find("main", "tdm_agents.cli.main")(words)
@@ -137,7 +137,7 @@ def command(words: list[str]) -> None:
 
 @contextmanager
 def profiled(entered: Entered) -> Iterator[None]:
-    """Note the code of every function that is entered, but for those that an import runs."""
+    """Note the code of every function that is entered, except while modules are imported."""
     importing = 0
 
     def profile(frame: FrameType, event: str, _: object) -> None:
@@ -160,7 +160,7 @@ def profiled(entered: Entered) -> Iterator[None]:
 
 
 def counted(entered: Entered) -> dict[str, dict[str, int]]:
-    """Source lines of the functions of this project among them, by module and function."""
+    """The source lines of the entered functions of this project, by module and function."""
     first_lines: dict[str, set[int]] = defaultdict(set)
     for code in entered:
         first_lines[code.co_filename].add(code.co_firstlineno)
@@ -175,9 +175,9 @@ def counted(entered: Entered) -> dict[str, dict[str, int]]:
 
 
 def functions(source: str, entered: set[int]) -> dict[str, int]:
-    """Lines of the functions in which code begins at these lines; no line counts twice.
+    """The number of lines of the functions whose code begins at these lines; no line counts twice.
 
-    A function inside another one that is entered too is a part of it, and so are lambdas and comprehensions.
+    A function inside another entered one is a part of it, and so are lambdas and comprehensions.
     """
     tree = ast.parse(source)
     told: set[int] = set()
@@ -209,7 +209,7 @@ def functions(source: str, entered: set[int]) -> dict[str, int]:
 
 
 def commit() -> str:
-    """Of the checkout whose packages are followed; ``+changes`` where it has some."""
+    """The commit of the checkout whose packages are followed, with ``+changes`` where there are some."""
     folder = Path(str(import_module("tdm_agents").__file__)).parent
 
     def git(*words: str) -> str:
@@ -219,7 +219,7 @@ def commit() -> str:
 
 
 def main(settings: Settings) -> None:
-    """Follow each thing in a process of its own, print, and keep."""
+    """Follow each thing in its own process, print and keep."""
     if settings.follow != "all":
         entered: Entered = set()
 
@@ -233,7 +233,7 @@ def main(settings: Settings) -> None:
     row = {}
     for name in FOLLOWED:
         words = [sys.executable, __file__, "--follow", name]
-        # a first time, after which what numba compiles is on disk
+        # a first time, which leaves numba's compiled functions on disk
         lines = [json.loads(subprocess.check_output(words)) for _ in range(2)][-1]
         row[name] = {
             "lines": sum(sum(module.values()) for module in lines.values()),

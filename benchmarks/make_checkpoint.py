@@ -1,6 +1,6 @@
-"""The shipped checkpoint, from nothing: collect, train, write it into the package.
+"""Make the shipped checkpoint from nothing: collect, train, and write it into the package.
 
-Every setting is frozen here. Interrupted, the same command goes on. Evaluation is timed apart
+Every setting is frozen here. If interrupted, the same command goes on. Evaluation is timed separately
 (``benchmarks/cartpole_returns.py``).
 
     python benchmarks/make_checkpoint.py
@@ -45,20 +45,20 @@ AGENT = settings_of(PLANNER, reward_function=ENV_ID, env_id=ENV_ID)
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things go."""
+    """Files and processes."""
 
     work: Path = Path("runs/make_checkpoint")
-    """Data, training run and stage times; an interrupted run goes on from there."""
+    """Folder of data, training run and stage times; an interrupted run goes on from there."""
     checkpoint: Path = Path("tdm_agents/checkpoints/cartpole-swingup")
     """The folder that is shipped."""
     out: Path = Path("benchmarks/results/make_checkpoint.json")
-    """Times, sizes and hashes."""
+    """File of times, sizes and hashes."""
     workers: int = 2
     """Processes of the collection."""
 
 
 def timed(path: Path, stage: str, seconds: float) -> dict[str, float]:
-    """Add the seconds of a stage to the file of stage times, which survives interruptions."""
+    """Add the seconds of a stage to the file of stage times, which outlasts interruptions."""
     times = json.loads(path.read_text()) if path.exists() else {}
     times[stage] = times.get(stage, 0.0) + seconds
     write_json(path, times)

@@ -1,15 +1,15 @@
 """Does training on a mixture of 60 bodies cost more than training on one of the mean size?
 
-Training tokens per second (drawing windows, forward, backward, AdamW) with the same network, in turn in one
-run:
+Training tokens per second (drawing windows, forward, backward, AdamW) with the same network are measured, in
+turn in one run, of:
 
 - ``single``: windows of one body of the mean size;
 - ``mixture``: windows of walkers of 4 to 20 hinges, all in one forward, as a generalist trains;
-- ``parts``: the same windows and the same loss, one forward per environment, as it was before.
+- ``parts``: the same windows and the same loss, with one forward per environment, as before.
 
 A walker of ``dof`` hinges has ``n = 13 + 2 dof`` and ``m = dof``. The data have these sizes, but they are
-random numbers: speed does not depend on what they say. Seconds are the processor's, of one thread, so that
-other processes count less.
+random numbers, since speed does not depend on their values. Seconds are CPU time of one thread, so that other
+processes count less.
 
     python benchmarks/mixture_speed.py
 """
@@ -39,35 +39,35 @@ from tdm_agents.storage import write_json
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.presets import CONFIGS
 
-CONTEXT_STEPS = 3  # of the largest body, as `tdm train` chooses where a preset's context holds not one
+CONTEXT_STEPS = 3  # of the largest body, as `tdm train` chooses where a preset's context holds less than one
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained, and how often."""
+    """Models, updates and files."""
 
     out: Path = Path("benchmarks/results/mixture_speed.json")
     """Where to write the result."""
     preset: str = "small"
-    """Of the transformer."""
+    """Preset of the transformer."""
     bodies: int = 60
-    """Environments of the mixture."""
+    """Number of environments in the mixture."""
     dof: tuple[int, int] = (4, 20)
-    """Fewest and most hinges; spread evenly."""
+    """Fewest and most hinges; those between are evenly spaced."""
     windows: int = 24
-    """Of an update."""
+    """Windows per update."""
     window_steps: int = 12
-    """Decision steps of a window."""
+    """Decision steps per window."""
     updates: int = 2
-    """Of each way per round."""
+    """Updates of each way per round."""
     rounds: int = 9
-    """In which all ways take their turn."""
+    """Rounds in which all ways take their turn."""
     seed: int = 0
-    """Of data, weights and windows."""
+    """Seed of data, weights and windows."""
 
 
 def walker(dof: int, seed: int, *, episodes: int = 4, steps: int = 200) -> Trajectories:
-    """Random episodes of a walker's sizes."""
+    """Random episodes with a walker's sizes."""
     rng = np.random.default_rng([seed, dof])
     n, rows = 13 + 2 * dof, episodes * steps
     reward = rng.random(rows).astype(np.float32)
@@ -90,7 +90,7 @@ def together(model: Generalist, batch: MixedBatch, generator: torch.Generator) -
 
 
 def in_parts(model: Generalist, batch: MixedBatch, generator: torch.Generator) -> Tensor:
-    """The same, one forward for each environment."""
+    """The same loss with one forward per environment."""
     losses = [
         len(part.reward) / batch.windows * model.environment(name)(part, generator=generator)[0]
         for name, part in batch.parts.items()
@@ -103,7 +103,7 @@ def trainer(
     data: dict[str, Trajectories],
     loss: Callable[[Generalist, MixedBatch, torch.Generator], Tensor],
 ) -> Callable[[int], int]:
-    """An update of a new model as a function of its number; it returns its tokens."""
+    """A function that makes update ``step`` of a new model, and returns its number of tokens."""
     high = settings.dof[1]
     config = replace(
         CONFIGS[settings.preset],
@@ -136,7 +136,7 @@ def trainer(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Updates of every way in turn: tokens per second of every round, and medians of rates and ratios."""
+    """Tokens per second of every way in turn, by round, and medians of rates and ratios."""
     low, high = settings.dof
     sizes = np.linspace(low, high, settings.bodies).round().astype(int).tolist()
     walkers = {f"walker {i} of {dof} hinges": walker(dof, settings.seed + i) for i, dof in enumerate(sizes)}
@@ -171,8 +171,8 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def main(settings: Settings) -> None:
-    """Measure, print, and keep."""
-    torch.set_num_threads(1)  # processor time is then the time that passes on an idle core
+    """Measure, print and keep."""
+    torch.set_num_threads(1)  # CPU time is then wall-clock time on an idle core
     found = measure(settings)
     for way, row in found["ways"].items():
         rate, ratio = row["tokens_per_second"], row["over_single"]

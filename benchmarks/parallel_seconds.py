@@ -1,8 +1,9 @@
-"""Where is it faster to guess the scalars of an imagined step together than one after another?
+"""When is it faster to guess the scalars of an imagined step together than one after another?
 
-Decisions of one environment from held-out moments of trained models: the history is read once, K rows are
-imagined over H steps with random shooting's actions, both ways in turn from the same moment; medians over the
-moments. That both give the same is tested (``tests/tdm_agents/test_parallel_decoding.py``).
+Decisions of one environment are timed from held-out moments, with trained models: the history is read once,
+and K rows are imagined over H steps with random shooting's actions, both ways in turn from the same moment.
+Medians are over the moments. That both ways give the same is tested
+(``tests/tdm_agents/test_parallel_decoding.py``).
 
     python benchmarks/parallel_seconds.py --checkpoints cartpole-swingup --data runs/make_checkpoint/data
 """
@@ -34,32 +35,32 @@ WAYS = {"one_by_one": False, "together": True}
 
 @dataclass(frozen=True)
 class Settings:
-    """Which models, and what they imagine."""
+    """Models, decisions and files."""
 
     checkpoints: tuple[str, ...] = ("cartpole-swingup",)
-    """Transformers, by name or folder."""
+    """Transformers by name or folder."""
     data: tuple[Path, ...] = (Path("runs/make_checkpoint/data"),)
-    """What each was trained on."""
+    """The data set on which each was trained."""
     held_out_fraction: float = 0.05
-    """Of the episodes, as in training."""
+    """Fraction of the episodes that is held out, as in training."""
     data_seed: int = 0
-    """Of the held-out choice, as in training."""
+    """Seed of the held-out choice, as in training."""
     moments: int = 7
-    """Decisions that are timed."""
+    """Number of decisions that are timed."""
     horizon: int = 10
-    """Steps of each."""
+    """Imagined steps per decision."""
     rows: tuple[int, ...] = (1, 8, 32, 128)
-    """Candidates of each."""
+    """Candidates per decision."""
     decodings: tuple[Read, ...] = ("mean", "sample")
     """How scalars are read."""
     device: str = "cpu"
     """Where."""
     capture: Capture = "no"
-    """Whether a captured step is replayed, both ways; forwards are not counted then."""
+    """Whether both ways replay a captured step; forwards are then not counted."""
     threads: int = 1
     """PyTorch's threads."""
     out: Path = Path("benchmarks/results/parallel_seconds.json")
-    """Where to write the result; other checkpoints' rows in it are kept."""
+    """Where to write the result; rows of other checkpoints in it are kept."""
 
 
 def load_transformer(name: str) -> tuple[TransformerWorldModel, Path]:
@@ -77,12 +78,12 @@ def held_out_states(
     """Distinct moments of episodes that the model was not trained on.
 
     Args:
-        model: Whose.
-        data: What it was trained on.
-        fraction: Of the episodes, held out.
-        seed: Of that choice.
-        states: How many.
-        history_steps: Of each, the present one included, where the model sees as many.
+        model: The model.
+        data: The data on which it was trained.
+        fraction: Fraction of the episodes that is held out.
+        seed: Seed of that choice.
+        states: Number of moments.
+        history_steps: Steps per moment, the present one included, if the model sees as many.
     """
     trajectories = Trajectories.from_minari(data, action_repeat=model.spec.action_repeat)
     _, held_out = trajectories.split(fraction, seed)
@@ -92,7 +93,7 @@ def held_out_states(
 
 
 def shooting_actions(model: TransformerWorldModel, *, rows: int, horizon: int) -> Tensor:
-    """Random shooting's, ``[rows, horizon, m]``."""
+    """Random shooting's actions, ``[rows, horizon, m]``."""
     noise = RandomShooting(horizon=horizon)
     shape = (rows, horizon, model.spec.action_dim)
     walks = noise.plain_noise(shape, torch.Generator().manual_seed(0), torch.float32)
@@ -100,7 +101,7 @@ def shooting_actions(model: TransformerWorldModel, *, rows: int, horizon: int) -
 
 
 def part_of(history: History, rows: slice) -> History:
-    """Some of its rows."""
+    """The given rows of a history."""
     return History(
         history.observation[rows], history.reward[rows], history.action[rows], history.length[rows]
     )
@@ -118,7 +119,7 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
     """Seconds of decisions, and forwards per step, both ways.
 
     Args:
-        model: With the decoding that is measured.
+        model: The model, with the decoding that is measured.
         history: The moments, one per row.
         actions: ``[moments, K, H, m]``.
     """
@@ -126,7 +127,7 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     forwards: dict[str, list[int]] = {way: [] for way in WAYS}
     watch = Stopwatch(model.spec.device)
-    for other in ways.values():  # a first time, which does not count
+    for other in ways.values():  # the first time does not count
         decide(other, part_of(history, slice(0, 1)), actions[0], seed=0)
     for i in range(history.batch):
         moment = part_of(history, slice(i, i + 1))
@@ -149,7 +150,7 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
 
 
 def main(settings: Settings) -> None:
-    """Measure every checkpoint with every decoding and number of rows, print, and keep."""
+    """Measure every checkpoint with every decoding and number of rows, print and keep."""
     torch.set_num_threads(settings.threads)
     rows: dict[str, Any] = read_json(settings.out, schema=1)["rows"] if settings.out.exists() else {}
     stated = {k: v for k, v in asdict(settings).items() if k not in ("out", "checkpoints", "data")}

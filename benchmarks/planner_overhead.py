@@ -1,8 +1,8 @@
-"""Which share of a decision is spent outside the model?
+"""What share of a decision is spent outside the model?
 
-For every shooting planner at the same K and H, with the bundled checkpoint: wall-clock time of ``agent.act``,
-and how much of it passed inside the model's own methods; the planner's part and the agent's (memory, spaces)
-apart. Medians over decisions of one running episode, planners in turn.
+This measures, for every shooting planner at the same K and H with the bundled checkpoint, the wall-clock time
+of ``agent.act``, and how much of it passes inside the model's own methods; the parts of the planner and of
+the agent (memory, spaces) are separate. Medians are over decisions of one running episode, planners in turn.
 
     python benchmarks/planner_overhead.py
 """
@@ -35,34 +35,34 @@ SHOOTING = ("random_shooting", "cem", "mppi", "proposal_shooting")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is timed."""
+    """Model, decisions and files."""
 
     out: Path = Path("benchmarks/results/planner_overhead.json")
     """Where to write the result."""
     checkpoint: str = "cartpole-swingup"
-    """A transformer."""
+    """Name or folder of a transformer."""
     env_id: str = "dm_control/cartpole-swingup-v0"
-    """Where it decides."""
+    """The environment."""
     num_samples: int = 128
     """K"""
     horizon: int = 20
     """H"""
     decisions: int = 5
-    """Timed decisions of each planner."""
+    """Timed decisions per planner."""
     device: str = "cpu"
-    """Where to compute."""
+    """Device to compute on."""
     threads: int = 1
     """PyTorch's threads."""
 
 
 class Timed:
-    """A model that adds up the seconds spent in its methods; on a GPU it waits for what they began.
+    """A model that adds up the seconds spent in its methods; on a GPU it waits for their work.
 
     Args:
         model: The transformer.
 
     Attributes:
-        seconds: In them so far.
+        seconds: Seconds spent in them so far.
     """
 
     def __init__(self, model: TransformerWorldModel) -> None:
@@ -79,24 +79,24 @@ class Timed:
         self.seconds += time.perf_counter() - began
 
     def start(self, history: History, *, horizon: int) -> Any:
-        """The model's."""
+        """The wrapped model's method, timed."""
         with self._clock():
             return self._model.start(history, horizon=horizon)
 
     def take(self, state: Any, rows: Tensor) -> Any:
-        """The model's."""
+        """The wrapped model's method, timed."""
         with self._clock():
             return self._model.take(state, rows)
 
     def step(
         self, state: Any, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Any, Step]:
-        """The model's."""
+        """The wrapped model's method, timed."""
         with self._clock():
             return self._model.step(state, action, generator=generator)
 
     def rollout(self, state: Any, actions: Tensor, *, generator: torch.Generator | None = None) -> Rollout:
-        """The model's."""
+        """The wrapped model's method, timed."""
         with self._clock():
             return self._model.rollout(state, actions, generator=generator)
 
@@ -108,13 +108,13 @@ class Timed:
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """The model's."""
+        """The wrapped model's method, timed."""
         with self._clock():
             return self._model.propose(state, count, generator=generator, deterministic=deterministic)
 
 
 def wait(device: torch.device) -> None:
-    """Until a GPU has done what it was told."""
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -129,8 +129,8 @@ class Player:
     """An agent in an episode, timed.
 
     Args:
-        settings: What is timed.
-        planner: The agent's.
+        settings: Settings of the measurement.
+        planner: Planner of the agent.
     """
 
     def __init__(self, settings: Settings, planner: Planner) -> None:
@@ -143,7 +143,7 @@ class Player:
         self._agent.reset()
 
     def decide(self) -> dict[str, float]:
-        """Seconds of one decision: all of it, inside the model, and of ``start`` and ``plan``."""
+        """Seconds of one decision: in all, inside the model, and of ``start`` and ``plan``."""
         before, began = self._model.seconds, time.perf_counter()
         action = self._agent.act(self._observation)
         seconds = time.perf_counter() - began
@@ -161,7 +161,7 @@ class Player:
 
 
 def shares(timed: list[dict[str, float]]) -> dict[str, float]:
-    """Medians over decisions; shares of a decision."""
+    """Medians over decisions, and shares of a decision."""
     return {
         "seconds": statistics.median(t["decision"] for t in timed),
         "outside_the_model": statistics.median(1 - t["model"] / t["decision"] for t in timed),
@@ -171,11 +171,11 @@ def shares(timed: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main(settings: Settings) -> None:
-    """Measure, print, and keep."""
+    """Measure, print and keep."""
     torch.set_num_threads(settings.threads)
     players = {name: Player(settings, planner) for name, planner in planners(settings).items()}
     for player in players.values():
-        player.decide()  # the first one allocates
+        player.decide()  # the first decision allocates
     timed: dict[str, list[dict[str, float]]] = {name: [] for name in players}
     for _ in range(settings.decisions):
         for name, player in players.items():

@@ -1,12 +1,12 @@
-r"""Which planner needs how much imagination? Return against transitions imagined, of every built-in planner.
+r"""How much imagination does each planner need? Return against imagined transitions, for built-in planners.
 
-Cartpole-swingup as in ``cartpole_returns.py``: its evaluation seeds, horizon, time step and reward function,
-and its ten episodes where it has measured the same point. Only the number of candidates changes. Each point
-is kept as soon as it is played, so an interrupted run goes on.
+The task is cartpole-swingup as in ``cartpole_returns.py``, with its evaluation seeds, horizon, time step and
+reward function, and with its ten episodes where it has measured the same point. Only the number of candidates
+changes. Each point is kept as soon as it is played, so an interrupted run goes on.
 
-``proposal_shooting`` and ``policy`` follow what the checkpoint would do as a behaviour-cloning policy: on the
-simulator, of each imagined observation alone. ``beam_search`` grows sequences by uniform actions and has no
-value of where they end, so that it is greedy in the rewards so far.
+``proposal_shooting`` and ``policy`` follow the checkpoint's behaviour-cloning policy; on the simulator, it
+sees each imagined observation alone. ``beam_search`` grows sequences by uniform actions and has no value of
+their last state, so that it is greedy in the rewards so far.
 
     python benchmarks/planner_returns.py
     python benchmarks/planner_returns.py --plot-only
@@ -49,7 +49,7 @@ CHECKPOINT = "cartpole-swingup"
 HORIZON = 25
 FROZEN = Path(__file__).with_name("results") / "cartpole_returns"
 EPISODES = {"simulator": 5, "tdm": 3}
-FOLLOWERS = ("proposal_shooting", "policy")  # of what the checkpoint proposes
+FOLLOWERS = ("proposal_shooting", "policy")  # of the checkpoint's proposals
 # an episode on the TDM costs about ten times one on the simulator
 NUM_SAMPLES: dict[str, dict[str, tuple[int, ...]]] = {
     "simulator": {
@@ -73,23 +73,23 @@ NUM_SAMPLES: dict[str, dict[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What to play."""
+    """Points, threads and files."""
 
     only: tuple[str, ...] = ()
     """Points to play, such as ``tdm-mppi-8``; all if empty."""
     threads: int = 1
     """Threads of PyTorch and of the simulator."""
     plot_only: bool = False
-    """Play nothing; draw what is kept."""
+    """Play nothing, and draw what is kept."""
     out: Path = Path("benchmarks/results/planner_returns.json")
-    """Every point."""
+    """File of all points."""
     plot: Path = Path("docs/planner_returns.png")
-    """The picture."""
+    """File of the plot."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A planner with ``num_samples`` candidates (an iteration) on a model."""
+    """A planner with ``num_samples`` candidates (per iteration) on a model."""
 
     model: str
     planner: str
@@ -97,12 +97,12 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Unique among the points."""
+        """The unique name of the point."""
         return f"{self.model}-{self.planner}-{self.num_samples}"
 
     @property
     def frozen(self) -> Path | None:
-        """Where ``cartpole_returns.py`` has kept the same point, if it has."""
+        """The file in which ``cartpole_returns.py`` has kept the same point, if it has."""
         same: Any = PLANNERS.get(self.planner)
         if same is None or same.num_samples != self.num_samples:
             return None
@@ -110,12 +110,12 @@ class Point:
 
     @property
     def seeds(self) -> list[int]:
-        """Of the episodes that are played here."""
+        """The seeds of the episodes that are played here."""
         return list(range(EVALUATION_FIRST, EVALUATION_FIRST + EPISODES[self.model]))
 
     @property
     def weights(self) -> Path | None:
-        """The checkpoint's, where it is asked for transitions or proposals."""
+        """The checkpoint's weights file, where transitions or proposals come from it."""
         asks = self.model == "tdm" or self.planner in FOLLOWERS
         return resolve(CHECKPOINT) / "weights.safetensors" if asks else None
 
@@ -127,20 +127,20 @@ class Point:
         if self.planner == "proposal_shooting":
             return make_planner("proposal_shooting", horizon=HORIZON, num_samples=count)
         if self.planner == "beam_search":
-            # half as wide as it is looked around in, so that count transitions are imagined at each depth
+            # half as many beams as expansions, so that count transitions are imagined at each depth
             return make_planner(
                 "beam_search", horizon=HORIZON, beam_width=count // 2, num_expand=2, expand="uniform"
             )
         base: Any = PLANNERS[self.planner]
         changes = {"num_samples": count}
-        if self.planner == "cem":  # the same share of elites, as far as that is more than one
+        if self.planner == "cem":  # the same share of elites, but more than one
             changes["num_elites"] = max(2, round(count * base.num_elites / base.num_samples))
         planner: Planner = replace(base, **changes)
         return planner
 
 
 def points() -> dict[str, Point]:
-    """Every point by name, those that imagine least first."""
+    """All points by name, those that imagine least first."""
     found = [
         Point(model, planner, count)
         for model, planners in NUM_SAMPLES.items()
@@ -151,7 +151,7 @@ def points() -> dict[str, Point]:
 
 
 class FirstProposal:
-    """What a transformer proposes where an episode begins with the observation that it is asked about."""
+    """A policy of a transformer's proposals, as if an episode began with each observation."""
 
     def __init__(self) -> None:
         self.model: Any = load_model(resolve(CHECKPOINT), "cpu")
@@ -165,7 +165,7 @@ class FirstProposal:
 
 
 def contestant(point: Point, threads: int) -> TDMAgent | AgentFactory:
-    """Who plays."""
+    """The contestant of a point."""
     planner = point.build()
     if point.model == "tdm":
         return learned(resolve(CHECKPOINT), planner)
@@ -179,7 +179,7 @@ def contestant(point: Point, threads: int) -> TDMAgent | AgentFactory:
 
 
 def play(point: Point, threads: int) -> dict[str, Any]:
-    """The report of a point, with the seconds of processor time that it took."""
+    """The report of a point, with the seconds of CPU time that it took."""
     began = time.process_time()
     with ProgressBar(point.name) as progress:
         evaluation = evaluate(contestant(point, threads), ENV_ID, point.seeds, seed=0, on_step=progress)
@@ -197,7 +197,7 @@ def play(point: Point, threads: int) -> dict[str, Any]:
 
 
 def is_of(report: Mapping[str, Any], point: Point) -> bool:
-    """Whether a kept report is of the point as it is defined now, with the weights that are there now."""
+    """Whether a kept report belongs to the point as it is defined now, with the present weights."""
     weights = point.weights
     sha256 = None if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
     planner = point.build()
@@ -207,7 +207,7 @@ def is_of(report: Mapping[str, Any], point: Point) -> bool:
 
 
 def kept(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The points that are measured, by name: played here, or frozen."""
+    """The measured points by name, whether played here or frozen."""
     reports: dict[str, dict[str, Any]] = {}
     if settings.out.exists():
         reports = read_json(settings.out, schema=SCHEMA)["points"]
@@ -222,7 +222,7 @@ def kept(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Returns, and what was imagined."""
+    """The table of returns and imagined transitions."""
     shown = Table(title="returns, and transitions imagined per decision")
     shown.add_column("point", no_wrap=True)
     for column in ("runs", "mean", "lowest", "highest", "imagined"):
@@ -235,7 +235,7 @@ def table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def main(settings: Settings) -> None:
-    """Play what has not been played, print and draw everything."""
+    """Play what has not been played, then print and draw everything."""
     torch.set_num_threads(settings.threads)
     everything = points()
     if unknown := sorted(set(settings.only) - set(everything)):

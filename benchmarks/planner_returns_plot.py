@@ -1,4 +1,4 @@
-"""The picture of ``planner_returns.py``: return over transitions imagined, a line a planner."""
+"""The plot of ``planner_returns.py``: return over imagined transitions, one line per planner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tdm_agents.plot_style import PLAYERS, REAL, STYLE, clean, save
 
 PANELS = {"simulator": "the true simulator", "tdm": "the shipped TDM"}
 MAXIMUM = 1000.0
-# of K candidates, what is imagined at each of the horizon's decisions
+# transitions imagined at each of the horizon's decisions, with K candidates
 LOOKS = {
     "mppi": (PLAYERS[0], "mppi, 2 x K"),
     "cem": (PLAYERS[3], "cem, 2 x K"),

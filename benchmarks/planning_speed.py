@@ -1,8 +1,8 @@
-"""How fast are decisions imagined, beside other ways, the linear layers alone and the roofline?
+"""How fast are decisions imagined, compared with other ways, the linear layers alone and the roofline?
 
-Scenarios one by one: the paper's cartpole (128 x 100), walker (64 x 25) and humanoid (64 x 20), each with the
-bundled checkpoint's network and with gato-79m, a table of who is how fast, and sweeps over sizes. Weights are
-random. Every row is kept as soon as it is measured: interrupted, the same command goes on where it stopped.
+The scenarios are the paper's cartpole (128 x 100), walker (64 x 25) and humanoid (64 x 20), each with the
+bundled checkpoint's network and with gato-79m, a table of contestants, and sweeps over sizes. Weights are
+random. Every row is kept as soon as it is measured: if interrupted, the same command goes on.
 
     python benchmarks/planning_speed.py --only "table/*"
 """
@@ -28,37 +28,37 @@ from tdm_agents.cli.checks import at_least, output_file, usable_device
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Scenarios, contestants and files."""
 
     only: tuple[str, ...] = ()
-    """Scenarios, by name or pattern, such as `"table/*" cartpole/small`; all if not given."""
+    """Scenarios by name or pattern, such as `"table/*" cartpole/small`; all if not given."""
     list: bool = False
-    """Print the names of the scenarios, and measure nothing."""
+    """Print the names of the scenarios and measure nothing."""
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-    """Of weights, keys and values."""
+    """Type of weights, keys and values."""
     without: tuple[str, ...] = ()
     """Contestants to leave out, such as `transformers "no cache"`."""
     device: str = "cpu"
-    """Where to compute."""
+    """Device to compute on."""
     threads: int = 1
-    """Threads of torch; more than there are idle cores is many times slower."""
+    """Threads of torch; more threads than idle cores are many times slower."""
     repeats: int = 3
-    """Decisions of each contestant, in turn; medians count."""
+    """Decisions per contestant, in turn; medians count."""
     seconds: float = 10.0
-    """After which a decision is cut, and marked `>`; its first steps are scaled."""
+    """Seconds after which a decision is cut and marked `>`; the time of its first steps is scaled."""
     rounds: float = 4.5
-    """Rounds of parallel decoding that are imposed on the random weights, at most one per scalar; the bundled
-    checkpoint needs as many (benchmarks/parallel_seconds.py)."""
+    """Rounds of parallel decoding that are imposed on the random weights, at most one per scalar: as many as
+    the bundled checkpoint needs (benchmarks/parallel_seconds.py)."""
     memory_gb: float | None = None
-    """Memory for a decision; GiB; half of what is free if not given."""
+    """Memory for a decision in GiB; half of what is free if not given."""
     out: Path = Path("benchmarks/results/planning_speed.json")
     """Where to keep the rows."""
     plot: Path | None = None
-    """Where to draw cost against K, H, history and B (PNG), if these were measured (`"sweep/*"`)."""
+    """Where to draw cost against K, H, history and B (PNG), if they were measured (`"sweep/*"`)."""
 
 
 def main(settings: Settings) -> None:
-    """Measure what has not been measured, print every row, keep it, draw.
+    """Measure what has not been measured, print and keep every row, and draw.
 
     Raises:
         ImportError: If ``transformers`` takes part and is not installed.

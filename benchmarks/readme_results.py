@@ -1,4 +1,4 @@
-"""Writes the README's table of results from the JSON that the benchmarks kept.
+"""Write the README's table of results from the JSON that the benchmarks kept.
 
 python benchmarks/readme_results.py
 """
@@ -21,13 +21,13 @@ PLANNERS = {"mppi": "2 x 32", "cem": "2 x 32", "random_shooting": "1 x 128"}
 
 
 def read(name: str) -> dict[str, Any]:
-    """A result."""
+    """A kept result."""
     value: dict[str, Any] = json.loads((RESULTS / name).read_text())
     return value
 
 
 def returns() -> list[str]:
-    """IQM with its interval, and milliseconds per decision, of every planner on every model."""
+    """The IQM with its interval, and milliseconds per decision, of every planner on every model."""
     lines = [
         "| planner (iterations x candidates) | " + " | ".join(MODELS.values()) + " |",
         "|---|" + "---|" * len(MODELS),
@@ -43,13 +43,13 @@ def returns() -> list[str]:
 
 
 def decision_seconds(history: int) -> dict[str, float]:
-    """Median seconds per decision after so many steps of history, by contestant."""
+    """The median seconds per decision after ``history`` steps of history, by contestant."""
     row = read("planning_speed.json")["rows"][f"table/history-{history}/float32"]
     return {name: median(found["seconds"]) for name, found in row["contestants"].items()}
 
 
 def text() -> str:
-    """What stands between the markers."""
+    """The text between the markers."""
     best = read("cartpole_returns/simulator-best.json")["summary"]
     random = read("cartpole_returns/random.json")["summary"]
     made = read("make_checkpoint.json")
@@ -79,7 +79,7 @@ def text() -> str:
 
 
 def main() -> None:
-    """Replace what stands between the markers."""
+    """Replace the text between the markers."""
     path = ROOT / "README.md"
     before, _, rest = path.read_text().partition(BEGIN)
     after = rest.partition(END)[2] if END in rest else rest

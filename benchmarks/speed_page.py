@@ -1,4 +1,4 @@
-"""Writes the measured numbers into docs/where_time_goes.md, between its comments.
+"""Write the measured numbers into docs/where_time_goes.md, between its comments.
 
 python benchmarks/speed_page.py
 """
@@ -29,7 +29,7 @@ MODELS = {
 
 
 def texts() -> dict[str, str]:
-    """What is written, by the name of the comments around it."""
+    """The texts to write, by the name of the comments around them."""
     return {
         "who": who(),
         "two threads": two_threads(),
@@ -42,7 +42,7 @@ def texts() -> dict[str, str]:
 
 
 def who() -> str:
-    """Everybody's decision."""
+    """The table of all contestants' decisions."""
     lines = ["| who | 10 steps of history | 118 steps |", "| --- | --- | --- |"]
     found = table_rows("planning_speed.json")
     for name, label in WHO.items():
@@ -58,7 +58,7 @@ def who() -> str:
 
 
 def two_threads() -> str:
-    """The same with two threads, in a sentence."""
+    """A sentence about the same with two threads."""
     found = table_rows("planning_speed_two_threads.json")
     own = [everybody["sequential"] for everybody in found]
     longer = [seconds(everybody["transformers"]) / seconds(everybody["sequential"]) for everybody in found]
@@ -70,13 +70,13 @@ def two_threads() -> str:
 
 
 def table_rows(name: str) -> list[dict[str, Any]]:
-    """Everybody's decision in float32, after each history."""
+    """The contestants' decisions in float32, after each history."""
     rows = kept(name)["rows"]
     return [rows[f"table/history-{history}/float32"]["contestants"] for history in HISTORIES]
 
 
 def bodies() -> str:
-    """The paper's bodies."""
+    """The table of the paper's bodies."""
     rows = kept("planning_speed_bodies.json")["rows"]
     lines = [
         "| `K` x `H` | the package | real time | roofline | copied cache | Llama | `gato-79m` |",
@@ -111,7 +111,7 @@ def training() -> str:
 
 
 def rounds() -> str:
-    """Forwards, and how many times as fast, of scalars guessed together."""
+    """The table of forwards and speedups of scalars guessed together."""
     found = kept("parallel_seconds.json")["rows"]
     held_out = kept("larger_models.json")["rows"]
     shipped = read_json(RESULTS / "make_checkpoint.json", schema=1)
@@ -134,7 +134,7 @@ def rounds() -> str:
 
 
 def few_rows() -> str:
-    """A single row, with fused attention."""
+    """A sentence about a single row, with fused attention."""
     rows = kept("parallel_seconds_few_rows.json")["rows"]
     times = {
         decoding: [f"{rows[name]['decodings'][decoding]['1']['times_one_by_one']:.2f}" for name in MODELS]
@@ -145,18 +145,18 @@ def few_rows() -> str:
 
 
 def overhead() -> str:
-    """Time outside the model."""
+    """A phrase about the time outside the model."""
     shares = [row["outside_the_model"] for row in kept("planner_overhead.json")["rows"].values()]
     return f"at most {100 * max(shares):.1f} % of a decision"
 
 
 def kept(name: str) -> dict[str, Any]:
-    """A result."""
+    """A kept result."""
     return read_json(RESULTS / name, schema=1)
 
 
 def seconds(found: dict[str, Any]) -> float:
-    """Of a contestant's decision."""
+    """The median seconds of a contestant's decision."""
     return float(median(found["seconds"]))
 
 

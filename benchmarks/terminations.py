@@ -1,9 +1,9 @@
-"""What is it worth to know where episodes end? Hopper-v5 or InvertedPendulum-v5, with ``alive`` and without.
+"""What is it worth to know where episodes end? Hopper-v5 or InvertedPendulum-v5, with and without ``alive``.
 
-Collects, trains a small TDM and an MLP on the same data, and plays each twice, with the same weights and the
-same planner: as it is, and as if no episode ended (``alive=false``). Beside them the true simulator, which
-ends as the environment does, and random actions. Interrupted, the same command goes on. Every setting is
-frozen here; the planner's were chosen on the true simulator, on tuning seeds.
+This collects, trains a small TDM and an MLP on the same data, and plays each twice, with the same weights and
+the same planner: unchanged, and as if no episode ended (``alive=false``). Beside them play the true
+simulator, which ends as the environment does, and random actions. If interrupted, the same command goes on.
+Every setting is frozen here; the planner's were chosen on the true simulator, on tuning seeds.
 
     python benchmarks/terminations.py --task inverted-pendulum
 """
@@ -38,10 +38,10 @@ from tdm_agents.training.train_config import TrainConfig
 
 @dataclass(frozen=True)
 class Task:
-    """An environment that ends, and how it is collected and played.
+    """An environment whose episodes end, with settings of its collection and evaluation.
 
     Attributes:
-        collection: Episodes that are learned from.
+        collection: Episodes to learn from.
         max_steps: Environment steps after which an evaluation episode is cut; None for the environment's own.
     """
 
@@ -91,16 +91,16 @@ FOUND_FILE = "found.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """What to play, and where things go."""
+    """Environment, episodes and files."""
 
     task: Literal["hopper", "inverted-pendulum"] = "hopper"
     """The environment."""
     work: Path = Path("runs/terminations")
-    """Data, training runs and finished episodes, a folder a task; an interrupted run goes on from there."""
+    """Data, training runs and finished episodes, one folder per task; an interrupted run goes on there."""
     out: Path = Path("benchmarks/results")
-    """Folder of terminations_TASK.json: returns, what the models know about ends, data, settings, hashes."""
+    """Folder of terminations_TASK.json: returns, the models' prediction of ends, data, settings, hashes."""
     episodes: int = 10
-    """Episodes each."""
+    """Episodes per contestant."""
     workers: int = 1
     """Processes of the collection."""
     threads: int = 1
@@ -108,7 +108,7 @@ class Settings:
 
 
 def trained(kind: str, dataset: DatasetSpec, data: Path, folder: Path, console: Console) -> dict[str, Any]:
-    """Train a model, or read what its training found."""
+    """Train a model, or read the results of its finished training."""
     found = folder / FOUND_FILE
     if not found.exists():
         training = TRAINING[kind]
@@ -128,7 +128,7 @@ def trained(kind: str, dataset: DatasetSpec, data: Path, folder: Path, console: 
 
 
 def entries(folders: Mapping[str, Path]) -> tuple[str, ...]:
-    """Who plays; all with the same planner."""
+    """The contestants, all with the same planner."""
     found = [f"simulator like={folders['mlp']} label='true simulator'"]
     for kind, folder in folders.items():
         found.append(f"{folder} label={LABELS[kind]}")

@@ -1,8 +1,8 @@
-"""Which tokens, which targets, which decoding? Compared at equal data, equal steps, equal network.
+"""Which tokens, targets and decoding are best, with equal data, steps and network?
 
-Trains one transformer for each of {mu-law, quantile} bins x {absolute, change} targets, reports N-step
-prediction errors on held-out episodes for each decoding, then plays the best decoding of each, and every
-decoding of the best.
+This trains one transformer for each of {mu-law, quantile} bins x {absolute, change} targets and reports
+N-step prediction errors on held-out episodes for each decoding. Then it plays the best decoding of each, and
+every decoding of the best.
 
     python benchmarks/token_study.py --data runs/make_checkpoint/data --work runs/token_study
 """
@@ -51,17 +51,17 @@ class Settings:
     out: Path = Path("benchmarks/results/token_study.json")
     """Where to write the result."""
     preset: str = "small"
-    """Network that all variants share."""
+    """Preset of the network, which all variants share."""
     steps: int = 2000
-    """Updates each."""
+    """Updates per variant."""
     starts: int = 512
     """Held-out starting points of the prediction error."""
     episodes: int = 2
-    """Episodes each, on tuning seeds; 0 = predictions only."""
+    """Episodes per variant and decoding, on tuning seeds; 0 means predictions only."""
     horizon: int = 25
-    """Of the planner (MPPI)."""
+    """Horizon of the planner (MPPI)."""
     num_samples: int = 32
-    """Candidates an iteration."""
+    """Candidates per iteration."""
     iterations: int = 2
     """Iterations."""
     threads: int = 1
@@ -112,7 +112,7 @@ def variant(settings: Settings, tokens: TokenizerConfig, data: Trajectories) -> 
 
 
 def played(settings: Settings, row: dict[str, Any], decoding: Read) -> dict[str, Any]:
-    """Summary of the episodes with one decoding; kept in the run's folder, so that it is played once."""
+    """The summary of the episodes with one decoding, kept in the run's folder to be played only once."""
     folder = settings.work / f"{row['observation']}-{row['target']}"
     planner = make_planner(
         "mppi",
@@ -134,7 +134,7 @@ def played(settings: Settings, row: dict[str, Any], decoding: Read) -> dict[str,
 
 
 def main(settings: Settings) -> None:
-    """Train and predict everything, then play the best decoding of each and all of the best variant."""
+    """Train and predict with everything, then play the best decoding of each, and all of the best variant."""
     console = Console()
     data = Trajectories.from_minari(settings.data, action_repeat=4)
     rows = [
@@ -157,7 +157,7 @@ def keep(settings: Settings, data: Trajectories, rows: list[dict[str, Any]]) -> 
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Errors of every decoding, and the returns of those that were played."""
+    """The errors of every decoding, and the returns of those that were played."""
     shown = Table(title="RMS error / standard deviation (median over starts at 25)")
     for column in ("bins", "targets", "decoding", "1 step", "5", "10", "25", "median at 25", "mean return"):
         shown.add_column(column)

@@ -1,6 +1,6 @@
-"""How long did a training run of ``tdm train`` take? Read from the wall times of its TensorBoard events.
+"""How long did a run of ``tdm train`` take? The answer is in the wall times of its TensorBoard events.
 
-Time between the first and the last logged update of every process of the run, so pauses between an
+It is the time between the first and the last logged update of every process of the run, so pauses between an
 interruption and its resumption do not count.
 
     python benchmarks/training_seconds.py --run runs/mlp --out benchmarks/results/mlp_training.json
@@ -21,7 +21,7 @@ from tdm_agents.storage import write_json
 
 @dataclass(frozen=True)
 class Settings:
-    """Which run."""
+    """The run and the file."""
 
     run: Path
     """Folder of the run."""
@@ -30,7 +30,7 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Sum, print and keep."""
+    """Add up, print and keep."""
     seconds, last = 0.0, 0
     for file in sorted(settings.run.glob("events*")):
         events = EventAccumulator(str(file)).Reload()

@@ -1,7 +1,7 @@
-"""How many tokens per second does training read, and what share of the machine's rate is that?
+"""How many tokens per second does training read, and what share of the machine's rate is it?
 
-Updates (loss, gradients, AdamW) of the world model and of a plain transformer of the same shape, eager and
-compiled, in turn in one run; medians. Windows are as long as the attention band.
+Updates (loss, gradients, AdamW) of the world model and of a plain transformer of the same shape are timed,
+eager and compiled, in turn in one run; medians count. Windows are as long as the attention band.
 
     python benchmarks/training_speed.py
     python benchmarks/training_speed.py --preset gato-79m --windows 32 --bf16 --device cuda \
@@ -24,24 +24,24 @@ from tdm_agents.world_models.transformer.presets import CONFIGS
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained."""
+    """Model, updates and files."""
 
     preset: str = "small-paper-tokens"
-    """Of the transformer."""
+    """Preset of the transformer."""
     context: int = 1023
     """Tokens of the attention band, and of a window."""
     observation_dim: int = 5
-    """Scalars of an observation."""
+    """Scalars per observation."""
     action_dim: int = 1
-    """Scalars of an action."""
+    """Scalars per action."""
     windows: int = 4
-    """Of an update."""
+    """Windows per update."""
     bf16: bool = False
     """Whether products are computed in bfloat16."""
     ways: tuple[str, ...] = WAYS
-    """Who trains."""
+    """The ways to train."""
     repeats: int = 7
-    """Updates of each."""
+    """Timed updates per way."""
     device: str = "cpu"
     """Where."""
     threads: int = 1
@@ -51,7 +51,7 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measure, print, and keep."""
+    """Measure, print and keep."""
     torch.set_num_threads(settings.threads)
     shape = TrainingShape(
         config=replace(CONFIGS[settings.preset], context=settings.context),

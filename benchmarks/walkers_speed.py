@@ -1,8 +1,9 @@
-"""How many environment steps per second does a walker make, and how long does a body take to build?
+"""How many environment steps per second does a walker make, and how long does building a body take?
 
-One process, one core, random actions, beside Gymnasium's Ant-v5 and dm_control's walker and quadruped in the
-same run. By CPU time, so that other processes on the machine count less (not nothing: they share caches and
-cores' units), and by the clock on the wall; medians over strictly alternating repetitions.
+It is measured in one process on one core with random actions, beside Gymnasium's Ant-v5 and dm_control's
+walker and quadruped in the same run. Times are CPU time, so that other processes on the machine count less
+(they still share caches and units of cores), and wall-clock time; medians are over strictly alternating
+repetitions.
 
     python benchmarks/walkers_speed.py
 """
@@ -27,24 +28,24 @@ from tdm_envs.walkers import FAMILIES, build_body, build_spec
 
 @dataclass(frozen=True)
 class Settings:
-    """What is timed."""
+    """Bodies, steps and files."""
 
     out: Path = Path("benchmarks/results/walkers_speed.json")
     """Where to write the result."""
     dofs: tuple[int, ...] = (4, 8, 12, 16, 20)
     """Sizes."""
     bodies: int = 3
-    """Bodies of each family and size."""
+    """Bodies per family and size."""
     steps: int = 1000
-    """Environment steps of a repetition."""
+    """Environment steps per repetition."""
     repeats: int = 3
     """Repetitions."""
     others: tuple[str, ...] = ("Ant-v5", "dm_control/walker-walk-v0", "dm_control/quadruped-walk-v0")
-    """What stands beside the walkers."""
+    """Environments to compare with."""
 
 
 def steps_per_second(env: gym.Env[Any, Any], steps: int) -> tuple[float, float]:
-    """Environment steps per CPU second, and per second; episodes that end begin again, resets included."""
+    """Environment steps per CPU second and per second, with the resets after ends of episodes."""
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
     actions = (
@@ -60,7 +61,7 @@ def steps_per_second(env: gym.Env[Any, Any], steps: int) -> tuple[float, float]:
 
 
 def build_milliseconds(dof: int, bodies: int) -> list[float]:
-    """CPU time to grow and compile each body."""
+    """The CPU time to grow and compile each body."""
     taken = []
     for family in FAMILIES:
         for body in range(bodies):
@@ -71,7 +72,7 @@ def build_milliseconds(dof: int, bodies: int) -> list[float]:
 
 
 def main(settings: Settings) -> None:
-    """Measure, print, and keep."""
+    """Measure, print and keep."""
     envs: dict[str, list[gym.Env[Any, Any]]] = {name: [gym.make(name)] for name in settings.others}
     for dof in settings.dofs:
         envs[f"walkers, {dof} DoF"] = [

@@ -1,4 +1,4 @@
-"""Environments by name: what is played, what registers it, and whose word may import that."""
+"""Environments by name: their ids and settings, the modules that register them, and who may import those."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,15 +23,23 @@ Env = gym.Env[Any, Any]
 MakeEnv = Callable[[], Env]
 
 ENVIRONMENTS = "tdm_agents.environments"
-"""Entry points of packages that register environments: the namespace of their ids (``drive`` for
-``drive/Race-v0``), and the module to import."""
+"""Group of the entry points of packages that register environments. An entry point maps the namespace of
+their ids (``drive`` for ``drive/Race-v0``) to the module to import."""
 
 # gymnasium 1.x no longer imports packages that register environments; these namespaces are ours to know
 _PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
 
 
+ENDLESS_STEPS = 10_000
+"""Environment steps after which an episode is cut where nothing else sets a limit."""
+
+
+class EndlessWarning(UserWarning):
+    """An episode was cut, since neither its environment nor the user set a limit."""
+
+
 class UntrustedModuleError(TDMError, ImportError):
-    """A file names a module that nobody here has vouched for; the message says how to."""
+    """A file names a module that the user has not vouched for; the message says how to do so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +50,11 @@ class EnvRef:
     :meth:`parse` and written by ``str``.
 
     Attributes:
-        id: For ``gymnasium.make``, without a module.
-        kwargs: Of ``gymnasium.make``, JSON values; their order does not matter.
-        module: The module that registers the id, where it has to be imported first; no part of what the
-            environment *is*.
-        source: The file that says so; ``""`` where the user said so, who may import what they like.
+        id: The id that ``gymnasium.make`` takes, without a module.
+        kwargs: Keyword arguments of ``gymnasium.make``, JSON values; their order does not matter.
+        module: The module that registers the id, where it has to be imported first. It does not count when
+            two environments are compared.
+        source: The file that names the environment; ``""`` where the user named it, who may import anything.
 
     Raises:
         ValueError: If the id is empty or holds a module.
@@ -71,12 +80,12 @@ class EnvRef:
         """The environment that ``gymnasium.make(made_by, **kwargs)`` makes.
 
         Args:
-            made_by: ``"ID"`` or ``"module:ID"``.
+            made_by: Its id as ``gymnasium.make`` takes it, ``"ID"`` or ``"module:ID"``.
             kwargs: Keyword arguments.
             source: The file that this comes from.
 
         Raises:
-            ValueError: If it is no id.
+            ValueError: If ``made_by`` is not an id.
         """
         module, colon, env_id = made_by.partition(":")
         return cls(env_id if colon else made_by, dict(kwargs or {}), module if colon else "", source)
@@ -86,7 +95,7 @@ class EnvRef:
         """An environment from its id and ``NAME=VALUE`` arguments in one line.
 
         Args:
-            text: For example ``"tdm/WalkerTree-v0 dof=12 body=3"``.
+            text: The line, for example ``"tdm/WalkerTree-v0 dof=12 body=3"``.
             source: The file that the line comes from.
 
         Raises:
@@ -97,7 +106,7 @@ class EnvRef:
 
     @classmethod
     def of_data(cls, info: DataInfo) -> EnvRef | None:
-        """The environment that data are of, without arguments that are those it is registered with.
+        """The environment that data come from, without the arguments that equal the registered ones.
 
         None where the data do not say.
         """
@@ -129,15 +138,15 @@ class EnvRef:
         """A new environment.
 
         Args:
-            settings: Of ``gymnasium.make``, beside or instead of :attr:`kwargs`.
+            settings: Keyword arguments of ``gymnasium.make``, added to :attr:`kwargs` or replacing them.
 
         Raises:
-            UntrustedModuleError: If a file names a module that must not be imported on its word.
-            MissingPackageError: If the module, or a package that the environment needs, is not there.
-            UnknownNameError: If nothing registers the id.
+            UntrustedModuleError: If the module was named by a file, and the user has not vouched for it.
+            MissingPackageError: If the module, or a package that the environment needs, is not installed.
+            UnknownNameError: If no package registers the id.
             WrongValueError: If the environment refuses the settings.
         """
-        with _refusals_told(self, settings):
+        with _refusals_as_mistakes(self, settings):
             if self.module:
                 _import(self.module, self)
             elif self.id not in gym.registry and "/" in self.id:
@@ -148,7 +157,7 @@ class EnvRef:
 
 
 class DataInfo(Protocol):
-    """What a data set says about its environment."""
+    """The description of its environment that a data set carries."""
 
     @property
     def env_id(self) -> str:
@@ -157,15 +166,15 @@ class DataInfo(Protocol):
 
     @property
     def env_kwargs(self) -> Mapping[str, Any]:
-        """Of ``gymnasium.make``."""
+        """Keyword arguments of ``gymnasium.make``."""
         ...
 
 
 def import_typed(module: str) -> None:
-    """Import a module that the user named; the current folder counts as a place where it may lie.
+    """Import a module that the user named; it may lie in the current folder.
 
     Raises:
-        ImportError: If it is not there or does not import.
+        ImportError: If it cannot be found or its import fails.
     """
     try:
         import_module(module)
@@ -181,8 +190,8 @@ def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:
     """An environment from its text, its reference, or a function.
 
     Args:
-        env: For example ``"dm_control/cartpole-swingup-v0"``; see :meth:`EnvRef.parse`.
-        settings: Of ``gymnasium.make``; not for a function.
+        env: The environment, for example ``"dm_control/cartpole-swingup-v0"``; see :meth:`EnvRef.parse`.
+        settings: Keyword arguments of ``gymnasium.make``; not for a function.
 
     Raises:
         ValueError: If the text cannot be read.
@@ -194,7 +203,7 @@ def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:
 
 
 def name_of(env: str | EnvRef | MakeEnv, made: Env) -> str:
-    """What a report calls the environment."""
+    """The name of the environment in reports."""
     if isinstance(env, str | EnvRef):
         return str(env)
     return made.spec.id if made.spec is not None else type(made.unwrapped).__name__
@@ -207,12 +216,40 @@ def episode_limit(env: Env) -> int | None:
     """
     if env.spec is not None and env.spec.max_episode_steps is not None:
         return int(env.spec.max_episode_steps)
+    outer = env
+    while isinstance(outer, gym.Wrapper):  # around an environment that was never registered
+        if isinstance(outer, gym.wrappers.TimeLimit):
+            return int(outer._max_episode_steps)
+        outer = outer.env
     steps = getattr(getattr(env.unwrapped, "_env", None), "_step_limit", math.inf)
     return int(steps) if isinstance(steps, int | float) and math.isfinite(steps) else None
 
 
+def steps_at_most(env: Env, max_steps: int | None) -> int | None:
+    """Environment steps after which whoever plays cuts an episode: None where the environment does it.
+
+    Args:
+        env: The environment.
+        max_steps: What the user said; None = nothing.
+
+    Returns:
+        ``max_steps``, or :data:`ENDLESS_STEPS` where neither that nor the environment sets a limit.
+    """
+    return ENDLESS_STEPS if max_steps is None and episode_limit(env) is None else max_steps
+
+
+def warn_of_cut(name: str) -> None:
+    """Warn that an episode without a limit was cut; ``name`` is the environment's."""
+    warnings.warn(
+        f"{name} has no time limit, and an episode was cut after {ENDLESS_STEPS:,} environment steps; "
+        "max_steps (--max-steps) sets another number",
+        EndlessWarning,
+        stacklevel=3,
+    )
+
+
 def seconds_per_step(env: Env) -> float:
-    """An environment step in seconds: ``dt`` of MuJoCo environments, or what ``render_fps`` says.
+    """The length of an environment step in seconds: ``dt`` of MuJoCo environments, or 1 / ``render_fps``.
 
     Raises:
         ValueError: If it says neither.
@@ -228,8 +265,8 @@ def seconds_per_step(env: Env) -> float:
 
 
 @contextmanager
-def _refusals_told(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
-    """What Gymnasium, or the environment, says against an id and settings is told as the user's mistake."""
+def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what Gymnasium or the environment objects to in an id and settings into the user's mistake."""
     try:
         yield
     except gym.error.Error as error:
@@ -238,28 +275,46 @@ def _refusals_told(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[None]:
         if is_mistake(error):
             raise
         raise MissingPackageError(f"environment {str(ref)!r} cannot be made: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
         given = {**ref.kwargs, **settings}
         if is_mistake(error) or not given:
             raise
         told = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {error}") from error
+        why = str(error) or type(error).__name__  # a bare assertion says nothing
+        raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {why}") from error
 
 
 def _import(module: str, ref: EnvRef) -> None:
     if module in sys.modules or not ref.source:
         import_typed(module)
         return
+    import_on_the_word_of(ref.source, module, f"its environment {ref.id!r}")
+
+
+def import_on_the_word_of(source: str, module: str, needed_for: str) -> None:
+    """Import a module that a file names, if the user has imported it already or it is of a known package.
+
+    Args:
+        source: The file.
+        module: What it names.
+        needed_for: What it names it for, in words.
+
+    Raises:
+        UntrustedModuleError: If nobody here has vouched for it.
+        ImportError: If it is not there or does not import.
+    """
+    if module in sys.modules:
+        return
     if module.partition(".")[0] not in _known_packages():
         raise UntrustedModuleError(
-            f"{ref.source} names the module {module!r} for its environment {ref.id!r}, and importing "
+            f"{source} names the module {module!r} for {needed_for}, and importing "
             f"it runs its code; if you trust this one, pass --import {module} (in Python: import it first)"
         )
     import_module(module)  # installed: the current folder does not count
 
 
 def _providers() -> dict[str, str]:
-    """By namespace of ids, the module that registers them."""
+    """The module that registers each namespace of ids."""
     installed = {entry.name: entry.module for entry in entry_points(group=ENVIRONMENTS)}
     return installed | _PROVIDERS
 

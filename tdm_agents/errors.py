@@ -1,18 +1,18 @@
-"""Mistakes of the user, told apart from bugs.
+"""Mistakes of the user, kept apart from bugs.
 
-Whatever refuses what a user gave (a setting, an option, a file, a space, an observation, a plug-in) raises a
-:class:`TDMError`, whose message names the value, what was expected and the remedy. ``tdm`` prints it as one
-line and exits with 2. Any other exception is a bug, of this package or of a plug-in: ``tdm`` shows where it
-comes from, asks for a report and exits with 1.
+Code that refuses something a user gave (a setting, an option, a file, a space, an observation, a plug-in)
+raises a :class:`TDMError`. Its message names the value, what was expected and the remedy. ``tdm`` prints it
+as one line and exits with 2. Any other exception is a bug, in this package or in a plug-in: ``tdm`` shows
+where it comes from, asks for a report and exits with 1.
 
 Each class is also the built-in exception of its kind, so that ``except ValueError`` goes on catching it. The
 kinds that belong to one module are defined there: ``CheckpointError`` and ``FolderInUseError`` in
 :mod:`tdm_agents.storage`, ``PluginError`` in :mod:`tdm_agents.registry`, and so on.
 
-Some exceptions stay built-in on purpose: what parts of a program hold against each other (a state that was
-used after ``step`` had consumed it, an action of a wrong shape that a planner gave to a model). Only a bug
-reaches them, and whoever mends it needs the traceback. :mod:`tdm_envs`, which knows nothing of this package,
-has a base of its own, ``tdm_envs.mistakes.EnvsError``; :func:`is_mistake` knows both.
+Some exceptions stay built-in on purpose: those by which one part of a program refuses another (a state that
+was used after ``step`` had consumed it, an action of the wrong shape that a planner gave to a model). Only a
+bug raises them, and whoever fixes it needs the traceback. :mod:`tdm_envs` knows nothing of this package and
+has its own base class, ``tdm_envs.mistakes.EnvsError``; :func:`is_mistake` knows both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 
 
 class TDMError(Exception):
-    """A mistake of the user; the message says which, and what to do."""
+    """A mistake of the user; the message says what it is, and what to do."""
 
 
 class WrongValueError(TDMError, ValueError):
@@ -29,11 +29,11 @@ class WrongValueError(TDMError, ValueError):
 
 
 class WrongTypeError(TDMError, TypeError):
-    """Something of another kind than is needed, or a setting that does not exist."""
+    """A value of the wrong kind, or a setting that does not exist."""
 
 
 class UnknownNameError(TDMError, LookupError):
-    """A name that nothing has; the message says which is nearest, or which there are."""
+    """A name that does not exist; the message gives the nearest one, or all that exist."""
 
 
 class WrongOrderError(TDMError, RuntimeError):
@@ -49,7 +49,7 @@ class PathError(TDMError, OSError):
 
 
 class PathMissingError(PathError, FileNotFoundError):
-    """A file or folder that is not there."""
+    """A file or folder that does not exist."""
 
 
 class PathTakenError(PathError, FileExistsError):
@@ -62,6 +62,12 @@ def is_mistake(error: BaseException) -> bool:
     return isinstance(error, TDMError) or (envs is not None and isinstance(error, envs.EnvsError))
 
 
+def brief(error: object, limit: int = 600) -> str:
+    """What an error says, its middle left out where it repeats a long value from a file."""
+    text = str(error)
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
+
+
 def retold(error: Exception, text: str) -> ValueError:
-    """An exception to raise from ``error``, with more context: of a mistake a mistake, of a bug none."""
+    """An exception to raise from ``error``, with more context; it is a mistake only if ``error`` is one."""
     return WrongValueError(text) if is_mistake(error) else ValueError(text)

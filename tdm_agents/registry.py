@@ -1,13 +1,13 @@
 """Planners and world models by name: found through entry points, imported when first used.
 
-A stranger's package adds one line to its own ``pyproject.toml``::
+Any package adds one line to its own ``pyproject.toml``::
 
     [project.entry-points."tdm_agents.planners"]
     mine = "my_package.my_module:MyPlanner"
 
 The built-in planners are found the same way. A plug-in that cannot be used (it does not import, two packages
-provide its name, or it is no planner or world model) is an error for whoever asks for that name, which says
-whose it is; all other names go on working.
+provide its name, or it is not a planner or world model) is an error for the user of that name. The error
+says which package it comes from; all other names go on working.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ PLANNERS = "tdm_agents.planners"
 WORLD_MODELS = "tdm_agents.world_models"
 
 FORMER_SETTINGS = {"returns": "execute"}
-"""Settings of planners that were renamed: their former names are taken for one more release."""
+"""Planner settings that were renamed, from former to present name; former names work for one more release."""
 
 _METHODS = {PLANNERS: ("init", "plan"), WORLD_MODELS: ("start", "step", "take")}
 _OF_SEVERAL = ("build", "environment", "load")
-"""What a learned model of several environments, which is no world model itself, has instead."""
+"""Methods of a learned model of several environments, which is not a world model itself."""
 
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
 class PluginError(TDMError, ImportError):
-    """An installed plug-in that cannot be used; the message says whose it is, why, and the remedy."""
+    """An installed plug-in that cannot be used; the message names its package, the reason and the remedy."""
 
 
 def register(group: str, name: str, factory: Callable[..., Any]) -> None:
@@ -45,12 +45,12 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         group: :data:`PLANNERS` or :data:`WORLD_MODELS`.
-        name: What users type.
+        name: The name that users type.
         factory: The class, or anything that builds one from keyword arguments.
 
     Raises:
         ValueError: If the name is taken, by ``register`` or by an installed package.
-        TypeError: If ``factory`` is no planner or world model.
+        TypeError: If ``factory`` is not a planner or world model.
     """
     if (group, name) in _registered or any(e.name == name for e in entry_points(group=group)):
         raise WrongValueError(f"{name!r} is already taken in {group!r}; choose another name")
@@ -67,18 +67,18 @@ def names(group: str) -> list[str]:
 def providers(group: str, name: str) -> list[tuple[str, str]]:
     """Distribution and version of every installed package that provides a name, sorted.
 
-    More than one is a clash, which :func:`load` refuses; none means that this process registered the name.
+    More than one is a clash, which :func:`load` refuses. None means that this process registered the name.
     """
     return sorted({_distribution(e) for e in _entries(group, name)})
 
 
 def load(group: str, name: str) -> Callable[..., Any]:
-    """The class behind a name; imported now.
+    """The class behind a name, imported now.
 
     Raises:
-        UnknownNameError: If nobody provides it.
-        PluginError: If two installed packages provide it, its package does not import, or what its entry
-            point names is no planner or world model.
+        UnknownNameError: If no package provides it.
+        PluginError: If two installed packages provide it, its package does not import, or its entry point
+            names something that is not a planner or world model.
     """
     if (group, name) in _registered:
         return _registered[group, name]
@@ -95,7 +95,7 @@ def load(group: str, name: str) -> Callable[..., Any]:
     remedy = f"mend, upgrade or uninstall {_distribution(found[0])[0]}"
     try:
         loaded: Callable[..., Any] = found[0].load()
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a plug-in's module may raise anything while it is imported
         raise PluginError(f"{what} does not import: {type(error).__name__}: {error}; {remedy}") from error
     if fault := _fault(group, loaded):
         raise PluginError(f"{what} breaks the contract of a {_kind(group)}: {fault}; {remedy}")
@@ -106,12 +106,12 @@ def check_settings(what: str, of: Callable[..., Any], settings: Mapping[str, Any
     """Refuse settings that a dataclass does not have.
 
     Args:
-        what: Whose settings, in words.
-        of: The dataclass; anything else takes what it takes.
-        settings: By name.
+        what: Owner of the settings, in words, for the message.
+        of: The dataclass; settings of anything else are not checked.
+        settings: The settings by name.
 
     Raises:
-        TypeError: Naming the first unknown setting, and those there are.
+        TypeError: If a setting is unknown; the message names it, and those that exist.
     """
     if not is_dataclass(of):
         return
@@ -121,14 +121,14 @@ def check_settings(what: str, of: Callable[..., Any], settings: Mapping[str, Any
 
 
 def present_settings(of: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their present names, for a planner that has those and not the former ones.
+    """The settings with former names replaced by present ones, where the planner has only the present ones.
 
-    Where both names are there, the former one counts: only a user still writes it, over what a file or a
-    preset says by the present one.
+    Where both names are given, the former one counts: only a user still writes it, and means it to override
+    the present one in a file or a preset.
 
     Args:
-        of: The planner's dataclass; anything else takes what it takes.
-        settings: By name, present or former.
+        of: The planner's dataclass; settings of anything else are left as they are.
+        settings: The settings by present or former name.
     """
     known = {f.name for f in fields(of)} if is_dataclass(of) else set()
     given = dict(settings)
@@ -143,7 +143,7 @@ def make_planner(name: str, **settings: Any) -> Planner:
 
     Args:
         name: An entry point of the group ``tdm_agents.planners``, or a registered name.
-        **settings: Fields of the planner's dataclass. One by a former name warns (``DeprecationWarning``).
+        **settings: Fields of the planner's dataclass. A former name gives a ``DeprecationWarning``.
 
     Raises:
         UnknownNameError: If no package provides the name.
@@ -170,10 +170,10 @@ def _entries(group: str, name: str) -> list[EntryPoint]:
 
 
 def _fault(group: str, plugin: Any) -> str | None:
-    """Which part of a group's contract a plug-in breaks, as far as it shows before one is built."""
+    """The part of a group's contract that a plug-in breaks, as far as can be seen before it is built."""
     if inspect.isclass(plugin):
         return _fault_of_class(group, plugin)
-    # a function may build what it likes; the agent checks what it is given
+    # a function may build anything; the agent checks what it is given
     return None if callable(plugin) else f"it is a {type(plugin).__name__}; expected a class"
 
 
@@ -212,5 +212,5 @@ def _distribution(entry: EntryPoint) -> tuple[str, str]:
 
 
 def _origin(entry: EntryPoint) -> str:
-    """What an entry point names, and whose it is."""
+    """The target of an entry point, and its package."""
     return f"{entry.value} of package {' '.join(_distribution(entry)).strip()}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import JsonError, parse_json
 
 _PYTHON = {"True": True, "False": False, "None": None}
 
@@ -16,8 +17,8 @@ def split_line(text: str, first: str) -> tuple[str, dict[str, str]]:
     """The first word of a line, and the texts of its ``NAME=VALUE`` pairs.
 
     Args:
-        text: The line, with the quotes of a shell.
-        first: What the first word should be, for the message.
+        text: The line, with quotes as in a shell.
+        first: A description of the first word, for the message.
 
     Raises:
         ValueError: If the line cannot be read.
@@ -47,8 +48,8 @@ def parse_value(text: str) -> Any:
     if text in _PYTHON:
         return _PYTHON[text]
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text, "the value")
+    except JsonError:
         return text
 
 

@@ -1,18 +1,21 @@
-"""Files that are whole or absent, and say so when they are not what they should be.
+"""Files that are whole or absent, with checks that they are what they should be.
 
-Every write goes to a temporary file beside its target, is flushed to disk, then renamed over it. Weights are
-safetensors, settings JSON with a schema version; nothing is a pickle.
+Every write goes to a temporary file beside its target, which is flushed to disk and then renamed. Weights
+are safetensors, settings are JSON with a schema version; nothing is a pickle.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+import re
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import safetensors
@@ -20,12 +23,20 @@ import safetensors.torch
 from torch import Tensor
 
 from tdm_agents.errors import PathError, TDMError
+from tdm_agents.json_text import JsonError, check_fields, load_json, plain_number
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")
 
 
 class CheckpointError(TDMError, RuntimeError):
-    """A checkpoint that is missing, truncated, altered or of another schema."""
+    """A checkpoint that is missing, truncated, altered or has another schema."""
 
 
 class FolderInUseError(TDMError, RuntimeError):
@@ -33,7 +44,7 @@ class FolderInUseError(TDMError, RuntimeError):
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and what it lies in, where they are not there.
+    """Make ``folder`` and its parents, where they do not exist.
 
     Raises:
         OSError: If it cannot be made; the message says what to do.
@@ -49,7 +60,7 @@ def make_folder(folder: Path) -> None:
 def foreign_file(folder: Path, ours: Container[str] = ()) -> str | None:
     """A file in ``folder`` that is not named in ``ours``, visible ones first; None where there is none.
 
-    Locks and what a killed write leaves do not count.
+    Locks and leftovers of a killed write do not count.
     """
     names = [path.name for path in folder.iterdir() if path.name not in ours] if folder.is_dir() else []
     others = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
@@ -60,7 +71,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically (temporary file, fsync, rename, fsync of the folder).
 
     Raises:
-        OSError: If it cannot be written, as on a full disk; it names ``path``, and what was there still is.
+        OSError: If it cannot be written, as on a full disk; it names ``path``, whose old content is kept.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -82,34 +93,59 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def sweep_partial(folder: Path, ours: Callable[[str], bool] = lambda _name: True) -> None:
+    """Remove what :func:`write_bytes` of killed processes left half-written; for whoever holds the lock.
+
+    Args:
+        folder: Its own files alone, not those of folders in it.
+        ours: Whether the file of that name, had it been finished, would be one of the caller's.
+    """
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        found = _PARTIAL.fullmatch(path.name)
+        if found is not None and ours(found["name"]) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=2, default=plain_number) + "\n").encode())
 
 
-def read_json(path: Path, *, schema: int | Sequence[int]) -> dict[str, Any]:
+def read_json(
+    path: Path, *, schema: int | Sequence[int], fields: Mapping[str, type | UnionType] | None = None
+) -> dict[str, Any]:
     """Read a JSON object whose ``"schema"`` is ``schema``, or one of several.
 
+    Args:
+        path: The file.
+        schema: What is read.
+        fields: Types of entries that must be there, see :func:`tdm_agents.json_text.check_fields`.
+
     Raises:
-        CheckpointError: If it is missing, not JSON, or of another schema; the message says what to do.
+        CheckpointError: If it is missing, not JSON, of another schema, or lacks a field; the message says
+            what to do.
     """
     try:
-        value = json.loads(path.read_text())
+        value = load_json(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); restore it from where it came") from error
+    except JsonError as error:
+        raise CheckpointError(str(error)) from error
     known = (schema,) if isinstance(schema, int) else schema
-    if not isinstance(value, dict) or value.get("schema") not in known:
-        got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+    got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+    if not isinstance(value, dict) or type(got) is not int or got not in known:
         raise CheckpointError(
-            f"{path} has schema {got!r}; this version of tdm-agents reads {' and '.join(map(str, known))}"
+            f"{path} has schema {repr(got)[:40]}; this version of tdm-agents reads "
+            f"{' and '.join(map(str, known))}"
         )
-    return value
+    try:
+        return check_fields(value, str(path), fields or {})
+    except JsonError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write safetensors atomically; the sha256 of the file."""
+    """Write safetensors atomically and return the sha256 of the file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     data = safetensors.torch.save(contiguous)
     write_bytes(path, data)
@@ -126,6 +162,8 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: is {path.parent} a checkpoint folder?") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); copy it again") from error
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise CheckpointError(
             f"{path} ({len(data)} bytes) has sha256 {found[:12]}..., its JSON says {sha256[:12]}...: "
@@ -133,18 +171,30 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         )
     try:
         return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file ({error})") from error
+    except (
+        safetensors.SafetensorError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # KeyError: a new dtype
+        raise CheckpointError(f"{path} is not a safetensors file that can be read ({error})") from error
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, for this process alone; the kernel lets go however the process ends.
+    """Hold a folder for this process alone; it is made if needed, and freed however the process ends.
+
+    What processes that were killed left half-written in the folder is swept.
 
     Raises:
         FolderInUseError: If another process holds it.
-        OSError: If it cannot be made.
+        OSError: If it cannot be made, or its file system or the platform has no locks.
     """
+    if fcntl is None:
+        raise PathError(
+            f"{folder} cannot be locked, since {sys.platform} has no flock; run this on Linux or macOS "
+            "(on Windows in WSL)"
+        )
     make_folder(folder)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -154,6 +204,14 @@ def locked(folder: Path) -> Iterator[None]:
             raise FolderInUseError(
                 f"another process writes to {folder}; wait for it, or choose another folder"
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise PathError(
+                f"{folder} lies on a file system without locks ({error.strerror}), where two processes could "
+                "spoil each other's files; choose a folder on a local disk, and copy it when it is done"
+            ) from error
+        sweep_partial(folder)
         yield
     finally:
         os.close(descriptor)

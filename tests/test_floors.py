@@ -13,10 +13,19 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {"tdm_agents": ROOT, "tdm_planners": ROOT / "planners", "tdm_envs": ROOT / "envs"}
 
 FLOORS = (
-    ("tdm_agents.errors",),
+    (
+        "tdm_agents.errors",
+        "tdm_agents.json_text",
+    ),
     ("tdm_envs", "tdm_agents.protocols"),
     ("tdm_agents.registry", "tdm_agents.storage", "tdm_planners"),
-    ("tdm_agents.spaces", "tdm_agents.environments", "tdm_agents.settings_text", "tdm_agents.plot_style"),
+    (
+        "tdm_agents.spaces",
+        "tdm_agents.environments",
+        "tdm_agents.env_checks",
+        "tdm_agents.settings_text",
+        "tdm_agents.plot_style",
+    ),
     ("tdm_agents.data",),
     ("tdm_agents.world_models",),
     ("tdm_agents.wrappers",),

@@ -1,1 +1,1 @@
-"""Time and memory of planning decisions: what they must cost, and what they do cost."""
+"""Time and memory of planning decisions: what they must cost, and what they cost."""

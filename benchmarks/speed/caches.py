@@ -1,9 +1,9 @@
-"""Other ways to imagine with the same weights: what sharing the history is measured against.
+"""Other ways to imagine with the same weights, against which sharing the history is measured.
 
-Each is the fair version of what is common elsewhere, with the same chunks (reward, separator and action in
-one forward), the same uniform numbers and so, up to near ties, the same tokens as
+Each is a fair version of what is common elsewhere, with the same chunks (reward, separator and action in one
+forward), the same uniform numbers and so, up to near ties, the same tokens as
 :class:`tdm_agents.world_models.transformer.model.TransformerWorldModel` when it samples. Each yields the
-observations ``[N, n]`` of an imagined step at a time.
+observations ``[N, n]`` of one imagined step at a time.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def shared(
     generator: torch.Generator,
     max_rows: int | None = None,
 ) -> Iterator[Tensor]:
-    """What the package does: one encoded history per environment, and what rows imagine of their own.
+    """The package's way: one encoded history per environment, and a cache of what each row imagines.
 
     Args:
-        model: Any; in parallel where its settings say so.
-        history: Of ``B`` environments.
-        actions: ``[B K, H, m]``, environment after environment.
+        model: The model, which decodes in parallel where its settings say so.
+        history: Histories of ``B`` environments.
+        actions: ``[B K, H, m]``, environment by environment.
         generator: Source of randomness.
-        max_rows: Rows that are imagined at once, as a planner's ``max_rows``; None = all.
+        max_rows: Rows that are imagined at once, as a planner's ``max_rows``; None means all.
     """
     for state, some in _parts(model, history, actions, max_rows):
         yield from _stepped(model, state, some, generator)
@@ -59,7 +59,7 @@ def replayed(
     generator: torch.Generator,
     max_rows: int | None = None,
 ) -> Iterator[Tensor]:
-    """The same in whole rollouts, which replay a captured step where the model's settings say so."""
+    """The package's way in whole rollouts, which replay a captured step where the model's settings say so."""
     for state, some in _parts(model, history, actions, max_rows):
         imagined = model.rollout(state, some, generator=generator)
         assert imagined.observation is not None
@@ -69,14 +69,14 @@ def replayed(
 def copied(
     model: TransformerWorldModel, history: History, actions: Tensor, *, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """The package's code for products with the history's keys and values copied for every candidate."""
+    """The package's code for products, with the history's keys and values copied for every candidate."""
     state = model.with_decoding(attention="products").start(history, horizon=actions.shape[1])
     yield from _stepped(model, copied_state(state, _environments(history, actions)), actions, generator)
 
 
 def copied_state(state: TransformerState, rows: Tensor) -> TransformerState:
     """Rows (int64 ``[N]``) of a fresh state, each with a copy of its history."""
-    assert isinstance(state.history, PackedHistory)  # of PyTorch's products
+    assert isinstance(state.history, PackedHistory)  # for PyTorch's products
     layers = tuple(layer[:, :, rows] for layer in state.history.layers)
     visible = state.history.visible
     every = torch.arange(len(rows), device=rows.device)
@@ -93,12 +93,12 @@ def copied_state(state: TransformerState, rows: Tensor) -> TransformerState:
 def concatenated(
     model: TransformerWorldModel, history: History, actions: Tensor, *, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """A cache of its own for every candidate, grown by concatenation with every forward, fused attention."""
+    """A separate cache for every candidate, grown by concatenation with every forward, fused attention."""
     layout, network = model.layout, model.network
     state = model.with_decoding(attention="products").start(history, horizon=actions.shape[1])
     assert isinstance(state.history, PackedHistory)
     rows = _environments(history, actions)
-    cache = [  # [N, heads, tokens, head_dim], as the fused attention wants it
+    cache = [  # [N, heads, tokens, head_dim], as the fused attention takes it
         tuple(x.transpose(0, 1)[rows] for x in layer) for layer in state.history.layers
     ]
     rotations = network.rotation(torch.arange(actions.shape[1] + 1, device=actions.device))
@@ -113,7 +113,7 @@ def concatenated(
             assert isinstance(block, Block)
             query, key, value = block.project(x, rotation)
             keys, values = (torch.cat(pair, dim=2) for pair in zip(cache[index], (key, value), strict=True))
-            # what has left the band is dropped, as a sliding cache does
+            # tokens that have left the band are dropped, as in a sliding cache
             cache[index] = keys, values = keys[:, :, -within:], values[:, :, -within:]
             mask = None
             if chunk > 1:
@@ -130,13 +130,13 @@ def concatenated(
 def uncached(
     model: TransformerWorldModel, history: History, actions: Tensor, *, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """No cache: every forward computes all tokens inside the band again, as Trajectory Transformer does.
+    """No cache: every forward recomputes all tokens inside the band, as the Trajectory Transformer does.
 
-    Where the band slides, its tokens are others: what has left the band is not computed, and had its effect
-    on keys and values that are cached elsewhere.
+    Where the band slides, its tokens differ: those that have left the band are not computed, whereas they had
+    an effect on keys and values that the others cache.
     """
     layout, network = model.layout, model.network
-    # [N, P], then what is imagined
+    # [N, P], then the imagined tokens
     seen = history_tokens(model, history)[_environments(history, actions)]
 
     def extend(tokens: Tensor, offset: int, time: int) -> Tensor:
@@ -144,7 +144,7 @@ def uncached(
         seen = torch.cat([seen, tokens], dim=1)
         within = (model.context_steps - 1) * layout.tokens + offset + tokens.shape[1]
         seen = seen[:, -within:]
-        missing = -seen.shape[1] % layout.tokens  # of the last step: causal attention does not look there
+        missing = -seen.shape[1] % layout.tokens  # of the last step, which causal attention does not see
         whole = F.pad(seen, (0, missing)).view(len(seen), -1, layout.tokens)
         hidden = network(pack([Windows(whole, layout, model.context_steps)]))  # [N T (n + m + 2), d]
         hidden = hidden.view(len(whole), -1, hidden.shape[-1])
@@ -154,7 +154,7 @@ def uncached(
 
 
 def history_tokens(model: TransformerWorldModel, history: History) -> Tensor:
-    """What a history is encoded from, ``[B, P]`` int64: its steps inside the band, up to the present."""
+    """The tokens ``[B, P]`` int64 of a history: its steps inside the band, up to the present."""
     steps = min(history.observation.shape[1], model.context_steps)
     past = history.action[:, history.action.shape[1] - (steps - 1) :]
     action = torch.cat([past, past.new_zeros((history.batch, 1, past.shape[2]))], dim=1)
@@ -174,8 +174,8 @@ def sampled(
     """Sample steps scalar by scalar with any network, as ``TransformerWorldModel.step`` does.
 
     Args:
-        model: Whose tokens; its targets are absolute.
-        history: Of ``B`` environments.
+        model: The model whose tokens are used; its targets are absolute.
+        history: Histories of ``B`` environments.
         actions: ``[N, H, m]``.
         extend: Feeds tokens to the network.
         generator: Source of randomness.
@@ -215,7 +215,7 @@ def _stepped(
 def _parts(
     model: TransformerWorldModel, history: History, actions: Tensor, max_rows: int | None
 ) -> Iterator[tuple[TransformerState, Tensor]]:
-    """Rows that are imagined at once, and their actions; the history is read once for all."""
+    """The rows that are imagined at once, and their actions; the history is read once for all."""
     start = model.start(history, horizon=actions.shape[1])
     most = max_rows or len(actions)
     rows = torch.split(_environments(history, actions), most)
@@ -224,6 +224,6 @@ def _parts(
 
 
 def _environments(history: History, actions: Tensor) -> Tensor:
-    """Of which environment each row is, ``[N]``."""
+    """The environment of each row, ``[N]``."""
     every = torch.arange(history.batch, device=actions.device)
     return every.repeat_interleave(len(actions) // history.batch)

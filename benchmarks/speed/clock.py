@@ -1,4 +1,4 @@
-"""Time on any device: a stopwatch, and how fast the machine multiplies and copies."""
+"""Time on any device: a stopwatch, and the rates at which the machine multiplies and copies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 _LEAST_SECONDS = 0.02
-"""Least length of what is timed at once."""
+"""Shortest time that is measured at once, in seconds."""
 
 
 class Stopwatch:
-    """Seconds between two moments: CUDA events on a GPU, the clock elsewhere.
+    """A stopwatch, by CUDA events on a GPU and by the clock elsewhere.
 
     Args:
-        device: Where the work is done.
+        device: Device that does the work.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -36,11 +36,11 @@ class Stopwatch:
 
     @property
     def passed(self) -> float:
-        """Seconds on this side: a GPU may still have to do what it was told."""
+        """Seconds on the CPU; a GPU may still have work to do."""
         return time.perf_counter() - self._began
 
     def stop(self) -> float:
-        """Seconds until all work since is done."""
+        """Seconds until all work since the start is done."""
         if self._first is None:
             return self.passed
         last = _moment()
@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 def _moment() -> torch.cuda.Event:
-    """An event that a GPU notes when it has done what it was told before."""
+    """An event that a GPU records when it has done all earlier work."""
     event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record()
     return event
@@ -58,11 +58,11 @@ def _moment() -> torch.cuda.Event:
 
 @dataclass(frozen=True, slots=True)
 class Imagined:
-    """How far a decision came in its time.
+    """The progress of a decision in its time.
 
     Attributes:
-        seconds: Taken.
-        transitions: Imagined in them.
+        seconds: Seconds taken.
+        transitions: Transitions imagined in them.
     """
 
     seconds: float
@@ -70,7 +70,7 @@ class Imagined:
 
 
 def time_decision(steps: Iterable[Tensor], device: torch.device, *, at_most: float) -> Imagined:
-    """Imagine step after step, ``[N, n]`` each, until the decision is made or its time is over."""
+    """Imagine one step after another, ``[N, n]`` each, until the decision is made or its time is over."""
     watch = Stopwatch(device)
     watch.start()
     transitions = 0
@@ -82,7 +82,7 @@ def time_decision(steps: Iterable[Tensor], device: torch.device, *, at_most: flo
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
-    """The median over repetitions; short work is done many times in each, and once before them."""
+    """The median over repetitions; short work is done many times in each. It is done once beforehand."""
     work()
     times = max(1, int(_LEAST_SECONDS / _seconds_each(work, device, times=1)))
     return statistics.median(_seconds_each(work, device, times=times) for _ in range(repeats))
@@ -110,7 +110,7 @@ def copy_bytes_per_second(device: torch.device, *, megabytes: int, repeats: int)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free now where the device computes."""
+    """Bytes of memory that are free now on the device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

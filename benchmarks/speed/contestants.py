@@ -1,4 +1,4 @@
-"""Who imagines a decision, and whether memory and time suffice."""
+"""Contestants, which imagine a decision, and whether memory and time suffice for them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tdm_agents.world_models.transformer.decoding.options import Capture, Decodi
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 Decide = Callable[[], Iterator[Tensor]]
-"""Imagines a decision, the observations ``[N, n]`` of a step at a time."""
+"""A function that imagines a decision, the observations ``[N, n]`` of one step at a time."""
 
 OWN = ("sequential", "parallel")
-"""What the package does: scalars one after another, and guessed together."""
+"""The package's ways: scalars one after another, and guessed together."""
 CAPTURED: dict[str, Capture] = {"captured": "eager", "compiled": "compiled"}
-"""One after another, by replaying a captured step; on a GPU only."""
+"""The same ways by replaying a captured step, on a GPU only."""
 OTHERS = ("copied cache", "grown cache", "no cache", "transformers")
-"""What stands beside it: see :mod:`speed.caches` and :mod:`speed.llama`."""
+"""The other contestants: see :mod:`speed.caches` and :mod:`speed.llama`."""
 
 _CACHES = {"copied cache": caches.copied, "grown cache": caches.concatenated, "no cache": caches.uncached}
 _SEED = 0
@@ -35,13 +35,13 @@ def decide_as(name: str, model: TransformerWorldModel, shape: DecisionShape, *, 
     """A contestant that decides, with random histories, actions and weights.
 
     Args:
-        name: Of :data:`OWN`, :data:`CAPTURED` or :data:`OTHERS`.
-        model: Its weights; of a Llama, only device and dtype.
-        shape: Of the decision.
-        max_rows: Rows that the package's own imagine at once.
+        name: A name in :data:`OWN`, :data:`CAPTURED` or :data:`OTHERS`.
+        model: The model, whose weights are used; a Llama uses only its device and dtype.
+        shape: Shape of the decision.
+        max_rows: Rows that the package's own ways imagine at once.
 
     Raises:
-        ImportError: If it is ``transformers``, and that is not installed.
+        ImportError: If it is ``transformers``, which is not installed.
     """
     device = model.spec.device
     way: Callable[..., Iterator[Tensor]]
@@ -60,7 +60,7 @@ def decide_as(name: str, model: TransformerWorldModel, shape: DecisionShape, *, 
 def rows_that_fit(
     name: str, shape: DecisionShape, *, number_bytes: int, memory: int, on_cpu: bool = True
 ) -> int:
-    """Rows of a decision that a contestant can imagine at once in this many bytes, at least one."""
+    """The rows of a decision that a contestant can imagine at once in this many bytes, at least one."""
     ways = {"parallel": name == "parallel", "captured": name in CAPTURED}
     whole = decision_bytes(shape, **ways, on_cpu=on_cpu, number_bytes=number_bytes)
     shared = whole.weights + whole.tables + whole.history_cache
@@ -76,19 +76,19 @@ def why_left_out(
     seconds: float,
     flops_per_second: float,
 ) -> str | None:
-    """Why a contestant of :data:`OTHERS` cannot take part, or None if it can, or is the package's own.
+    """The reason why a contestant of :data:`OTHERS` cannot take part; None if it can, or is the package's.
 
-    Each candidate has keys and values of the history of its own. Growing them by concatenation has the old
-    and the new ones of one block at once. Without a cache, the tokens of all rows are in a block at once, and
-    again for every token.
+    Each candidate has its own keys and values of the history. Growing them by concatenation holds the old and
+    the new ones of one block at once. Without a cache, the tokens of all rows are in a block at once, again
+    for every token.
 
     Args:
-        name: Of the contestant.
-        shape: Of the decision.
+        name: Name of the contestant.
+        shape: Shape of the decision.
         number_bytes: Size of a number.
-        memory: Bytes that there are.
-        seconds: That its first step may take at most, by what its products must.
-        flops_per_second: At which rate.
+        memory: Bytes that are available.
+        seconds: Longest time of its first step, computed from its products.
+        flops_per_second: Rate of the products.
     """
     if name not in OTHERS:
         return None

@@ -18,15 +18,15 @@ from tdm_agents.world_models.transformer.network import Block
 
 @torch.no_grad()
 def linear_seconds(model: TransformerWorldModel, shape: DecisionShape, *, repeats: int) -> float:
-    """Seconds of the products with weights of a decision, one scalar after another, in the model's dtype.
+    """Seconds of a decision's products with weights, one scalar after another, in the model's dtype.
 
-    Every imagined step has the same ones, so that one forward of each size is timed. On a GPU it is a
-    captured graph: launches are not part of the floor.
+    Every imagined step has the same products, so one forward of each size is timed. On a GPU it is a captured
+    graph: launches are not part of the floor.
 
     Args:
-        model: Whose weights.
-        shape: Of the decision.
-        repeats: Of which the median counts.
+        model: The model whose weights are used.
+        shape: Shape of the decision.
+        repeats: Number of repetitions, of which the median counts.
     """
     calls = [(call.count, (call.tokens, call.outputs, call.read)) for call in decision_cost(shape).calls]
     device = model.spec.device
@@ -63,5 +63,5 @@ def _products(model: TransformerWorldModel, tokens: int, outputs: int, read: int
 
 
 def _repeat(work: Callable[[], object], _kept: object) -> None:
-    """Work on tensors that a graph does not keep."""
+    """Do the work; the kept tensors are not used."""
     work()

@@ -1,4 +1,4 @@
-"""A Llama of the ``transformers`` library, of the same shape, with the library's own cache."""
+"""A Llama of the ``transformers`` library, with the same shape and the library's own cache."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
 
 class Llama:
-    """Random weights in a Llama's blocks: as many, as wide, with as many heads and as wide a gated layer.
+    """A Llama with random weights, and the same number of blocks and heads and the same widths.
 
-    The history is encoded once and its cache repeated for every candidate; reward, separator and action are
-    fed together. Where the attention band slides, it is a Mistral, which is a Llama with a sliding window.
+    The history is encoded once and its cache is repeated for every candidate; reward, separator and action
+    are fed together. Where the attention band slides, it is a Mistral, which is a Llama with a sliding
+    window.
 
     Args:
-        model: Whose tokens, device and dtype.
-        shape: Of the decision.
+        model: The model whose tokens, device and dtype are used.
+        shape: Shape of the decision.
 
     Raises:
         ImportError: If ``transformers`` is not installed; the message says how.
@@ -55,7 +56,7 @@ class Llama:
 
     @torch.no_grad()
     def imagine(self, history: History, actions: Tensor, *, generator: torch.Generator) -> Iterator[Tensor]:
-        """Observations ``[N, n]`` of an imagined step at a time; see :mod:`speed.caches`."""
+        """The observations ``[N, n]`` of one imagined step at a time; see :mod:`speed.caches`."""
         shape, model = self._shape, self._model
         cache = self._new_cache(config=self._llama.config)
         self._llama(history_tokens(model, history), past_key_values=cache, logits_to_keep=1)
@@ -70,7 +71,7 @@ class Llama:
 
 
 def require_transformers() -> Any:
-    """The library.
+    """The ``transformers`` library.
 
     Raises:
         ImportError: If it is not installed; the message says how.

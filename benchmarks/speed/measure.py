@@ -1,4 +1,4 @@
-"""Measures a scenario: everybody's decision in turn, beside the floor and the roofline of the same run."""
+"""Measurement of a scenario: the contestants' decisions in turn, with the floor and roofline of the run."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.report import provenance
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""By name."""
+"""Types by name."""
 _COPIED_MEGABYTES = {"cpu": 256, "cuda": 4096}
 _SQUARE = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How a scenario is measured.
+    """The effort with which a scenario is measured.
 
     Attributes:
-        repeats: Decisions of everybody, in turn; medians count.
-        seconds: After which a decision is cut.
-        rounds: Of parallel decoding, imposed on random weights, an average; at most ``n`` of them.
+        repeats: Decisions per contestant, in turn; medians count.
+        seconds: Seconds after which a decision is cut.
+        rounds: Average rounds of parallel decoding, imposed on random weights, at most ``n``.
         memory: Bytes for a decision. The package splits its candidates to keep to it; others are left out.
     """
 
@@ -59,12 +59,12 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What the machine reached in this run.
+    """The rates that the machine reached in this run.
 
     Attributes:
-        linear_flops_per_second: In the linear layers of the decision.
-        square_flops_per_second: In a product of large square matrices.
-        copy_bytes_per_second: Read and written by a copy.
+        linear_flops_per_second: FLOPs per second in the linear layers of the decision.
+        square_flops_per_second: FLOPs per second in a product of large square matrices.
+        copy_bytes_per_second: Bytes per second read and written by a copy.
     """
 
     linear_flops_per_second: float
@@ -77,9 +77,9 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
 
     Args:
         scenario: The decision, and who makes it.
-        dtype: Of :data:`DTYPES`.
-        device: Where.
-        effort: How thoroughly.
+        dtype: A name in :data:`DTYPES`.
+        device: Device to compute on.
+        effort: The effort.
 
     Raises:
         ImportError: If ``transformers`` takes part and is not installed.
@@ -106,7 +106,7 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
         if why is not None:
             left_out[name] = why
             continue
-        share = len(CAPTURED) if name in CAPTURED else 1  # their buffers stay
+        share = len(CAPTURED) if name in CAPTURED else 1  # their buffers stay allocated
         rows = rows_that_fit(
             name,
             shape,
@@ -119,7 +119,7 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
             continue
         weighed = with_rounds(model, rounds) if name == "parallel" else model
         everybody[name] = decide_as(name, weighed, shape, max_rows=rows)
-        # also the first run, which does not count
+        # this is also the first run, which does not count
         peak = peak_bytes(everybody[name](), device, at_most=effort.seconds / 2)
         known[name] = {"peak_bytes": weights + peak} | ({} if name in OTHERS else {"rows_at_once": rows})
     floors: list[float] = []
@@ -163,14 +163,15 @@ def measure(scenario: Scenario, dtype: str, *, device: torch.device, effort: Eff
 def limits_of(
     shape: DecisionShape, rounds: float | None, rates: Rates, number_bytes: int, *, on_cpu: bool
 ) -> dict[str, float]:
-    """What a decision needs by formula: forwards, seconds of the roofline and of the call floor, bytes.
+    """The needs of a decision by formula: forwards, seconds of the roofline and of the call floor, bytes.
 
     Args:
-        shape: Of the decision.
-        rounds: Of parallel decoding; None for one scalar after another.
-        rates: The roofline takes those of the linear layers, the call floor those of a large product.
+        shape: Shape of the decision.
+        rounds: Rounds of parallel decoding; None for one scalar after another.
+        rates: Rates of the machine; the roofline uses that of the linear layers, the call floor that of a
+            large product.
         number_bytes: Size of a number.
-        on_cpu: Whether it is made there.
+        on_cpu: Whether the decision is made on a CPU.
     """
     cost = decision_cost(shape, rounds=rounds)
     memory: dict[str, Any] = {
@@ -191,18 +192,18 @@ def limits_of(
 def summary(
     scenario: Scenario, timed: list[Imagined], *, floor: float, limit: dict[str, float]
 ) -> dict[str, Any]:
-    """What a contestant's decisions come to; medians over them.
+    """The results of a contestant's decisions, as medians over them.
 
     Args:
         scenario: The decision.
-        timed: Repetitions. Where they were cut, what they took is scaled to a whole decision: too little,
-            because later steps read more keys and values. Shares that depend on these are null then.
+        timed: Repetitions. Where they were cut, their time is scaled to a whole decision. That is too little,
+            because later steps read more keys and values, so shares that depend on it are null.
         floor: Seconds of the linear layers alone, one scalar after another.
-        limit: With ``roofline_seconds`` and ``call_floor_seconds`` of its own forwards.
+        limit: The ``roofline_seconds`` and ``call_floor_seconds`` of its own forwards.
 
     Returns:
-        ``seconds`` (a decision, each repetition), ``whole`` (whether none was cut), tokens, transitions and
-        decisions per second, ``times_real_time`` (the environment's time between decisions over the time
+        ``seconds`` (per decision, of each repetition), ``whole`` (whether none was cut), tokens, transitions
+        and decisions per second, ``times_real_time`` (the environment's time between decisions over the time
         until all ``B`` are made) and shares (of 1): ``of_floor``, ``of_roofline``, ``of_call_floor``.
     """
     shape = scenario.shape
@@ -223,14 +224,14 @@ def summary(
 
 
 def peak_bytes(steps: Iterable[Tensor], device: torch.device, *, at_most: float) -> int:
-    """The most bytes of tensors at once while a decision is imagined, beyond those that were there before.
+    """The peak of tensor bytes while a decision is imagined, beyond those that existed before.
 
-    On a GPU what the allocator has given out, elsewhere a count of tensors.
+    On a GPU it is what the allocator has given out, elsewhere a count of tensors.
 
     Args:
-        steps: Of the decision.
-        device: Where.
-        at_most: Seconds after which it is cut.
+        steps: Steps of the decision.
+        device: Device to compute on.
+        at_most: Seconds after which the decision is cut.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

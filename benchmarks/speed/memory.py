@@ -1,4 +1,4 @@
-"""Memory of a decision: what its tensors need at most at once, by formula."""
+"""Formulas for the memory of a decision: the most that its tensors need at once."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tdm_agents.world_models.transformer.network import NetworkConfig
 
 @dataclass(frozen=True, slots=True)
 class DecisionBytes:
-    """Bytes of a decision's tensors; symbols as in :mod:`speed.roofline`.
+    """Bytes of a decision's tensors, with symbols as in :mod:`speed.roofline`.
 
     Attributes:
-        weights: Of the network.
-        history: What its forward works on, ``B P (4 f + 7 d)`` numbers, before there are any rows.
-        tables: A rotation matrix a head and imagined step, for queries, keys and values; the projections that
-            are rotated by it; the bins' centres.
+        weights: Weights of the network.
+        history: Workspace of the history's forward, ``B P (4 f + 7 d)`` numbers, before there are any rows.
+        tables: One rotation matrix per head and imagined step, for queries, keys and values; the projections
+            that are rotated by it; the bins' centres.
         history_cache: Keys and values of the histories, ``2 L d B P`` numbers, keys in whole panels of
             :data:`tdm_agents.world_models.transformer.cpu.PANEL` tokens: not once per candidate.
-        imagined_cache: The rows' own keys and values, and
-        working: what the rows need for a moment; see
+        imagined_cache: The rows' own keys and values; see
             :mod:`tdm_agents.world_models.transformer.decoding.row_memory`.
+        working: Temporary memory of the rows; see the same module.
     """
 
     weights: int
@@ -36,7 +36,7 @@ class DecisionBytes:
 
     @property
     def total(self) -> int:
-        """Of those that are needed at once."""
+        """The sum of those that are needed at once."""
         imagining = self.tables + self.imagined_cache + self.working
         return self.weights + self.history_cache + max(self.history, imagining)
 
@@ -52,11 +52,11 @@ def decision_bytes(
     """The bytes of a decision that samples.
 
     Args:
-        shape: Of the decision; where a planner's ``max_rows`` splits it, of that many rows.
+        shape: Shape of the decision, with as many rows as a planner's ``max_rows`` allows at once.
         parallel: Whether observation scalars are guessed together.
-        captured: Whether a captured step is replayed: tables and histories are there twice, and of
-            the history there is room for a power of two of steps, or for the band.
-        on_cpu: Whether it is made there, where rows may attend by
+        captured: Whether a captured step is replayed: tables and histories then exist twice, and the history
+            has room for a power of two of steps, or for the band.
+        on_cpu: Whether it is made on a CPU, where rows may attend by
             :mod:`tdm_agents.world_models.transformer.cpu`.
         number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
     """

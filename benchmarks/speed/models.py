@@ -1,4 +1,4 @@
-"""Models with random weights, and random histories and actions: speed does not depend on what they say."""
+"""Models with random weights, and random histories and actions: speed does not depend on their values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEED = 0
 def random_model(
     shape: DecisionShape, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> TransformerWorldModel:
-    """A transformer of these sizes with random weights, its token ranges fitted to random numbers."""
+    """A transformer of these sizes with random weights, and token ranges fitted to random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)  # modules draw their first weights from the global generator
         spec = ModelSpec(
@@ -35,7 +35,7 @@ def random_model(
 
 
 def random_history(shape: DecisionShape, *, device: torch.device | str = "cpu") -> History:
-    """What happened in ``B`` environments over ``T`` steps."""
+    """Random histories of ``B`` environments over ``T`` steps."""
     generator = torch.Generator().manual_seed(_SEED)
     batch, steps = shape.batch, shape.history_steps
     return History(
@@ -47,7 +47,7 @@ def random_history(shape: DecisionShape, *, device: torch.device | str = "cpu") 
 
 
 def random_actions(shape: DecisionShape, *, device: torch.device | str = "cpu") -> Tensor:
-    """What the candidates do, ``[N, H, m]``."""
+    """Random actions of the candidates, ``[N, H, m]``."""
     generator = torch.Generator().manual_seed(_SEED)
     return _actions((shape.rows, shape.horizon, shape.action_dim), generator).to(device)
 
@@ -55,12 +55,12 @@ def random_actions(shape: DecisionShape, *, device: torch.device | str = "cpu") 
 def with_rounds(model: TransformerWorldModel, rounds: float) -> TransformerWorldModel:
     """The same weights, decoding in parallel, with guesses that settle after ``rounds`` rounds on average.
 
-    How many rounds guesses need depends on what a model has learnt; random weights hardly settle. Here the
-    tokens of a step's last round are those of the round before, and everything else is done as ever.
+    The number of rounds depends on what a model has learnt; random weights hardly settle. Here the tokens of
+    a step's last round are those of the round before, and everything else is done as usual.
 
     Args:
-        model: Any.
-        rounds: An average over steps, from 1 to ``n``.
+        model: Any transformer.
+        rounds: Average number of rounds per step, from 1 to ``n``.
     """
     config = model.with_decoding(parallel=True).config
     other = TransformerWorldModel(model.spec, config, model.network)
@@ -69,7 +69,7 @@ def with_rounds(model: TransformerWorldModel, rounds: float) -> TransformerWorld
 
 
 class _SettlingTokenizer(Tokenizer):
-    """Gives the tokens of the round before where guesses are to settle."""
+    """A tokenizer that repeats the tokens of the previous round where guesses have to settle."""
 
     def __init__(self, tokenizer: Tokenizer, rounds: float) -> None:
         choices = tokenizer.action_choices
@@ -81,7 +81,7 @@ class _SettlingTokenizer(Tokenizer):
 
     def encode_observation(self, value: Tensor) -> Tensor:
         tokens = super().encode_observation(value)
-        if value.ndim != 2:  # a history's
+        if value.ndim != 2:  # a history
             return tokens
         wanted = int((self._steps + 1) * self._rounds) - int(self._steps * self._rounds)
         if self._round == min(wanted, self.observation_dim - 1):  # the step's last; all scalars are final

@@ -1,6 +1,6 @@
-"""A transformer as plain as they come, for training to be measured against.
+"""A plain transformer, against which training is measured.
 
-In nanoGPT's manner: pre-norm blocks without biases, fused causal attention, learned positions, tied to
+It is built like nanoGPT: pre-norm blocks without biases, fused causal attention, learned positions, and
 nothing of this package.
 """
 
@@ -14,13 +14,13 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 
 
 class PlainGpt(nn.Module):
-    """As many weights in blocks of the same width, heads and number as a configuration's.
+    """A transformer with as many weights, in blocks of the same width, heads and number, as a configuration.
 
     The gated layer's three matrices of ``d f`` become two of ``1.5 d f``.
 
     Args:
         config: Sizes.
-        length: Tokens of a sequence, at most.
+        length: Most tokens per sequence.
     """
 
     def __init__(self, config: TransformerConfig, length: int) -> None:
@@ -33,7 +33,7 @@ class PlainGpt(nn.Module):
         self.head = nn.Linear(config.width, vocabulary, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Hidden states ``[B, S, d]`` after tokens ``[B, S]``, normalised."""
+        """The hidden states ``[B, S, d]`` after tokens ``[B, S]``, normalised."""
         x = self.token(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         for block in self.blocks:
             x = block(x)

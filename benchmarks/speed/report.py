@@ -1,4 +1,4 @@
-"""The rows of a speed measurement for a terminal and as a picture."""
+"""Tables and plots of the rows of a speed measurement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLUMNS = (
     "roof-\nline",
     "call\nfloor",
 )
-"""Rates are per second; the last three are shares of a limit, which a contestant reaches."""
+"""Columns of the table: rates are per second; the last three are the reached shares of a limit."""
 
 _SIZES = {
     "num_samples": "candidates K",
@@ -36,7 +36,7 @@ _SIZES = {
 
 
 def row_table(row: Row) -> Table:
-    """Everybody's decision of one row."""
+    """The table of all contestants' decisions in one row."""
     # narrow, so that it fits a terminal of 80 columns
     shown = Table(title=f"{row['scenario']}, {row['dtype']}", box=SIMPLE_HEAD, show_edge=False, padding=0)
     shown.add_column("who", no_wrap=True, min_width=12)
@@ -68,8 +68,8 @@ def plot_sweeps(path: Path, rows: Sequence[Row]) -> None:
     """Draw seconds per decision against K, H, history and B, of the rows of the group ``sweep``.
 
     Args:
-        path: Where to write; its suffix says the kind of picture.
-        rows: Of one measurement; others than sweeps are not drawn.
+        path: Where to write; the suffix is the format.
+        rows: Rows of one measurement; only sweeps are drawn.
 
     Raises:
         ValueError: If there is no sweep.
@@ -106,7 +106,7 @@ def plot_sweeps(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _seconds(row: Row, name: str) -> float:
-    """Until all environments have decided, the median."""
+    """The median of the seconds until all environments have decided."""
     seconds: float = statistics.median(row["contestants"][name]["seconds"])
     return seconds
 

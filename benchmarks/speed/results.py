@@ -1,4 +1,4 @@
-"""Results that grow row by row in one JSON file: what is there is not measured again.
+"""Results that grow row by row in one JSON file; rows in it are not measured again.
 
 Layout (schema 1)::
 
@@ -20,10 +20,10 @@ Rows = dict[str, dict[str, Any]]
 
 
 def read_rows(path: Path, settings: Mapping[str, Any]) -> Rows:
-    """The rows measured so far, none if there is no file.
+    """The rows measured so far; none if there is no file.
 
     Args:
-        path: Of the file.
+        path: The file.
         settings: Everything that rows of one file have in common, as JSON values.
 
     Raises:

@@ -1,19 +1,19 @@
-"""What a decision of the transformer must cost: its forwards, their FLOPs and the bytes that they read.
+"""The necessary cost of a transformer's decision: its forwards, their FLOPs and the bytes that they read.
 
 A decision imagines ``K`` candidates over ``H`` steps for each of ``B`` environments, ``N = B K`` rows, after
 ``T`` steps of history. A step is ``s = n + m + 2`` tokens, the history ``P = (T - 1) s + n``. With ``L``
-blocks of width ``d``, GEGLU width ``f`` and ``V`` output bins, a multiplication and an addition being two
-FLOPs:
+blocks of width ``d``, GEGLU width ``f`` and ``V`` output bins, and two FLOPs for a multiplication and an
+addition:
 
 - a token through the linear layers of all blocks costs ``L (8 d^2 + 6 d f)``, its logits ``2 d V``;
 - a token that attends to ``S`` tokens costs ``4 d S`` per block;
 - a forward reads the keys and values of the ``B`` histories once, and of each row's imagination once:
   ``2 L d (B P + N S)`` numbers.
 
-One after another, an imagined step is ``n + 1`` forwards: reward, separator and action together, then each
-observation scalar. In parallel it is ``1 + r`` forwards, ``r`` of them of ``n`` tokens. Attention is a band
-of whole steps, so that neither ``P`` nor ``S`` grows without limit. Embeddings, norms, rotations, softmax
-and sampling are not counted: their time is what an implementation loses.
+With scalars one after another, an imagined step takes ``n + 1`` forwards: reward, separator and action
+together, then each observation scalar. In parallel it takes ``1 + r`` forwards, ``r`` of them with ``n``
+tokens. Attention is a band of whole steps, so neither ``P`` nor ``S`` grows without limit. Embeddings, norms,
+rotations, softmax and sampling are not counted: their time is what an implementation loses.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionShape:
-    """Everything that the cost of a decision depends on.
+    """The sizes on which the cost of a decision depends.
 
     Attributes:
-        observation_dim: ``n``.
-        action_dim: ``m``.
-        num_samples: ``K``, candidates an environment.
-        horizon: ``H``, steps imagined.
-        config: The transformer's settings, of which sizes and attention band count.
-        history_steps: ``T``, the present one included; what has left the band is not counted.
-        batch: ``B``, environments decided for together.
+        observation_dim: ``n``, scalars of the observation.
+        action_dim: ``m``, scalars of the action.
+        num_samples: ``K``, candidates per environment.
+        horizon: ``H``, imagined steps.
+        config: Settings of the transformer, of which sizes and attention band count.
+        history_steps: ``T``, the present one included; steps that have left the band do not count.
+        batch: ``B``, number of environments that decide together.
 
     Raises:
         ValueError: If a number is below 1, or a step does not fit the band.
@@ -65,7 +65,7 @@ class DecisionShape:
 
     @property
     def band_steps(self) -> int:
-        """Steps in the attention band."""
+        """Number of steps in the attention band."""
         return context_steps(self.config.context, self.layout)
 
     @property
@@ -75,37 +75,37 @@ class DecisionShape:
 
     @property
     def prefix_steps(self) -> int:
-        """Steps of history that are read."""
+        """Number of steps of history that are read."""
         return min(self.history_steps, self.band_steps)
 
     @property
     def prefix_tokens(self) -> int:
-        """``P``; the present reward and action are not among them."""
+        """``P``, without the present reward and action."""
         return (self.prefix_steps - 1) * self.layout.tokens + self.observation_dim
 
     @property
     def transitions(self) -> int:
-        """Imagined transitions, ``N H``."""
+        """Number of imagined transitions, ``N H``."""
         return self.rows * self.horizon
 
     @property
     def tokens(self) -> int:
-        """Tokens that are predicted: observation scalars and rewards, ``N H (n + 1)``."""
+        """Number of predicted tokens, observation scalars and rewards: ``N H (n + 1)``."""
         return self.transitions * (self.observation_dim + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Forwards of the network that cost the same.
+    """Forwards of the network with the same cost.
 
     Attributes:
-        count: How many; an average where the number of rounds is one.
-        tokens: Tokens fed, of all rows.
-        outputs: Of how many of them the last block's output is needed.
-        read: Of how many of them logits are computed.
-        attended: Pairs of a token and one that it attends to, in every block but the last.
-        attended_last: Such pairs in the last block.
-        cached: Tokens whose keys and values are read.
+        count: Number of forwards; an average if the number of rounds is one.
+        tokens: Number of tokens fed, of all rows.
+        outputs: Number of these tokens whose output of the last block is needed.
+        read: Number of these tokens whose logits are computed.
+        attended: Number of pairs of a token and one that it attends to, in every block but the last.
+        attended_last: Number of such pairs in the last block.
+        cached: Number of tokens whose keys and values are read.
     """
 
     count: float
@@ -122,7 +122,7 @@ class DecisionCost:
     """The forwards of a decision, and sums over them.
 
     Attributes:
-        shape: Of the decision.
+        shape: Shape of the decision.
         calls: The history's forward, and those of the imagined steps.
     """
 
@@ -131,7 +131,7 @@ class DecisionCost:
 
     @property
     def forwards(self) -> float:
-        """Forwards of the network, one after another."""
+        """Number of forwards of the network, one after another."""
         return sum(call.count for call in self.calls)
 
     @cached_property
@@ -146,15 +146,15 @@ class DecisionCost:
 
     @cached_property
     def cache_numbers(self) -> float:
-        """Numbers read as keys and values, each once per forward."""
+        """Number of keys' and values' numbers that are read, each once per forward."""
         return sum(call.count * self._cache(call) for call in self.calls)
 
     def seconds(self, *, flops_per_second: float, bytes_per_second: float, number_bytes: int = 4) -> float:
-        """The roofline: products at a measured rate, then keys and values at a measured bandwidth.
+        """The roofline in seconds: products at a measured rate, then keys and values at a measured bandwidth.
 
         Args:
-            flops_per_second: Of matrix products of these shapes.
-            bytes_per_second: Of reading memory.
+            flops_per_second: Rate of matrix products of these shapes.
+            bytes_per_second: Rate of reading memory.
             number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
         """
         products = (self.linear_flops + self.attention_flops) / flops_per_second
@@ -163,13 +163,13 @@ class DecisionCost:
     def call_floor_seconds(
         self, *, flops_per_second: float, bytes_per_second: float, number_bytes: int = 4
     ) -> float:
-        """The floor of machines that read while they compute: a forward takes the longer of both.
+        """The floor in seconds of machines that read while they compute: a forward takes the longer of both.
 
-        Weights are read once per forward, too.
+        Weights are also read once per forward.
 
         Args:
-            flops_per_second: The most that the machine's matrix products reach.
-            bytes_per_second: Of reading memory.
+            flops_per_second: Highest rate of the machine's matrix products.
+            bytes_per_second: Rate of reading memory.
             number_bytes: Size of a number.
         """
         return sum(
@@ -207,8 +207,8 @@ def decision_cost(shape: DecisionShape, *, rounds: float | None = None) -> Decis
     """The cost of a decision whose scalars are sampled one after another, or together in rounds.
 
     Args:
-        shape: Of the decision.
-        rounds: Forwards of all observation scalars an imagined step, an average; None for one after another.
+        shape: Shape of the decision.
+        rounds: Average forwards of all observation scalars per imagined step; None for one after another.
 
     Raises:
         ValueError: If ``rounds`` is not from 1 to ``n``.
@@ -219,11 +219,11 @@ def decision_cost(shape: DecisionShape, *, rounds: float | None = None) -> Decis
     calls = [_history(shape)]
     rows = shape.rows
     for time in range(shape.horizon):
-        # of every row the first scalar is read from what the action leads to
+        # the first scalar of every row is read after its action
         known = _forward(shape, time, offset=dim, chunk=shape.layout.chunk, outputs=1, read=rows)
-        if rounds is None:  # from each scalar the next one, from the last the reward
+        if rounds is None:  # the next scalar is read after each one, the reward after the last
             scalars = [_forward(shape, time + 1, offset=i, chunk=1, outputs=1, read=rows) for i in range(dim)]
-        else:  # a round reads all scalars but the first; the last one, the reward too
+        else:  # a round reads all scalars but the first; the last round also the reward
             read = rows * (dim - 1) + round(rows / rounds)
             scalars = [_forward(shape, time + 1, offset=0, chunk=dim, outputs=dim, read=read, count=rounds)]
         calls += [known, *scalars]
@@ -231,7 +231,7 @@ def decision_cost(shape: DecisionShape, *, rounds: float | None = None) -> Decis
 
 
 def _history(shape: DecisionShape) -> Call:
-    """The histories' forward, of which keys and values are wanted and no output."""
+    """The histories' forward, which gives keys and values and no output."""
     length = shape.prefix_tokens
     pairs = shape.batch * math.comb(length + 1, 2)
     return Call(1, shape.batch * length, outputs=0, read=0, attended=pairs, attended_last=0, cached=0)
@@ -240,16 +240,16 @@ def _history(shape: DecisionShape) -> Call:
 def _forward(
     shape: DecisionShape, time: int, *, offset: int, chunk: int, outputs: int, read: int, count: float = 1
 ) -> Call:
-    """Tokens ``offset`` to ``offset + chunk`` of imagined step ``time``, against the band before them."""
+    """The forward of tokens ``offset`` to ``offset + chunk`` of imagined step ``time``, in their band."""
     step, rows = shape.layout.tokens, shape.rows
     written = time * step + offset + chunk - shape.observation_dim
-    inside = min(written, (shape.band_steps - 1) * step + offset + chunk)  # of the rows' own
+    inside = min(written, (shape.band_steps - 1) * step + offset + chunk)  # of the rows' own tokens
     left = max(0, shape.prefix_steps + time - shape.band_steps) * step
     shared = max(0, shape.prefix_tokens - left)
     before = shared + inside - chunk
 
     def pairs(queries: int) -> int:
-        """Of the last ``queries`` tokens of each row."""
+        """The pairs of the last ``queries`` tokens of each row."""
         return rows * (queries * (before + chunk) - math.comb(queries, 2))
 
     return Call(

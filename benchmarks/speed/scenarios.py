@@ -1,4 +1,4 @@
-"""The decisions whose time is measured, by name."""
+"""Scenarios: the decisions whose time is measured, by name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 @dataclass(frozen=True)
 class Scenario:
-    """One decision, and who makes it.
+    """One decision, and its contestants.
 
     Attributes:
-        name: ``group/...``.
-        shape: Its sizes.
+        name: A name like ``group/...``.
+        shape: Sizes of the decision.
         control_seconds: Time between two decisions in the environment.
-        contestants: Names, of :mod:`speed.contestants`; captured ones take part on a GPU.
+        contestants: Names in :mod:`speed.contestants`; captured ones take part on a GPU.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """An environment of dm_control as the paper plans in it, at every environment step."""
+    """An environment of dm_control in which the paper plans, at every environment step."""
 
     observation_dim: int
     action_dim: int
@@ -64,7 +64,7 @@ _SWEEPS = {
 
 
 def scenarios() -> dict[str, Scenario]:
-    """All of them: tables, the paper's three bodies, batches of environments, and one size after another.
+    """All scenarios: tables, the paper's three bodies, batches of environments, and sweeps over one size.
 
     All sample mu-law tokens of absolute targets, so that every contestant does the same.
     """
@@ -76,7 +76,7 @@ def chosen(patterns: Sequence[str] = (), *, without: Sequence[str] = ()) -> list
     """Scenarios by name or shell pattern, in the order of :func:`scenarios`.
 
     Args:
-        patterns: Such as ``table/*``; empty for all.
+        patterns: Patterns such as ``table/*``; empty for all.
         without: Contestants to leave out.
 
     Raises:

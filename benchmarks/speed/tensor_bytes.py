@@ -1,4 +1,4 @@
-"""Bytes of the tensors that a computation has at once, on any device."""
+"""Counting of the bytes of tensors that a computation holds at once, on any device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.utils._pytree import tree_iter
 
 
 class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations make while this is entered, each until nothing refers to it.
+    """A counter of the storages that operations make while it is entered, each until nothing refers to it.
 
-    Views count once, as what they are views of. What an operation allocates inside itself and frees again,
-    and what was there before, is not seen.
+    A view does not count beside its base. What an operation allocates and frees inside itself is not seen,
+    nor is what existed before.
 
     Attributes:
         now: Bytes that are alive.
-        peak: The most that were.
+        peak: Most bytes that were alive at once.
     """
 
     def __init__(self) -> None:

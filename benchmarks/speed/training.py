@@ -1,4 +1,4 @@
-"""How fast a transformer trains, beside a plain one of its shape, as a share of what the machine does."""
+"""Training speed of a transformer, beside a plain one of its shape, as a share of the machine's rate."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 
 _SQUARE = {"cpu": 1024, "cuda": 8192}
 WAYS = ("plain", "plain, compiled", "tdm", "tdm, compiled")
-"""A plain transformer and the world model, as they are and with blocks, tables and norms compiled; heads and
-losses are not."""
+"""A plain transformer and the world model, eager and with compiled blocks, tables and norms; heads and losses
+are not compiled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingShape:
-    """What an update costs depends on.
+    """The sizes on which the cost of an update depends.
 
     Attributes:
-        config: The transformer's settings; windows are as long as its band.
-        observation_dim: ``n``.
-        action_dim: ``m``.
-        windows: Of an update.
+        config: Settings of the transformer; windows are as long as its band.
+        observation_dim: ``n``, scalars of the observation.
+        action_dim: ``m``, scalars of the action.
+        windows: Windows per update.
         bf16: Whether products are computed in bfloat16; weights and moments are float32.
     """
 
@@ -43,7 +43,7 @@ class TrainingShape:
 
     @property
     def decision(self) -> DecisionShape:
-        """The same sizes as :func:`random_model` wants them."""
+        """The same sizes, in the form that :func:`random_model` takes."""
         return DecisionShape(
             observation_dim=self.observation_dim,
             action_dim=self.action_dim,
@@ -54,15 +54,15 @@ class TrainingShape:
 
     @property
     def length(self) -> int:
-        """Tokens of a window."""
+        """Number of tokens per window."""
         return self.decision.band_steps * self.decision.layout.tokens
 
 
 def training_flops(shape: TrainingShape) -> float:
-    """FLOPs of the model in an update: forward and, twice as much, backward.
+    """The model's FLOPs per update: forward and, twice as much, backward.
 
-    ``6 (L (4 d^2 + 3 d f) + d V) + 12 L d S`` per token of a window of ``S``, as PaLM (2204.02311, appendix
-    B) and nanoGPT count them: attention as if it were not causal.
+    They are ``6 (L (4 d^2 + 3 d f) + d V) + 12 L d S`` per token of a window of ``S`` tokens, counted as in
+    PaLM (2204.02311, appendix B) and nanoGPT: attention counts as if it were not causal.
     """
     config = shape.config
     blocks = config.layers * (4 * config.width**2 + 3 * config.width * config.feedforward)
@@ -74,24 +74,24 @@ def training_flops(shape: TrainingShape) -> float:
 def measure_training(
     shape: TrainingShape, device: torch.device, *, repeats: int, ways: tuple[str, ...] = WAYS
 ) -> dict[str, Any]:
-    """Updates of AdamW with everybody's loss, in turn; a JSON value.
+    """The speed of updates of AdamW with every way's loss, in turn, as a JSON value.
 
     Args:
-        shape: Of an update.
-        device: Where.
-        repeats: Updates of each that are timed, after two that are not.
-        ways: Of :data:`WAYS`.
+        shape: Shape of an update.
+        device: Device to compute on.
+        repeats: Timed updates per way, after two that are not timed.
+        ways: Names in :data:`WAYS`.
 
     Returns:
-        ``square_flops_per_second`` of large products in the same dtype, ``flops`` of an update and, by way,
-        ``seconds`` of each update, ``tokens_per_second`` and ``mfu``: the model's FLOPs per second over those
-        of large products; medians.
+        ``square_flops_per_second`` of large products in the same dtype, ``flops`` per update and, by way, the
+        ``seconds`` of each update, and medians of ``tokens_per_second`` and ``mfu`` (the model's FLOPs per
+        second over those of large products).
     """
     dtype = torch.bfloat16 if shape.bf16 else torch.float32
     updates = {way: update_as(way, shape, device) for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     watch = Stopwatch(device)
-    for update in updates.values():  # the first ones compile and reserve memory
+    for update in updates.values():  # the first updates compile and reserve memory
         update()
         update()
     rates = []

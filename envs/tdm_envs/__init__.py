@@ -1,12 +1,12 @@
-"""Environments and their reward functions; importing this package registers what it can with Gymnasium.
+"""Environments and their reward functions; importing this package registers them with Gymnasium.
 
-``import tdm_envs`` makes known, and where nothing imports it ``gym.make("tdm_envs:ID")`` does:
+``import tdm_envs``, or ``gym.make("tdm_envs:ID")`` where nothing imports it, registers:
 
 - the procedural walkers, ``tdm/WalkerLine-v0``, ``tdm/WalkerChain-v0``, ``tdm/WalkerBush-v0`` and
   ``tdm/WalkerTree-v0``, with ``dof=`` and ``body=``;
-- ``tdm/Suite-v0``, dm_control's suite with ``domain=`` and ``task=``, and with ``variant=`` other physical
-  constants;
-- the suite as Shimmy has it, ``dm_control/cartpole-swingup-v0`` and so on, where that is installed.
+- ``tdm/Suite-v0``, dm_control's suite, with ``domain=`` and ``task=``, and with ``variant=`` for other
+  physical constants;
+- Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on, where it is installed.
 """
 
 import warnings
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 import gymnasium
 
-# dm_control looks for a display as it is imported, and warns where there is none though nothing is rendered
+# dm_control looks for a display when it is imported, and warns if there is none even if nothing is rendered
 warnings.filterwarnings("ignore", message=r".*The DISPLAY environment variable is missing")
 
 for _family in ("line", "chain", "bush", "tree"):

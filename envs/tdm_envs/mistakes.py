@@ -1,4 +1,4 @@
-"""Mistakes of whoever makes an environment, told apart from bugs: each says what was expected.
+"""Mistakes of whoever makes an environment, kept apart from bugs: each says what was expected.
 
 Each class is also the built-in exception of its kind, so that ``except ValueError`` catches it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class EnvsError(Exception):
-    """A setting, file or name that no environment can be made of; the message says what would do."""
+    """A setting, file or name of which no environment can be made; the message says what was expected."""
 
 
 class EnvsValueError(EnvsError, ValueError):
@@ -15,8 +15,8 @@ class EnvsValueError(EnvsError, ValueError):
 
 
 class EnvsTypeError(EnvsError, TypeError):
-    """Something of another kind than is needed."""
+    """A value of the wrong kind."""
 
 
 class EnvsLookupError(EnvsError, LookupError):
-    """A name that nothing has; the message says which is nearest."""
+    """A name that does not exist; the message gives the nearest one."""

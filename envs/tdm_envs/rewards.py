@@ -1,11 +1,11 @@
-"""Rewards of dm_control suite tasks on flat observations, to score what a model predicts.
+"""Rewards of dm_control suite tasks on flat observations, to score the predictions of a model.
 
 Reimplemented in PyTorch from dm_control (Apache-2.0, The dm_control Authors): ``dm_control/utils/rewards.py``
 and ``get_reward`` in ``dm_control/suite/{cartpole,walker,humanoid}.py``. Each is ``fn(observation[N, n],
 action[N, m], next_observation[N, n]) -> reward[N]`` of one environment step. Observations are flat in the
 order of Gymnasium's ``flatten`` (keys sorted); actions are in physical units. All four are exact functions of
 the flat observation after the step and of the action; the observation before it is not needed. Rewards are in
-[0, 1], of one environment step. NaN in, NaN out. All but walker-walk's hold for any physical constants.
+[0, 1], per environment step. NaN gives NaN. All but walker-walk's hold for any physical constants.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def tolerance(
     """1 inside ``[lower, upper]``, falling to ``value_at_margin`` at a distance of ``margin``.
 
     Args:
-        x: Any shape.
+        x: Values of any shape.
         lower: Lower bound, inclusive.
         upper: Upper bound, inclusive; may be infinite.
         margin: Positive, in the units of ``x``.
-        sigmoid: How it falls.
-        value_at_margin: In (0, 1) for ``gaussian``, in [0, 1) otherwise.
+        sigmoid: Shape of the fall.
+        value_at_margin: Value in (0, 1) for ``gaussian``, in [0, 1) otherwise.
 
     Returns:
-        Of the shape of ``x``, in [0, 1]; NaN where ``x`` is.
+        Values in [0, 1], in the shape of ``x``; NaN where ``x`` is.
     """
     # the distance to the interval is NaN where x is; where() would hide that
     distance = (torch.clamp(lower - x, min=0.0) + torch.clamp(x - upper, min=0.0)) / margin
@@ -57,9 +57,9 @@ def tolerance(
 
 
 def cartpole_swingup(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
-    """Pole upright, cart centred, little control, little velocity.
+    """Reward for an upright pole, a centred cart, little control and little velocity.
 
-    ``Balance._get_reward`` of ``suite/cartpole.py`` with ``sparse=False``. Observation ``[5]``: cart
+    It is ``Balance._get_reward`` of ``suite/cartpole.py`` with ``sparse=False``. Observation ``[5]``: cart
     position (m), cosine and sine of the pole's angle, cart velocity (m/s), pole velocity (rad/s).
     """
     position, cosine, pole_velocity = next_observation[:, 0], next_observation[:, 1], next_observation[:, 4]
@@ -71,7 +71,7 @@ def cartpole_swingup(observation: Tensor, action: Tensor, next_observation: Tens
 
 
 def walker_stand(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
-    """Torso high and upright: ``PlanarWalker.get_reward`` of ``suite/walker.py`` with ``move_speed=0``.
+    """Reward for a high, upright torso: ``PlanarWalker.get_reward`` (``suite/walker.py``), ``move_speed=0``.
 
     Observation ``[24]``: height (m), (cosine, sine) of the orientation of 7 bodies with the torso first, 9
     velocities (m/s, rad/s).
@@ -83,10 +83,10 @@ def walker_stand(observation: Tensor, action: Tensor, next_observation: Tensor) 
 
 
 def walker_walk(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
-    """Stand, and move forward at 1 m/s: ``PlanarWalker.get_reward`` with ``move_speed=1``.
+    """Reward for standing, and moving at 1 m/s: ``PlanarWalker.get_reward`` with ``move_speed=1``.
 
-    The centre of mass' velocity is not observed, but follows from what is, by the masses and lengths of
-    dm_control's walker: see :func:`walker_velocity`. So this is wrong for variants of its body, for which
+    The centre of mass's velocity is not observed, but follows from the observation by the masses and lengths
+    of dm_control's walker: see :func:`walker_velocity`. So this is wrong for variants of its body, for which
     :func:`reward_function_of` refuses it.
     """
     speed = walker_velocity(next_observation)
@@ -95,12 +95,12 @@ def walker_walk(observation: Tensor, action: Tensor, next_observation: Tensor) -
 
 
 def walker_velocity(observation: Tensor) -> Tensor:
-    """Forward velocity of the walker's centre of mass (m/s), by planar kinematics from ``[N, 24]``.
+    """Forward velocity of the walker's centre of mass (m/s), from ``[N, 24]`` by planar kinematics.
 
     ``v = v_root + sum_b omega_b (z_b cos_b - x_b sin_b)`` with body ``b``'s absolute angular velocity, and as
     its lever arm ``(x_b, z_b)`` the mass-weighted position, from the joint that carries ``b``, of ``b`` and
     of the joints of its children (which carry their subtrees' mass), over the total mass. Lengths and
-    densities are of ``suite/walker.xml``.
+    densities are those of ``suite/walker.xml``.
     """
     orientation = observation[:, 1:15].reshape(-1, 7, 2)
     cosine, sine = orientation[..., 0], orientation[..., 1]  # [N, 7]
@@ -116,7 +116,7 @@ def walker_velocity(observation: Tensor) -> Tensor:
 
 
 def humanoid_stand(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
-    """Head high, torso upright, little control, no drift: ``Humanoid.get_reward`` with ``move_speed=0``.
+    """Reward for a high head, an upright torso, little control, no drift: ``Humanoid.get_reward``, speed 0.
 
     Observation ``[67]``: centre of mass velocity (3), extremities (12), head height, joint angles (21),
     vertical orientation of the torso (3), velocities (27).
@@ -130,7 +130,7 @@ def humanoid_stand(observation: Tensor, action: Tensor, next_observation: Tensor
 
 
 def known_rewards() -> tuple[str, ...]:
-    """Gymnasium ids that :func:`reward_function` knows."""
+    """The Gymnasium ids that :func:`reward_function` knows."""
     return tuple(sorted(_REWARDS))
 
 
@@ -138,7 +138,7 @@ def reward_function(env_id: str) -> Reward:
     """The reward function of a Gymnasium id, for example ``"dm_control/walker-stand-v0"``.
 
     Raises:
-        LookupError: If there is none; the message lists those there are.
+        LookupError: If there is none; the message lists those that exist.
     """
     return _reward(env_id).function
 
@@ -147,11 +147,11 @@ def reward_function_of(env: gym.Env[Any, Any]) -> Reward:
     """The reward function of a live environment, variants of the suite's bodies included.
 
     Args:
-        env: In wrappers or not; one of Shimmy's suite or ``tdm/Suite-v0``.
+        env: An environment of Shimmy's suite or ``tdm/Suite-v0``, with or without wrappers.
 
     Raises:
         LookupError: If there is none.
-        ValueError: As :func:`refuse_variant`.
+        ValueError: As in :func:`refuse_variant`.
     """
     name = task_id(env) or str(env)
     function = reward_function(name)
@@ -160,11 +160,11 @@ def reward_function_of(env: gym.Env[Any, Any]) -> Reward:
 
 
 def refuse_variant(name: str, env: gym.Env[Any, Any]) -> None:
-    """Refuse a reward function that reads dm_control's own masses or lengths for a body that has others.
+    """Refuse a reward function that uses dm_control's own masses or lengths for a body that has others.
 
     Args:
-        name: Of the function, a Gymnasium id.
-        env: What is planned for, in wrappers or not.
+        name: Name of the function, a Gymnasium id.
+        env: The environment to plan for, with or without wrappers.
 
     Raises:
         LookupError: If there is no such function.
@@ -180,10 +180,10 @@ def refuse_variant(name: str, env: gym.Env[Any, Any]) -> None:
 
 
 def reward_sizes(env_id: str) -> tuple[int, int]:
-    """Scalars of the observations and of the actions that the reward function of a Gymnasium id reads.
+    """The numbers of observation and action scalars that the reward function of a Gymnasium id reads.
 
     Raises:
-        LookupError: If there is none; the message lists those there are.
+        LookupError: If there is none; the message lists those that exist.
     """
     reward = _reward(env_id)
     return reward.observation_dim, reward.action_dim
@@ -193,12 +193,12 @@ class _Known(NamedTuple):
     function: Reward
     observation_dim: int
     action_dim: int
-    own_constants: bool = False  # whether other masses or lengths of the body would make it wrong
+    own_constants: bool = False  # whether it is wrong for other masses or lengths of the body
 
 
 def _reward(env_id: str) -> _Known:
     if env_id not in _REWARDS:
-        # the namespace, which all share, would make anything look near
+        # the namespace, which all ids share, would make any id look near
         bare = {known.rpartition("/")[2]: known for known in _REWARDS}
         near = difflib.get_close_matches(env_id.rpartition("/")[2], bare, n=1, cutoff=0.8)
         hint = f"did you mean {bare[near[0]]!r}? " if near else ""

@@ -1,4 +1,4 @@
-"""dm_control suite tasks on many states at once, for simulators that ask hundreds of thousands of times."""
+"""dm_control suite tasks for many states at once, for simulators that evaluate hundreds of thousands."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SuiteTask:
     """Observation and reward of a task as functions of the physics state.
 
     Attributes:
-        observe: Positions ``[..., nq]`` and velocities ``[..., nv]`` to flat observations ``[..., n]``, in
-            the environment's own order and units.
-        reward: Reward of one environment step on flat observations, actions in physical units.
+        observe: Maps positions ``[..., nq]`` and velocities ``[..., nv]`` to flat observations ``[..., n]``,
+            in the environment's own order and units.
+        reward: Reward of one environment step, from flat observations and actions in physical units.
     """
 
     observe: Callable[[Array, Array], Array]
@@ -28,17 +28,17 @@ class SuiteTask:
 
 
 def observe_cartpole(qpos: Array, qvel: Array) -> Array:
-    """Cart position (m), cosine and sine of the pole's angle, cart (m/s) and pole velocity (rad/s).
+    """Cart position (m), cosine and sine of the pole's angle, and velocities of cart (m/s) and pole (rad/s).
 
-    ``bounded_position`` and ``velocity`` of dm_control's ``suite/cartpole.py`` (Apache-2.0), where the pole
-    is upright at angle 0.
+    These are ``bounded_position`` and ``velocity`` of dm_control's ``suite/cartpole.py`` (Apache-2.0), where
+    the pole is upright at angle 0.
 
     Args:
-        qpos: ``[..., 2]`` slider and hinge.
-        qvel: ``[..., 2]``.
+        qpos: ``[..., 2]``, positions of slider and hinge.
+        qvel: ``[..., 2]``, velocities of slider and hinge.
 
     Returns:
-        ``[..., 5]``.
+        Observations ``[..., 5]``.
     """
     observation = np.empty((*qpos.shape[:-1], 5))
     observation[..., 0] = qpos[..., 0]
@@ -53,5 +53,5 @@ _TASKS = {"dm_control/cartpole-swingup-v0": SuiteTask(observe_cartpole, cartpole
 
 
 def batched_task(env_id: str) -> SuiteTask | None:
-    """The batched task of a Gymnasium id; None where there is none, so that its own task has to be asked."""
+    """The batched task of a Gymnasium id; None where there is none and the environment's own is needed."""
     return _TASKS.get(env_id)

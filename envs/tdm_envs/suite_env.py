@@ -1,4 +1,4 @@
-"""dm_control's suite as Gymnasium environments, as it is or with other physical constants.
+"""dm_control's suite as Gymnasium environments, unchanged or with other physical constants.
 
 ``gym.make("tdm_envs:tdm/Suite-v0", domain="walker", task="walk")``, and with ``variant=3`` the same task for
 another walker.
@@ -30,53 +30,53 @@ Observation = Any
 """float32 ``[n]``, or the dictionary of float32 arrays with ``flat=False``."""
 
 REDRAW: Final = "redraw"
-"""``variant=REDRAW``: every episode has a variant of its own, which ``info["variant"]`` names."""
+"""``variant=REDRAW``: every episode has its own variant, which ``info["variant"]`` names."""
 
 DEFAULT_SCALE: Final = 1.4
 
 _NOMINAL = -1.0  # stands for no variant in a saved state
 _MAX_SEED = 2**32 - 1
-_GOALS = frozenset({"target_pos", "target_position"})  # observed, and the same for a whole episode
+_GOALS = frozenset({"target_pos", "target_position"})  # observed, and constant within an episode
 
 
 class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
     """A task of dm_control's suite.
 
-    The same seed is the same episode as Shimmy's environment of that task plays, bit for bit (except of
-    ``lqr``, whose model dm_control draws whenever one is made; here it is always the same), but
+    A seed gives the same episode as Shimmy's environment of that task, bit for bit (except for ``lqr``, whose
+    model dm_control draws whenever one is made; here it is always the same), but
 
     - observations are one float32 vector, the keys of dm_control's dictionary in sorted order, as Gymnasium
       flattens a ``Dict`` (Shimmy: the dictionary, of float64, whose scalars Stable-Baselines3 refuses);
     - actions are float32, rewards always floats (Shimmy: float64, and the integer 0 for none);
     - the time limit is Gymnasium's own: ``max_episode_steps``, 1000 as in all of the suite (Shimmy: counted
-      within dm_control, and a step after the end silently begins another episode);
-    - ``render_fps`` is frames a second, of this environment (Shimmy: 1000 times the seconds of a step, kept
-      for all environments together, so the last one made decides);
+      by dm_control, and a step after the end silently begins another episode);
+    - ``render_fps`` is in frames per second, for this environment (Shimmy: 1000 times the seconds per step,
+      shared by all environments, so that the last one made decides);
     - :meth:`state` and :meth:`restore` save and continue an episode.
 
     Args:
-        domain: For example ``"walker"``.
-        task: For example ``"walk"``.
-        variant: None for dm_control's own constants; a seed for others, the same ones in every episode; or
-            ``"redraw"`` for other ones in each episode.
+        domain: Domain of the suite, for example ``"walker"``.
+        task: Task of the domain, for example ``"walk"``.
+        variant: None for dm_control's own constants; a seed for others, the same in every episode; or
+            ``"redraw"`` for new ones in each episode.
         scale: With a variant: constants are multiplied by factors that are log-uniform in
             ``[1 / scale, scale]``; None for :data:`DEFAULT_SCALE`.
-        groups: With a variant: which constants, of :data:`~tdm_envs.suite_variants.GROUPS`; None for all
-            that there are.
-        flat: False for the dictionary, of float32, which models of Shimmy's environments read.
+        groups: With a variant: the constants to change, of :data:`~tdm_envs.suite_variants.GROUPS`; None
+            for all.
+        flat: False for the dictionary, in float32, which models of Shimmy's environments read.
         render_mode: None, ``"rgb_array"`` or ``"human"``.
-        width: Pixels of a frame.
-        height: Pixels of a frame.
+        width: Width of a frame, in pixels.
+        height: Height of a frame, in pixels.
 
     Raises:
         ValueError: If there is no such task, or an argument is out of its range.
         TypeError: If ``variant`` is none of these.
 
     Attributes:
-        domain: As given.
-        task: As given.
+        domain: The given domain.
+        task: The given task.
         variant: The seed of the present constants; None where they are dm_control's.
-        factors: Group to element to the factor of its constant; empty without a variant.
+        factors: Factor of each constant, by group and element; empty without a variant.
         observation_names: Names of the observation scalars, in the order of the flat vector.
         constant_observations: Indices of scalars that never change within an episode: the goal's.
     """
@@ -108,8 +108,8 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self.task = task
         self.variant: int | None = None
         self.factors: Factors = {}
-        # named as in Shimmy's environment, so that what reads the physics there reads it here; random=0
-        # because lqr draws its model from the generator, which the system then seeds until reset(seed=)
+        # named as in Shimmy's environment, so that code that reads the physics there works here; random=0
+        # because lqr draws its model from the generator, which is otherwise seeded by the system until reset
         self._env: Any = suite.load(domain, task, {"random": 0, "time_limit": float("inf")})
         self._env.task.random.seed()
         self._nominal: Any = copy.copy(self.model)
@@ -139,7 +139,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
 
     @property
     def model(self) -> Any:
-        """``mujoco.MjModel``; another object after a reset that drew other constants."""
+        """The ``mujoco.MjModel``; a new object after a reset that drew other constants."""
         return self._env.physics.model.ptr
 
     @property
@@ -149,7 +149,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
 
     @property
     def dt(self) -> float:
-        """Seconds of an environment step."""
+        """Seconds per environment step."""
         return float(self._env.control_timestep())
 
     def reset(
@@ -184,7 +184,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
 
         Raises:
             ValueError: If the action has another shape or is not finite.
-            PhysicsDivergedError: If the state is not finite any more.
+            PhysicsDivergedError: If the state is no longer finite.
         """
         if np.shape(action) != self.action_space.shape:
             raise ValueError(f"action has shape {np.shape(action)}; expected {self.action_space.shape}")
@@ -197,7 +197,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         task.after_step(physics)
         reward = float(task.get_reward(physics))
         observation = self._observed(task.get_observation(physics))
-        discount = task.get_termination(physics)  # dm_env's: None goes on, 0 is the end of all reward
+        discount = task.get_termination(physics)  # dm_env's: None means to go on, 0 the end of all rewards
         if self.render_mode == "human":
             self.render()
         return observation, reward, discount == 0.0, discount is not None and discount > 0.0, {}
@@ -205,13 +205,13 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
     def state(self) -> Array:
         """Everything that the episode's future depends on; :meth:`restore` continues to the last bit.
 
-        The generators of later episodes and the time limit, which Gymnasium's wrapper counts, are no part.
+        It excludes the generators of later episodes, and the time limit, which Gymnasium's wrapper counts.
         """
         variant = _NOMINAL if self.variant is None else float(self.variant)
         return np.concatenate([[variant], read_state(self.model, self.data, self._written)])
 
     def restore(self, state: Array) -> Observation:
-        """Go back to a :meth:`state` of this task, variant, scale and groups; the observation there.
+        """Go back to a :meth:`state` of this task, variant, scale and groups, and return its observation.
 
         Raises:
             ValueError: If it is the state of another task or variant, or not finite.
@@ -223,7 +223,7 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
                 raise ValueError(f"state is of variant {variant}; this environment is variant {self.variant}")
             self._become(variant)
         if not self._begun:
-            self._begin_aside()
+            self._measure_model()
         write_state(self.model, self.data, self._written, state[1:])
         return self._observed(self._env.task.get_observation(self._env.physics))
 
@@ -238,19 +238,19 @@ class SuiteEnv(gym.Env[Any, npt.NDArray[np.float32]]):
         self._screen.close()
 
     def _become(self, variant: int) -> None:
-        """Go on with the constants of a variant, in a new model."""
+        """Change to the constants of a variant, in a new model."""
         self.factors = draw_factors(
             self._nominal, self.domain, self.task, variant, scale=self._scale, groups=self._groups
         )
         self.variant = int(variant)
         self._begun = False
         model = varied_model(self._nominal, self.domain, self.task, self.factors)
-        # dm_control's public ways to reload take a file, which would round the constants
+        # dm_control's public ways to reload need a file, which would round the constants
         self._env.physics._reload_from_model(core.MjModel(model))
-        self.close()  # a renderer draws the model of before
+        self.close()  # a renderer would draw the old model
 
-    def _begin_aside(self) -> None:
-        """Let the task measure its model, as dog's do when an episode begins; no random number is used up."""
+    def _measure_model(self) -> None:
+        """Let the task measure its model, as dog's do when an episode begins; no random number is used."""
         generator = self._env.task.random
         before = generator.get_state()
         self._env.reset()

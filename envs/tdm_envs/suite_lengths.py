@@ -1,14 +1,14 @@
-"""Limbs of other lengths, for the domains of dm_control's suite whose model file allows it.
+"""Other limb lengths, for those domains of dm_control's suite whose model file allows it.
 
-A limb can be lengthened where it is made of capsules and joints in one MJCF file that a task loads as it is:
-acrobot, cartpole (any number of poles), cheetah, hopper, humanoid, pendulum and walker. In the others
+A limb can be lengthened where it is made of capsules and joints in one MJCF file that a task loads unchanged:
+acrobot, cartpole (any number of poles), cheetah, hopper, humanoid, pendulum and walker. In the other domains
 
-- a task places its targets for the lengths there are (finger, manipulator, reacher, stacker, swimmer),
+- a task places its targets for the original lengths (finger, manipulator, reacher, stacker, swimmer),
 - meshes, explicit inertias, tendons or couplings would have to change with the limb (ball_in_cup, dog, fish,
   humanoid_CMU, manipulator, quadruped), or
 - there is no limb (lqr, point_mass).
 
-The constants of a task stay: a walker with short legs stands lower than the 1.2 m which earn full reward.
+The constants of a task stay: a walker with short legs stands lower than the 1.2 m that earn full reward.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LENGTH_DOMAINS: Final[Mapping[str, tuple[str, ...]]] = {
     "pendulum": ("pole",),
     "walker": ("right_thigh", "right_leg", "left_thigh", "left_leg"),
 }
-"""Domain to the bodies whose lengths may change; cartpole has as many poles as its task says."""
+"""The bodies whose lengths may change, by domain; cartpole has as many poles as its task says."""
 
 _SOURCES: Mapping[str, Callable[[str], tuple[Any, Mapping[str, bytes]]]] = {
     "acrobot": lambda _: acrobot.get_model_and_assets(),
@@ -49,15 +49,16 @@ _ALONG = (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
 
 
 def lengthened_model(domain: str, task: str, factors: Mapping[str, float]) -> Any:
-    """The ``mujoco.MjModel`` of a task with other limb lengths; a tenth of a second.
+    """The ``mujoco.MjModel`` of a task with other limb lengths; takes a tenth of a second.
 
-    All that a limb carries moves along: geoms, sites and the joints of the next limbs. Radii stay, and the
-    compiler computes masses and inertias anew as the model file says (so cheetah weighs 14 kg at any length).
+    Everything that a limb carries moves along: geoms, sites and the joints of the next limbs. Radii stay, and
+    the compiler recomputes masses and inertias as the model file says (so cheetah weighs 14 kg at any
+    length).
 
     Args:
         domain: One of :data:`LENGTH_DOMAINS`.
-        task: Of that domain.
-        factors: Body to the factor of its length; bodies without one keep theirs.
+        task: A task of that domain.
+        factors: Factor of each body's length; bodies without one keep their length.
     """
     xml, assets = _SOURCES[domain](task)
     text = xml.decode() if isinstance(xml, bytes) else xml
@@ -72,11 +73,11 @@ def lengthened_model(domain: str, task: str, factors: Mapping[str, float]) -> An
 
 
 def _lengthen(body: Any, factor: float) -> None:
-    """Multiply all positions in a body's frame by ``factor``; its own joints stay where they are in space."""
+    """Multiply all positions in a body's frame by ``factor``; its own joints stay fixed in space."""
     old = _first_joint(body)
     for joint in body.joints:
         joint.pos = joint.pos * factor
-    # the body moves so that its first joint stays where the parent has it
+    # the body moves so that its first joint stays in place on the parent
     body.pos = body.pos + _turned(body, old - _first_joint(body))
     for geom in body.geoms:
         if np.isfinite(geom.fromto).all():
@@ -93,12 +94,12 @@ def _lengthen(body: Any, factor: float) -> None:
 
 
 def _first_joint(body: Any) -> Any:
-    """Where a body turns, in its own frame, metres; its origin where it is welded to its parent."""
+    """The point about which a body turns, in its own frame, in metres; its origin where it is welded."""
     return np.array(body.joints[0].pos) if body.joints else np.zeros(3)
 
 
 def _turned(body: Any, vector: Any) -> Any:
-    """A vector of a body's frame in its parent's."""
+    """A vector of a body's frame, in its parent's frame."""
     turned = np.empty(3)
     mujoco.mju_rotVecQuat(turned, np.asarray(vector, np.float64), np.asarray(body.quat, np.float64))
     return turned

@@ -1,7 +1,7 @@
-"""All that the future of an episode of dm_control's suite depends on, as one vector of numbers.
+"""The state of an episode of dm_control's suite, complete, as one vector of numbers.
 
-MuJoCo's integration state (position, velocity, activation, control, warm start of the solver, ...), the
-sensors, and what the task wrote into the model when the episode began: where the goal is, mostly.
+It holds MuJoCo's integration state (position, velocity, activation, control, warm start of the solver, ...),
+the sensors, and what the task wrote into the model when the episode began, mostly the place of the goal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WRITTEN_AT_RESET: dict[str, tuple[str, ...]] = {
 
 
 def written_fields(domain: str, task: str) -> tuple[str, ...]:
-    """Arrays of the ``MjModel`` that a task writes when an episode begins."""
+    """The arrays of the ``MjModel`` that a task writes when an episode begins."""
     if (domain, task) == ("quadruped", "escape"):
         return ("hfield_data",)  # its terrain; the other tasks leave that flat
     return _WRITTEN_AT_RESET.get(domain, ())
@@ -41,16 +41,16 @@ def read_state(model: Any, data: Any, fields: Sequence[str]) -> Array:
     Args:
         model: ``mujoco.MjModel``.
         data: ``mujoco.MjData``.
-        fields: From :func:`written_fields`.
+        fields: Names from :func:`written_fields`.
     """
     physics = np.empty(mujoco.mj_stateSize(model, _STATE))
     mujoco.mj_getState(model, data, physics, _STATE)
-    # sensors of forces and accelerations lag one physics step: the state alone does not give them back
+    # sensors of forces and accelerations lag one physics step: the state alone does not determine them
     return np.concatenate([physics, data.sensordata, *(getattr(model, field).ravel() for field in fields)])
 
 
 def write_state(model: Any, data: Any, fields: Sequence[str], state: Array) -> None:
-    """Put a model and its data into a state that :func:`read_state` returned, so that both step on alike."""
+    """Restore a state that :func:`read_state` returned to a model and its data."""
     ends = np.cumsum([mujoco.mj_stateSize(model, _STATE), model.nsensordata])
     physics, sensors, rest = np.split(state, ends)
     for field in fields:

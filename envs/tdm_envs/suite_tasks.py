@@ -1,11 +1,11 @@
-"""Tasks of dm_control's suite by name, and which a generalist learns from: the paper's 28, as we read them.
+"""Tasks of dm_control's suite, and those that a generalist learns from: the paper's 28, as we read it.
 
 Schubert et al. 2023 (arXiv:2305.10912) train a generalist on 28 environments of the control suite that leave
 cartpole out, fine-tune it on cartpole, and compare generalists that did and did not see the double and triple
-cartpole. The list itself we had to choose:
+cartpole. We had to choose the list itself:
 
 - the 24 tasks of dm_control's own benchmark (``suite.BENCHMARKING``) that are not cartpole, and
-- the 4 further tasks whose dynamics none of these has and which models and planners can read.
+- the 4 further tasks that have other dynamics than these and that models and planners can read.
 
 :func:`left_out_because` has the reason for every other task of the suite.
 """
@@ -25,7 +25,7 @@ class TaskName(NamedTuple):
 
     @property
     def shimmy_id(self) -> str:
-        """Shimmy's Gymnasium id of the task, which also names its reward function."""
+        """Shimmy's Gymnasium id of the task, which is also the name of its reward function."""
         return f"dm_control/{self.domain}-{self.task}-v0"
 
 
@@ -58,9 +58,9 @@ _BENCHMARK = (
 _FURTHER = (
     # a peg instead of a ball: another object, which has an orientation
     TaskName("manipulator", "bring_peg"),
-    # each episode draws how the two motors pull: dynamics that only the history tells
+    # each episode draws the pull of the two motors: dynamics that only the history shows
     TaskName("point_mass", "hard"),
-    # four legs, and servos that take bounds other than -1 and 1
+    # four legs, and servos with bounds other than -1 and 1
     TaskName("quadruped", "run"),
     TaskName("quadruped", "walk"),
 )
@@ -73,7 +73,7 @@ GENERALIST_WITH_POLES: Final = (
     TaskName("cartpole", "two_poles"),
     TaskName("cartpole", "three_poles"),
 )
-"""The same, and the double and triple cartpole: relatives of the target, which is still left out."""
+"""The same tasks, and the double and triple cartpole: relatives of the target, which is left out."""
 
 TARGETS: Final = (
     TaskName("cartpole", "balance"),
@@ -81,7 +81,7 @@ TARGETS: Final = (
     TaskName("cartpole", "swingup"),
     TaskName("cartpole", "swingup_sparse"),
 )
-"""What a generalist has never seen and is fine-tuned on."""
+"""The tasks that a generalist has never seen and is fine-tuned on."""
 
 _LONG_STEP = "a step takes so many tokens (263 dog, 195 humanoid_CMU) that a band of 1023 holds 3 to 5"
 _SAME_BODY = "body, object and observation are those of a task in the list; only its goal differs"
@@ -101,14 +101,14 @@ _LEFT_OUT_TASKS = {
 
 
 def left_out_because(name: TaskName) -> str | None:
-    """Why a task of the suite is neither learnt from nor a target; None where it is one of these."""
+    """The reason why a task of the suite is neither learnt from nor a target; None where it is one."""
     return _LEFT_OUT_TASKS.get(name) or _LEFT_OUT_DOMAINS.get(name.domain)
 
 
 def task_id(env: gym.Env[Any, Any]) -> str | None:
-    """The Gymnasium id that says which task an environment has; None where it was made without one.
+    """The Gymnasium id that names an environment's task; None where it was made without one.
 
-    ``tdm/Suite-v0`` alone does not say: its tasks go by Shimmy's ids, whatever the variant.
+    ``tdm/Suite-v0`` alone does not name it: its tasks have Shimmy's ids, whatever the variant.
     """
     spec = env.spec
     if spec is None or spec.id != "tdm/Suite-v0":

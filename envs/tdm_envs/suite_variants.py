@@ -1,7 +1,7 @@
-"""A task of dm_control's suite with other physical constants, drawn from a seed: a variant.
+"""Variants: tasks of dm_control's suite with other physical constants, drawn from a seed.
 
 A variant is one body: its seed, the scale and the groups rebuild it anywhere, and all tasks of a domain share
-it. Each group of constants has a random stream of its own, so leaving one out changes none of the others.
+it. Each group of constants has its own random stream, so leaving one out does not change the others.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tdm_envs.mistakes import EnvsTypeError, EnvsValueError
 from tdm_envs.suite_lengths import LENGTH_DOMAINS, lengthened_model
 
 Factors = dict[str, dict[str, float]]
-"""Group to element (a body, joint, tendon or actuator of the model) to the factor of its constant."""
+"""Factors by group and element (a body, joint, tendon or actuator of the model)."""
 
 GROUPS: Final = ("mass", "inertia", "damping", "armature", "stiffness", "gear", "friction", "length")
-"""What can be scaled: ``mass`` of each body, its inertia with it, as a denser material would; ``inertia``
-besides, as if that mass lay nearer to or farther from the centre; ``damping``, ``armature`` and ``stiffness``
-of each joint and tendon; ``gear`` of each actuator; ``friction`` of all surfaces by one factor (a contact has
-the larger of two, so single ones would often change nothing) and of each joint; ``length`` of each limb
-(:data:`~tdm_envs.suite_lengths.LENGTH_DOMAINS`)."""
+"""Groups of constants that can be scaled: ``mass`` of each body, and its inertia with it, as with a denser
+material; ``inertia`` on its own, as if the mass were nearer to or farther from the centre; ``damping``,
+``armature`` and ``stiffness`` of each joint and tendon; ``gear`` of each actuator; ``friction`` of all
+surfaces by one factor (a contact has the larger of two, so single factors would often change nothing) and of
+each joint; ``length`` of each limb (:data:`~tdm_envs.suite_lengths.LENGTH_DOMAINS`)."""
 
 MAX_VARIANT: Final = 2**31 - 1
 
@@ -33,7 +33,7 @@ MAX_VARIANT: Final = 2**31 - 1
 class _Constant(NamedTuple):
     group: str
     field: str
-    kind: mujoco.mjtObj | None  # what a row belongs to; None: all rows share a factor
+    kind: mujoco.mjtObj | None  # the kind of element of each row; None: all rows share a factor
 
 
 _BODY, _JOINT, _DOF = mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_JOINT, mujoco.mjtObj.mjOBJ_DOF
@@ -57,10 +57,10 @@ _WRITTEN_BY_TASK = {("finger", "spin", "damping"): frozenset({"hinge"})}
 
 
 def variant_groups(domain: str, groups: Sequence[str] | None) -> tuple[str, ...]:
-    """The groups to draw, in the order of :data:`GROUPS`; None stands for all that the domain has.
+    """The groups to draw, in the order of :data:`GROUPS`; None means all that the domain has.
 
     Raises:
-        ValueError: If a name is no group, or the lengths of the domain cannot change.
+        ValueError: If a name is not a group, or the lengths of the domain cannot change.
     """
     available = tuple(group for group in GROUPS if group != "length" or domain in LENGTH_DOMAINS)
     if groups is None:
@@ -79,21 +79,21 @@ def variant_groups(domain: str, groups: Sequence[str] | None) -> tuple[str, ...]
 def draw_factors(
     nominal: Any, domain: str, task: str, variant: int, *, scale: float, groups: Sequence[str]
 ) -> Factors:
-    """Factors, log-uniform in ``[1 / scale, scale]``, of every constant of a model that is not 0.
+    """Factors, log-uniform in ``[1 / scale, scale]``, for every constant of a model that is not 0.
 
-    Rounded to 6 decimals, so that machines whose ``exp`` differs in the last bit agree.
+    They are rounded to 6 decimals, so that machines whose ``exp`` differs in the last bit agree.
 
     Args:
-        nominal: ``mujoco.MjModel`` of the task as dm_control has it.
-        domain: Of the suite.
-        task: Of that domain.
+        nominal: dm_control's own ``mujoco.MjModel`` of the task.
+        domain: A domain of the suite.
+        task: A task of that domain.
         variant: Seed, 0 to :data:`MAX_VARIANT`.
-        scale: At least 1; 1 changes nothing.
-        groups: From :func:`variant_groups`.
+        scale: Largest factor, at least 1; 1 changes nothing.
+        groups: Groups from :func:`variant_groups`.
 
     Raises:
         ValueError: If ``variant`` or ``scale`` is out of range.
-        TypeError: If ``variant`` is no integer.
+        TypeError: If ``variant`` is not an integer.
     """
     if isinstance(variant, bool) or not isinstance(variant, int | np.integer):
         raise EnvsTypeError(f"variant is {variant!r}; expected an integer, the seed of the variant")
@@ -114,13 +114,13 @@ def draw_factors(
 
 
 def varied_model(nominal: Any, domain: str, task: str, factors: Factors) -> Any:
-    """A new ``mujoco.MjModel`` with its constants multiplied; ``nominal`` is left as it is.
+    """A new ``mujoco.MjModel`` with multiplied constants; ``nominal`` is not changed.
 
     Args:
-        nominal: ``mujoco.MjModel`` of the task as dm_control has it.
-        domain: Of the suite.
-        task: Of that domain.
-        factors: From :func:`draw_factors`.
+        nominal: dm_control's own ``mujoco.MjModel`` of the task.
+        domain: A domain of the suite.
+        task: A task of that domain.
+        factors: Factors from :func:`draw_factors`.
     """
     lengths = factors.get("length")
     model = lengthened_model(domain, task, lengths) if lengths else copy.copy(nominal)
@@ -129,12 +129,12 @@ def varied_model(nominal: Any, domain: str, task: str, factors: Factors) -> Any:
             values = getattr(model, constant.field)
             for row, name in enumerate(_rows(model, constant)):
                 values[row] *= drawn.get(name, 1.0)
-    mujoco.mj_setConst(model, mujoco.MjData(model))  # what the compiler derives from these constants
+    mujoco.mj_setConst(model, mujoco.MjData(model))  # recomputes derived constants
     return model
 
 
 def _elements(model: Any, domain: str, group: str) -> list[str]:
-    """What of a group can be scaled, in the model's order."""
+    """The elements of a group that can be scaled, in the model's order."""
     if group == "length":
         present = {model.body(i).name for i in range(model.nbody)}
         return [name for name in LENGTH_DOMAINS[domain] if name in present]

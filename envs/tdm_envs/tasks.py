@@ -1,4 +1,4 @@
-"""The batched task of a live environment, for simulators that ask hundreds of thousands of times."""
+"""The batched task of a live environment, for simulators that evaluate hundreds of thousands of states."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tdm_envs.walkers.task import WalkerTask
 
 
 def batched_task_of(env: gym.Env[Any, Any], *, guide: float = 0.0) -> SuiteTask | WalkerTask | None:
-    """What ``SimulatorModel(env, fast=...)`` takes; None where the environment's own task has to be asked.
+    """The ``fast`` argument of ``SimulatorModel``; None where the environment's own task is needed.
 
     Args:
-        env: In wrappers or not; only read.
+        env: The environment, with or without wrappers; it is only read.
         guide: See :class:`~tdm_envs.walkers.task.WalkerTask`.
 
     Raises:
-        ValueError: If there is a ``guide`` and the environment is no walker.
+        ValueError: If there is a ``guide`` and the environment is not a walker.
     """
     if isinstance(env.unwrapped, WalkerEnv):
         return WalkerTask(env, guide)
     if guide:
-        raise EnvsValueError(f"guide is {guide} and {env} is no walker; expected 0")
+        raise EnvsValueError(f"guide is {guide} and {env} is not a walker; expected 0")
     env_id = task_id(env)
     return None if env_id is None else batched_task(env_id)

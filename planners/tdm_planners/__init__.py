@@ -1,1 +1,1 @@
-"""Planners: one file each, over one shared loop (``shooting.py``) and one source of noise (``noise.py``)."""
+"""Planners, one per file, over one shared loop (``shooting.py``) and one source of noise (``noise.py``)."""

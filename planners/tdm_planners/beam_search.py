@@ -1,4 +1,4 @@
-"""Beam search: grow many sequences a transition at a time, and keep the best."""
+"""Beam search: grow many sequences one transition at a time, and keep the best."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldMo
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
 from tdm_planners.scoring import finite_std, refuse_non_finite
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 from tdm_planners.transitions import Transitions, likely_transitions, require_tokens
 
 Level = Literal["action", "token"]
-"""What a beam is grown by: whole actions, or tokens."""
+"""Units by which a beam grows: whole actions, or tokens."""
 Expand = Literal["auto", "proposal", "uniform", "every"]
-"""Where the actions that a beam is grown by come from."""
+"""Sources of the actions by which a beam grows."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Beams:
-    """``W`` sequences of each of ``B`` environments, ``t`` actions long, best first.
+    """``W`` sequences of ``t`` actions per environment, best first.
 
     Attributes:
-        state: The model's, of ``B * W`` rows.
-        sequence: ``[B, W, t, m]``.
+        state: The model's state of ``B * W`` rows.
+        sequence: ``[B, W, t, m]``, the actions.
         earned: ``[B, W]``, discounted rewards while alive.
-        score: ``[B, W]``, with the value of where they are; -inf where refused.
+        score: ``[B, W]``, these plus the value of the last state; -inf where refused.
         alive: ``[B, W]`` bool.
     """
 
@@ -46,28 +46,31 @@ class _Beams:
 class BeamSearch:
     """Beam search over actions, as the Trajectory Transformer plans (Janner et al. 2021, arXiv:2106.02039).
 
-    At each depth every sequence that was kept is expanded by several actions, the model steps, and the
-    ``beam_width`` best by return so far, plus the model's value of where they are if it has one (section 3.2
-    there), are kept. Without a value the search is greedy in the rewards so far. No memory between decisions.
+    At each depth every kept sequence is expanded by several actions, the model steps, and the ``beam_width``
+    best are kept. They are ranked by their rewards so far, plus the model's value of the last state if it has
+    one (section 3.2 there); without a value the search is greedy. There is no memory between decisions.
 
-    ``level="action"`` expands by whole actions, all components at once. ``level="token"`` is the paper's:
-    inside a transition it searches the tokens of action, observation and reward (algorithm 1 there). Unlike
-    there, outcomes compete only with outcomes of the same action, and actions are drawn unless ``stochastic``
-    is False: of 1024 bins, the neighbours of the likeliest one would crowd out all that is different.
+    ``level="action"`` expands by whole actions, all components at once. ``level="token"`` is the paper's way:
+    inside a transition it searches the tokens of action, observation and reward (algorithm 1 there). Two
+    things
+    differ: outcomes compete only with outcomes of the same action, and actions are drawn unless
+        ``stochastic``
+    is False, because among 1024 bins the neighbours of the likeliest would crowd out all others.
 
     Attributes:
         horizon: ``H``, depth in decisions, at least 1.
         beam_width: Sequences kept at each depth, at least 1.
-        num_expand: Actions that each sequence is expanded by, at least 1; at the first depth
-            ``beam_width * num_expand``. Of equal ones the first counts.
-        level: See above; ``"token"`` needs a model that has tokens, as the transformer does.
-        expand: Of ``level="action"``: ``"proposal"`` samples actions from the model's proposal, ``"uniform"``
-            uniformly, ``"every"`` takes every discrete action. ``"auto"``: the proposal where the model has
-            one, else every action where there are at most ``num_expand``, else uniform.
-        stochastic: Of ``level="token"``: draw actions as probable as the model says, no two alike; False
-            takes the likeliest and draws nothing at random.
-        num_outcomes: Of ``level="token"``: likeliest outcomes kept of each action, at least 1. More lets the
-            search choose its luck, as the paper's does: where outcomes are uncertain, values are too high.
+        num_expand: Number of actions that expand each sequence, at least 1; at the first depth
+            ``beam_width * num_expand``. Of equal actions only the first counts.
+        level: See above; ``"token"`` needs a model with tokens, such as the transformer.
+        expand: For ``level="action"``: ``"proposal"`` samples actions from the model's proposal,
+            ``"uniform"`` uniformly, ``"every"`` takes every discrete action. ``"auto"`` means the proposal
+            where the model has one, else every action where there are at most ``num_expand``, else uniform.
+        stochastic: For ``level="token"``: draw actions with the model's probabilities, no two alike; False
+            takes the likeliest actions and draws nothing.
+        num_outcomes: For ``level="token"``: likeliest outcomes kept per action, at least 1. With more than
+            one the search can choose its luck, as the paper's does: where outcomes are uncertain, values are
+            too high.
         discount: Factor per decision on later rewards, in (0, 1].
 
     Raises:
@@ -90,6 +93,7 @@ class BeamSearch:
         check_at_least("beam_width", self.beam_width, 1)
         check_at_least("num_expand", self.num_expand, 1)
         check_at_least("num_outcomes", self.num_outcomes, 1)
+        check_work(self)
         if self.expand not in get_args(Expand):
             raise WrongValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
         if self.level not in get_args(Level):
@@ -107,7 +111,7 @@ class BeamSearch:
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:
-        """Nothing is remembered.
+        """None: nothing is remembered.
 
         Raises:
             ValueError: If every action is to be tried, and actions are not discrete.
@@ -130,8 +134,8 @@ class BeamSearch:
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
 
-        ``stats``: ``non_finite`` (sequences refused), ``transitions`` (imagined), ``value_best`` (mean over
-        environments) and ``value_spread`` (standard deviation over the last beams).
+        ``stats`` holds ``non_finite`` (sequences refused), ``transitions`` (imagined), ``value_best`` (mean
+        over environments) and ``value_spread`` (standard deviation over the last beams).
 
         Raises:
             TypeError: If ``expand="proposal"`` and the model has none, or ``level="token"`` and it has no
@@ -140,11 +144,11 @@ class BeamSearch:
         """
         spec, batch = model.spec, elapsed.shape[0]
         none = torch.zeros(batch, 1, device=spec.device, dtype=spec.dtype)
-        empty = torch.zeros(batch, 1, 0, spec.action_dim, device=spec.device)
+        empty = torch.zeros(batch, 1, 0, spec.action_dim, device=spec.device, dtype=spec.dtype)
         beams = _Beams(state, empty, none, none, torch.ones_like(none, dtype=torch.bool))
         non_finite = transitions = 0
         for t in range(self.horizon):
-            # the one sequence of the first depth stands for beam_width of them
+            # the only sequence of the first depth counts as beam_width of them
             count = self.num_expand * (self.beam_width if t == 0 else 1)
             grown = self._grown(model, beams, count, generator)
             beams, refused = self._pruned(model, beams, grown)
@@ -162,7 +166,7 @@ class BeamSearch:
     def _grown(
         self, model: WorldModel[Any], beams: _Beams, count: int, generator: torch.Generator
     ) -> Transitions:
-        """Transitions of the rows of ``beams`` by up to ``count`` actions each."""
+        """Transitions from the rows of ``beams``, by up to ``count`` actions each."""
         rows = beams.score.numel()
         if self.level == "token":
             tokens = require_tokens(model, self)
@@ -184,7 +188,7 @@ class BeamSearch:
     def _expansions(
         self, model: WorldModel[Any], beams: _Beams, count: int, generator: torch.Generator
     ) -> Tensor:
-        """Whole actions ``[B * W, E, m]`` to expand the rows of ``beams`` by."""
+        """Whole actions ``[B * W, E, m]`` by which to expand the rows of ``beams``."""
         spec, rows = model.spec, beams.score.numel()
         combinations = math.prod(spec.action_choices)
         discrete = spec.action_kind == "discrete"
@@ -199,14 +203,14 @@ class BeamSearch:
         return uniform_actions((rows, count, spec.action_dim), spec, generator=generator)
 
     def _pruned(self, model: WorldModel[Any], beams: _Beams, grown: Transitions) -> tuple[_Beams, int]:
-        """``beams`` grown by transitions, the best ``beam_width`` of them, and how many were refused."""
+        """The best ``beam_width`` of ``beams`` grown by transitions, and the number that was refused."""
         batch, width = beams.score.shape
         actions, state, step = grown.action, grown.state, grown.step
         _, count, dim = actions.shape
         parents = torch.arange(batch * width, device=actions.device).repeat_interleave(count)
         depth = beams.sequence.shape[2]
         before = beams.alive.flatten()[parents]
-        # where, not a product: what a sequence earns after its end may be NaN, and NaN * 0 is NaN
+        # where, not a product: rewards after the end of a sequence may be NaN, and NaN * 0 is NaN
         earned = beams.earned.flatten()[parents]
         earned = earned + self.discount**depth * torch.where(before, step.reward, 0.0)
         alive = before & step.alive
@@ -214,7 +218,7 @@ class BeamSearch:
         if isinstance(model, HasValue):
             score = score + self.discount ** (depth + 1) * torch.where(alive, model.value(state), 0.0)
         score = score.view(batch, width * count)
-        # refused before, impossible, or beyond the end of a sequence, where all are alike: one is kept
+        # refused before, impossible, or after the end of a sequence, where all are alike and one is kept
         child = torch.arange(batch * width * count, device=actions.device) % count
         gone = (beams.score.flatten()[parents] == -math.inf) | (~before & (child > 0))
         gone |= grown.impossible.flatten()
@@ -240,9 +244,9 @@ class BeamSearch:
 
 
 def _drawn_before(actions: Tensor, counts: Tensor) -> Tensor:
-    """Which of the actions ``[rows, E, m]`` equal an earlier one of their row that counts, ``[rows, E]``."""
+    """Whether each action ``[rows, E, m]`` equals an earlier counted one of its row, ``[rows, E]``."""
     rows, count, dim = actions.shape
     same = counts[:, None, :].expand(rows, count, count)  # [rows, later, earlier]
-    for component in range(dim):  # not all at once, which would take m times the memory
+    for component in range(dim):  # one by one: all at once would take m times the memory
         same = same & (actions[:, :, None, component] == actions[:, None, :, component])
     return same.tril(diagonal=-1).any(dim=-1)

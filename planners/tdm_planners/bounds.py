@@ -1,4 +1,4 @@
-"""Actions inside their bounds: clipped to them, or drawn uniformly."""
+"""Actions inside their bounds, clipped or drawn uniformly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tdm_agents.protocols import ModelSpec
 
 
 def within_bounds(actions: Tensor) -> Tensor:
-    """Continuous actions clipped to [-1, 1]; discrete ones, which are integers, as they are."""
+    """Continuous actions clipped to [-1, 1]; discrete ones, which are integers, unchanged."""
     return actions.clamp(-1.0, 1.0) if actions.is_floating_point() else actions
 
 

@@ -1,4 +1,4 @@
-"""What a shooting planner remembers from one decision to the next."""
+"""The memory of a shooting planner from one decision to the next."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class ShootingCarry:
-    """What a shooting planner remembers of each environment; every tensor has a leading ``B``.
+    """The memory of a shooting planner for each environment; every tensor has a leading ``B``.
 
     Attributes:
-        mean: ``[B, H, m]``, centre of the last plan: its mean, or the likeliest choices (int64).
-        elites: ``[B, E, H, m]``, its best candidates, best first.
+        mean: ``[B, H, m]``, the centre of the last plan: its mean, or the likeliest choices (int64).
+        elites: ``[B, E, H, m]``, the best candidates, best first.
         known: ``[B]`` bool; False where there is no plan yet and the rest is meaningless.
     """
 
@@ -24,7 +24,7 @@ class ShootingCarry:
 
 
 def shift(carry: ShootingCarry, elapsed: Tensor, *, warm: bool = True) -> ShootingCarry:
-    """Move each environment's plan ``elapsed[B]`` decisions ahead; the fresh tail repeats the last action.
+    """Move each environment's plan ``elapsed[B]`` decisions ahead; the new tail repeats the last action.
 
     A row forgets its plan where ``elapsed`` is 0 (a new episode) or nothing of the plan is left
     (``elapsed >= H``), and everywhere if not ``warm``.

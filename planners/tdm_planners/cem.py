@@ -1,4 +1,4 @@
-"""The cross-entropy method: refit to the best few candidates."""
+"""The cross-entropy method, which refits its distribution to the best few candidates."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tdm_planners.gaussian import GaussianPlanner
 
 @dataclass(frozen=True, kw_only=True)
 class CEM(GaussianPlanner):
-    """Refits mean and standard deviation to the ``num_elites`` best candidates, equally weighted.
+    """A planner that refits mean and standard deviation to the ``num_elites`` best candidates.
 
-    Rubinstein 1999, with time-correlated noise and elites kept over iterations and decisions as in iCEM
-    (Pinneri et al. 2020, arXiv:2008.06389). An environment with fewer finite candidates than ``num_elites``
-    is refitted to those it has.
+    It is that of Rubinstein 1999, with time-correlated noise and elites kept over iterations and decisions as
+    in iCEM (Pinneri et al. 2020, arXiv:2008.06389). Elites have equal weights. An environment with fewer
+    finite candidates than ``num_elites`` is refitted to those it has.
 
     Attributes:
-        num_elites: Candidates that the next samples are fitted to, from 1 to ``num_samples``.
+        num_elites: Number of candidates to which the distribution is refitted, from 1 to ``num_samples``.
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -39,7 +39,7 @@ class CEM(GaussianPlanner):
             )
 
     def weigh(self, values: Tensor) -> Tensor:
-        """One over their number for the elites, else 0."""
+        """Weights of one over their number for the elites, and 0 for the others."""
         best = values.topk(self.num_elites, dim=1)
         chosen = torch.zeros_like(values).scatter(1, best.indices, (best.values > -math.inf).to(values.dtype))
         return chosen / chosen.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Where shooting planners draw their candidates from: one distribution for each kind of action."""
+"""Distributions from which shooting planners draw their candidates, one for each kind of action."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ from tdm_planners.carry import ShootingCarry
 from tdm_planners.noise import white_noise
 
 Noise = Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tensor]
-"""Draws ``[..., H, m]`` of a shape, from a generator, in a dtype."""
+"""A function that draws noise ``[..., H, m]`` of a shape, from a generator, in a dtype."""
 
 
 def white(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """White noise, as :data:`Noise`."""
+    """White noise, in the form of :data:`Noise`."""
     return white_noise(shape, generator=generator, dtype=dtype)
 
 
 class Distribution(Protocol):
-    """Over action sequences ``[H, m]`` of each of ``B`` environments."""
+    """A distribution over action sequences ``[H, m]`` for each of ``B`` environments."""
 
     @property
     def centre(self) -> Tensor:
-        """The sequence that stands for the distribution, ``[B, H, m]``."""
+        """The sequence that represents the distribution, ``[B, H, m]``."""
         ...
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """``count`` sequences per environment, ``[B, count, H, m]``; continuous ones may leave [-1, 1].
 
-        How much of the generator is used does not depend on the distribution's parameters.
+        The number of draws from the generator does not depend on the distribution's parameters.
         """
         ...
 
     def refit(self, candidates: Tensor, weights: Tensor) -> Distribution:
-        """What the next iteration draws from.
+        """The distribution of the next iteration.
 
         Args:
             candidates: ``[B, K, H, m]``, inside their bounds.
-            weights: ``[B, K]``, sums to 1 over ``K``.
+            weights: ``[B, K]``, which sum to 1 over ``K``.
         """
         ...
 
     def stats(self) -> Mapping[str, float]:
-        """How wide it is, for :attr:`tdm_agents.protocols.Plan.stats`."""
+        """The width of the distribution, for :attr:`tdm_agents.protocols.Plan.stats`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Gaussian:
-    """Continuous actions: noise of unit variance, scaled and shifted.
+    """A distribution of continuous actions: noise of unit variance, scaled and shifted.
 
     Attributes:
-        mean: ``[B, H, m]``.
-        std: ``[B, H, m]``.
-        noise: What is scaled.
+        mean: ``[B, H, m]``, the mean.
+        std: ``[B, H, m]``, the standard deviation.
+        noise: The noise that is scaled.
         momentum: Share of the old mean and standard deviation in the refitted ones; 1 never refits.
-        floor: Least refitted standard deviation.
-        ceiling: Greatest.
+        floor: Smallest refitted standard deviation.
+        ceiling: Largest refitted standard deviation.
     """
 
     mean: Tensor
@@ -84,7 +84,7 @@ class Gaussian:
         return mean + std * self.noise(shape, generator, mean.dtype)
 
     def refit(self, candidates: Tensor, weights: Tensor) -> Gaussian:
-        """Weighted mean and standard deviation of each step and action scalar.
+        """The Gaussian with the weighted mean and standard deviation of each step and action scalar.
 
         The standard deviation is refitted as in TD-MPC2 (Hansen et al. 2024, arXiv:2310.16828, section 3.2);
         MPPI as first published (Williams et al. 2017) leaves it as it is.
@@ -106,13 +106,14 @@ class Gaussian:
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """Discrete actions: each component of each step drawn by itself.
+    """A distribution of discrete actions, with independent components and steps.
 
     Attributes:
-        probabilities: ``[B, H, m, C]``, ``C`` the most choices of any component; 0 beyond its own.
+        probabilities: ``[B, H, m, C]``, where ``C`` is the largest number of choices of a component;
+            0 beyond a component's own choices.
         uniform: ``[m, C]``, the same for all choices of a component.
         momentum: Share of the old probabilities in the refitted ones; 1 never refits.
-        floor: Share of uniform choices in what is refitted.
+        floor: Share of uniform choices in the refitted distribution.
     """
 
     probabilities: Tensor
@@ -129,14 +130,14 @@ class Categorical:
         momentum: float = 0.0,
         floor: float = 0.0,
     ) -> Categorical:
-        """The choices of ``sequence`` ``[B, H, m]``, mixed with uniform ones.
+        """A distribution of the choices of ``sequence`` ``[B, H, m]``, mixed with uniform ones.
 
         Args:
-            sequence: int64.
-            spec: Says how many choices each component has.
+            sequence: The choices, int64.
+            spec: Spec of the model, with the number of choices of each component.
             uniform_share: ``[B]``, in [0, 1]; 1 ignores the sequence.
-            momentum: As the attribute.
-            floor: As the attribute.
+            momentum: See the attribute.
+            floor: See the attribute.
         """
         choices = torch.tensor(spec.action_choices, device=sequence.device)
         exists = torch.arange(int(choices.max()), device=sequence.device) < choices[:, None]
@@ -151,7 +152,7 @@ class Categorical:
         return self.probabilities.argmax(dim=-1)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Choices, int64: the inverse of each cumulative distribution at a uniform number."""
+        """Choices, int64, drawn by the inverse of each cumulative distribution at a uniform number."""
         batch, *sequence, _ = self.probabilities.shape
         draws = torch.rand(
             (batch, *sequence, count),
@@ -161,11 +162,11 @@ class Categorical:
         )
         cumulative = self.probabilities.cumsum(dim=-1)
         chosen = torch.searchsorted(cumulative, draws * cumulative[..., -1:], right=True)
-        last = (self.uniform > 0.0).sum(dim=-1, keepdim=True) - 1  # a draw may round up to the whole
+        last = (self.uniform > 0.0).sum(dim=-1, keepdim=True) - 1  # a draw may round up to 1
         return torch.minimum(chosen, last).movedim(-1, 1).contiguous()
 
     def refit(self, candidates: Tensor, weights: Tensor) -> Categorical:
-        """Weighted frequencies of each choice."""
+        """The distribution with the weighted frequencies of each choice."""
         if self.momentum == 1.0:
             return self
         index = candidates.movedim(1, -1)  # [B, H, m, K]
@@ -175,7 +176,7 @@ class Categorical:
         return replace(self, probabilities=(1.0 - self.floor) * fitted + self.floor * self.uniform)
 
     def stats(self) -> Mapping[str, float]:
-        """``sample_entropy``, the mean entropy as a share of uniform choices' (1 if there is one choice)."""
+        """``sample_entropy``, the mean entropy as a share of that of uniform choices (1 for one choice)."""
         entropy = torch.special.entr(self.probabilities).sum(dim=-1)
         most = torch.special.entr(self.uniform).sum(dim=-1)
         return {"sample_entropy": torch.where(most > 0.0, entropy / most, 1.0).mean().item()}
@@ -192,20 +193,20 @@ def around(
     momentum: float = 0.0,
     noise: Noise = white,
 ) -> Distribution:
-    """The distribution around what is remembered that fits the kind of action.
+    """The distribution around a remembered plan that fits the kind of action.
 
     Args:
-        memory: Of ``B`` environments; where nothing is known, the mean is 0, or every choice as likely.
-        spec: The model's.
-        std: Continuous actions: first standard deviation, and the greatest of the refitted ones.
-        std_floor: Continuous actions: least of the refitted ones.
-        uniform_start: Discrete actions: share of uniform choices around a plan that is known.
-        uniform_floor: Discrete actions: share of uniform choices in what is refitted.
+        memory: Memory of ``B`` environments; where no plan is known, the mean is 0, or choices are uniform.
+        spec: Spec of the model.
+        std: Continuous actions: first standard deviation, and the largest refitted one.
+        std_floor: Continuous actions: smallest refitted standard deviation.
+        uniform_start: Discrete actions: share of uniform choices around a known plan.
+        uniform_floor: Discrete actions: share of uniform choices in the refitted distribution.
         momentum: Share of the old distribution in the refitted one.
-        noise: Continuous actions: what is scaled.
+        noise: Continuous actions: the noise that is scaled.
     """
     if spec.action_kind == "discrete":
-        share = torch.where(memory.known, uniform_start, 1.0)
+        share = torch.ones_like(memory.known, dtype=spec.dtype).masked_fill(memory.known, uniform_start)
         return Categorical.around(
             memory.mean, spec, uniform_share=share, momentum=momentum, floor=uniform_floor
         )

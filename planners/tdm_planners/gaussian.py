@@ -1,4 +1,4 @@
-"""What CEM and MPPI share: the settings of their distribution, and which sequence they execute."""
+"""Base class of CEM and MPPI: the settings of their distribution, and the sequence that they execute."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.shooting import ShootingPlanner, pick
 
 Execute = Literal["best", "mean", "sample"]
-"""Which sequence a planner executes: the best candidate of its last iteration, the weighted mean of them, or
-one drawn in proportion to its weight."""
+"""The sequence that a planner executes: the best candidate of its last iteration, their weighted mean, or one
+drawn in proportion to its weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
-    """Samples around a mean, weighs the candidates, refits mean and standard deviation to them.
+    """A planner that samples around a mean, weighs the candidates and refits the distribution to them.
 
-    Discrete actions are drawn from a categorical distribution of each step and component instead, refitted
-    to weighted frequencies; its likeliest choices take the place of the mean. The mean and the best so far
-    are candidates of every iteration after an environment's first.
+    Discrete actions are drawn from a categorical distribution per step and component instead, refitted to
+    weighted frequencies; its likeliest choices take the place of the mean. The mean and the best candidates
+    so far are candidates of every iteration after an environment's first.
 
     Attributes:
-        initial_std: Standard deviation of the first iteration's samples, each decision (actions are in
+        initial_std: Standard deviation of the samples in the first iteration of a decision (actions are in
             [-1, 1]); more than 0.
-        std_floor: Least standard deviation of later iterations, from 0 to ``initial_std``.
+        std_floor: Smallest standard deviation of later iterations, from 0 to ``initial_std``.
         uniform_start: Discrete actions: share of uniform draws around a remembered plan in a decision's first
             iteration, in [0, 1].
-        uniform_floor: Discrete actions: share of uniform draws in later iterations, at most that.
+        uniform_floor: Discrete actions: share of uniform draws in later iterations, at most
+            ``uniform_start``.
         momentum: Share of the old mean and standard deviation (or probabilities) in the new ones, in [0, 1).
         execute: ``"best"``: the best candidate of the last iteration, with its value;
             ``"sample"``: one drawn by weight, with its value; ``"mean"``: the final mean, with the weighted
@@ -79,7 +80,7 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
             )
 
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:
-        """Around what is remembered, and wide (``initial_std``, ``uniform_start``)."""
+        """A wide distribution (``initial_std``, ``uniform_start``) around the remembered plan."""
         return around(
             memory,
             spec,

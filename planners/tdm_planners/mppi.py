@@ -1,4 +1,4 @@
-"""Model predictive path integral control: candidates weighted by the exponential of their value."""
+"""Model predictive path integral control, which weights candidates by the exponential of their value."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tdm_planners.carry import ShootingCarry
 from tdm_planners.distributions import Distribution, Gaussian
 from tdm_planners.gaussian import GaussianPlanner
 from tdm_planners.proposals import follow, require_proposal
-from tdm_planners.scoring import finite_std
+from tdm_planners.scoring import finite_std, moderated
 from tdm_planners.setting_checks import check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class MPPI(GaussianPlanner):
-    """Weights candidates by ``softmax((value - max) / (temperature * std))``.
+    """A planner that weights candidates by ``softmax((value - max) / (temperature * std))``.
 
-    Williams et al., "Information theoretic MPC for model-based reinforcement learning", ICRA 2017, for
-    the weights, with values standardised over the finite candidates, so that one temperature serves
-    rewards of any scale, and with the iterations and refitted standard deviation of TD-MPC2
-    (arXiv:2310.16828). The planner of TD-MPC2 itself is a choice of these settings: ``num_policy``,
-    ``num_elites``, values that are not standardised, no candidates kept, ``execute="sample"``.
+    The weights are those of Williams et al., "Information theoretic MPC for model-based reinforcement
+    learning", ICRA 2017. Values are standardised over the finite candidates, so that one temperature suits
+    rewards of any scale. Iterations and the refitted standard deviation are as in TD-MPC2 (arXiv:2310.16828).
+    The planner of TD-MPC2 itself is a choice of these settings: ``num_policy``, ``num_elites``, values that
+    are not standardised, no candidates kept, ``execute="sample"``.
 
     Attributes:
         temperature: Divides the values, more than 0; higher is flatter.
@@ -111,14 +111,15 @@ class MPPI(GaussianPlanner):
 
     def weigh(self, values: Tensor) -> Tensor:
         """Softmax of the (standardised) values; 0 where a value is -inf or not among the elites."""
-        top = values.amax(dim=1, keepdim=True)
         if self.num_elites is not None:
             best = values.topk(self.num_elites, dim=1).indices
             others = torch.ones_like(values, dtype=torch.bool).scatter(1, best, False)
             values = values.masked_fill(others, -torch.inf)
         if not self.standardise:
-            return torch.softmax((values - top) / self.temperature, dim=1)
-        # values closer than rounding are ties: without a floor the softmax would amplify their last bits
+            return torch.softmax((values - values.amax(dim=1, keepdim=True)) / self.temperature, dim=1)
+        values, _ = moderated(values)  # returns near the end of float32's range overflow in a variance
+        top = values.amax(dim=1, keepdim=True)
+        # values that differ only by rounding are ties; without a floor the softmax would amplify them
         least = torch.finfo(values.dtype).eps * 100.0 * top.abs() + torch.finfo(values.dtype).tiny
         std = torch.maximum(finite_std(values)[:, None], least)
         return torch.softmax((values - top) / (self.temperature * std), dim=1)

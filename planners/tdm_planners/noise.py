@@ -32,7 +32,7 @@ def brownian_walk(
 ) -> Tensor:
     """A walk from 0 with standard normal increments: the value after ``t + 1`` increments at step ``t``.
 
-    Its standard deviation at step ``t`` is ``sqrt(t + 1)``; scale it for other increments.
+    Its standard deviation at step ``t`` is ``sqrt(t + 1)``; scale it for larger or smaller increments.
 
     Args:
         shape: ``(..., H, m)``.
@@ -47,8 +47,8 @@ def ar1_noise(
 ) -> Tensor:
     """Stationary first-order autoregressive noise: ``x_t = alpha x_{t-1} + sqrt(1 - alpha^2) e_t``.
 
-    Starts in its stationary distribution (``x_0 = e_0``), so every step has unit variance and steps ``d``
-    apart have correlation ``alpha^d``.
+    It starts in its stationary distribution (``x_0 = e_0``), so every step has unit variance, and steps at a
+    distance of ``d`` have correlation ``alpha^d``.
 
     Args:
         shape: ``(..., H, m)``.
@@ -84,7 +84,7 @@ def coloured_noise(
 
     Args:
         shape: ``(..., H, m)``.
-        beta: 0 is white, 1 pink, 2 Brownian.
+        beta: Exponent: 0 is white, 1 pink, 2 Brownian.
         generator: Source of the draws.
         dtype: Floating dtype.
 
@@ -98,13 +98,13 @@ def coloured_noise(
     *lead, horizon, width = shape
     frequency = torch.fft.rfftfreq(horizon, device=generator.device, dtype=dtype).clamp_min(1.0 / horizon)
     scale = frequency.pow(-beta / 2.0)  # [F]
-    mirrored = torch.full_like(scale, 2.0)  # interior coefficients stand for f and -f
+    mirrored = torch.full_like(scale, 2.0)  # interior coefficients count for f and -f
     mirrored[0] = 1.0
     if horizon % 2 == 0:
         mirrored[-1] = 1.0
     scale = scale / (mirrored * scale.square()).sum().sqrt() * horizon
     parts = white_noise((2, *lead, scale.numel(), width), generator=generator, dtype=dtype)
-    # a complex coefficient shares its variance between its parts; the unmirrored ones are real
+    # a complex coefficient splits its variance between its parts; the unmirrored ones are real
     paired = (mirrored == 2.0)[:, None]
     real = torch.where(paired, parts[0] * math.sqrt(0.5), parts[0])
     imaginary = torch.where(paired, parts[1] * math.sqrt(0.5), 0.0)
@@ -129,8 +129,8 @@ def spline_noise(
 
     Args:
         shape: ``(..., H, m)``.
-        knots: From 1, a constant, to ``H``, white noise.
-        spline: What lies between the knots.
+        knots: Number of knots, from 1 (a constant) to ``H`` (white noise).
+        spline: Interpolation between the knots.
         generator: Source of the draws.
         dtype: Floating dtype.
 
@@ -144,12 +144,13 @@ def spline_noise(
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSettings:
-    """How a planner's noise is correlated over time; its scale is the planner's own.
+    """Settings of the correlation of a planner's noise over time; the planner sets its scale.
 
     Attributes:
         noise_beta: If given, at least 0: coloured noise of power spectral density ``f^-noise_beta``.
         noise_knots: If given, from 1 to the horizon: splines through that many knots over it.
-        noise_spline: What lies between the knots: ``"zero"`` (constant pieces), ``"linear"`` or ``"cubic"``.
+        noise_spline: Interpolation between the knots: ``"zero"`` (constant pieces), ``"linear"``,
+            ``"cubic"``.
     """
 
     noise_beta: float | None = None
@@ -157,7 +158,7 @@ class NoiseSettings:
     noise_spline: Spline = "cubic"
 
     def noise(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """Draws of ``shape`` ``(..., H, m)``."""
+        """Noise of ``shape`` ``(..., H, m)``."""
         if self.noise_knots is not None:
             return spline_noise(
                 shape, knots=self.noise_knots, spline=self.noise_spline, generator=generator, dtype=dtype
@@ -167,14 +168,14 @@ class NoiseSettings:
         return self.plain_noise(shape, generator, dtype)
 
     def plain_noise(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """What is drawn where neither ``noise_beta`` nor ``noise_knots`` is given: white noise."""
+        """The noise where neither ``noise_beta`` nor ``noise_knots`` is given: white noise."""
         return white_noise(shape, generator=generator, dtype=dtype)
 
     def check_noise(self, horizon: int) -> None:
         """Refuse settings that make no sense over ``horizon`` decisions.
 
         Raises:
-            ValueError: If ``noise_beta`` is negative or not a number, the knots are none or more than the
+            ValueError: If ``noise_beta`` is negative or not a number, there are no knots or more than
                 decisions, or both are given.
         """
         if self.noise_beta is not None and not self.noise_beta >= 0.0:
@@ -198,7 +199,7 @@ class NoiseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AR1NoiseSettings(NoiseSettings):
-    """AR(1) noise, unless it is coloured or a spline.
+    """Settings of AR(1) noise, unless it is coloured or a spline.
 
     Attributes:
         noise_alpha: Correlation of neighbouring steps, in [0, 1); 0 is white.
@@ -211,10 +212,10 @@ class AR1NoiseSettings(NoiseSettings):
         return ar1_noise(shape, alpha=self.noise_alpha, generator=generator, dtype=dtype)
 
     def check_noise(self, horizon: int) -> None:
-        """Also refuse a ``noise_alpha`` that is none.
+        """Also refuse a ``noise_alpha`` that makes no sense.
 
         Raises:
-            ValueError: As :meth:`NoiseSettings.check_noise`, or if ``noise_alpha`` is not in [0, 1).
+            ValueError: As in :meth:`NoiseSettings.check_noise`, or if ``noise_alpha`` is not in [0, 1).
         """
         if not 0.0 <= self.noise_alpha < 1.0:
             raise WrongValueError(f"noise_alpha is {self.noise_alpha}; expected 0 (white) <= noise_alpha < 1")

@@ -1,4 +1,4 @@
-"""No search at all: execute what the model proposes."""
+"""A planner without search, which executes what the model proposes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from tdm_agents.protocols import ModelSpec, Plan, WorldModel
 from tdm_planners.bounds import within_bounds
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Executes the proposal alone: with a transformer, the behaviour-cloning agent of the TDM paper.
+    """A planner that executes the proposal alone: with a transformer, the TDM paper's behaviour cloning.
 
-    The baseline that says what searching adds (arXiv:2305.10912, section 4). Nothing is compared, so that no
-    value, finite or not, changes what is executed. No memory between decisions.
+    It is the baseline that shows what search adds (arXiv:2305.10912, section 4). Nothing is compared, so no
+    value, finite or not, changes what is executed. There is no memory between decisions.
 
     Attributes:
-        horizon: At least 1, which imagines nothing: the fastest, and the value of the plan is NaN. With more,
-            what the policy will do is imagined for so many decisions, for the plan's value and for plots.
-        execute: ``"best"``: the proposal's mean (or most likely) actions, ``"sample"``: sampled ones;
+        horizon: Decisions imagined ahead, at least 1. With 1 nothing is imagined, which is fastest, and the
+            plan's value is NaN. With more, the policy is imagined for as many decisions, for the plan's value
+            and for plots.
+        execute: ``"best"`` for the proposal's mean (or most likely) actions, ``"sample"`` for sampled ones;
             :meth:`tdm_agents.TDMAgent.predict` sets it by ``deterministic``, as a policy of SB3 would.
         discount: Factor per decision on later rewards in the plan's value, in (0, 1].
 
@@ -43,12 +44,13 @@ class Policy:
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
+        check_work(self)
         if self.execute not in ("best", "sample"):
             raise WrongValueError(f"execute is {self.execute!r}; expected 'best' or 'sample'")
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:
-        """Nothing is remembered."""
+        """None: nothing is remembered."""
 
     @torch.no_grad()
     def plan(
@@ -62,7 +64,7 @@ class Policy:
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
 
-        ``stats``: ``non_finite`` (environments whose imagined value is NaN or inf) and ``transitions``.
+        ``stats`` holds ``non_finite`` (environments whose imagined value is NaN or inf) and ``transitions``.
 
         Raises:
             TypeError: If the model has no proposal.

@@ -1,4 +1,4 @@
-"""Shooting around a policy: follow a proposal with noise, execute the best."""
+"""Shooting around a policy: follow a proposal with noise, and execute the best candidate."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalShooting(AR1NoiseSettings):
     """The TDM paper's planner with a proposal (arXiv:2305.10912, section 4.1 and figure 5).
 
-    A candidate is imagined in closed loop: at every step the model proposes an action for what *this*
-    candidate has come to see, correlated noise is added, and the model steps. The proposal is the model's
-    own (the transformer as a behaviour-cloning policy) or a given policy
-    (:class:`tdm_agents.wrappers.WithProposal`). No memory between decisions.
+    A candidate is imagined in closed loop: at every step the model proposes an action for *this* candidate's
+    state, correlated noise is added, and the model steps. The proposal is the model's own (the transformer as
+    a behaviour-cloning policy) or a given policy (:class:`tdm_agents.wrappers.WithProposal`). There is no
+    memory between decisions.
 
     Attributes:
         horizon: ``H``, decisions imagined ahead, at least 1.
         num_samples: ``K``, candidates per environment, at least 1.
-        num_policy: How many of the candidates follow the proposal without noise, from 0 to ``num_samples``.
-        stochastic: Follow actions that are sampled from the proposal instead of its mean (or most likely)
-            ones, as the paper does.
-        noise_scale: Of continuous actions: standard deviation of the noise in units of [-1, 1], at least 0.
-        random_share: Of discrete actions: probability that a component is drawn uniformly, in [0, 1].
+        num_policy: Number of candidates that follow the proposal without noise, from 0 to ``num_samples``.
+        stochastic: Whether to follow actions sampled from the proposal, as the paper does, instead of its
+            mean (or most likely) ones.
+        noise_scale: Continuous actions: standard deviation of the noise, in units of [-1, 1], at least 0.
+        random_share: Discrete actions: probability that a component is drawn uniformly, in [0, 1].
         discount: Factor per decision on later rewards, in (0, 1].
 
     Raises:
@@ -53,6 +53,7 @@ class ProposalShooting(AR1NoiseSettings):
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
         check_at_least("num_samples", self.num_samples, 1)
+        check_work(self)
         if not 0 <= self.num_policy <= self.num_samples:
             raise WrongValueError(
                 f"num_policy is {self.num_policy}; expected at least 0 and at most num_samples, "
@@ -65,7 +66,7 @@ class ProposalShooting(AR1NoiseSettings):
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> None:
-        """Nothing is remembered."""
+        """None: nothing is remembered."""
 
     @torch.no_grad()
     def plan(
@@ -79,9 +80,9 @@ class ProposalShooting(AR1NoiseSettings):
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
 
-        ``stats``: ``non_finite``, ``transitions``, ``value_best`` and ``value_spread`` as in
-        :meth:`tdm_planners.shooting.ShootingPlanner.plan`, and ``value_policy``: the best value of the rows
-        without noise, mean over environments (absent if ``num_policy`` is 0).
+        ``stats`` holds ``non_finite``, ``transitions``, ``value_best`` and ``value_spread`` as in
+        :meth:`tdm_planners.shooting.ShootingPlanner.plan`, and ``value_policy``, the best value of the rows
+        without noise, as a mean over environments (absent if ``num_policy`` is 0).
 
         Raises:
             TypeError: If the model has no proposal.
@@ -119,7 +120,7 @@ class ProposalShooting(AR1NoiseSettings):
         shape = (batch, self.num_samples, self.horizon, spec.action_dim)
         noisy = (torch.arange(self.num_samples, device=spec.device) >= self.num_policy)[:, None, None]
         if spec.action_kind == "discrete":
-            draws = torch.rand(shape, generator=generator, device=spec.device)
+            draws = torch.rand(shape, generator=generator, device=spec.device, dtype=torch.float32)
             chosen = (draws < self.random_share) & noisy
             return _Disturbance(
                 uniform_actions(shape, spec, generator=generator).flatten(0, 1), chosen.flatten(0, 1)
@@ -130,11 +131,11 @@ class ProposalShooting(AR1NoiseSettings):
 
 @dataclass(frozen=True, slots=True)
 class _Disturbance:
-    """What is added to proposed actions, or put in their place.
+    """The noise that is added to proposed actions, or replaces them.
 
     Attributes:
-        draws: ``[N, H, m]``.
-        instead: ``[N, H, m]`` bool, where the draws replace the action; None = they are added to it.
+        draws: ``[N, H, m]``, the draws.
+        instead: ``[N, H, m]`` bool, True where draws replace the action; None if they are added to it.
     """
 
     draws: Tensor

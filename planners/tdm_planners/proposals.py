@@ -1,4 +1,4 @@
-"""What planners do with a world model's proposal: ask for it, and follow it in imagination."""
+"""Use of a world model's proposal by planners, which ask for it and follow it in imagination."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tdm_agents.protocols import HasProposal, Rollout, Step, WorldModel
 
 
 def require_proposal(model: WorldModel[Any], planner: object) -> HasProposal[Any]:
-    """The model, which can propose.
+    """The model, typed as one that can propose.
 
     Raises:
         TypeError: If it cannot; the message names the remedy.
@@ -35,17 +35,17 @@ def follow(
     *,
     generator: torch.Generator,
 ) -> tuple[Tensor, Rollout]:
-    """Imagine in closed loop: each action is chosen in the state that the actions before led to.
+    """Imagine in closed loop: each action is chosen in the state that the previous ones led to.
 
     Args:
         model: The world model.
         state: ``N`` rows; consumed.
-        act: Actions ``[N, m]`` from a state, which it leaves usable, and the number of the step.
-        horizon: ``H``.
-        generator: Of the model's draws.
+        act: Chooses actions ``[N, m]`` from a state, which it leaves usable, and the number of the step.
+        horizon: ``H``, the number of steps.
+        generator: Source of randomness of the model.
 
     Returns:
-        The actions ``[N, H, m]``, and what they led to.
+        The actions ``[N, H, m]``, and the rollout that they led to.
     """
     actions: list[Tensor] = []
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""Random shooting: imagine random sequences, execute the best."""
+"""Random shooting: imagine random sequences, and execute the best."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tdm_planners.shooting import ShootingPlanner
 class RandomShooting(NoiseSettings, ShootingPlanner):
     """The TDM paper's planner: Brownian action noise, and the best sequence's first action.
 
-    Section 4.1 of arXiv:2305.10912. A candidate is a walk from 0 with increments of N(0, 2), clipped to
+    See section 4.1 of arXiv:2305.10912. A candidate is a walk from 0 with increments of N(0, 2), clipped to
     [-1, 1] after summing. The 2 is read as a variance, hence ``noise_scale = sqrt(2)``. Discrete actions are
-    drawn uniformly. No memory unless ``warm_start``, where the previous best sequence, shifted, is one of the
-    candidates.
+    drawn uniformly. There is no memory, except that with ``warm_start`` the previous best sequence, shifted,
+    is one of the candidates.
 
     Attributes:
-        noise_scale: Standard deviation of the walk's increments, more than 0; of the noise itself where it is
-            coloured or a spline.
+        noise_scale: Standard deviation of the walk's increments, or of the noise itself where it is coloured
+            or a spline; more than 0.
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -49,7 +49,7 @@ class RandomShooting(NoiseSettings, ShootingPlanner):
         self.check_noise(self.horizon)
 
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:
-        """What is drawn from in every iteration: it depends on nothing remembered, and is never refitted."""
+        """The distribution of every iteration, which does not depend on the memory and is never refitted."""
         if spec.action_kind == "discrete":
             every = torch.ones_like(memory.known, dtype=spec.dtype)
             return Categorical.around(memory.mean, spec, uniform_share=every, momentum=1.0)
@@ -61,5 +61,5 @@ class RandomShooting(NoiseSettings, ShootingPlanner):
         return brownian_walk(shape, generator=generator, dtype=dtype)
 
     def weigh(self, values: Tensor) -> Tensor:
-        """All weight on the best."""
+        """Weights of 1 for the best candidate, and 0 for the others."""
         return torch.zeros_like(values).scatter(1, values.argmax(dim=1, keepdim=True), 1.0)

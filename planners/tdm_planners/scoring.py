@@ -1,4 +1,4 @@
-"""What imagined rows are worth, and which of them count."""
+"""Values of imagined rows, and the refusal of those that are not finite."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tdm_agents.protocols import HasValue, Rollout, WorldModel
 
 
 def evaluate(model: WorldModel[Any], imagined: Rollout, *, discount: float) -> Tensor:
-    """Value ``[N]`` of imagined rows: discounted rewards while alive, then the model's own value, if any.
+    """The value ``[N]`` of imagined rows: discounted rewards while alive, then the model's own value, if any.
 
     ``sum_t discount^t (alive before step t) reward_t + discount^H (alive at the end) value(final state)``.
 
     Args:
-        model: What imagined; its ``value`` counts where it has one.
+        model: The model that imagined them; its ``value`` counts where it has one.
         imagined: ``N`` rows.
         discount: Factor per decision, in (0, 1].
     """
     reward, alive = imagined.reward, imagined.alive  # [N, H]
     before = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)
     powers = discount ** torch.arange(reward.shape[1], device=reward.device, dtype=reward.dtype)
-    # where, not a product: what a row does after its end may be NaN, and NaN * 0 is NaN
+    # where, not a product: rewards after the end of a row may be NaN, and NaN * 0 is NaN
     value = (torch.where(before, reward, 0.0) * powers).sum(dim=1)
     if isinstance(model, HasValue):
         beyond = torch.where(alive[:, -1], model.value(imagined.state), 0.0)
@@ -55,8 +55,28 @@ def refuse_non_finite(values: Tensor) -> int:
 
 def finite_std(values: Tensor) -> Tensor:
     """Standard deviation ``[B]`` over the finite of ``values`` ``[B, K]``; 0 for a single one."""
-    finite = values.isfinite()
+    moderate, exponent = moderated(values)
+    finite = moderate.isfinite()
     count = finite.sum(dim=1).clamp_min(1)
-    mean = torch.where(finite, values, 0.0).sum(dim=1) / count
-    spread = torch.where(finite, values - mean[:, None], 0.0)
-    return (spread.square().sum(dim=1) / count).sqrt()
+    mean = torch.where(finite, moderate, 0.0).sum(dim=1) / count
+    spread = torch.where(finite, moderate - mean[:, None], 0.0)
+    return torch.ldexp((spread.square().sum(dim=1) / count).sqrt(), exponent)
+
+
+def moderated(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values over a power of two, so that neither their squares nor their differences overflow or vanish.
+
+    Exact: that changes no digit, only the exponent.
+
+    Args:
+        values: ``[B, K]``; -inf stays -inf.
+
+    Returns:
+        ``[B, K]`` of which the largest finite magnitude is in [0.5, 2), or all 0; and the exponents
+        ``[B]`` of what they were divided by.
+    """
+    finite = values.isfinite()
+    _, exponent = torch.frexp(torch.where(finite, values, 0.0).abs().amax(dim=1))
+    most = int(-math.log2(torch.finfo(values.dtype).tiny))  # beyond it, two to that power is no number
+    exponent = exponent.clamp(-most, most)
+    return torch.where(finite, torch.ldexp(values, -exponent[:, None]), values), exponent

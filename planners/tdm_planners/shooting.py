@@ -1,7 +1,7 @@
 """The loop that every shooting planner shares: sample, clip, imagine, score, refit, remember.
 
-A planner says two things: :meth:`ShootingPlanner.first`, what the first candidates are drawn from, and
-:meth:`ShootingPlanner.weigh`, how much each candidate counts for the next ones.
+A planner provides two methods: :meth:`ShootingPlanner.first`, the distribution of the first candidates, and
+:meth:`ShootingPlanner.weigh`, the weight of each candidate for the next ones.
 """
 
 from __future__ import annotations
@@ -20,32 +20,33 @@ from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry, shift
 from tdm_planners.distributions import Distribution
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
-from tdm_planners.setting_checks import check_at_least, check_discount, check_types
+from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShootingPlanner(ABC):
-    """Settings and loop that shooting planners share.
+    """Base class of shooting planners, with their settings and loop.
 
-    An iteration imagines ``num_samples`` candidates of each environment in one rollout: kept rows (the best
-    so far, over iterations and, where warm, over decisions) and fresh samples. ``k`` iterations are exactly
-    ``k`` rollouts where ``max_rows`` does not split them. All environments draw from one generator in one
-    call, with shapes that do not depend on what they remember, so that one environment's reset does not
+    An iteration imagines ``num_samples`` candidates per environment in one rollout: kept rows (the best so
+    far, over iterations and, with ``warm_start``, over decisions) and fresh samples. ``k`` iterations are
+    exactly ``k`` rollouts where ``max_rows`` does not split them. All environments draw from one generator in
+    one call, with shapes that do not depend on their memory, so that the reset of one environment does not
     change the draws of another.
 
     Attributes:
         horizon: ``H``, decisions imagined ahead, at least 1.
-        num_samples: ``K``, candidates per environment and iteration, kept rows included; more than these.
+        num_samples: ``K``, candidates per environment and iteration, kept rows included; more than the kept
+            rows.
         iterations: Rollouts per decision, at least 1.
         discount: Factor per decision on later rewards, in (0, 1].
-        num_kept: ``E``, best sequences so far that are candidates again (Pinneri et al. 2020 keep elites); at
-            least 1.
+        num_kept: ``E``, number of best sequences so far that become candidates again (as elites in Pinneri et
+            al. 2020); at least 1.
         warm_start: Whether the previous plan, shifted by the decisions executed since, starts the next one.
-        max_rows: Candidates of all environments that are imagined at once, in one rollout; None = all. Bounds
-            the memory of a decision. The plan is the same up to rounding, unless the model samples: it then
-            draws other numbers.
-        max_memory: The same bound in GiB, for models that know what a row takes (``HasRowBytes``; the
-            transformer does): as many candidates at once as fit beside what they share, at least one.
+        max_rows: Candidates of all environments that are imagined at once, in one rollout; None means all.
+            This bounds the memory of a decision. The plan is the same up to rounding, unless the model
+            samples, which then draws other numbers.
+        max_memory: The same bound in GiB, for models that know how much memory a row takes (``HasRowBytes``;
+            the transformer does): as many candidates at once as fit beside what they share, at least one.
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -62,7 +63,7 @@ class ShootingPlanner(ABC):
     max_memory: float | None = None
 
     keeps_mean: ClassVar[bool] = False
-    """Whether the mean is a kept row too."""
+    """Whether the mean is also a kept row."""
 
     @property
     def recalls(self) -> bool:
@@ -74,6 +75,7 @@ class ShootingPlanner(ABC):
         check_at_least("horizon", self.horizon, 1)
         check_at_least("iterations", self.iterations, 1)
         check_at_least("num_kept", self.num_kept, 1)
+        check_work(self)
         if self.max_rows is not None:
             check_at_least("max_rows", self.max_rows, 1)
         if self.max_memory is not None and not self.max_memory > 0:
@@ -88,7 +90,7 @@ class ShootingPlanner(ABC):
 
     @abstractmethod
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:
-        """What a decision's first candidates are drawn from, given what is remembered.
+        """The distribution of a decision's first candidates, given the memory.
 
         It has to fit ``spec.action_kind``, as :func:`tdm_planners.distributions.around` does; the loop clips
         continuous samples to [-1, 1].
@@ -96,7 +98,7 @@ class ShootingPlanner(ABC):
 
     @abstractmethod
     def weigh(self, values: Tensor) -> Tensor:
-        """Weights ``[B, K]`` that sum to 1 over candidates of ``values`` ``[B, K]`` (-inf: weight 0)."""
+        """Weights ``[B, K]`` of candidates with ``values`` ``[B, K]``; they sum to 1, and are 0 for -inf."""
 
     def given(
         self, model: WorldModel[Any], state: Any, batch: int, generator: torch.Generator
@@ -112,11 +114,11 @@ class ShootingPlanner(ABC):
         return None
 
     def update(self, distribution: Distribution, candidates: Tensor, weights: Tensor) -> Distribution:
-        """What the next candidates are drawn from: by default, the distribution refitted to these.
+        """The distribution of the next candidates: by default, the present one refitted to these.
 
         Args:
-            distribution: Of these candidates.
-            candidates: ``[B, K, H, m]``.
+            distribution: The distribution of these candidates.
+            candidates: ``[B, K, H, m]``, the candidates.
             weights: ``[B, K]``, from :meth:`weigh`.
         """
         return distribution.refit(candidates, weights)
@@ -132,16 +134,16 @@ class ShootingPlanner(ABC):
         """The sequence to execute ``[B, H, m]`` and its value ``[B]``: by default, the best candidate.
 
         Args:
-            distribution: After the last :meth:`update`.
-            candidates: ``[B, K, H, m]`` of the last iteration.
-            values: ``[B, K]``, -inf where a candidate is refused.
+            distribution: The distribution after the last :meth:`update`.
+            candidates: ``[B, K, H, m]``, the candidates of the last iteration.
+            values: ``[B, K]``, their values, -inf where a candidate is refused.
             weights: ``[B, K]``, from :meth:`weigh`.
-            generator: Of what is drawn, if anything is.
+            generator: Source of randomness, if anything is drawn.
         """
         return pick(candidates, values, values.argmax(dim=1))
 
     def init(self, spec: ModelSpec, batch: int) -> ShootingCarry:
-        """Memory of ``batch`` environments that have not decided yet."""
+        """The memory of ``batch`` environments that have not decided yet."""
         actions = torch.int64 if spec.action_kind == "discrete" else spec.dtype
         shape = (batch, 1 + self.num_kept, self.horizon, spec.action_dim)
         zeros = torch.zeros(shape, device=spec.device, dtype=actions)
@@ -160,16 +162,16 @@ class ShootingPlanner(ABC):
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
 
-        ``stats``: ``non_finite`` (candidates refused), ``transitions`` (imagined), ``value_first`` and
+        ``stats`` holds ``non_finite`` (candidates refused), ``transitions`` (imagined), ``value_first`` and
         ``value_best`` (best value of the first and the last iteration, mean over environments),
         ``value_spread`` (standard deviation over the last iteration's candidates) and, after the last update,
-        ``sample_std`` (mean standard deviation, of continuous actions) or ``sample_entropy`` (mean entropy as
-        a share of uniform choices', of discrete ones).
+        ``sample_std`` (mean standard deviation, for continuous actions) or ``sample_entropy`` (mean entropy
+        as a share of that of uniform choices, for discrete ones).
 
         Raises:
             TypeError: If there is a ``max_memory``, and the model has no ``row_bytes``.
-            ValueError: If no candidate of an environment has a finite value, or ``elapsed`` or ``carry`` is
-                not of this batch and horizon.
+            ValueError: If no candidate of an environment has a finite value, or ``elapsed`` or ``carry`` does
+                not fit this batch and horizon.
         """
         batch, samples = carry.known.shape[0], self.num_samples
         self._check(carry, elapsed)
@@ -208,7 +210,7 @@ class ShootingPlanner(ABC):
     def _values(
         self, model: WorldModel[Any], state: Any, candidates: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """What ``candidates`` ``[B, K, H, m]`` are worth, ``[B, K]``."""
+        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``."""
         batch, samples = candidates.shape[:2]
         rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
         most = self.rows_at_once(model, state, batch * samples)
@@ -245,7 +247,7 @@ class ShootingPlanner(ABC):
             return fresh
         if self.keeps_mean:
             kept = torch.cat([memory.mean[:, None], kept], dim=1)
-        # drawn for every row and then overwritten where something is known: the draws do not depend on it
+        # drawn for every row and overwritten where a plan is known, so that draws do not depend on it
         known = memory.known[:, None, None, None]
         first = torch.where(known, within_bounds(kept), fresh[:, : kept.shape[1]])
         return torch.cat([first, fresh[:, kept.shape[1] :]], dim=1)

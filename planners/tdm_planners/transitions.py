@@ -1,7 +1,7 @@
-"""Transitions of a model that has tokens: beam search inside a transition, for the likeliest or for a sample.
+"""Beam search inside a transition of a model with tokens, for the likeliest transitions or for a sample.
 
-Janner et al. 2021 (Trajectory Transformer, arXiv:2106.02039), algorithm 1, over the tokens of one transition:
-of all continuations by one token, the likeliest are kept.
+This is algorithm 1 of Janner et al. 2021 (Trajectory Transformer, arXiv:2106.02039), over the tokens of one
+transition: of all continuations by one token, the likeliest are kept.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from tdm_agents.protocols import Draft, HasTokens, ModelSpec, Step, WorldModel, 
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """``E`` transitions of each of ``N`` rows; those of a row stand together.
+    """``E`` transitions per row of ``N`` rows; those of a row are neighbours.
 
     Attributes:
-        state: The model's after them, ``N * E`` rows.
-        action: ``[N, E, m]``.
-        step: What the actions led to, ``N * E`` rows.
-        log_prob: ``[N, E]`` of all tokens of each, -inf for one that cannot happen; None where not known.
+        state: The model's state after them, ``N * E`` rows.
+        action: ``[N, E, m]``, the actions.
+        step: The steps that the actions led to, ``N * E`` rows.
+        log_prob: ``[N, E]``, the log-probability of all tokens of each, -inf for an impossible one; None
+            where unknown.
     """
 
     state: Any
@@ -42,7 +43,7 @@ class Transitions:
 
 
 def require_tokens(model: WorldModel[Any], planner: object) -> HasTokens[Any]:
-    """The model, which has tokens.
+    """The model, typed as one that has tokens.
 
     Raises:
         TypeError: If it has none; the message names the remedy.
@@ -67,23 +68,24 @@ def likely_transitions(
     num_outcomes: int = 1,
     generator: torch.Generator | None = None,
 ) -> Transitions:
-    """The likeliest actions of each row, or drawn ones, and the likeliest outcomes of each of these.
+    """The likeliest (or drawn) actions of each row, and the likeliest outcomes of each action.
 
     Args:
         tokens: The model.
-        spec: Its spec.
+        spec: Spec of the model.
         state: ``N`` rows; consumed.
-        rows: ``N``.
-        num_actions: Kept of each row; of discrete actions at most as many as there are.
-        num_outcomes: Observations and rewards kept of each action; 1 follows the likeliest token.
-        generator: If given, a row's actions are drawn, each as probable as the model says, and all different
+        rows: ``N``, the number of rows.
+        num_actions: Number of actions kept per row; at most as many as exist, where actions are discrete.
+        num_outcomes: Number of outcomes (observation and reward) kept per action; 1 follows the likeliest
+            token.
+        generator: If given, a row's actions are drawn with the model's probabilities, all different
             (stochastic beam search, Kool et al. 2019, arXiv:1903.06059); None takes the likeliest, in order.
     """
     draft = tokens.draft(state)
     log_prob = rank = torch.zeros(rows, 1, device=spec.device, dtype=spec.dtype)
     for _ in range(spec.action_dim):
         draft, log_prob, rank = _continued(draft, log_prob, rank, num_actions, generator)
-    log_prob = log_prob.view(-1, 1)  # from here on, each action keeps outcomes of its own
+    log_prob = log_prob.view(-1, 1)  # from here on, each action keeps its own outcomes
     for _ in range(spec.observation_dim + 1):
         draft, log_prob, _ = _continued(draft, log_prob, log_prob, num_outcomes)
     after, action, step = draft.finish()
@@ -93,37 +95,37 @@ def likely_transitions(
 def _continued(
     draft: Draft, log_prob: Tensor, rank: Tensor, width: int, generator: torch.Generator | None = None
 ) -> tuple[Draft, Tensor, Tensor]:
-    """The ``width`` continuations of each group by one token that rank highest.
+    """The ``width`` highest-ranking continuations by one token of each group.
 
     Args:
         draft: ``G * W`` rows; consumed.
-        log_prob: ``[G, W]`` of what is written.
-        rank: ``[G, W]``: the same, or the perturbed log-probabilities by which these were kept.
-        width: Kept of each group.
-        generator: Of the perturbation; None ranks by log-probability.
+        log_prob: ``[G, W]``, log-probability of the tokens so far.
+        rank: ``[G, W]``, the same, or the perturbed log-probabilities by which these were kept.
+        width: Number of continuations kept per group.
+        generator: Source of randomness of the perturbation; None ranks by log-probability.
 
     Returns:
         The drafts, ``G * W'`` rows, their log-probabilities and their ranks ``[G, W']``, highest first.
     """
     groups, beams = log_prob.shape
     total = log_prob.view(-1, 1) + draft.log_probs()  # [G W, V]
-    # a token whose probability is NaN is no candidate, though topk would take it for the likeliest
+    # a token whose probability is NaN is not a candidate, though topk would take it for the likeliest
     total = torch.where(total.isnan(), -math.inf, total)
     ranks = total if generator is None else _perturbed(total, rank.view(-1, 1), generator)
     count = total.shape[1]
     kept = ranks.view(groups, -1).topk(min(width, beams * count), dim=1)
     parents = kept.indices // count + beams * torch.arange(groups, device=total.device)[:, None]
     token = kept.indices % count
-    if parents.numel() > groups or beams > 1:  # else every row goes on where it is, and nothing is copied
+    if parents.numel() > groups or beams > 1:  # otherwise every row stays in place, and nothing is copied
         draft = draft.take(parents.flatten())
     return draft.push(token.flatten()), total.view(groups, -1).gather(1, kept.indices), kept.values
 
 
 def _perturbed(log_prob: Tensor, most: Tensor, generator: torch.Generator) -> Tensor:
-    """``log_prob[R, V]`` plus Gumbel noise whose greatest sum in each row is ``most[R, 1]``.
+    """``log_prob[R, V]`` plus Gumbel noise, conditioned on the largest sum of each row being ``most[R, 1]``.
 
-    The greatest of such sums are a sample without replacement, and the condition makes it one of whole
-    sequences (Kool et al. 2019, section 4.1 and appendix B.3, whose numerically stable form this is).
+    The largest such sums are a sample without replacement, and the condition makes it one of whole sequences
+    (Kool et al. 2019, section 4.1; this is the numerically stable form of appendix B.3).
     """
     noise = torch.empty_like(log_prob).exponential_(generator=generator).log()
     free = log_prob - noise

@@ -1,1 +1,1 @@
-"""Actors: whoever chooses actions in episodes that are evaluated, compared or collected."""
+"""Actors: whoever chooses the actions of episodes that are evaluated, compared or collected."""

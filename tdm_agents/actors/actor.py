@@ -1,7 +1,7 @@
 """The one protocol of whoever plays: an actor decides for ``E`` environments in lock-step.
 
-Whoever plays the episodes (an evaluation, a collection) asks at decisions only, holds the actions between
-them and sums the rewards.
+The loop that plays the episodes (of an evaluation or a collection) asks the actor only at decisions, holds
+the actions between them and sums the rewards.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What an actor answers at one decision of ``E`` environments.
+    """An actor's answer at one decision of ``E`` environments.
 
     Attributes:
         actions: ``E`` actions in the environment's units; None where an episode is over.
-        rows: The environments for which there was planning (or a policy was asked); the others follow a plan.
-        milliseconds: Wall-clock time of that, all of them together.
-        transitions: Imagined transitions, all of them together.
-        non_finite: Candidates refused because their value was NaN or inf.
+        rows: The environments that were planned for (or a policy was asked about); the others follow a plan.
+        milliseconds: Wall-clock time of that, for all of them together.
+        transitions: Number of imagined transitions, of all of them together.
+        non_finite: Number of candidates refused because their value was NaN or inf.
         imagined: ``[len(rows), h, n]``, what the plan expected; None where not asked for.
         value: ``[len(rows)]``, what the planner believed its plan is worth; None for a policy.
         codes: ``[E, m]``, the actions as planners see them (in [-1, 1], or int64 choices counted from 0);
-            None where the actor acts in the environment's units alone.
+            None where the actor knows only the environment's units.
     """
 
     actions: list[Any]
@@ -41,20 +41,20 @@ class Move:
 
 
 class Actor(Protocol):
-    """Plays ``E`` environments from their first observations on."""
+    """A player of ``E`` environments from their first observations on."""
 
     @property
     def action_repeat(self) -> int | None:
-        """Environment steps of one decision; None where any number will do."""
+        """Environment steps per decision; None where any number will do."""
         ...
 
     def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
         """Decide for the environments that are ``active``.
 
         Args:
-            observations: ``E`` of the environment's own space.
-            rewards: ``E``, each the sum since the last decision; NaN at the first.
-            active: False where an episode is over.
+            observations: ``E`` observations of the environment's own space.
+            rewards: ``E`` rewards, each the sum since the last decision; NaN at the first decision.
+            active: ``E`` flags, False where an episode is over.
 
         Raises:
             ValueError: If no action can be found, or an observation is not of the space or not finite.
@@ -64,14 +64,14 @@ class Actor(Protocol):
 
 @runtime_checkable
 class Correctable(Protocol):
-    """An actor that has to know what was executed where that was not its own action, because it remembers."""
+    """An actor that remembers, and so has to know where another action than its own was executed."""
 
     def correct(self, codes: npt.NDArray[Any]) -> None:
-        """Take note that ``codes`` ``[E, m]`` are executed instead of what was just answered."""
+        """Take note that ``codes`` ``[E, m]`` are executed instead of the last answer."""
         ...
 
     def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:
-        """Take note of a decision of all environments that somebody else makes; :meth:`correct` follows."""
+        """Take note of a decision in all environments that somebody else makes; :meth:`correct` follows."""
         ...
 
 

@@ -17,6 +17,7 @@ from tdm_agents.environments import Env
 from tdm_agents.protocols import (
     HasOnly,
     Planner,
+    RewardFn,
     WorldModel,
     looped_rollout,
     observation_of,
@@ -26,22 +27,22 @@ from tdm_agents.protocols import (
 
 @dataclass(frozen=True, slots=True)
 class AgentFactory:
-    """An agent whose model reads the running environments, as the simulator does.
+    """A recipe for an agent whose model reads the running environments, as the simulator does.
 
     Attributes:
-        make_model: The model of some environments, for example :class:`tdm_agents.SimulatorModel`.
-        planner: What plans with it.
-        reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None.
+        make_model: Makes the model of some environments, for example :class:`tdm_agents.SimulatorModel`.
+        planner: The planner.
+        reward_function: A function, its name, or None, as for :class:`tdm_agents.TDMAgent`.
         replan_every: Decisions per plan.
     """
 
     make_model: Callable[[list[Env]], WorldModel[Any]]
     planner: Planner
-    reward_function: str | None = None
+    reward_function: str | RewardFn | None = None
     replan_every: int = 1
 
     def __call__(self, envs: Sequence[Env]) -> TDMAgent:
-        """An agent for these environments."""
+        """The agent for these environments."""
         return TDMAgent(
             self.make_model(list(envs)),
             self.planner,
@@ -63,7 +64,7 @@ class AgentActor:
         record_horizon: Imagined steps of each plan to report; 0 = none.
 
     Raises:
-        ValueError: If imagined steps are to be reported and the model imagines no observations.
+        ValueError: If ``record_horizon`` is not 0 and the model imagines no observations.
     """
 
     def __init__(self, agent: TDMAgent, batch: int, record_horizon: int = 0) -> None:
@@ -73,7 +74,7 @@ class AgentActor:
         self.action_repeat: int | None = agent.model.spec.action_repeat
         self.record_horizon = min(record_horizon, agent.planner.horizon)
         self._memory = agent.initial_memory(batch)
-        # apart from the agent's, so that recording does not change what it does
+        # not the agent's generator, so that recording does not change what the agent does
         self._generator = torch.Generator(device=agent.model.spec.device).manual_seed(0)
 
     def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
@@ -84,7 +85,7 @@ class AgentActor:
             self._due(),
             self._flat(observations, active),
             reward=torch.tensor(list(rewards), dtype=spec.dtype, device=spec.device),
-            active=torch.tensor(list(active), device=spec.device),
+            active=torch.tensor(list(active), dtype=torch.bool, device=spec.device),
         )
         self._memory = memory
         codes = action.detach().cpu().numpy()
@@ -107,7 +108,7 @@ class AgentActor:
     def correct(self, codes: npt.NDArray[Any]) -> None:
         """See :class:`tdm_agents.actors.actor.Correctable`: the model reads what was executed."""
         memory = self._memory
-        executed = torch.as_tensor(codes).to(memory.action)
+        executed = torch.as_tensor(codes, device="cpu").to(memory.action)
         self._memory = replace(memory, action=torch.cat([memory.action[:, :-1], executed[:, None]], dim=1))
 
     def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:
@@ -121,14 +122,16 @@ class AgentActor:
         self._memory = replace(memory.append(flat), since=since)
 
     def _due(self) -> Any:
-        """The memory, in which the action that was held has run out: it is asked at decisions only."""
+        """The memory with no action being held: an actor is asked only at decisions."""
         return replace(self._memory, countdown=torch.zeros_like(self._memory.countdown))
 
     def _flat(self, observations: Sequence[Any], active: Sequence[bool]) -> Tensor:
         agent, spec = self.agent, self.agent.model.spec
         return torch.stack(
             [
-                agent.observation(o) if a else torch.zeros(spec.observation_dim, device=spec.device)
+                agent.observation(o)
+                if a
+                else torch.zeros(spec.observation_dim, dtype=spec.dtype, device=spec.device)
                 for o, a in zip(observations, active, strict=True)
             ]
         ).to(spec.dtype)  # [E, n]

@@ -1,7 +1,7 @@
 """Behaviour policies that data are collected with: random actions, and a planner on the true dynamics.
 
-Random data alone do not show a model where good behaviour goes, planner data alone do not show it what
-mistakes do; half of each, both disturbed, trained the best models (design notes, TRAINING.md).
+Random data alone do not show a model where good behaviour leads, and planner data alone do not show it what
+mistakes do. Half of each, the planner's disturbed, trained the best models (design notes, TRAINING.md).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from tdm_agents.spaces import DiscreteActionCodec, action_codec
 
 @dataclass(frozen=True, slots=True)
 class EpisodeActor:
-    """Who plays one episode.
+    """The actor of one episode.
 
     Attributes:
-        actor: Of one environment.
+        actor: The actor, in one environment.
         drawn: The episode's own settings, recorded beside its data.
     """
 
@@ -39,7 +39,7 @@ class BehaviourPolicy(Protocol):
 
     @property
     def name(self) -> str:
-        """Names its episodes, and seeds them together with their index."""
+        """Name of its episodes, which seeds them together with their index."""
         ...
 
     @property
@@ -51,28 +51,28 @@ class BehaviourPolicy(Protocol):
         """Draw the settings of one episode.
 
         Args:
-            env: Was reset already.
-            rng: The episode's.
-            ref: What ``env`` is.
+            env: The environment, already reset.
+            rng: The episode's source of randomness.
+            ref: The environment by name.
             action_repeat: Environment steps that actions are held.
 
         Raises:
-            TypeError: If it cannot act in this environment.
-            ValueError: If it cannot act in this environment.
+            TypeError: If the policy cannot act in this environment.
+            ValueError: If the policy cannot act in this environment.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RandomPolicy:
-    """Random actions that hang together: correlated noise, or choices that are held for a random while.
+    """Random actions that are correlated in time: coloured noise, or choices that are held for a while.
 
     In a ``Box``: noise ``x' = rho x + sqrt(1 - rho^2) e``, times a scale, clipped to the bounds. In a
     ``Discrete`` or ``MultiDiscrete``: uniform choices, each kept with probability ``rho``. ``rho`` and the
     scale are drawn for each episode, so that some episodes barely move and some are nearly bang-bang.
 
     Attributes:
-        name: Of the episodes.
+        name: Name of the episodes.
         max_correlation: ``rho`` between decisions is uniform in [0, max_correlation].
         min_scale: The scale is log-uniform in [min_scale, max_scale].
         max_scale: At 3, two of three actions are at a bound.
@@ -111,15 +111,15 @@ class PlannerPolicy:
     """A planner on the true dynamics, disturbed so that its data also show how to recover.
 
     Attributes:
-        planner: Name in the registry.
-        settings: Of the planner; completed with its defaults.
+        planner: The planner's name in the registry.
+        settings: Settings of the planner, completed with its defaults.
         guide: Slope of what is maximised where a walker's reward is flat, see
             :class:`tdm_envs.walkers.task.WalkerTask`; 0 = the reward itself.
-        noise_sds: See :class:`~tdm_agents.actors.disturbed.Disturbance`, as the next three.
+        noise_sds: Levels of noise; see :class:`~tdm_agents.actors.disturbed.Disturbance`.
         burst_episodes: Fraction of the episodes that have bursts of random actions.
         burst_rate: Probability per decision that a burst begins.
-        burst_max: Decisions that a burst lasts at most (uniform from 1).
-        name: Of the episodes.
+        burst_max: Most decisions that a burst lasts (uniform from 1).
+        name: Name of the episodes.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -146,7 +146,7 @@ class PlannerPolicy:
 
     @property
     def disturbance(self) -> Disturbance:
-        """Of its episodes."""
+        """The disturbance of its episodes."""
         return Disturbance(self.noise_sds, self.burst_episodes, self.burst_rate, self.burst_max)
 
     @property
@@ -156,7 +156,7 @@ class PlannerPolicy:
 
     def start(self, env: Env, rng: np.random.Generator, *, ref: EnvRef, action_repeat: int) -> EpisodeActor:
         """See :class:`BehaviourPolicy`."""
-        # here, since simulators are heavy to import and a random collection needs none
+        # imported here: simulators are heavy to import, and a random collection needs none
         from tdm_agents.actors.agents import AgentFactory
         from tdm_agents.actors.contestant import actor_of
         from tdm_agents.actors.simulators import true_dynamics

@@ -1,4 +1,4 @@
-"""Who can play, and the actor that they are in the environments at hand."""
+"""Contestants, and the actors that they become in the environments at hand."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tdm_agents.environments import Env
 from tdm_agents.wrappers.sb3 import Predicts
 
 Contestant = TDMAgent | AgentFactory | Predictor | Predicts | Policy
-"""Who can play."""
+"""Whatever can play: an agent, a recipe for one, a policy of Stable-Baselines3, or a function."""
 
 
 def actor_of(
     contestant: Contestant, envs: Sequence[Env], *, seed: int | None, record_horizon: int = 0
 ) -> Actor:
-    """The actor that a contestant is in these environments.
+    """The actor that a contestant becomes in these environments.
 
     Args:
-        contestant: An agent, how to make one, a Stable-Baselines3 policy, or a function.
-        envs: The environments, reset.
-        seed: Seeds what the contestant draws from (a function of one's own has its own seed); None lets an
-            agent's generator go on.
+        contestant: An agent, a recipe for one, a Stable-Baselines3 policy, or a function.
+        envs: The environments, already reset.
+        seed: Seed of the contestant's randomness (a plain function has its own); None lets an agent's
+            generator go on.
         record_horizon: See :class:`~tdm_agents.actors.agents.AgentActor`.
 
     Raises:
@@ -37,7 +37,7 @@ def actor_of(
     if isinstance(contestant, TDMAgent):
         contestant.check_env(envs[0])
         if seed is not None:
-            contestant.generator.manual_seed(seed)
+            contestant.generator.manual_seed(int(seed))
         return AgentActor(contestant, len(envs), record_horizon)
     if isinstance(contestant, UniformActions):
         return FunctionActor(contestant if seed is None else replace(contestant, seed=seed))

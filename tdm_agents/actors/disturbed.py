@@ -1,4 +1,4 @@
-"""Disturbances of any actor, so that its data also show mistakes and how to recover from them."""
+"""Disturbances of actors, so that their data also show mistakes and how to recover from them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Disturbance:
     """How strongly the episodes of an actor are disturbed.
 
     Attributes:
-        noise_sds: Standard deviation of Gaussian noise on every action in [-1, 1], drawn for each episode
-            from these. Where actions are discrete: the probability that a component becomes a random choice.
+        noise_sds: Standard deviations of Gaussian noise on every action in [-1, 1]; each episode draws one of
+            them. For discrete actions: probabilities that a component becomes a random choice.
         burst_episodes: Fraction of the episodes that have bursts of uniformly random actions.
         burst_rate: Probability per decision that a burst begins.
-        burst_max: Decisions that a burst lasts at most (uniform from 1).
+        burst_max: Most decisions that a burst lasts (uniform from 1).
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -40,7 +40,7 @@ class Disturbance:
             raise WrongValueError(f"{self}: expected noise_sds of at least 0 and burst_max of at least 1")
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """That of one episode."""
+        """The disturbance of one episode."""
         bursts = rng.random() < self.burst_episodes
         noise = float(rng.choice(self.noise_sds))
         return Drawn(noise, self.burst_rate if bursts else 0.0, self.burst_max)
@@ -53,7 +53,7 @@ class Drawn:
     Attributes:
         noise: One of :attr:`Disturbance.noise_sds`.
         burst_rate: Probability per decision that a burst begins.
-        burst_max: Decisions that a burst lasts at most.
+        burst_max: Most decisions that a burst lasts.
     """
 
     noise: float
@@ -64,19 +64,19 @@ class Drawn:
 class Disturbed:
     """An actor in one environment, with noise on its actions and bursts of random ones.
 
-    During a burst the actor is not asked; where it remembers what happened it is told.
+    During a burst the actor is not asked, but if it remembers what happened, it is told.
 
     Args:
-        actor: Any.
+        actor: Any actor.
         space: The environment's action space.
         drawn: The disturbance.
-        rng: Where noise and bursts come from.
+        rng: Source of noise and bursts.
 
     Raises:
         ValueError: If the space cannot be planned over.
 
     Attributes:
-        drawn: What was drawn, to be recorded beside the data.
+        drawn: The disturbance by name, to be recorded beside the data.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Disturbed:
         self._burst_rate = drawn.burst_rate
         self._burst_max = drawn.burst_max
         self._rng = rng
-        self._burst = 0  # decisions that are left of the present burst
+        self._burst = 0  # decisions left of the present burst
         discrete = isinstance(self._codec, DiscreteActionCodec)
         self.drawn: Mapping[str, float] = {
             "random_choices" if discrete else "noise_sd": drawn.noise,
@@ -113,7 +113,7 @@ class Disturbed:
         else:
             move = self._actor.act(observations, rewards, active)
             if move.codes is None and not self._noise:
-                return move  # to and from codes could round it
+                return move  # a way through codes could round it
             asked = self._codec.encode(np.stack(move.actions)) if move.codes is None else move.codes
             codes = self._with_noise(asked[0])[None]
         if told is not None:

@@ -1,4 +1,4 @@
-"""From an entry to who plays: reads checkpoints and zips, chooses planners, and says what was read."""
+"""From an entry to its contestant: reads checkpoints and zips, chooses planners, records what was read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
+from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.model_files import MODEL_FILE
@@ -29,10 +30,10 @@ class Entered:
     """An entry that is ready to play.
 
     Attributes:
-        name: Who it is, in words.
-        contestant: What :func:`tdm_agents.evaluation.episodes.evaluate` takes.
+        name: Who plays, in words.
+        contestant: The contestant, as :func:`tdm_agents.evaluation.episodes.evaluate` takes it.
         settings: Everything that was chosen, defaults included.
-        files: What was read, the weights first; their hashes are part of the settings.
+        files: The files that were read, weights first; their hashes are part of the settings.
     """
 
     name: str
@@ -45,11 +46,11 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
     """Make an entry ready to play in an environment.
 
     Args:
-        entry: Who plays.
-        env: Where.
-        seed: Of what it draws from; an evaluation seeds it anew.
+        entry: The entry.
+        env: The environment.
+        seed: Seed of its randomness; an evaluation sets another one.
         device: Where learned models and policies compute.
-        threads: Of the simulator.
+        threads: Threads of the simulator.
 
     Raises:
         LookupError: If there is no such checkpoint, planner or reward function.
@@ -71,7 +72,7 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
 
 
 def environment_of(entry: Entry) -> EnvRef | None:
-    """The environment that the entry's checkpoint is for; None where it names none or there is none."""
+    """The environment that the entry's checkpoint names; None where it names none or there is none."""
     named = entry.source if entry.kind == "checkpoint" else entry.options.get("like")
     if named is None:
         return None
@@ -125,7 +126,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
 
 
 def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
-    # what is not said is the checkpoint's, or else the simplest
+    # options that are not given are the checkpoint's, or else the simplest
     options = entry.options
     chosen: dict[str, Any] = {"reward_function": None, "replan_every": 1, "action_repeat": 1}
     guide = 0.0
@@ -141,6 +142,8 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
         saved = agent_files.read_settings(folder)
         planner = agent_files.choose_planner(saved, options.get("planner"), entry.planner_settings)
         chosen |= {"reward_function": saved.reward_function, "replan_every": saved.replan_every}
+        if "reward_function" not in options:
+            vet_reward(saved.reward_function, str(folder / agent_files.AGENT_FILE))
         if "action_repeat" not in options:
             model = agent_files.load_model(folder, env_id=str(env))
             chosen["action_repeat"] = model.spec.action_repeat

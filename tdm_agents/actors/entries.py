@@ -1,4 +1,4 @@
-"""Entries: who plays, in one line of text.
+"""Entries: actors in one line of text.
 
 ::
 
@@ -11,9 +11,9 @@
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     random                                              uniform actions
 
-An environment is said the same way: ``dm_control/cartpole-swingup-v0``, ``tdm/WalkerTree-v0 dof=12 body=3``.
-``{env}`` in a path stands for its id with ``-`` for ``/`` and ``:``, where several environments are played
-and each has a file of its own.
+An environment is written in the same way: ``dm_control/cartpole-swingup-v0``, ``tdm/WalkerTree-v0 dof=12
+body=3``. ``{env}`` in a path stands for the environment's id with ``-`` for ``/`` and ``:``, so that each of
+several environments can have a file of its own.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
 }
-"""Options of each kind; others are settings of the planner, where there is one."""
+"""Options of each kind of entry; all others are settings of the planner, where there is one."""
 EXPERT = "expert"
-"""What stands in place of a planner's name, or of an entry: the expert for the environment."""
+"""The word for the environment's expert, in place of a planner's name or of an entry."""
 PLANS: tuple[Kind, ...] = ("checkpoint", "simulator")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Who plays.
+    """An actor by its line of text.
 
     Attributes:
         kind: A checkpoint's model or the true dynamics, with a planner; a policy of Stable-Baselines3; or
             random actions.
         source: The checkpoint's name or folder, or the policy's zip; empty otherwise.
-        options: Those of :data:`OPTIONS`, and settings of the planner; None counts as not given.
-        label: What reports call it.
+        options: Options of :data:`OPTIONS`, and settings of the planner; None counts as not given.
+        label: The name in reports.
 
     Raises:
         ValueError: If there is no such option, or a simulator has no planner.
@@ -78,7 +78,7 @@ class Entry:
 
     @property
     def planner_settings(self) -> dict[str, Any]:
-        """The options that are the planner's."""
+        """The options that are settings of the planner."""
         return {k: v for k, v in self.options.items() if k not in OPTIONS[self.kind]}
 
     def in_environment(self, env: EnvRef) -> Entry:
@@ -89,7 +89,7 @@ class Entry:
 
 
 def parse_entry(text: str) -> Entry:
-    """An entry from its line; without ``label=`` the line itself is the label.
+    """The entry of a line; without ``label=`` the line itself is the label.
 
     Raises:
         ValueError: If the line cannot be read, or an option does not exist.
@@ -100,7 +100,7 @@ def parse_entry(text: str) -> Entry:
     label = options.pop("label", text)
     if source == "simulator":
         return Entry("simulator", "", parse_settings(options), label)
-    if source == EXPERT:  # a shorter way to say simulator planner=expert
+    if source == EXPERT:  # short for simulator planner=expert
         return Entry("simulator", "", {"planner": EXPERT, **parse_settings(options)}, label)
     if source == "random":
         return Entry("random", "", parse_settings(options), label)

@@ -14,12 +14,12 @@ from tdm_agents.actors.actor import Move
 from tdm_agents.errors import WrongValueError
 
 Policy = Callable[[Any], Any]
-"""An observation of the environment's space to an action of its space."""
+"""A function from an observation of the environment's space to an action of its space."""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionActor:
-    """A plain function, called once per environment and decision."""
+    """A plain function as an actor, called once per environment and decision."""
 
     policy: Policy
     action_repeat: int | None = None
@@ -38,10 +38,10 @@ class UniformActions:
 
     Attributes:
         space: The environment's action space: a bounded ``Box``, ``Discrete`` or ``MultiDiscrete``.
-        seed: Same seed, same actions.
+        seed: Seed of the actions; the same seed gives the same actions.
 
     Raises:
-        ValueError: If the space is another.
+        ValueError: If the space is of another kind.
     """
 
     space: spaces.Space[Any]
@@ -65,5 +65,7 @@ class UniformActions:
         if isinstance(space, spaces.MultiDiscrete):
             return (space.start + self._rng.integers(space.nvec)).astype(space.dtype)
         assert isinstance(space, spaces.Box)
+        if np.dtype(space.dtype).kind in "biu":
+            return self._rng.integers(space.low, space.high, dtype=space.dtype, endpoint=True)
         drawn = self._rng.uniform(space.low, space.high).astype(space.dtype)
         return np.clip(drawn, space.low, space.high)

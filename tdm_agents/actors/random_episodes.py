@@ -1,4 +1,4 @@
-"""Random actions that hang together in time: what a model learns its first dynamics from."""
+"""Random actions that are correlated in time, from which a model learns its first dynamics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class CorrelatedNoise:
     """Noise ``x' = rho x + sqrt(1 - rho^2) e``, times a scale, clipped to [-1, 1], in one environment.
 
     Args:
-        codec: Of a ``Box``.
+        codec: Codec of a ``Box``.
         correlation: ``rho`` between decisions.
-        scale: At 3, two of three actions are at a bound.
-        rng: Where ``e`` comes from.
+        scale: Factor of the noise; at 3, two of three actions are at a bound.
+        rng: Source of ``e``.
     """
 
     action_repeat: int | None = None
@@ -45,9 +45,9 @@ class HeldChoices:
     """Uniform choices of discrete actions, each component held for a random while, in one environment.
 
     Args:
-        codec: Of a ``Discrete`` or ``MultiDiscrete``.
+        codec: Codec of a ``Discrete`` or ``MultiDiscrete``.
         hold: Probability that a component keeps its choice at a decision.
-        rng: Where choices come from.
+        rng: Source of the choices.
     """
 
     action_repeat: int | None = None

@@ -1,4 +1,4 @@
-"""Policies that Stable-Baselines3 saved: the algorithm is found from the zip.
+"""Policies that Stable-Baselines3 saved: the zip tells the algorithm.
 
 SB3's zips, and the statistics of ``VecNormalize`` beside them, hold pickles. A pickle is code that runs when
 it is read: load only files that you made or whose makers you trust.
@@ -6,7 +6,6 @@ it is read: load only files that you made or whose makers you trust.
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -15,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gymnasium.spaces import flatdim
+
 from tdm_agents.actors.sb3_policies import Predictor
 from tdm_agents.errors import PathMissingError, WrongValueError
+from tdm_agents.json_text import parse_json
 
-# which of SB3's algorithms writes which setting into "data"; the first that is there decides
+# a setting that each of SB3's algorithms writes into "data"; the first that is there decides
 _SIGNS = {
     "PPO": "clip_range",
     "SAC": "target_entropy",
@@ -26,19 +28,33 @@ _SIGNS = {
     "TD3": "policy_delay",
     "A2C": "vf_coef",
 }
-# what is never asked when acting, and is pickled, allocated or built anew when a zip is loaded
-_UNUSED = {
+# parts that acting never uses, but that loading a zip would unpickle, allocate or build: schedules,
+# buffers (hindsight replay asks for an environment), noise, and what the last rollout left
+_UNUSED: dict[str, Any] = {
     "learning_rate": 0.0,
     "lr_schedule": float,
     "clip_range": float,
+    "clip_range_vf": None,
     "exploration_schedule": float,
     "buffer_size": 1,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "rollout_buffer_class": None,
+    "rollout_buffer_kwargs": {},
+    "optimize_memory_usage": False,
+    "n_steps": 1,
+    "action_noise": None,
+    "ep_info_buffer": None,
+    "ep_success_buffer": None,
+    "_last_obs": None,
+    "_last_original_obs": None,
+    "_last_episode_starts": None,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SavedPolicy:
-    """What a zip of Stable-Baselines3 holds.
+    """The contents of a zip of Stable-Baselines3.
 
     Attributes:
         algorithm: ``"PPO"``, ``"A2C"``, ``"SAC"``, ``"TD3"``, ``"DDPG"`` or ``"DQN"``.
@@ -54,12 +70,12 @@ class SavedPolicy:
 def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
     """Look into a zip without running anything in it, and for statistics of ``VecNormalize`` beside it.
 
-    Those are looked for as ``vecnormalize.pkl``, ``vec_normalize.pkl``, ``<name>_vecnormalize.pkl``, and as
-    SB3's ``CheckpointCallback`` names them.
+    The statistics are looked for as ``vecnormalize.pkl``, ``vec_normalize.pkl``,
+    ``<name>_vecnormalize.pkl``, and as SB3's ``CheckpointCallback`` names them.
 
     Args:
-        path: What ``model.save`` wrote.
-        statistics: The statistics, where they lie elsewhere.
+        path: The zip that ``model.save`` wrote.
+        statistics: The file of the statistics, where it is elsewhere.
 
     Raises:
         FileNotFoundError: If one of the files is not there.
@@ -70,7 +86,7 @@ def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
             raise PathMissingError(f"no file {file}; expected what Stable-Baselines3's save() wrote")
     try:
         with zipfile.ZipFile(path) as archive:
-            data = json.loads(archive.read("data"))
+            data = parse_json(archive.read("data"), str(path))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise WrongValueError(
             f"{path} is not a zip of Stable-Baselines3 ({error}); expected what model.save(...) wrote"
@@ -84,16 +100,17 @@ def find_policy(path: Path, statistics: Path | None = None) -> SavedPolicy:
 def load_policy(
     saved: SavedPolicy, *, deterministic: bool = True, action_repeat: int = 1, device: str = "cpu"
 ) -> Predictor:
-    """The policy, ready to be evaluated. Runs the code in its pickles.
+    """The policy, ready to be evaluated. This runs the code in its pickles.
 
     Args:
-        saved: Which one.
+        saved: The saved policy.
         deterministic: See :class:`Predictor`.
         action_repeat: See :class:`Predictor`.
         device: Where it computes.
 
     Raises:
-        ValueError: If the statistics are not those of ``VecNormalize``, or ``action_repeat`` is below 1.
+        ValueError: If the zip cannot be loaded, the statistics are not those of ``VecNormalize`` or of other
+            observations than the policy's, or ``action_repeat`` is below 1.
     """
     import stable_baselines3
     from stable_baselines3.common.vec_env import VecNormalize
@@ -112,13 +129,19 @@ def load_policy(
                 f"{saved.statistics} holds a {type(statistics).__name__}; expected what VecNormalize.save "
                 "wrote"
             )
+        sizes = [flatdim(one.observation_space) for one in (statistics, policy)]
+        if sizes[0] != sizes[1]:
+            raise WrongValueError(
+                f"{saved.statistics} normalizes observations of {sizes[0]} scalars, {saved.zip} reads "
+                f"{sizes[1]}; expected the statistics that were saved with this policy"
+            )
         normalize = statistics.normalize_obs
     return Predictor(policy, deterministic, action_repeat, normalize)
 
 
 @contextmanager
 def _refusals_told(file: Path) -> Iterator[None]:
-    """Whatever goes wrong while a library reads ``file`` is told as a mistake about the file."""
+    """Turn whatever goes wrong while a library reads ``file`` into an error about the file."""
     try:
         yield
     except Exception as error:  # a pickle may raise anything, and Stable-Baselines3 asserts

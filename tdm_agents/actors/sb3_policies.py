@@ -24,11 +24,11 @@ class Predictor:
     """A Stable-Baselines3 policy, and how it is asked.
 
     Attributes:
-        policy: An algorithm or a policy: anything with its ``predict``.
-        deterministic: Mean or likeliest actions instead of sampled ones.
-        action_repeat: Environment steps that each action is held, where the policy was trained so.
-        normalize: What a batch of observations goes through first, for example ``VecNormalize``'s
-            ``normalize_obs``; None = nothing.
+        policy: An algorithm or a policy: anything with SB3's ``predict``.
+        deterministic: Whether to take mean or likeliest actions instead of sampled ones.
+        action_repeat: Environment steps that each action is held, where the policy was trained like that.
+        normalize: Function that a batch of observations goes through first, for example ``VecNormalize``'s
+            ``normalize_obs``; None = none.
     """
 
     policy: Predicts
@@ -44,7 +44,7 @@ class PredictActor:
         predictor: The policy.
         envs: ``E`` environments of the same spaces. Where they observe a ``Dict`` and the policy reads a flat
             ``Box`` of as many scalars, observations are flattened as Gymnasium's ``FlattenObservation`` does.
-        seed: Of sampled actions; None leaves them to torch's global randomness.
+        seed: Seed of sampled actions; None leaves them to torch's global randomness.
 
     Raises:
         ValueError: If the policy was trained on other spaces.
@@ -54,7 +54,7 @@ class PredictActor:
         self._predictor = predictor
         self._space = envs[0].observation_space
         self._codec = _check_spaces(predictor.policy, envs[0])
-        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
+        self._generator = None if seed is None else torch.Generator("cpu").manual_seed(int(seed))
         self._state: Any = None
         self._start = np.ones(len(envs), bool)
         self.action_repeat: int | None = predictor.action_repeat
@@ -69,7 +69,7 @@ class PredictActor:
 
     def _ask(self, observations: Sequence[Any]) -> list[Any]:
         predictor = self._predictor
-        # episodes that are over are asked about too: the state of a recurrent policy has all rows
+        # asked about ended episodes too, because the state of a recurrent policy has all rows
         count = len(observations)
         empty: Any = create_empty_array(self._space, count)
         stacked: Any = concatenate(self._space, observations, empty)
@@ -86,7 +86,7 @@ class PredictActor:
 
 
 def _check_spaces(policy: Predicts, env: Env) -> ObservationCodec | None:
-    """Refuse other spaces than the environment's; the codec where observations are to be flattened."""
+    """Refuse other spaces than the environment's; return the codec if observations are to be flattened."""
     observation = getattr(policy, "observation_space", env.observation_space)
     flattened = isinstance(observation, spaces.Box) and not isinstance(env.observation_space, spaces.Box)
     expected = spaces.flatten_space(env.observation_space) if flattened else env.observation_space

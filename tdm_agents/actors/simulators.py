@@ -12,17 +12,17 @@ from tdm_envs.tasks import batched_task_of
 def true_dynamics(
     *, action_repeat: int, threads: int = 1, guide: float = 0.0
 ) -> Callable[[Sequence[Env]], SimulatorModel]:
-    """How to make the true dynamics of environments, which are all of the same body.
+    """A function that makes the true dynamics of environments, which are all of the same body.
 
     Args:
         action_repeat: Environment steps per decision.
-        threads: Of the simulator.
+        threads: Threads of the simulator.
         guide: Slope of what is maximised where a walker's reward is flat, see
             :class:`tdm_envs.walkers.task.WalkerTask`; 0 = the reward itself.
 
     Returns:
-        A function that raises ``TypeError`` or ``ValueError`` for environments whose physics cannot be rolled
-        out.
+        The function. It raises ``TypeError`` or ``ValueError`` for environments whose physics cannot be
+        rolled out.
     """
 
     def make(envs: Sequence[Env]) -> SimulatorModel:

@@ -1,7 +1,8 @@
 """Planners on the true dynamics with settings tuned for a task: experts that need no training.
 
-Tuned on reset seeds from :data:`tdm_agents.collection.seeds.TUNING_FIRST` and, for walkers, on bodies of the
-train split; ``benchmarks/expert_walkers.py`` and ``benchmarks/expert_suite.py`` measure them on others.
+They were tuned on reset seeds from :data:`tdm_agents.collection.seeds.TUNING_FIRST` on and, for walkers, on
+bodies of the train split; ``benchmarks/expert_walkers.py`` and ``benchmarks/expert_suite.py`` measure them on
+others.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ class Expert:
     """A planner on the true dynamics, with settings tuned for one task.
 
     Attributes:
-        name: What it is asked for by.
+        name: The expert's name.
         env_id: Gymnasium id of the task; for walkers the family, whatever the body.
         action_repeat: Environment steps per decision.
-        settings: Of the planner; the others keep their defaults.
-        planner: Its name.
+        settings: Settings of the planner; the others keep their defaults.
+        planner: The planner's name.
         guide: Slope of what walkers' planners maximise where the reward is flat, see
             :class:`tdm_envs.walkers.task.WalkerTask`.
-        noise_sds: For collection: standard deviation of the noise on every action, drawn for each episode
-            from these; see :class:`tdm_agents.actors.behaviour.PlannerPolicy`.
+        noise_sds: For collection, the standard deviations of the noise on every action, of which each episode
+            draws one; see :class:`tdm_agents.actors.behaviour.PlannerPolicy`.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Expert:
         return TDMAgent(self.make_model([env], threads=threads), self.make_planner(), seed=seed)
 
     def make_policy(self) -> PlannerPolicy:
-        """The expert as a policy to collect data with, disturbed; its episodes are called by its name.
+        """The expert as a disturbed policy that collects data; its episodes have the expert's name.
 
         Collect with the expert's own :attr:`action_repeat`: the horizon is counted in decisions.
         """
@@ -105,8 +106,8 @@ def expert_for(env: EnvRef) -> Expert:
 
 
 def _walker(family: str) -> Expert:
-    # the physics are what costs. For as much of them, many plans from few candidates earned more than fewer
-    # plans from more, and more than decisions that are held for longer
+    # the physics take the time. For the same time, many plans from few candidates earned more than fewer
+    # plans from more candidates, and more than decisions that are held for longer
     settings = {
         "num_samples": 15,
         "horizon": 8,

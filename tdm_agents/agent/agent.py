@@ -1,6 +1,6 @@
-"""The agent: what it remembers, when it decides, and the way to and from the environment's own spaces.
+"""The agent: what it remembers, when it decides, and how it translates to and from the environment's spaces.
 
-Everything that an episode leaves behind is an :class:`AgentMemory`, a value with one row per environment;
+Everything that an episode leaves behind is an :class:`AgentMemory`, a value with one row per environment.
 :meth:`TDMAgent.decide` maps a memory and what arrived to the next memory and an action. ``act``, ``reset``
 and ``predict`` are thin shells around it; batched evaluation calls ``decide`` itself.
 """
@@ -26,8 +26,16 @@ from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
-from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
-from tdm_agents.protocols import History, Planner, WorldModel
+from tdm_agents.agent.reward_choice import check_reward, vet_reward, with_reward
+from tdm_agents.errors import (
+    UnknownNameError,
+    WrongOrderError,
+    WrongTypeError,
+    WrongValueError,
+    brief,
+    is_mistake,
+)
+from tdm_agents.protocols import History, Planner, RewardFn, WorldModel
 from tdm_agents.spaces import ObservationCodec, action_codec
 
 PREDICTED = "predicted"
@@ -35,33 +43,37 @@ PREDICTED = "predicted"
 
 
 class TDMAgent:
-    """Acts in Gymnasium environments by planning with a world model.
+    """An agent that acts in Gymnasium environments by planning with a world model.
 
     One agent acts in one environment or, batched, in the ``B`` environments of one vector environment: pass
-    :meth:`act` what the environment returned. Who tells it where episodes begin is your choice: you
-    (:meth:`reset`, ``episode_start=``), or the environment that :meth:`attach` returns. :meth:`predict` is
-    for Stable-Baselines3's loops and remembers nothing in the agent.
+    :meth:`act` what the environment returned. You tell it where episodes begin (:meth:`reset`,
+    ``episode_start=``), or the environment that :meth:`attach` returns does. :meth:`predict` is for
+    Stable-Baselines3's loops and remembers nothing in the agent.
 
     Args:
         model: The dynamics to imagine with.
         planner: What chooses among the imagined futures.
-        seed: Of the agent's only source of randomness. Same seed and same number of environments, same
-            actions.
+        seed: Seed of the agent's only source of randomness. The same seed and number of environments give
+            the same actions.
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
-        reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for, for example
-            ``"dm_control/cartpole-swingup-v0"``; without it the model's own reward counts.
-        replan_every: Decisions per plan: 1 plans anew at each, ``k`` executes the first ``k`` actions of a
-            plan before the next one, in open loop. An environment whose episode begins plans at once.
+        reward_function: Reward to plan for instead of the model's own: a function
+            ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, with
+            actions in the environment's units; or its name, which is a name of :mod:`tdm_envs.rewards` (for
+            example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
+        replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
+            a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
 
     Raises:
-        TypeError: If ``planner`` is not one, or its horizon, ``seed`` or ``replan_every`` not an integer.
+        TypeError: If ``planner`` is not a planner, or its horizon, ``seed`` or ``replan_every`` is not an
+            integer.
         ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, the reward
             function is of another body or the model imagines no observations for it to read, the planner's
-            horizon is less than 1, or ``replan_every`` is not from 1 to it.
+            horizon is less than 1, or ``replan_every`` is not from 1 to the horizon.
         LookupError: If there is no such reward function.
+        ImportError: If the named module does not exist.
 
     Attributes:
-        model: What is planned with (wrapped in the reward function, where one was named).
+        model: The model that is planned with (wrapped in the reward function, where one was named).
         planner: The planner; frozen.
         replan_every: Decisions per plan.
         generator: The source of randomness, on ``model.spec.device``.
@@ -75,14 +87,14 @@ class TDMAgent:
         seed: int = 0,
         *,
         env_id: str | None = None,
-        reward_function: str | None = None,
+        reward_function: str | RewardFn | None = None,
         replan_every: int = 1,
     ) -> None:
         check_planner(planner)
         seed = integer_seed(seed)
         check_replan_every(replan_every, planner)
         self.base_model = model
-        self.model = agent_files.with_reward(model, reward_function, env_id) if reward_function else model
+        self.model = model if reward_function is None else with_reward(model, reward_function, env_id)
         self.planner = planner
         self.replan_every = replan_every
         self.env_id = env_id
@@ -94,7 +106,7 @@ class TDMAgent:
         self.last_plan: PlanView | None = None
         self._memory: AgentMemory | None = None
         self._prompt: History | None = None  # what episodes begin with
-        self._begins = False  # whether the next observations begin episodes, of however many environments
+        self._begins = False  # whether the next observations begin episodes, in any number of environments
         self._link: Link | None = None
 
     # ------------------------------------------------------------------ acting
@@ -109,18 +121,19 @@ class TDMAgent:
         """Begin new episodes: forget history and planner memory of all environments, or of some.
 
         Args:
-            seed: Seeds the agent's randomness anew; None lets it go on.
-            mask: ``[B]`` bool, the environments that were reset; the others go on. None = all, of however
-                many environments the next observation is.
-            history: What every episode begins with from now on, as if it had just happened: with the planner
-                ``policy``, the TDM paper's prompted agent, which goes on as the expert's episode in front of
-                its own (arXiv:2305.10912). One row for all environments, or one each; its last observation,
-                after which nothing was done, is left out. It stays until the next ``reset()`` of all.
+            seed: New seed of the agent's randomness; None lets it go on.
+            mask: ``[B]`` bool, the environments that were reset; the others go on. None = all, whatever
+                number of environments the next observation is of.
+            history: What every episode begins with from now on, as if it had just happened. With the planner
+                ``policy`` this is the TDM paper's prompted agent, which continues an expert's episode in its
+                manner (arXiv:2305.10912). One row for all environments, or one per environment; the last
+                observation, after which nothing was done, is left out. It stays until the next ``reset()`` of
+                all environments.
 
         Raises:
-            TypeError: If ``seed`` is not an integer, or ``history`` no :class:`History`.
-            ValueError: If ``mask`` is of another number of environments than the agent acts in, or given
-                beside ``history``, or ``history`` is not of the model's observations and actions.
+            TypeError: If ``seed`` is not an integer, or ``history`` is no :class:`History`.
+            ValueError: If ``mask`` is of another number of environments than the agent acts in, or is given
+                together with ``history``, or ``history`` is not of the model's observations and actions.
             RuntimeError: If ``mask`` is given before any episode began.
         """
         if mask is not None and self._memory is None and not self._begins:
@@ -147,22 +160,22 @@ class TDMAgent:
         episode_start: npt.ArrayLike | None = None,
         active: npt.ArrayLike | None = None,
     ) -> Any:
-        """The action for the next environment step. Decides every ``spec.action_repeat`` steps.
+        """The action for the next environment step.
 
-        Between, the action is held. Of an episode's decisions, every ``replan_every``-th plans and the others
-        follow that plan.
+        The agent decides at every ``spec.action_repeat``-th step of an episode and holds the action in
+        between. Every ``replan_every``-th decision makes a plan, and the others follow it.
 
         Args:
-            obs: An observation of the environment's own space, or those of ``B`` environments stacked as a
-                vector environment returns them.
-            reward: The reward that arrived with it, ``[B]`` if batched; None where unknown, or NaN in an
-                array (a NaN by itself is refused).
+            obs: An observation of the environment's own space, or the observations of ``B`` environments,
+                stacked as a vector environment returns them.
+            reward: The reward that arrived with it, ``[B]`` if batched. Unknown rewards are None, or NaN in
+                an array (a single NaN is refused).
             episode_start: Whether ``obs`` is the first of an episode, ``[B]`` if batched; True does what
                 :meth:`reset` does, for those environments.
             active: ``[B]``, False for environments that will not execute the action: with autoreset
                 ``NEXT_STEP`` those that have just ended, with ``DISABLED`` those that wait for their reset.
                 Nothing is planned for them, their observation is not read, and the action returned for them
-                is any of the space. None = all are active.
+                is an arbitrary one of the space. None = all are active.
 
         Returns:
             An action of the environment's own space, in its shape, dtype and bounds; batched if ``obs`` is. A
@@ -170,10 +183,10 @@ class TDMAgent:
 
         Raises:
             RuntimeError: If no episode has begun, or the attached environment has not moved.
-            ValueError: If the observation is not of the space or holds NaN or inf, is of another number of
-                environments than the episodes under way or of none, or the reward is infinite or a single
-                NaN; if arguments say again what an attached environment tells; or if no candidate of the
-                planner has a finite score.
+            ValueError: If the observation is not of the space or holds NaN or inf, or is of no environments
+                or of another number than the episodes under way; if the reward is infinite or a single NaN;
+                if arguments repeat what an attached environment tells; or if no candidate of the planner has
+                a finite score.
         """
         device = self.model.spec.device
         batch = self.observation_codec.batch_of(obs)
@@ -207,25 +220,25 @@ class TDMAgent:
         """Actions as Stable-Baselines3's policies give them, for ``evaluate_policy`` and ``VecEnv`` loops.
 
         All memory is in ``state``: the agent's own episode (:meth:`act`) and other states go on undisturbed.
-        The first state takes its random numbers from where :attr:`generator` stands, so that a call with
-        ``state=None`` does what :meth:`reset` and :meth:`act` would do, and an evaluation repeats until the
-        agent is seeded anew. Without its state (``predict(obs)[0]``) the agent plans every call from scratch,
-        with the same random numbers. Rewards, which no argument brings, are unknown to the model.
+        The random numbers of the first state begin where :attr:`generator` stands. So a call with
+        ``state=None`` does what :meth:`reset` and :meth:`act` would do, and an evaluation repeats itself
+        until the agent gets another seed. Without a state (``predict(obs)[0]``) every call plans from
+        scratch, with the same random numbers. No argument brings rewards: they are unknown to the model.
 
         Args:
             observation: As for :meth:`act`, single or batched; a ``Dict`` is a dict of arrays.
             state: What the last call returned; None at the first.
             episode_start: ``[B]`` bool, environments whose observation is the first of an episode. Copied.
-            deterministic: True executes the planner's best (or mean) sequence, False one sampled among its
-                last candidates, where the planner has the setting ``execute`` (CEM, MPPI); see
-                :func:`tdm_agents.agent.predict.for_determinism`. :meth:`act` does what the planner is set to.
+            deterministic: True executes the planner's best (or mean) sequence, False a sample of its last
+                candidates, where the planner has the setting ``execute`` (CEM, MPPI); see
+                :func:`tdm_agents.agent.predict.for_determinism`. :meth:`act` does what the setting says.
 
         Returns:
             Actions as an array of the space's dtype, inside its bounds, batched if the observation is; and
-            the next state, opaque.
+            the next state, which is opaque.
 
         Raises:
-            TypeError: If ``state`` is something else.
+            TypeError: If ``state`` is anything else than what a call returned.
             ValueError: If the observation is not of the space or holds NaN or inf, or ``state`` or
                 ``episode_start`` is of another number of environments.
         """
@@ -279,7 +292,7 @@ class TDMAgent:
         """Memory of ``batch`` environments whose episodes have not begun.
 
         Raises:
-            TypeError: If the planner's ``init`` returns no memory of as many environments.
+            TypeError: If the planner's ``init`` returns something else than a memory of as many environments.
         """
         spec = self.model.spec
         carry = self.planner.init(spec, batch)
@@ -308,13 +321,13 @@ class TDMAgent:
             active: ``[B]``; other rows are not read and become 0.
 
         Raises:
-            ValueError: If one that is read is not of the space, or holds NaN or inf.
+            ValueError: If an observation that is read is not of the space, or holds NaN or inf.
         """
         flat = self.observation_codec.flatten_rows(obs, active)
         return torch.from_numpy(flat).to(self.model.spec.device, self.model.spec.dtype)
 
     def environment_action(self, action: Tensor) -> npt.NDArray[Any]:
-        """``[..., m]`` as planners see actions, in the environment's units, shape and dtype."""
+        """Actions ``[..., m]`` of planners in the environment's units, shape and dtype."""
         return self.action_codec.decode(action.detach().cpu().numpy())
 
     def decide(
@@ -328,19 +341,19 @@ class TDMAgent:
         planner: Planner | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[AgentMemory, Tensor]:
-        """One environment step of ``B`` environments; only those whose held action has run out plan.
+        """One environment step of ``B`` environments; only those whose held action has run out decide.
 
-        Changes nothing but the generator and :attr:`last_plan`: the memory given stays as it was.
+        Changes only the generator and :attr:`last_plan`: the given memory stays as it was.
 
         Args:
-            memory: Of ``B`` environments.
+            memory: What is remembered of the ``B`` environments.
             observation: ``[B, n]``, finite.
-            reward: ``[B]`` that arrived with it, NaN where unknown; None = unknown everywhere.
+            reward: ``[B]``, what arrived with the observation, NaN where unknown; None = unknown everywhere.
             episode_start: ``[B]`` bool, rows to forget first.
             active: ``[B]`` bool; other rows (finished episodes) are left alone, and what is returned for
                 them is meaningless.
-            planner: One with the same memory as the agent's, to plan with instead of it.
-            generator: Instead of the agent's.
+            planner: A planner to use instead of the agent's, with the same kind of memory.
+            generator: A source of randomness to use instead of the agent's.
 
         Returns:
             The next memory and the action ``[B, m]`` of this environment step.
@@ -372,19 +385,19 @@ class TDMAgent:
     def attach(self, env: gym.Env[Any, Any]) -> AttachedEnv: ...
 
     def attach(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> AttachedEnv | AttachedVectorEnv:
-        """The environment, made to tell this agent its resets, rewards and ends.
+        """A wrapped environment that tells this agent of its resets, rewards and ends.
 
-        Use what is returned in place of ``env``, and call ``agent.act(obs)`` once before each of its steps:
-        no ``agent.reset()``, ``reward=`` or ``episode_start=``, whatever the environment does at the end of
-        an episode (see :mod:`.attach`). After a step that the agent did not decide it begins anew,
-        because its memory no longer leads to the present. Closing the environment, or attaching to another,
-        ends it.
+        Use it in place of ``env``, and call ``agent.act(obs)`` once before each of its steps. Leave out
+        ``agent.reset()``, ``reward=`` and ``episode_start=``, whatever the environment does at the end of
+        an episode (see :mod:`.attach`). After a step that the agent did not decide, it begins anew,
+        because its memory no longer leads to the present. The agent listens until the environment is closed
+        or the agent is attached to another one.
 
         Args:
             env: A ``gymnasium.Env`` or ``gymnasium.vector.VectorEnv``, with its other wrappers on.
 
         Raises:
-            TypeError: If it is neither.
+            TypeError: If ``env`` is neither.
             ValueError: If its spaces are not the model's, or a vector environment has no
                 ``metadata["autoreset_mode"]``.
         """
@@ -407,21 +420,21 @@ class TDMAgent:
         """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
         Raises:
-            ValueError: Naming the first difference and the remedy; or if the reward function that is planned
-                for would be wrong for the environment's body.
+            ValueError: If a space differs (the message names the first difference and the remedy), or if the
+                agent's reward function would be wrong for the environment's body.
         """
         check_spaces(self.model.spec, env, self.env_id)
         if self.reward_function is not None:
-            agent_files.check_reward(self.reward_function, env)
+            check_reward(self.reward_function, env)
 
     def save(self, folder: str | Path) -> None:
         """Write the model's files and ``agent.json`` to ``folder``; :meth:`load` reads them.
 
         Raises:
-            FileExistsError: If ``folder`` holds files and no checkpoint; a checkpoint is replaced.
+            FileExistsError: If ``folder`` holds files but no checkpoint; a checkpoint is replaced.
             OSError: If ``folder`` cannot be made or written to.
-            ValueError: If the model has nothing to save, or the planner is neither installed nor registered
-                under a name.
+            ValueError: If the model has nothing to save, the planner is neither installed nor registered
+                under a name, or the reward function has no name by which it could be imported.
         """
         agent_files.write(
             Path(folder),
@@ -440,7 +453,7 @@ class TDMAgent:
         device: str | torch.device = "cpu",
         *,
         env_id: str | None = None,
-        reward_function: str | None = None,
+        reward_function: str | RewardFn | None = None,
         replan_every: int | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
@@ -448,20 +461,21 @@ class TDMAgent:
 
         Args:
             name_or_folder: A bundled name (``"cartpole-swingup"``), or a path.
-            planner: A planner, or the name of one. None: the one that the checkpoint was saved with. Under
-                another name the checkpoint's horizon is kept, which belongs to the model and its task.
-            seed: Of the agent's randomness.
+            planner: A planner, or the name of one. None: the one that the checkpoint was saved with. Another
+                planner by name keeps the checkpoint's horizon, which belongs to the model and its task.
+            seed: Seed of the agent's randomness.
             device: Where the model computes.
             env_id: Which environment the agent is for, where the checkpoint is of several (a generalist).
-            reward_function: Name of a function of :mod:`tdm_envs.rewards` to plan for; ``"predicted"``: the
-                reward that the model itself predicts. None: what the checkpoint was saved with.
+            reward_function: A function to plan for, or its name; ``"predicted"``: the reward that the model
+                itself predicts. None: the one that the checkpoint was saved with.
             replan_every: Decisions per plan. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
+            UntrustedModuleError: If the checkpoint names a module that the user has not named too.
             LookupError: If there is no such checkpoint, planner, world model or reward function, or the
-                checkpoint is of several environments and ``env_id`` none of them.
+                checkpoint is of several environments and ``env_id`` is none of them.
             TypeError: If the planner has no such setting, or an argument is of the wrong type.
             ValueError: If the reward function is of another body or the model imagines no observations for it
                 to read, or the planner's horizon is shorter than ``replan_every``.
@@ -469,12 +483,22 @@ class TDMAgent:
         folder = agent_files.resolve(name_or_folder)
         saved = agent_files.read_settings(folder)
         chosen = agent_files.choose_planner(saved, planner, planner_settings)
-        reward = saved.reward_function if reward_function is None else reward_function
-        return cls(
-            agent_files.load_model(folder, device, env_id=env_id),
-            chosen,
-            seed,
-            env_id=saved.env_id or env_id,
-            reward_function=None if reward == PREDICTED else reward,
-            replan_every=saved.replan_every if replan_every is None else replan_every,
-        )
+        reward = reward_function
+        if reward is None:
+            vet_reward(reward := saved.reward_function, str(folder / agent_files.AGENT_FILE))
+        model = agent_files.load_model(folder, device, env_id=env_id)
+        try:
+            return cls(
+                model,
+                chosen,
+                seed,
+                env_id=saved.env_id or env_id,
+                reward_function=None if reward == PREDICTED else reward,
+                replan_every=saved.replan_every if replan_every is None else replan_every,
+            )
+        except WrongValueError as error:
+            raise WrongValueError(f"{folder}: {error}") from error
+        except LookupError as error:
+            if reward_function is not None or not is_mistake(error):
+                raise
+            raise UnknownNameError(f"{saved.source}: {brief(error)}") from error

@@ -1,8 +1,8 @@
-"""Agent folders: a model's own files, and ``agent.json`` that says how to plan with it.
+"""Agent folders: a model's own files, and ``agent.json``, which says how to plan with it.
 
-``model.json`` and ``weights.safetensors`` belong to the world model, which writes and reads them; its
+``model.json`` and ``weights.safetensors`` belong to the world model, which writes and reads them; the
 ``"type"`` is the model's name in the registry. ``agent.json`` holds the planner's name and settings, the
-reward function's name or null, the environment's id, and after how many decisions it plans anew. Nothing is a
+reward function's name or null, the environment's id, and the number of decisions per plan. Nothing is a
 pickle.
 """
 
@@ -18,20 +18,26 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import gymnasium as gym
 import torch
-from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
-from tdm_agents.errors import PathTakenError, UnknownNameError, WrongTypeError, WrongValueError
-from tdm_agents.protocols import Planner, TrainableModel, WorldModel
+from tdm_agents.agent.reward_choice import reward_name
+from tdm_agents.errors import (
+    PathTakenError,
+    UnknownNameError,
+    WrongTypeError,
+    WrongValueError,
+    brief,
+    is_mistake,
+)
+from tdm_agents.json_text import plain_number
+from tdm_agents.protocols import Planner, RewardFn, TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, foreign_file, make_folder, read_json, write_json
 from tdm_agents.world_models import model_files
-from tdm_agents.wrappers import RewardFunction
 
 SCHEMA = 2
 SCHEMAS = (SCHEMA, 1)
-"""What is read. In schema 1 the planners' setting ``execute`` was called ``returns``."""
+"""Schemas that are read. In schema 1 the planners' setting ``execute`` was called ``returns``."""
 AGENT_FILE = "agent.json"
 OWN_FILES = frozenset({AGENT_FILE, model_files.MODEL_FILE, "weights.safetensors"})
 """What a killed :func:`write` may have left of a model, besides a plug-in's own files."""
@@ -42,21 +48,23 @@ class Saveable(Protocol):
     """A world model that writes itself into a folder; its class reads it with ``load(folder, device=)``."""
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json`` (with ``"type"``, the registry's name) and whatever else it needs."""
+        """Write ``model.json`` (with ``"type"``, the name in the registry) and whatever else it needs."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """What ``agent.json`` says.
+    """The contents of ``agent.json``.
 
     Attributes:
         planner: The planner's name in the registry.
         planner_settings: Fields of its dataclass.
-        reward_function: Name of a function of :mod:`tdm_envs.rewards`, or None for the model's own reward.
+        reward_function: Name of a function of :mod:`tdm_envs.rewards`, ``"module:function"``, or None for
+            the model's own reward.
         env_id: The environment that the agent is for, with its module and arguments, as
             :meth:`tdm_agents.environments.EnvRef.parse` reads it; or None.
         replan_every: Decisions per plan.
+        source: The file that says so; ``""`` where none does.
     """
 
     planner: str
@@ -64,27 +72,29 @@ class AgentSettings:
     reward_function: str | None = None
     env_id: str | None = None
     replan_every: int = 1
+    source: str = field(default="", compare=False)
 
 
 def settings_of(
-    planner: Planner, reward_function: str | None, env_id: str | None, *, replan_every: int = 1
+    planner: Planner, reward_function: str | RewardFn | None, env_id: str | None, *, replan_every: int = 1
 ) -> AgentSettings:
-    """The settings with which an agent is built again.
+    """The settings from which an agent is built again.
 
     Raises:
-        ValueError: If the planner's class has no name in the registry.
+        ValueError: If the planner's class has no name in the registry, or the reward function none by which
+            it could be imported.
     """
     if not dataclasses.is_dataclass(planner) or isinstance(planner, type):
         raise WrongValueError(
             f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved"
         )
     return AgentSettings(
-        planner_name(planner), dataclasses.asdict(planner), reward_function, env_id, replan_every
+        planner_name(planner), dataclasses.asdict(planner), reward_name(reward_function), env_id, replan_every
     )
 
 
 def planner_name(planner: Planner) -> str:
-    """The registry's name of a planner's class.
+    """The name of a planner's class in the registry.
 
     Raises:
         ValueError: If it has none.
@@ -94,7 +104,7 @@ def planner_name(planner: Planner) -> str:
         try:
             factory = registry.load(registry.PLANNERS, name)
         except (ImportError, ValueError):
-            continue  # somebody's broken package is no reason to refuse another planner
+            continue  # one broken package is no reason to refuse another planner
         if factory is type(planner):
             return name
     raise WrongValueError(
@@ -107,14 +117,14 @@ def write(folder: Path, model: WorldModel[Any], settings: AgentSettings) -> None
     """Write a model and how to plan with it; ``agent.json`` comes last, so a folder that has it is whole.
 
     Raises:
-        FileExistsError: If ``folder`` holds files and no checkpoint.
+        FileExistsError: If ``folder`` holds files but no checkpoint.
         OSError: If ``folder`` cannot be made or written to.
         ValueError: If the model cannot be saved.
     """
     if not isinstance(model, Saveable):
         raise WrongValueError(
             f"{type(model).__name__} has no save(): only models with weights can be saved; a wrapped "
-            "model is saved by giving its wrapper by name, TDMAgent(model, planner, reward_function=...)"
+            "model can be saved if its wrapper is named: TDMAgent(model, planner, reward_function=...)"
         )
     found = foreign_file(folder, OWN_FILES)
     if found is not None and not any(
@@ -142,7 +152,7 @@ def write_settings(folder: Path, settings: AgentSettings) -> None:
         "replan_every": settings.replan_every,
     }
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, default=plain_number)
     except (TypeError, ValueError) as error:
         raise WrongValueError(
             f"settings of planner {settings.planner!r} are not JSON ({error}): expected numbers, strings, "
@@ -166,35 +176,41 @@ def read_settings(folder: Path) -> AgentSettings:
     value = read_json(path, schema=SCHEMAS)
     planner = value.get("planner")
     texts = (value.get("reward_function"), value.get("env_id"))
-    replan_every = value.get("replan_every", 1)  # absent from files of older versions, which always replanned
+    replan_every = value.get("replan_every", 1)  # older versions, which always replanned, wrote none
     if (
         not isinstance(planner, dict)
         or not isinstance(planner.get("name"), str)
         or not isinstance(planner.get("settings"), dict)
         or not all(text is None or isinstance(text, str) for text in texts)
         or type(replan_every) is not int
+        or replan_every < 1
     ):
         raise CheckpointError(
             f'{path} is not an agent\'s: expected "planner": {{"name", "settings"}}, and '
-            '"reward_function" and "env_id" that are strings or null, and "replan_every" that is an integer '
-            "if there; restore it from where it came"
+            '"reward_function" and "env_id" that are strings or null, and "replan_every" that is a positive '
+            "integer if there; restore it from where it came"
         )
-    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts, replan_every)
+    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts, replan_every, str(path))
 
 
 def choose_planner(
     saved: AgentSettings, planner: str | Planner | None, overrides: Mapping[str, Any]
 ) -> Planner:
-    """The planner to use: the saved one, another by name (which keeps the saved horizon), or one given.
+    """The planner to use: the saved one, another by name (which keeps the saved horizon), or the given one.
 
     Raises:
-        TypeError: If a setting does not exist, or settings come beside a planner that is already built.
+        TypeError: If a setting does not exist, or settings are given for a planner that is already built.
         LookupError: If the name is unknown.
     """
     if planner is None or planner == saved.planner:
-        # what a file of a former version says is no reason to warn whoever reads it
-        factory = registry.load(registry.PLANNERS, saved.planner)
+        # a file of an earlier version is no reason to warn whoever reads it
+        try:
+            factory = registry.load(registry.PLANNERS, saved.planner)
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{saved.source}: {error}") from error
         kept = registry.present_settings(factory, saved.planner_settings)
+        if not overrides and saved.source:
+            return _planner_of_file(saved, kept)
         return registry.make_planner(saved.planner, **{**kept, **overrides})
     if isinstance(planner, str):
         horizon = {k: v for k, v in saved.planner_settings.items() if k == "horizon"}
@@ -207,68 +223,36 @@ def choose_planner(
     return planner
 
 
+def _planner_of_file(saved: AgentSettings, settings: Mapping[str, Any]) -> Planner:
+    try:
+        return registry.make_planner(saved.planner, **settings)
+    except (ValueError, TypeError) as error:
+        if not is_mistake(error):
+            raise
+        raise CheckpointError(
+            f"{saved.source} says what the planner {saved.planner!r} does not take: {brief(error)}; restore "
+            "the file from where it came, or name a planner (--planner, planner=)"
+        ) from error
+
+
 def load_model(
     folder: Path, device: str | torch.device = "cpu", *, env_id: str | None = None
 ) -> WorldModel[Any]:
     """The world model in a folder.
 
     Args:
-        folder: Of the model.
+        folder: Folder of the model.
         device: Where it computes.
-        env_id: Which environment's model, where the folder's is of several; otherwise not read.
+        env_id: The environment whose model to return, where the folder's is of several; otherwise not read.
 
     Raises:
         CheckpointError: If a file is missing, truncated or altered.
         UnknownNameError: If no installed package provides the model's class.
-        LookupError: If the model is of several environments and this is none of them.
+        LookupError: If the model is of several environments and ``env_id`` is none of them.
     """
     model = model_files.load_model(folder, device)
     found: WorldModel[Any] = model.environment(env_id) if isinstance(model, TrainableModel) else model
     return found
-
-
-def with_reward(model: WorldModel[Any], name: str, env_id: str | None = None) -> WorldModel[Any]:
-    """The model with its reward replaced by the function of :mod:`tdm_envs.rewards` of that name.
-
-    Args:
-        model: Any world model.
-        name: Of the function.
-        env_id: What the model is of; named in errors.
-
-    Raises:
-        LookupError: If there is no such function.
-        ValueError: If it reads observations or actions of other sizes than the model's, or the model imagines
-            no observations.
-    """
-    # environments are optional to the agent: imported only where a reward is named
-    from tdm_envs.rewards import reward_function, reward_sizes
-
-    function, sizes = reward_function(name), reward_sizes(name)
-    found = (model.spec.observation_dim, model.spec.action_dim)
-    if found != sizes:
-        raise WrongValueError(
-            f"reward_function is {name!r}, which reads observations of {sizes[0]} scalars and actions of "
-            f"{sizes[1]}; the model of {env_id or 'an unnamed environment'!r} has {found[0]} and {found[1]}: "
-            "name the reward function of the model's own environment"
-        )
-    wrapped: WorldModel[Any] = RewardFunction(model, function)
-    return wrapped
-
-
-def check_reward(name: str, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
-    """Refuse a reward function that would be wrong for an environment's physical constants.
-
-    Args:
-        name: Of a function of :mod:`tdm_envs.rewards`.
-        env: The environment; of vector environments only a ``SyncVectorEnv`` tells what its members are.
-
-    Raises:
-        ValueError: If it is refused.
-    """
-    from tdm_envs.rewards import refuse_variant
-
-    for member in getattr(env, "envs", ()) if isinstance(env, VectorEnv) else (env,):
-        refuse_variant(name, member)
 
 
 def bundled() -> dict[str, Path]:
@@ -280,12 +264,13 @@ def bundled() -> dict[str, Path]:
 def resolve(name_or_folder: str | Path) -> Path:
     """The folder of a bundled checkpoint's name, or the folder itself.
 
-    A ``Path``, or text with a separator or a leading dot, is a folder; a bare word is a bundled name first.
+    A ``Path``, or text with a separator or a leading dot, is a folder. A bare word is a bundled name if there
+    is one, and otherwise a folder.
 
     Raises:
         UnknownNameError: If it is neither; the message names the nearest and lists the bundled ones.
         CheckpointError: If it is a file.
-        TypeError: If it is not text or a path.
+        TypeError: If it is neither text nor a path.
     """
     if not isinstance(name_or_folder, str | Path):
         raise WrongTypeError(
@@ -321,7 +306,7 @@ def _resolved(name_or_folder: str | Path) -> Path:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON lists as tuples: planners are frozen dataclasses, whose settings must be immutable."""
+    """JSON lists as tuples, because settings of planners (frozen dataclasses) must be immutable."""
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

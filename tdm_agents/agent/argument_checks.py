@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from numbers import Integral
 from typing import Any
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
@@ -11,10 +12,10 @@ from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec
 
 
 def check_planner(planner: Any) -> None:
-    """Refuse what is no planner that has been built.
+    """Refuse anything but a planner that has been built.
 
     Raises:
-        TypeError: If it has no ``init()`` and ``plan()``, or its horizon is not an integer.
+        TypeError: If it has no ``init()`` or ``plan()``, or its horizon is not an integer.
         ValueError: If its horizon is less than 1.
     """
     if isinstance(planner, type) or not all(callable(getattr(planner, n, None)) for n in ("init", "plan")):
@@ -24,30 +25,30 @@ def check_planner(planner: Any) -> None:
             f"tdm_agents.make_planner({name!r}, ...)"
         )
     kind, horizon = type(planner).__name__, getattr(planner, "horizon", None)
-    if isinstance(horizon, bool) or not isinstance(horizon, int):
+    if isinstance(horizon, bool) or not isinstance(horizon, Integral):
         raise WrongTypeError(
             f"horizon of {kind} is {horizon!r}; expected an integer, decisions imagined ahead"
         )
-    if horizon < 1:
+    if int(horizon) < 1:
         raise WrongValueError(
             f"horizon of {kind} is {horizon}; expected at least 1, decisions imagined ahead"
         )
 
 
 def check_replan_every(value: Any, planner: Planner) -> None:
-    """Refuse a number of decisions per plan that the planner's plans are too short for.
+    """Refuse a number of decisions per plan for which the planner's plans are too short.
 
     Raises:
         TypeError: If it is not an integer.
         ValueError: If it is not from 1 to the planner's horizon.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise WrongTypeError(
             f"replan_every is {value!r}; expected an integer, decisions per plan: for example 1"
         )
-    if value < 1:
+    if int(value) < 1:
         raise WrongValueError(f"replan_every is {value}; expected at least 1, which plans at every decision")
-    if value > planner.horizon:
+    if int(value) > planner.horizon:
         raise WrongValueError(
             f"replan_every is {value}, but {type(planner).__name__} plans {planner.horizon} ahead; "
             "expected at most as many: raise the planner's horizon or lower replan_every"
@@ -55,7 +56,7 @@ def check_replan_every(value: Any, planner: Planner) -> None:
 
 
 def integer_seed(seed: Any) -> int:
-    """The seed as an ``int`` that ``torch.Generator`` takes.
+    """A seed as an ``int`` that ``torch.Generator`` takes.
 
     Raises:
         TypeError: If it is not an integer.
@@ -64,24 +65,24 @@ def integer_seed(seed: Any) -> int:
     try:
         value = operator.index(seed)
     except TypeError as error:
-        raise WrongTypeError(f"seed is {seed!r}; expected an integer: pass for example seed=0") from error
+        raise WrongTypeError(f"seed is {seed!r}; expected an integer, for example seed=0") from error
     if not -(2**63) <= value < 2**64:
-        raise WrongValueError(f"seed is {value}; expected an integer of 64 bits: pass for example seed=0")
+        raise WrongValueError(f"seed is {value}; expected an integer of 64 bits, for example seed=0")
     return value
 
 
 def check_codecs(
     model: WorldModel[Any], observation: ObservationCodec, action: ActionCodec | DiscreteActionCodec
 ) -> None:
-    """Refuse a model whose numbers of scalars and choices are not those of the spaces that its spec names.
+    """Refuse a model whose spec states other numbers of scalars or choices than its spaces have.
 
     Args:
         model: The model.
-        observation: Of the space of its observations.
-        action: Of the space of its actions.
+        observation: Codec of its observation space.
+        action: Codec of its action space.
 
     Raises:
-        ValueError: Naming the first difference.
+        ValueError: If a number differs; the message names the first.
     """
     spec = model.spec
     kind, choices = "continuous", tuple[int, ...]()

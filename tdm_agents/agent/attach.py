@@ -1,8 +1,9 @@
 """Environments that tell the agent what happens in them: resets, rewards and ends.
 
-A :class:`Link` is what an attached environment has told and the agent has not read yet. The wrappers below
-write it, :meth:`tdm_agents.TDMAgent.act` reads it; neither knows the other. What a vector environment does at
-the end of an episode is its ``metadata["autoreset_mode"]`` (``gymnasium.vector.AutoresetMode``):
+A :class:`Link` holds what an attached environment has told and the agent has not read yet. The wrappers below
+write it, :meth:`tdm_agents.TDMAgent.act` reads it; neither knows the other. The
+``metadata["autoreset_mode"]`` of a vector environment (``gymnasium.vector.AutoresetMode``) says what it does
+at the end of an episode:
 
 - ``NEXT_STEP``: the last observation arrives with the end; the next step ignores the action, earns 0 and
   returns the first observation of the next episode. Nothing is planned for an ignored action.
@@ -18,25 +19,26 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from tdm_agents.agent.feedback import Feedback, Flags
-from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError
+from tdm_agents.env_checks import read_rewards, refuse_shared
+from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError, retold
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
 
 
 class Link:
-    """What happened in ``B`` environments between two of the agent's decisions.
+    """A record of what happened in ``B`` environments between two of the agent's decisions.
 
     Args:
-        batch: ``B``.
+        batch: The number of environments ``B``.
         mode: What the environments do at the end of an episode.
 
     Attributes:
-        batch: ``B``.
-        mode: The mode.
-        cut: Whether the agent listens to another environment, or to none, by now.
+        batch: The number of environments ``B``.
+        mode: What the environments do at the end of an episode.
+        cut: Whether the agent no longer listens to this environment.
     """
 
     def __init__(self, batch: int, mode: AutoresetMode) -> None:
@@ -47,28 +49,38 @@ class Link:
         self._over = np.ones(batch, np.bool_)  # no episode has begun
         self._start = np.zeros(batch, np.bool_)
         self._reward = np.full(batch, np.nan)
+        self._steps, self._seed = 0, "None"  # since the last reset
 
-    def reset(self, mask: Flags | None = None) -> None:
-        """Episodes began in the rows of ``mask`` ``[B]``, or in all.
+    def reset(self, mask: Flags | None = None, *, seed: object = None) -> None:
+        """Take note that episodes began in the rows of ``mask`` ``[B]``, or in all, from ``seed``.
 
         Raises:
-            RuntimeError: If the agent listens to another environment by now.
+            RuntimeError: If the agent was attached to another environment in the meantime.
         """
         self._check()
         rows = np.ones(self.batch, np.bool_) if mask is None else np.asarray(mask, np.bool_)
-        if not self._unread:  # what the agent decided last was never executed, in no row
+        if not self._unread:  # the agent's last decision was not executed in any row
             self._start[:] = True
         self._start |= rows
         self._over &= ~rows
         self._unread = True
+        self._steps, self._seed = 0, str(seed)
 
     def step(self, reward: Any, over: Any) -> None:
-        """A step was made that earned ``reward`` ``[B]`` and ended the episodes ``over`` ``[B]``.
+        """Take note of a step that earned ``reward`` ``[B]`` and ended the episodes ``over`` ``[B]``.
 
         Raises:
-            RuntimeError: If the agent listens to another environment by now.
+            RuntimeError: If the agent was attached to another environment in the meantime.
+            ValueError: If a reward of an episode under way is not a finite number; the message names the
+                step.
         """
         self._check()
+        try:
+            earned = read_rewards(reward, self.batch, where=~self._over)
+        except ValueError as error:
+            at = f"at environment step {self._steps} after reset(seed={self._seed})"
+            raise retold(error, f"{at}: {error}") from error
+        self._steps += 1
         over = np.array(over, np.bool_).reshape(self.batch)
         if self._unread:  # not the agent's action: what it remembers does not lead here
             self._start[:] = True
@@ -80,20 +92,20 @@ class Link:
             self._over = np.zeros_like(over)
         else:
             self._over = self._over | over
-        self._reward = np.array(reward, np.float64).reshape(self.batch)
+        self._reward = earned
         self._unread = True
 
     def feedback(self, batch: int) -> Feedback:
-        """What the agent is to know when it acts; :meth:`read` says that it does.
+        """What the agent has to know when it acts; it then calls :meth:`read`.
 
         Raises:
-            RuntimeError: If nothing happened since it was read, or every episode is over.
+            RuntimeError: If nothing has happened since the last :meth:`read`, or every episode is over.
             ValueError: If the observations are of another number of environments.
         """
         if not self._unread:
             raise WrongOrderError(
                 "act() before the attached environment moved: call reset() or step() of the environment that "
-                "attach() returned, once before each act(); to act elsewhere, close() it first"
+                "attach() returned once before each act(); to act elsewhere, close() it first"
             )
         if batch != self.batch:
             raise WrongValueError(
@@ -109,25 +121,25 @@ class Link:
         return Feedback.checked(self.batch, reward, self._start, ~self._over)
 
     def read(self) -> None:
-        """The agent has acted on :meth:`feedback`."""
+        """Take note that the agent has acted on :meth:`feedback`."""
         self._start[:] = False
         self._unread = False
 
     def _check(self) -> None:
         if self.cut:
             raise WrongOrderError(
-                "the agent was attached to another environment since; attach it to this one again to go on "
-                "here, or make one agent per environment"
+                "the agent was attached to another environment in the meantime; attach it to this one again "
+                "to go on here, or make one agent per environment"
             )
 
 
 class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment that tells an agent what happens; otherwise the environment itself.
+    """A wrapper that tells an agent what happens in an environment, and changes nothing else.
 
     Args:
         env: The environment.
-        link: Where it is told.
-        on_close: Called when the environment is closed: nobody listens any more.
+        link: The record that it writes.
+        on_close: Called when the environment is closed, because nobody listens any more.
     """
 
     def __init__(self, env: gym.Env[Any, Any], link: Link, on_close: Callable[[], None]) -> None:
@@ -139,7 +151,7 @@ class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment, and tell the agent."""
         result = self.env.reset(seed=seed, options=options)
-        self._link.reset()
+        self._link.reset(seed=seed)
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -155,12 +167,12 @@ class AttachedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class AttachedVectorEnv(VectorWrapper):
-    """A vector environment that tells an agent what happens; otherwise the environment itself.
+    """A wrapper that tells an agent what happens in a vector environment, and changes nothing else.
 
     Args:
         env: The vector environment.
-        link: Where it is told.
-        on_close: Called when the environment is closed: nobody listens any more.
+        link: The record that it writes.
+        on_close: Called when the environment is closed, because nobody listens any more.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], link: Link, on_close: Callable[[], None]) -> None:
@@ -172,14 +184,14 @@ class AttachedVectorEnv(VectorWrapper):
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environments, or those of ``options["reset_mask"]``, and tell the agent.
 
-        ``options`` stays as it was: Gymnasium takes the mask out of the dict that it is given, so that a
-        caller who passes the same one again would reset every environment.
+        ``options`` stays as it was: Gymnasium takes the mask out of the dict that it is given, and a caller
+        who passed the same dict again would reset every environment.
         """
         mask = None if options is None else options.get("reset_mask")
-        # VectorEnv's own signature says int only, its environments take lists as well
+        # VectorEnv's own signature says int only, but its environments take lists as well
         seeds: Any = seed
         result = self.env.reset(seed=seeds, options=None if options is None else dict(options))
-        self._link.reset(mask)
+        self._link.reset(mask, seed=seed)
         return result
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -195,19 +207,22 @@ class AttachedVectorEnv(VectorWrapper):
 
 
 def link_to(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Link:
-    """A link of the environment's size and mode.
+    """A link that has the environment's size and mode.
 
     Raises:
-        TypeError: If it is neither a ``gymnasium.Env`` nor a ``VectorEnv``; the message names the remedy.
-        ValueError: If a vector environment does not say what it does at the end of an episode.
+        TypeError: If ``env`` is neither a ``gymnasium.Env`` nor a ``VectorEnv``; the message has the remedy.
+        ValueError: If a vector environment does not say what it does at the end of an episode, or two of its
+            members are the same object.
     """
     if isinstance(env, VectorEnv):
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise WrongValueError(
                 f'{env} has metadata["autoreset_mode"] {mode!r}; expected a gymnasium.vector.AutoresetMode: '
-                "set the one that it does, or do without attach() and pass act() reward= and episode_start="
+                "set the one that it has, or do without attach() and pass reward= and episode_start= to act()"
             )
+        if isinstance(env.unwrapped, SyncVectorEnv):
+            refuse_shared(env.unwrapped.envs)
         return Link(env.num_envs, mode)
     if isinstance(env, gym.Env):
         return Link(1, AutoresetMode.NEXT_STEP if _resets_itself(env) else AutoresetMode.DISABLED)
@@ -224,12 +239,12 @@ def check_spaces(
     """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
     Args:
-        spec: The model's.
+        spec: The model's spec.
         env: The environment.
-        env_id: What the model was made for, to name in the error.
+        env_id: The environment that the model was made for, to be named in the error.
 
     Raises:
-        ValueError: Naming the first difference and the remedy.
+        ValueError: If a space differs; the message names the first difference and the remedy.
     """
     observation, action = env.observation_space, env.action_space
     if isinstance(env, VectorEnv):

@@ -1,7 +1,7 @@
 """One environment step of ``B`` environments: from what is remembered and what arrived to actions.
 
-An environment decides when the action that it holds has run out. Of an episode's decisions, every ``k``-th
-plans and the others take the next action of that plan.
+A decision is due in an environment when the action that it holds has run out. Every ``k``-th decision of an
+episode makes a plan, and the others take the next action of that plan.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class PlanView:
     """The last plan, for progress bars and plots.
 
     Attributes:
-        rows: ``[B']`` int64, the environments that decided.
+        rows: ``[B']`` int64, the environments that were planned for.
         history: What was known of them.
-        plan: What the planner decided; ``plan.value`` is the imagined value, ``plan.sequence`` the actions.
+        plan: The planner's answer; ``plan.value`` is the imagined value, ``plan.sequence`` the actions.
         milliseconds: Wall-clock time of ``start`` and ``plan`` together, for all rows.
     """
 
@@ -38,12 +38,12 @@ class PlanView:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What :func:`decide` returns.
+    """The result of :func:`decide`.
 
     Attributes:
         memory: The next memory.
-        action: ``[B, m]`` of this environment step.
-        view: The plan that was made; None where every environment holds its action.
+        action: ``[B, m]``, the actions of this environment step.
+        view: The plan that was made; None where none was.
     """
 
     memory: AgentMemory
@@ -64,7 +64,7 @@ def decide(
     active: Tensor | None = None,
     prompt: History | None = None,
 ) -> Decision:
-    """See :meth:`tdm_agents.TDMAgent.decide`, which says what the arguments are; ``prompt``: its reset."""
+    """See :meth:`tdm_agents.TDMAgent.decide` for the arguments, and its ``reset`` for ``prompt``."""
     if episode_start is not None:
         memory = memory.forget(episode_start)
     if prompt is not None:
@@ -91,7 +91,7 @@ def decide(
 
 
 def _follow(memory: AgentMemory, observation: Tensor, repeat: int) -> AgentMemory:
-    """Every row of ``memory`` decides for the next action of the plan that it has."""
+    """The memory in which every row takes the next action of the plan that it has."""
     rows = torch.arange(memory.batch, device=memory.since.device)
     action = memory.ahead[rows, memory.since - 1]
     return replace(memory.append(observation).act(action, repeat=repeat), since=memory.since + 1)
@@ -105,7 +105,7 @@ def _plan(
     rows: Tensor,
     generator: torch.Generator,
 ) -> tuple[AgentMemory, PlanView]:
-    """Plan for every row of ``memory``, which are the environments ``rows`` of the caller."""
+    """Plan for every row of ``memory``; these are the caller's environments ``rows``."""
     spec = model.spec
     if isinstance(model, HasOnly):
         model = model.only(rows.tolist())
@@ -134,7 +134,8 @@ def _to_execute(planner: Planner, spec: ModelSpec, plan: Plan, memory: AgentMemo
     """The actions ``[B, k, m]`` of a plan that are executed before the next one.
 
     Raises:
-        ValueError: If the plan has fewer, or any is of another shape or dtype, not finite or no choice.
+        ValueError: If the plan has fewer actions, or one has another shape or dtype, is not finite, or is
+            none of the discrete choices.
     """
     name, action, ahead = type(planner).__name__, plan.action, memory.ahead
     if memory.replan_every > 1:

@@ -1,6 +1,6 @@
 """What comes with the observations of ``B`` environments: rewards, and where episodes begin and have ended.
 
-The caller of the agent tells it, or the environment that the agent is attached to.
+The caller tells the agent, or the environment that the agent is attached to.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.env_checks import read_rewards
 from tdm_agents.errors import WrongValueError
 
 Flags = npt.NDArray[np.bool_]
@@ -23,8 +24,8 @@ class Feedback:
     Attributes:
         reward: ``[B]`` float64, earned by the step that led to the observation; NaN where unknown.
         start: ``[B]``, whether the observation is the first of an episode.
-        active: ``[B]``, whether the environment will execute what is decided; where not, nothing is decided
-            and the observation is not read.
+        active: ``[B]``, whether the environment will execute what is decided; where it will not, nothing is
+            decided and the observation is not read.
     """
 
     reward: npt.NDArray[np.float64]
@@ -33,27 +34,19 @@ class Feedback:
 
     @staticmethod
     def checked(batch: int, reward: Any = None, episode_start: Any = None, active: Any = None) -> Feedback:
-        """What a caller says, checked and copied: nothing that the caller changes later is seen.
+        """What a caller says, checked and copied, so that later changes by the caller have no effect.
 
         Args:
-            batch: ``B``.
+            batch: The number of environments ``B``.
             reward: ``[B]``, NaN where unknown, or a number where ``B`` is 1; None = unknown.
             episode_start: ``[B]`` bool, or a bool where ``B`` is 1; None = no row.
             active: As ``episode_start``; None = every row.
 
         Raises:
-            ValueError: If a shape is another, or a reward is infinite or, by itself and not in an array, NaN.
+            ValueError: If a shape differs, or a reward is infinite or a single NaN.
         """
-        rewards = np.full(batch, np.nan) if reward is None else _rows("reward", reward, batch, np.float64)
-        # by itself NaN is no way to say unknown, which None is, but an environment that has gone wrong
-        bad = ~np.isfinite(rewards) if reward is not None and np.ndim(reward) == 0 else np.isinf(rewards)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            where = f" in environment {row}" if batch > 1 else ""
-            raise WrongValueError(
-                f"reward is {rewards[row]}{where}; expected a finite number, or None (NaN in an array) where "
-                "unknown"
-            )
+        none = np.full(batch, np.nan)
+        rewards = none if reward is None else read_rewards(reward, batch, unknown=True)
         return Feedback(
             reward=rewards,
             start=flags("episode_start", episode_start, batch, default=False),
@@ -62,10 +55,10 @@ class Feedback:
 
 
 def flags(name: str, value: Any, batch: int, *, default: bool) -> Flags:
-    """A copy of ``value`` as ``[B]`` bool, ``default`` everywhere where it is None.
+    """A copy of ``value`` as ``[B]`` bool; all ``default`` where it is None.
 
     Raises:
-        ValueError: If its shape is another; the message calls it ``name``.
+        ValueError: If its shape differs; the message calls it ``name``.
     """
     return np.full(batch, default) if value is None else _rows(name, value, batch, np.bool_)
 

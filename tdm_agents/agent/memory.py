@@ -17,19 +17,20 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class AgentMemory:
-    """What an agent knows of ``B`` environments between two of their steps. ``T = spec.history_steps``.
+    """What an agent knows of ``B`` environments between two of their steps.
 
-    One entry per decision, padded on the left, so that the last index is the most recent decision.
+    There is one entry per decision, ``T = spec.history_steps`` in all. They are padded on the left, so that
+    the last index is the most recent decision.
 
     Attributes:
-        observation: ``[B, T, n]``, at decisions.
+        observation: ``[B, T, n]``, the observations at decisions.
         reward: ``[B, T]``, summed over the environment steps that led to each observation; NaN where the
             caller did not give all of them, and at an episode's first decision.
         action: ``[B, T, m]``, decided at each observation; ``action[:, -1]`` is being held.
-        length: ``[B]`` int64, entries that are real; 0 where the episode has not begun.
+        length: ``[B]`` int64, number of entries that are real; 0 where the episode has not begun.
         pending: ``[B]``, reward since the last decision; NaN where part of it is unknown.
         countdown: ``[B]`` int64, environment steps for which the action is still held; 0 = decide now.
-        since: ``[B]`` int64, decisions executed since the last plan; 0 where none was made in this episode.
+        since: ``[B]`` int64, decisions executed since the last plan; 0 where this episode has no plan yet.
         ahead: ``[B, k - 1, m]``, the actions of that plan after its first, which are executed before the next
             plan; meaningless where ``since`` is 0.
         carry: The planner's own memory.
@@ -76,7 +77,7 @@ class AgentMemory:
     def forget(self, rows: Tensor) -> AgentMemory:
         """The memory with an empty history where ``rows`` (bool ``[B]``) is True.
 
-        The carry stays: a planner forgets by itself where it is told that ``elapsed`` is 0.
+        The carry stays: a planner forgets by itself where ``elapsed`` is 0.
         """
         return replace(
             self,
@@ -109,7 +110,7 @@ class AgentMemory:
         )
 
     def history(self) -> History:
-        """What a world model reads, without the columns that are padding in every row."""
+        """The history that a world model reads, without columns that are padding in every row."""
         steps = int(self.length.max())
         return History(
             observation=self.observation[:, -steps:],
@@ -145,7 +146,7 @@ def scatter(whole: V, rows: Tensor, part: V) -> V:
 
 
 def carry_flaw(carry: Any, batch: int) -> str | None:
-    """What makes ``carry`` unfit as a planner's memory of ``batch`` environments; None where nothing does.
+    """The reason why ``carry`` is unfit as a planner's memory of ``batch`` environments; None if it is fit.
 
     A carry is None or a dataclass of tensors with one row per environment, so that the agent can gather and
     scatter rows where only some environments decide.

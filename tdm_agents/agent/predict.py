@@ -1,9 +1,9 @@
-"""What :meth:`tdm_agents.TDMAgent.predict` keeps in the state that it returns, and what its arguments choose.
+"""The state that :meth:`tdm_agents.TDMAgent.predict` returns, and what its arguments choose.
 
 ``evaluate_policy`` of Stable-Baselines3, and loops over its ``VecEnv``, call only ``predict(obs, state=,
 episode_start=, deterministic=)``. The state holds the histories, the planner's memory and the position in the
-stream of random numbers, so that a call depends on its arguments and the agent's seed alone: evaluations that
-take turns with one agent, or with a plain loop, do not notice each other.
+stream of random numbers, so that a call depends only on its arguments and the agent's seed: evaluations that
+take turns with one agent, or with a plain loop, do not affect each other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tdm_agents.protocols import Planner
 
 @dataclass(frozen=True, slots=True)
 class PredictState:
-    """What ``predict`` remembers between two calls. Hand it back as it is; a value, never changed.
+    """The memory of ``predict`` between two calls: a value that never changes. Hand it back as it is.
 
     Attributes:
-        memory: Of ``B`` environments.
+        memory: What is remembered of ``B`` environments.
         random: State of the random generator, as ``torch.Generator.get_state`` returns it.
     """
 
@@ -33,15 +33,15 @@ class PredictState:
 
 
 def for_determinism(planner: Planner, deterministic: bool) -> Planner:
-    """The planner that executes a sampled sequence of its last distribution, or does not.
+    """The planner set to execute a sample of its last candidates, or its best (or mean) sequence.
 
-    A planner that has the choice has a setting ``execute`` of ``"best"``, ``"mean"`` or ``"sample"`` (CEM,
-    MPPI), or, as it was called formerly, ``returns``. ``deterministic`` keeps ``"best"`` and ``"mean"`` and
-    turns ``"sample"`` into ``"best"``; otherwise all become ``"sample"``. A planner without that setting does
-    the same in both.
+    A planner that has the choice (CEM, MPPI) has a setting ``execute`` of ``"best"``, ``"mean"`` or
+    ``"sample"``, formerly called ``returns``. ``deterministic`` keeps ``"best"`` and ``"mean"`` and turns
+    ``"sample"`` into ``"best"``; otherwise all become ``"sample"``. A planner without that setting does the
+    same in both cases.
 
-    The search itself draws its candidates at random in either case: what is deterministic is the choice among
-    what it found.
+    The search itself draws its candidates at random in both cases: only the choice among them is
+    deterministic.
     """
     if not is_dataclass(planner) or isinstance(planner, type):
         return planner
@@ -51,8 +51,8 @@ def for_determinism(planner: Planner, deterministic: bool) -> Planner:
             continue
         if setting == "returns":
             warnings.warn(
-                f"call the setting 'returns' of {type(planner).__name__} 'execute'; predict() will not know "
-                "it by its former name in the next release",
+                f"rename the setting 'returns' of {type(planner).__name__} to 'execute'; predict() will not "
+                "know the former name in the next release",
                 DeprecationWarning,
                 stacklevel=2,
             )
@@ -66,7 +66,7 @@ def checked_state(state: Any, rows: int) -> PredictState:
     """A state that an earlier call returned, of as many environments.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If it is anything else.
         ValueError: If it is of another number of environments.
     """
     if not isinstance(state, PredictState):

@@ -1,7 +1,7 @@
 """Prompts: what an episode begins with, as if it had just happened.
 
-The TDM paper's behaviour-cloning agent (arXiv:2305.10912) is told what to do by an expert's episode in
-front of its own: the model reads it as history and goes on in its manner.
+The TDM paper tells its behaviour-cloning agent (arXiv:2305.10912) what to do by an expert's episode in front
+of its own: the model reads that episode as history and goes on in its manner.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def of_episode(episode: Decisions) -> History:
     observation, reward, action = (
         torch.from_numpy(np.array(a)) for a in (episode.observation, episode.reward, episode.action)
     )
-    length = torch.tensor([len(observation)])
+    length = torch.tensor([len(observation)], dtype=torch.int64, device="cpu")
     return History(observation[None], reward[None], action[None, :-1], length)
 
 
@@ -34,8 +34,8 @@ def checked(prompt: History, spec: ModelSpec) -> History:
     """A prompt on the model's device and in its dtype, its padding 0.
 
     Raises:
-        TypeError: If it is no history.
-        ValueError: If it is of other observations or actions than the model's, not finite, or has no
+        TypeError: If ``prompt`` is no history.
+        ValueError: If it is of other observations or actions than the model's, is not finite, or has no
             observation after which something was done.
     """
     if not isinstance(prompt, History):
@@ -58,7 +58,7 @@ def checked(prompt: History, spec: ModelSpec) -> History:
         raise WrongValueError(f"history.action is {prompt.action.dtype}; expected {kind}")
     if not batch or int(prompt.length.min()) < 2 or int(prompt.length.max()) > steps:
         raise WrongValueError(
-            f"history.length is {prompt.length.tolist()} of {steps} observations; expected from 2 on, "
+            f"history.length is {prompt.length.tolist()} of {steps} observations; expected at least 2, "
             "because the last observation, after which nothing was done, is left out"
         )
     device, length = spec.device, prompt.length.to(spec.device)
@@ -76,11 +76,11 @@ def checked(prompt: History, spec: ModelSpec) -> History:
 
 
 def recall(memory: AgentMemory, prompt: History, rows: Tensor) -> AgentMemory:
-    """The memory with what a prompt's environments did as the past of ``rows``.
+    """The memory in which a prompt is the past of ``rows``.
 
     Args:
-        memory: Of ``B`` environments.
-        prompt: Of :func:`checked`; of one environment, which all take over, or of ``B``.
+        memory: What is remembered of ``B`` environments.
+        prompt: A result of :func:`checked`: of one environment, which all rows share, or of ``B``.
         rows: ``[B]`` bool.
 
     Raises:
@@ -88,7 +88,7 @@ def recall(memory: AgentMemory, prompt: History, rows: Tensor) -> AgentMemory:
     """
     if prompt.batch not in (1, memory.batch):
         raise WrongValueError(
-            f"history is of {prompt.batch} environments beside observations of {memory.batch}; expected as "
+            f"history is of {prompt.batch} environments, but observations are of {memory.batch}; expected as "
             "many, or one for all of them"
         )
     held = memory.observation.shape[1]

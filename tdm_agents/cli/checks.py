@@ -1,8 +1,9 @@
-"""Mistakes that are found before the work begins: each check names the option, and says what would do."""
+"""Checks that find mistakes before the work begins; their errors name the option and what would do."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,18 @@ from tdm_agents.errors import WrongValueError
 if TYPE_CHECKING:
     import torch
 
+    from tdm_agents.environments import Env
+
 
 def at_least(minimum: int, **options: int | None) -> None:
-    """Refuse options below ``minimum``; None stands for an option that was not given.
+    """Refuse options below ``minimum``; None is an option that was not given.
 
     Args:
         minimum: The smallest value that makes sense.
         options: Values by field name: ``max_steps`` is ``--max-steps``.
 
     Raises:
-        ValueError: If one is too small.
+        ValueError: If a value is too small.
     """
     for name, value in options.items():
         if value is not None and value < minimum:
@@ -28,19 +31,19 @@ def at_least(minimum: int, **options: int | None) -> None:
 
 
 def output_folder(path: Path, option: str = "--out") -> None:
-    """Refuse a folder that could neither be written to nor made; makes nothing itself.
+    """Refuse a folder that could neither be written to nor made; this makes nothing itself.
 
     Raises:
-        ValueError: If it, or what it would lie in, is no folder or is read-only.
+        ValueError: If the folder, or the one it would be in, is no folder or is read-only.
     """
     _check_writable(path, f"{option} {path}", option)
 
 
 def output_file(path: Path, option: str = "--out") -> None:
-    """Refuse a file that could not be written; makes nothing itself.
+    """Refuse a file that could not be written; this makes nothing itself.
 
     Raises:
-        ValueError: If it is a folder, or its folder cannot be written to.
+        ValueError: If the path is a folder, or the file's folder cannot be written to.
     """
     if path.is_dir():
         raise WrongValueError(
@@ -50,16 +53,16 @@ def output_file(path: Path, option: str = "--out") -> None:
 
 
 def usable_device(name: str, option: str = "--device") -> torch.device:
-    """The device of that name, after a number has been put on it.
+    """The device of that name, tried out with a number.
 
     Raises:
-        ValueError: If PyTorch does not know it or cannot use it here.
+        ValueError: If PyTorch does not know the device or cannot use it here.
     """
     import torch
 
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, dtype=torch.float32, device=device)
     except (RuntimeError, AssertionError) as error:  # what PyTorch raises differs by kind of device
         usable = "cpu or cuda" if torch.cuda.is_available() else "cpu"
         raise WrongValueError(
@@ -74,13 +77,31 @@ def usable_device(name: str, option: str = "--device") -> torch.device:
     return device
 
 
+def tell_endless(name: str, made: Env, max_steps: int | None, tell: Callable[[str], None]) -> None:
+    """Say in one line that the episodes of an environment are cut because nothing else ends them.
+
+    Args:
+        name: What the user calls the environment.
+        made: The environment.
+        max_steps: What ``--max-steps`` says.
+        tell: Prints the line.
+    """
+    from tdm_agents.environments import ENDLESS_STEPS, steps_at_most
+
+    if steps_at_most(made, max_steps) != max_steps:
+        tell(
+            f"{name} has no time limit: episodes that do not end by themselves are cut after "
+            f"{ENDLESS_STEPS:,} environment steps; --max-steps sets another number."
+        )
+
+
 def _check_writable(folder: Path, given: str, option: str) -> None:
     nearest = folder.absolute()
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise WrongValueError(
-            f"{given}: {nearest} is not a folder, and one is needed there; choose another {option}"
+            f"{given}: {nearest} is not a folder, and a folder is needed there; choose another {option}"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise WrongValueError(

@@ -1,4 +1,4 @@
-"""``tdm collect``: play episodes and write Minari data sets."""
+"""``tdm collect``: episodes of any actor in Minari data sets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
+from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.actors.entries import EXPERT
 from tdm_agents.actors.tuned import expert_for
-from tdm_agents.cli.checks import at_least, output_file, output_folder
+from tdm_agents.cli.checks import at_least, output_file, output_folder, tell_endless
 from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.collection.actor_lines import EPISODES, ActorLine, parse_actor
 from tdm_agents.collection.collecting import collect, entry_of
@@ -24,6 +24,7 @@ from tdm_agents.collection.collection_manifest import default_name, read_manifes
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.pool import WorkerDeath, WorkerPool
 from tdm_agents.collection.seeds import COLLECTION_FIRST
+from tdm_agents.collection.storable import check_storable
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError, is_mistake, retold
@@ -34,7 +35,7 @@ from tdm_agents.settings_text import parse_settings
 class Collect:
     """Collect episodes of any actor into Minari data sets; by default of random actions and a planner.
 
-    Each --actor is one, with its number of episodes:
+    Each --actor names one, with its number of episodes:
 
       --actor random
       --actor "expert episodes=100"
@@ -50,39 +51,41 @@ class Collect:
     """
 
     out: Path
-    """Folder of the data: OUT/data of one environment, OUT/NAME/data of each of several with OUT/index.json;
-    they appear when all episodes are done."""
+    """Folder of the data: OUT/data for one environment, or OUT/NAME/data for each of several and
+    OUT/index.json. They appear when all episodes are done."""
     env_id: str = "dm_control/cartpole-swingup-v0"
     """Gymnasium id, with its arguments: "tdm/WalkerTree-v0 dof=12 body=3"; "module:ID" imports what registers
     it."""
     bodies: Path | None = None
-    """Set of walkers, from `tdm envs sample`; the numbers of episodes are of each."""
+    """Set of walkers, from `tdm envs sample`; the numbers of episodes are per walker."""
     manifest: Path | None = None
-    """JSON file of environments, episodes and policies, which says all but --out and --workers (see
-    tdm_agents/collection/collection_manifest.py)."""
+    """JSON file of environments, episodes and policies, which says everything except --out and --workers (see
+    docs/collecting.md)."""
     actor: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Who plays; repeat it. Zips of Stable-Baselines3 hold code that runs when they are read: trust who made
-    them."""
+    """Who plays; repeat the option for several. Zips of Stable-Baselines3 hold code that runs when they are
+    read: use only zips whose makers you trust."""
     random_episodes: int | None = None
-    """Episodes of random actions that hang together in time; 200, or 0 with --actor, if not given."""
+    """Number of episodes with random actions that are correlated in time; if not given 200, or 0 with
+    --actor."""
     planner_episodes: int | None = None
-    """Episodes of the planner on the true dynamics, with noise and bursts of random actions; 200, or 0 with
-    --actor and where there are no physics to plan with, if not given."""
+    """Number of episodes of a planner on the true dynamics, with noise and bursts of random actions; if not
+    given 200, or 0 with --actor and where there are no physics to plan with."""
     planner: str | None = None
-    """The planner's name, or `expert`: the one tuned for each environment (see `tdm experts list`); mppi if
-    not given."""
+    """The planner's name, or `expert`, which is the planner tuned for each environment (see `tdm experts
+    list`); mppi if not given."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     action_repeat: int | None = None
-    """Environment steps that each action is held; the actor's own, or 4, or 1 with --bodies."""
+    """Environment steps that each action is held; if not given the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut off; needed where the environment has no end."""
+    """Environment steps after which an episode is cut off; 10,000 where nothing else ends it."""
     workers: int = 1
-    """Processes, of one thread each; not more than there are idle cores."""
+    """Number of processes, of one thread each; at most as many as there are idle cores."""
     seed: int = 0
-    """Every episode is a function of it."""
+    """Seed of everything: every episode is a function of it."""
     write_manifest: Path | None = None
-    """Write what would be collected as a manifest, to be read or changed, and collect nothing."""
+    """File to which what would be collected is written as a manifest, to be read or changed; nothing is
+    collected."""
 
 
 BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
@@ -104,12 +107,12 @@ def run(args: Collect) -> None:
         write_manifest(args.write_manifest, datasets)
         console.print(f"{len(datasets)} environments in {args.write_manifest}")
         return
-    # all that can be wrong is found before the table is drawn
+    # mistakes are found before the table is drawn
     if not is_finished(datasets, args.out):  # a finished collection is only read
         output_folder(args.out)
     unfinished = check(datasets, args.out)
     for dataset in {(dataset.env.id, *dataset.counts): dataset for dataset in datasets}.values():
-        _try(dataset)
+        _try(args, dataset, lambda text: console.print(text, soft_wrap=True, markup=False))
     counts: Counter[str] = Counter()
     for dataset in unfinished:
         counts.update(dataset.counts)
@@ -148,7 +151,7 @@ def run(args: Collect) -> None:
     )
 
 
-def _try(dataset: DatasetSpec) -> None:
+def _try(args: Collect, dataset: DatasetSpec, tell: Callable[[str], None]) -> None:
     """Make an environment and begin an episode of each policy, since a planner needs a simulator of it.
 
     Raises:
@@ -156,6 +159,8 @@ def _try(dataset: DatasetSpec) -> None:
     """
     env = dataset.make_env()
     try:
+        check_storable(env)
+        tell_endless(str(dataset.env), env, dataset.max_steps, tell)
         env.reset(seed=COLLECTION_FIRST)
         for policy, count in dataset.mix:
             if not count:
@@ -168,18 +173,29 @@ def _try(dataset: DatasetSpec) -> None:
                 raise retold(
                     error,
                     f"no episodes of {policy.name!r} can be played in {dataset}: {error}; ask for none "
-                    "(leave out its --actor, --planner-episodes 0, or 0 in the manifest)",
+                    f"({_asks_for_none(args, policy)})",
                 ) from error
     finally:
         env.close()
 
 
+def _asks_for_none(args: Collect, policy: BehaviourPolicy) -> str:
+    """How a command asks for no episodes of a policy that it asks for."""
+    if args.manifest is not None:
+        return "0 in the manifest"
+    if isinstance(policy, PlannerPolicy) and args.planner_episodes != 0:
+        return "--planner-episodes 0"
+    if isinstance(policy, RandomPolicy) and args.random_episodes != 0:
+        return "--random-episodes 0"
+    return "leave out its --actor"
+
+
 def datasets_of(args: Collect, tell: Callable[[str], None] = lambda text: None) -> Sequence[DatasetSpec]:
-    """What the command asks for.
+    """The data sets that the command asks for.
 
     Args:
         args: The command.
-        tell: Told in one line what was chosen because nothing was said.
+        tell: Called with one line that says what was chosen by default.
 
     Raises:
         DataError: If the manifest is wrong.
@@ -199,7 +215,7 @@ def datasets_of(args: Collect, tell: Callable[[str], None] = lambda text: None) 
 
 
 def _asked_of_planner(args: Collect) -> int | None:
-    """Episodes of the planner; None where nothing says how many."""
+    """Number of the planner's episodes; None where nothing says how many."""
     if args.planner_episodes is not None:
         return args.planner_episodes
     if args.planner is not None or args.planner_settings:

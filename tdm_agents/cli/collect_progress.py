@@ -14,11 +14,11 @@ from tdm_agents.collection.workers import EpisodeDone
 
 
 class Progress:
-    """Counts episodes and returns by policy.
+    """Counts of episodes and returns by policy.
 
     Args:
-        counts: Episodes that are wanted, by policy.
-        clock: Seconds, monotonic.
+        counts: Numbers of episodes that are wanted, by policy.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, counts: Mapping[str, int], *, clock: Callable[[], float]) -> None:
@@ -32,7 +32,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Episodes that are on disk."""
+        """Number of episodes that are on disk."""
         return self._done.total()
 
     def add(self, done: EpisodeDone) -> None:
@@ -58,10 +58,10 @@ class Progress:
 
     @contextmanager
     def live(self, console: Console) -> Iterator[None]:
-        """Show the table while the block runs; what is printed meanwhile appears above it."""
+        """Show the table while the block runs; other output appears above it."""
         try:
             with Live(get_renderable=self.table, console=console, refresh_per_second=2):
                 yield
         finally:
             if not console.is_terminal:
-                console.line()  # there, Live does not end its last line
+                console.line()  # where there is no terminal, Live does not end its last line

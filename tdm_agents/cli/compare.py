@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from tdm_agents.actors.entries import parse_entry
-from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 
@@ -17,7 +17,7 @@ REPORT_FILE = "comparison.json"
 
 @dataclass(frozen=True)
 class Compare:
-    """Play several contestants on the same seeds: return with intervals, time and imagination per decision.
+    """Play several contestants on the same seeds: returns with intervals, time and imagination per decision.
 
     Each --entry is one contestant: a checkpoint's name or folder (TDM, MLP or any other model), a .zip of
     Stable-Baselines3, `simulator` or `random`, then settings as NAME=VALUE:
@@ -29,16 +29,16 @@ class Compare:
       --entry "sac.zip action_repeat=4"
       --entry random
 
-    Finished batches of episodes are kept: interrupted, the same command goes on where it stopped, and one
-    with an entry, environment or episode more plays only what is new.
+    Finished batches of episodes are kept: after an interruption the same command goes on where it stopped,
+    and with one more entry, environment or episode it plays only what is new.
     """
 
     entry: tyro.conf.UseAppendAction[tuple[str, ...]]
-    """Who plays; repeat it. `label=` names it in the report. Zips of Stable-Baselines3 hold code that runs
-    when they are read: trust who made them."""
+    """Who plays; repeat the option for several. `label=` is the name in the report. Zips of Stable-Baselines3
+    hold code that runs when they are read: use only zips whose makers you trust."""
     env_id: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; repeat
-    it for several, whose returns are also pooled. The first checkpoint's own if not given."""
+    """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`. Repeat
+    the option for several, whose returns are also pooled. The first checkpoint's own if not given."""
     episodes: int = 10
     """Number of episodes in each environment."""
     seed_start: int = 0
@@ -46,13 +46,13 @@ class Compare:
     seed: int = 0
     """Seed of the contestants."""
     batch: int = 5
-    """Episodes that are planned for together, and kept together."""
+    """Number of episodes that are planned for together, and kept together."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut."""
+    """Environment steps after which an episode is cut; 10,000 where neither it nor the environment says."""
     device: str = "cpu"
     """Where models and policies compute."""
     threads: int = 1
-    """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
+    """Threads of torch and of the simulator; more threads than idle cores are many times slower."""
     out: Path = Path("runs/compare")
     """Folder of comparison.json, comparison.md, comparison.png, and of the finished batches."""
     import_: Modules = ()
@@ -97,6 +97,10 @@ def run(arguments: Compare) -> None:
         device=arguments.device,
         threads=arguments.threads,
     )
+    for env in envs:
+        made = env.make()
+        tell_endless(str(env), made, arguments.max_steps, print)
+        made.close()
     matches = matches_of(entries, envs, rules)
     console, out = Console(), arguments.out
     former = _episodes_of(out / REPORT_FILE)
@@ -131,7 +135,7 @@ def run(arguments: Compare) -> None:
 
 
 def _episodes_of(report: Path) -> int:
-    """In how many episodes everybody played in an earlier report; 0 where there is none to speak of."""
+    """Number of episodes per contestant in an earlier report; 0 where there is none."""
     if not report.exists():
         return 0
     from tdm_agents.comparison.comparison_report import SCHEMA

@@ -1,4 +1,4 @@
-"""``tdm data``: what is in a data set, or in all data sets of an index."""
+"""``tdm data``: what is in a data set, or in all data sets of an index, and data sets repaired."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from tdm_agents.cli.checks import output_file
+from tdm_agents.cli.checks import output_file, output_folder
+from tdm_agents.errors import WrongValueError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,29 +23,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """Look at data sets.
+    """Look at data sets, and repair them.
 
     `tdm data info SOURCE` tells episodes, transitions, returns, actions at their bounds and ranges.
+    `tdm data repair SOURCE --out NEW` writes a new data set without the episodes that cannot be used, and
+    says which and why.
     """
 
-    what: tyro.conf.Positional[Literal["info"]]
+    what: tyro.conf.Positional[Literal["info", "repair"]]
     """What to do."""
     source: tyro.conf.Positional[str]
     """A data set (its folder, or its id in Minari's own root), or a folder of several that `tdm collect`
     wrote."""
     plot: Path | None = None
-    """Where to draw it (PNG)."""
+    """File of the plot of `info` (PNG)."""
+    out: Path | None = None
+    """Folder of the repaired data set, OUT/data."""
     json: bool = False
     """Print JSON instead of tables."""
 
 
 def run(arguments: Data) -> None:
-    """Print a summary, and draw it.
+    """Print a summary and draw it, or repair.
 
     Raises:
-        DataError: If there is no such data set, or it is damaged.
-        ValueError: If the plot cannot be written.
+        DataError: If there is no such data set, it is damaged, or there is nothing to keep of it.
+        ValueError: If the plot or the new data set cannot be written.
     """
+    if arguments.what == "repair":
+        _repair(arguments)
+        return
+    if arguments.out is not None:
+        raise WrongValueError("--out is of `tdm data repair`; `tdm data info` draws with --plot FILE.png")
     from tdm_agents.data.index import data_sets
     from tdm_agents.data.summary import summarise
 
@@ -61,6 +71,32 @@ def run(arguments: Data) -> None:
         plot_summaries(arguments.plot, summaries, title=arguments.source)
         if not arguments.json:
             print(f"drawn in {arguments.plot}")
+
+
+def _repair(arguments: Data) -> None:
+    from tdm_agents.data.repair import repair
+
+    if arguments.out is None:
+        raise WrongValueError("`tdm data repair` writes a new data set: say where with --out NEW")
+    if arguments.plot is not None:
+        raise WrongValueError("--plot is of `tdm data info`; draw the new data set with that")
+    output_folder(arguments.out)
+    done = repair(arguments.source, arguments.out)
+    told = {
+        "path": str(done.path),
+        "episodes": done.kept,
+        "transitions": done.transitions,
+        "left_out": {str(index): why for index, why in done.left_out.items()},
+    }
+    if arguments.json:
+        print(json.dumps(told, indent=2))
+        return
+    for index, why in done.left_out.items():
+        print(f"left out episode {index}: {why}")
+    print(
+        f"Wrote {done.path}: {done.kept:,} episodes with {done.transitions:,} transitions; "
+        f"{len(done.left_out):,} left out."
+    )
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
@@ -147,7 +183,7 @@ def _many_table(summaries: Sequence[Summary]) -> Table:
 
 
 def _returns_table(summaries: Sequence[Summary], width: int) -> Table:
-    """A histogram of the returns by policy, in text: counts whole, bars as long as ``width`` allows."""
+    """A histogram of the returns by policy, in text: whole counts, and bars as long as ``width`` allows."""
     import numpy as np
     from rich.table import Table
 
@@ -204,6 +240,6 @@ def _percent(share: Float64Array | None) -> str:
 
 
 def _span(values: npt.NDArray[Any]) -> str:
-    """Mean, and the lowest and the highest."""
+    """Mean, lowest and highest value."""
     low, mean, high = values.min(), values.mean(), values.max()
     return f"{mean:.4g}" if low == high else f"{mean:.4g} ({low:.4g} to {high:.4g})"

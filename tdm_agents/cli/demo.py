@@ -33,14 +33,14 @@ class Demo:
     planner: str | None = None
     """Name of a planner (see `tdm planners`); the checkpoint's own if not given."""
     replan_every: int = 2
-    """Decisions per plan. 1 plans at every one, as the agent does by itself; that takes twice as long and
-    reaches a little more."""
+    """Decisions per plan. With 1 it plans at every decision, as the agent does by default; that takes twice
+    as long as 2 and reaches a little more."""
     env_seed: int = 9_999
-    """Seed of the episode, apart from those of collection and tuning."""
+    """Seed of the episode; collection and tuning use others."""
     seed: int = 0
     """Seed of the players."""
     threads: int | None = None
-    """Threads of torch and of the simulator; the fastest number is found by a short trial if not given."""
+    """Threads of torch and of the simulator; if not given, a short trial finds the fastest number."""
     max_steps: int | None = None
     """Environment steps after which the episode is cut; the whole episode if not given."""
     video: bool = True
@@ -56,8 +56,8 @@ class Player:
 
     Attributes:
         name: Who played.
-        episode: What came out.
-        tokens: Tokens of an imagined transition; None where nothing is imagined in tokens.
+        episode: The episode played.
+        tokens: Number of tokens per imagined transition; None where nothing is imagined in tokens.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Player:
 
     @property
     def milliseconds(self) -> float:
-        """A decision."""
+        """Milliseconds per decision."""
         return self.episode.milliseconds / max(self.episode.decisions, 1)
 
     @property
     def transitions(self) -> float:
-        """Imagined per decision."""
+        """Imagined transitions per decision."""
         return self.episode.transitions / max(self.episode.decisions, 1)
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Imagined, while planning."""
+        """Imagined tokens per second of planning."""
         if self.tokens is None or not self.episode.milliseconds:
             return None
         return 1e3 * self.tokens * self.episode.transitions / self.episode.milliseconds
@@ -94,7 +94,7 @@ def run(arguments: Demo) -> None:
 
     environ = dict(os.environ)
     if "MUJOCO_GL" not in os.environ:
-        # this process renders nothing: dm_control shall not look for a screen when it is imported
+        # this process renders nothing, so dm_control must not look for a screen when it is imported
         os.environ["MUJOCO_GL"] = OFF[0]
 
     import torch
@@ -156,7 +156,7 @@ def run(arguments: Demo) -> None:
 
 
 def play(agent: TDMAgent, env: EnvRef, arguments: Demo, threads: int) -> tuple[list[Player], PlanLog]:
-    """The agent, the same planner on the true simulator, and random actions, each on the same episode.
+    """Play the agent, the same planner on the true simulator, and random actions, all on the same episode.
 
     Returns:
         The players in that order, and the agent's plans, one per decision.
@@ -239,7 +239,7 @@ def _table(players: Sequence[Player], title: str) -> Table:
 def _report(
     arguments: Demo, agent: TDMAgent, planner: str, threads: int, players: Sequence[Player], seconds: float
 ) -> dict[str, Any]:
-    """What repeats this demo, and what came out."""
+    """The settings that repeat this demo, and its results."""
     from tdm_agents.agent import agent_files
     from tdm_agents.evaluation.report import provenance
 

@@ -14,7 +14,7 @@ from tdm_agents.cli.health import Finding, examine
 
 @dataclass(frozen=True)
 class Doctor:
-    """Look at Python, packages, devices, renderer, ffmpeg, plug-ins and folders; name what helps.
+    """Look at Python, packages, devices, renderer, ffmpeg, plug-ins and folders, and say what helps.
 
     The exit status is 0 where planning works, whatever else is missing, and 1 where it does not.
     """

@@ -1,4 +1,4 @@
-"""``tdm envs``: which environments there are, what walkers look like, and sets of them."""
+"""``tdm envs``: the environments that there are, pictures of walkers, and sets of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class List:
     """List the environments with their arguments: walkers, dm_control's suite, variants of its bodies."""
 
     match: str = ""
-    """Only ids that contain this."""
+    """Text that the listed ids contain."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -39,13 +39,13 @@ class Gallery:
     """Draw a family of walkers at the start of an episode: one row per size, one column per body."""
 
     family: Literal["line", "chain", "bush", "tree"] = "tree"
-    """Which family."""
+    """Family of the walkers."""
     dofs: tuple[int, ...] = (4, 8, 12, 20)
-    """Hinges, a row each."""
+    """Numbers of hinges, one row each."""
     bodies: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Seeds of bodies, a column each."""
+    """Seeds of bodies, one column each."""
     out: Path = Path("runs/gallery.png")
-    """Where to write the picture."""
+    """File of the picture."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class Sample:
     """Choose walkers with distinct trees on one side of the split, and write them as a manifest."""
 
     out: Path
-    """Where to write the manifest (JSON)."""
+    """File of the manifest (JSON)."""
     count: int
-    """How many of each family."""
+    """Number of bodies per family."""
     families: tuple[str, ...] = ("line", "chain", "bush", "tree")
-    """Which families."""
+    """Families of the walkers."""
     split: Literal["train", "test", "all"] = "train"
-    """Which side: a tenth of all trees is test, for everyone, for ever."""
+    """Side of the split: a tenth of all trees is for tests, always and for everyone."""
     dof: tuple[int, int] = (4, 20)
-    """Fewest and most hinges."""
+    """Smallest and largest number of hinges."""
     seed: int = 0
-    """Of the choice."""
+    """Seed of the choice."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ class Known:
     """One registered environment.
 
     Attributes:
-        env_id: What ``gym.make`` takes after ``import tdm_envs``.
-        arguments: Of ``gym.make``.
+        env_id: Id that ``gym.make`` takes after ``import tdm_envs``.
+        arguments: Further arguments of ``gym.make``.
         max_episode_steps: Time limit, or None.
-        about: In a sentence.
+        about: What it is, in a sentence.
     """
 
     env_id: str
@@ -157,7 +157,7 @@ def _list(command: List) -> None:
         print(json.dumps([asdict(one) for one in found], indent=2))
         return
     console, table = Console(), Table()
-    # an id is to be copied: the other columns give way, and one that is too long goes on in the next line
+    # ids are copied by users: the other columns give way, and an id that is too long is continued below
     longest = max((len(one.env_id) for one in found), default=0)
     table.add_column("environment", width=min(longest, console.width // 2), overflow="fold")
     for column in ("arguments", "steps", "about"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
-from tdm_agents.cli.checks import at_least, output_file, usable_device
+from tdm_agents.cli.checks import at_least, output_file, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -22,22 +22,23 @@ class Evaluate:
     """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
     checkpoint's own if not given."""
     planner: str | None = None
-    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator
-    also `expert`: the one tuned for the environment (see `tdm experts list`)."""
+    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator it may be
+    `expert`, which is the planner tuned for the environment (see `tdm experts list`)."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
-    """Decisions per plan; the checkpoint's own, or 1."""
+    """Decisions per plan; if not given the checkpoint's own, or 1."""
     simulator: bool = False
-    """Plan with the true dynamics instead of the checkpoint's model; its planner, settings, reward function
-    and action repeat are used."""
+    """Plan with the true dynamics instead of the checkpoint's model, but with the checkpoint's planner,
+    settings, reward function and action repeat."""
     random: bool = False
     """Play uniformly random actions."""
     policy: Path | None = None
     """Play what Stable-Baselines3 saved as a .zip (PPO, A2C, SAC, TD3, DDPG, DQN), with the statistics of
-    VecNormalize beside it. It holds code that runs when it is read: trust who made it."""
+    VecNormalize beside it. A zip holds code that runs when it is read: use only one whose maker you trust."""
     action_repeat: int | None = None
-    """Environment steps per decision of the simulator or the policy; the checkpoint's own, or 1."""
+    """Environment steps per decision of the simulator or the policy; if not given the checkpoint's own, or
+    1."""
     episodes: int = 10
     """Number of episodes."""
     seed_start: int = 0
@@ -45,15 +46,15 @@ class Evaluate:
     seed: int = 0
     """Seed of the agent."""
     batch: int | None = None
-    """Episodes side by side; all if not given."""
+    """Number of episodes side by side; all if not given."""
     max_steps: int | None = None
-    """Environment steps after which an episode is cut."""
+    """Environment steps after which an episode is cut; 10,000 where neither it nor the environment says."""
     device: str = "cpu"
     """Where the model computes."""
     threads: int = 1
-    """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
+    """Threads of torch and of the simulator; more threads than idle cores are many times slower."""
     out: Path | None = None
-    """Where to write the report (JSON)."""
+    """File of the report (JSON)."""
     import_: Modules = ()
 
 
@@ -77,6 +78,9 @@ def run(arguments: Evaluate) -> None:
     if env is None:
         raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
     entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
+    made = env.make()
+    tell_endless(str(env), made, arguments.max_steps, print)
+    made.close()
     seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
     with ProgressBar(entered.name) as progress:
         evaluation = evaluate(
@@ -104,7 +108,7 @@ def run(arguments: Evaluate) -> None:
 
 
 def entry_of(arguments: Evaluate) -> Entry:
-    """Who plays."""
+    """The entry that the options describe."""
     if arguments.random:
         return Entry("random")
     if arguments.policy is not None:
@@ -138,7 +142,7 @@ def _check(arguments: Evaluate) -> None:
     given = [option for option, value in chosen.items() if value]
     if len(given) > 1:
         raise WrongValueError(
-            f"{' and '.join(given)} exclude each other; choose one contestant a run, or use `tdm compare`"
+            f"{' and '.join(given)} exclude each other; choose one contestant per run, or use `tdm compare`"
         )
     if not (given or arguments.checkpoint):
         raise WrongValueError(

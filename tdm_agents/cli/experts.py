@@ -26,9 +26,9 @@ class List:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a policy with Stable-Baselines3 and keep the best that was evaluated on the way, OUT/best.zip.
+    """Train a policy with Stable-Baselines3; the best that was evaluated on the way is kept, OUT/best.zip.
 
-    Ctrl-C ends training; what was kept until then is whole.
+    Ctrl-C ends training; the policy that was kept until then is whole.
     """
 
     out: Path
@@ -36,25 +36,25 @@ class Train:
     env_id: str
     """Gymnasium id, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`."""
     algorithm: Literal["ppo", "sac"] = "ppo"
-    """Which algorithm; PPO also takes discrete actions."""
+    """The algorithm; PPO also takes discrete actions."""
     settings: dict[str, str] = field(default_factory=dict)
     """Arguments of the algorithm, as pairs of name and value: `learning-rate 1e-3 n-steps 512`."""
     steps: int = 1_000_000
-    """Environment steps, of all environments together."""
+    """Number of environment steps, of all environments together."""
     cpu_minutes: float | None = None
     """CPU time after which training ends, evaluations included; no limit if not given."""
     num_envs: int = 8
-    """Environments side by side, in one process."""
+    """Number of environments side by side, in one process."""
     evaluate_every: int = 40_000
     """Environment steps between evaluations."""
     evaluation_episodes: int = 3
-    """Episodes of each evaluation."""
+    """Number of episodes per evaluation."""
     seed: int = 0
-    """Of the networks, the actions and the training environments."""
+    """Seed of the networks, the actions and the training environments."""
     device: str = "cpu"
-    """Where the networks compute; for small ones the CPU is the faster."""
+    """Where the networks compute; for small ones the CPU is faster."""
     threads: int = 1
-    """Threads of torch; more than there are idle cores is many times slower."""
+    """Threads of torch; more threads than idle cores are many times slower."""
 
 
 Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Train, tyro.conf.subcommand("train")]
@@ -89,7 +89,7 @@ def _list(command: List) -> None:
         print(json.dumps([dataclasses.asdict(expert) for expert in EXPERTS.values()], indent=2))
         return
     table = Table()
-    table.add_column("expert", no_wrap=True)  # others give way: names are to be copied
+    table.add_column("expert", no_wrap=True)  # the others give way, because users copy names
     table.add_column("environment", no_wrap=True)
     table.add_column("action repeat", width=6)
     table.add_column("planner and its settings", overflow="fold")

@@ -29,7 +29,7 @@ class Finding:
     """The outcome of one check.
 
     Attributes:
-        what: What was looked at.
+        what: The thing that was looked at.
         state: ``"note"`` where something is missing that planning can do without.
         found: What is there, or what is wrong.
         remedy: What to do; empty where nothing has to be done.
@@ -42,22 +42,22 @@ class Finding:
 
 
 class ProbeError(RuntimeError):
-    """A probe failed; the message is the last line that it said."""
+    """A probe failed; the message is the last line that it printed."""
 
 
 def probe(name: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run a probe of :mod:`tdm_agents.cli.probes` in a process of its own.
 
     Args:
-        name: Of the probe.
-        environ: Environment variables; None = the process's own.
+        name: Name of the probe.
+        environ: Environment variables; None = those of this process.
 
     Raises:
-        ProbeError: If it fails, crashes or does not answer.
+        ProbeError: If the probe fails, crashes or does not answer.
     """
     try:
         done = subprocess.run(
-            # -P: a torch.py in the user's folder is not PyTorch
+            # -P, because a torch.py in the user's folder is not PyTorch
             [sys.executable, "-P", "-m", "tdm_agents.cli.probes", name],
             capture_output=True,
             text=True,
@@ -70,16 +70,16 @@ def probe(name: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         # an exception's last line says what it was; a crash says nothing
         raise ProbeError(lines[-1] if lines else f"ended with status {done.returncode}")
-    # libraries may say something first
+    # libraries may print something first
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
 def examine(folder: Path = Path("runs")) -> Iterator[Finding]:
-    """Every check, the quick ones first.
+    """The findings of every check, the quick ones first.
 
     Args:
-        folder: Where commands write unless told otherwise.
+        folder: Folder to which commands write by default.
     """
     yield _python()
     yield from packages(requires(DISTRIBUTION) or [])
@@ -92,7 +92,7 @@ def examine(folder: Path = Path("runs")) -> Iterator[Finding]:
 
 
 def packages(requirements: list[str]) -> Iterator[Finding]:
-    """Each requirement against what is installed; those of extras are left out."""
+    """A finding per requirement, by what is installed; requirements of extras are left out."""
     for text in requirements:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -110,18 +110,18 @@ def packages(requirements: list[str]) -> Iterator[Finding]:
 
 
 def folders(paths: Mapping[str, Path]) -> Iterator[Finding]:
-    """Whether folders can be written to, or made."""
+    """A finding per folder: whether it can be written to, or made."""
     for what, path in paths.items():
         try:
             output_folder(path, what)
         except ValueError as error:
-            yield Finding(what, "problem", str(error), "choose another place with --out, or mend the rights")
+            yield Finding(what, "problem", str(error), "choose another --out, or change the rights")
         else:
             yield Finding(what, "ok", str(path.absolute()))
 
 
 def plugins() -> list[Finding]:
-    """Planners and world models that cannot be used; one line where all can."""
+    """Findings of planners and world models that cannot be used; a single one where all can."""
     try:
         found = probe("plugins")
     except ProbeError as error:
@@ -186,6 +186,6 @@ def _planning() -> Finding:
         found = probe("planning", environ)
     except ProbeError as error:
         return Finding(
-            "planning", "problem", str(error), "mend what is wrong above, then run tdm doctor again"
+            "planning", "problem", str(error), "repair what is wrong above, then run tdm doctor again"
         )
     return Finding("planning", "ok", f"a small decision took {found['milliseconds']:.0f} ms")

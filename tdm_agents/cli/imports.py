@@ -1,4 +1,4 @@
-"""``--import MODULE``: modules that the user vouches for, imported before files name them."""
+"""``--import MODULE``: modules that the user trusts, imported before files name them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ Modules = Annotated[
     tyro.conf.arg(
         name="import",
         metavar="MODULE",
-        help="Import a module that registers environments, in the current folder or installed; repeat it for "
-        "several. A checkpoint may name one: importing it runs its code, so that you have to.",
+        help="Import a module that registers environments or holds a reward function, in the current folder "
+        "or installed; repeat the option for several. Importing runs code, so a module that only a "
+        "checkpoint names has to be named here too.",
     ),
 ]
 """The type of the option."""

@@ -1,7 +1,7 @@
 """``tdm``: finds the sub-command's module, lets tyro read its arguments, runs it, and says what went wrong.
 
 A sub-command is a module of this package with a frozen dataclass of arguments and ``run(arguments)``. Only
-the one that was asked for is imported, so that ``tdm planners`` does not wait for the rest.
+the requested one is imported, so that ``tdm planners`` does not wait for the others.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ COMMANDS = {
     "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
     "demo": ("Demo", "play one episode with the shipped checkpoint, with a plot and a video"),
     "planners": ("Planners", "list the installed planners and their settings"),
-    "doctor": ("Doctor", "what is installed, what is missing, and what helps"),
+    "doctor": ("Doctor", "say what is installed, what is missing, and what helps"),
 }
 
 WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "experts"})
-"""Commands that never render; without this dm_control looks for a display and warns where there is none."""
+"""Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(
     f"  {name:<10} {what}\n" for name, (_, what) in COMMANDS.items()
@@ -50,13 +50,13 @@ REPORT = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sub-command; the exit status.
+    """Run a sub-command and return the exit status.
 
-    0: done. 2: a mistake of the user, told in one line on stderr. 1: a bug, shown with where it comes from
-    and what a report of it should hold. 130: interrupted. 141: nobody reads the output any more.
+    0: done. 1: a bug, shown with its traceback and with what a report of it should contain. 2: a mistake of
+    the user, shown in one line on stderr. 130: interrupted. 141: nobody reads the output any more.
 
     Args:
-        argv: Arguments without the program's name; None = the process's own.
+        argv: Arguments without the program's name; None = those of this process.
 
     Raises:
         Exception: The mistake itself, where ``--traceback`` or ``TDM_TRACEBACK`` asks for it.
@@ -77,8 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = [r for r in rest if r != "--traceback"]
     if command in WITHOUT_SCREEN:
         os.environ.setdefault("MUJOCO_GL", "disable")
-    # settings that were renamed: what a user typed is told to them, though Python is silent by itself
+    # users are told of settings that they typed by a former name; Python by itself is silent
     warnings.filterwarnings("once", message="setting '", category=DeprecationWarning)
+    warnings.formatwarning = _warning_text
     settings: Any = None
     try:
         module = import_module(f"tdm_agents.cli.{command}")
@@ -107,6 +108,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tdm {command}: {told}", file=sys.stderr)
         return 2
     return 0
+
+
+_format_warning = warnings.formatwarning
+
+
+def _warning_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings to a user as one line; others as Python writes them."""
+    if issubclass(category, UserWarning) and category.__module__.startswith("tdm_agents."):
+        return f"{message}\n"
+    return _format_warning(message, category, filename, lineno, line)
 
 
 if __name__ == "__main__":

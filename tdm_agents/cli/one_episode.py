@@ -1,4 +1,4 @@
-"""What ``tdm demo`` and ``tdm play`` share: an episode with a live line, its plot and its video."""
+"""The shared part of ``tdm demo`` and ``tdm play``: an episode with a live line, its plot and its video."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tdm_agents.evaluation.records import Episode, Evaluation, FloatArray, Recor
 from tdm_agents.evaluation.video import NoRendererError, find_renderer, render_episode
 from tdm_agents.protocols import Planner
 
-# what the plot shows of the tasks that checkpoints are shipped for; of others the first two scalars
+# scalars in the plot, for the tasks of shipped checkpoints; for other tasks they are the first two
 SCALARS = {"dm_control/cartpole-swingup-v0": {"pole's height, cos": 1, "cart's position, m": 0}}
 
 
@@ -34,16 +34,16 @@ def play_episode(
     log: PlanLog | None = None,
     record_horizon: int = 0,
 ) -> Evaluation:
-    """One recorded episode with a live line.
+    """Play and record one episode, with a live line.
 
     Args:
-        name: What the line says.
-        contestant: Who plays.
-        env: Where.
-        env_seed: Of ``env.reset``.
-        seed: Of the contestant.
+        name: Text of the line.
+        contestant: The contestant.
+        env: The environment.
+        env_seed: Seed of ``env.reset``.
+        seed: Seed of the contestant.
         max_steps: Environment steps after which the episode is cut.
-        log: Takes note of the plans of an agent.
+        log: The log that takes note of an agent's plans.
         record_horizon: Imagined steps per decision to record, where there is no log.
     """
     with ProgressBar(name) as progress:
@@ -73,7 +73,7 @@ def recording_of(episode: Episode) -> Recording:
 def logged_moments(log: PlanLog, recording: Recording) -> list[Moment]:
     """A few plans of an agent whose model can be asked again after the episode.
 
-    None of a model that imagines no observations.
+    The list is empty for a model that imagines no observations.
     """
     agent = log.agent
     if not agent.model.spec.imagines_observations:
@@ -83,9 +83,9 @@ def logged_moments(log: PlanLog, recording: Recording) -> list[Moment]:
 
 
 def recorded_moments(recording: Recording, replan_every: int) -> list[Moment]:
-    """A few plans of a model that reads the live environment, as they were made there.
+    """A few plans of a model that reads the live environment, as they were made in the episode.
 
-    What it expected of the actions then taken is what happened, and is left out.
+    What the true dynamics predict for the actions then taken is what happened, so it is left out.
     """
     plans, horizon, n = recording.imagined.shape
     nothing = np.zeros((0, n), np.float32)
@@ -127,11 +127,11 @@ def film(path: Path, env: EnvRef, episode: Episode, environ: Mapping[str, str], 
     """Write the video; False, after saying why and what would help, where nothing renders.
 
     Args:
-        path: Where to write.
-        env: Where the episode was played.
-        episode: Of :func:`play_episode`.
+        path: The file to write.
+        env: The environment of the episode.
+        episode: An episode of :func:`play_episode`.
         environ: The environment variables as the user set them.
-        console: What to say it on.
+        console: Console for the messages.
     """
     try:
         with console.status("looking for a renderer"):

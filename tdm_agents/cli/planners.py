@@ -1,4 +1,4 @@
-"""``tdm planners``: what is installed, with settings and where each comes from."""
+"""``tdm planners``: the installed planners, with their settings and packages."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Installed:
     """One planner.
 
     Attributes:
-        name: What ``planner=`` takes.
-        package: The distribution that provides it, or those that do where they clash.
-        version: Of the distribution.
+        name: Name that ``planner=`` takes.
+        package: The distribution that provides it, or several where they clash.
+        version: Version of the distribution.
         settings: Its fields with their defaults; empty where it cannot be used.
-        error: Why it cannot be used, or None.
+        error: Reason why it cannot be used, or None.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Installed:
 
 
 def installed() -> list[Installed]:
-    """Every planner; one that cannot be used is listed with its error instead of hiding the others."""
+    """All planners; one that cannot be used is listed with its error, so that it does not hide the others."""
     found = []
     for name in registry.names(registry.PLANNERS):
         origins = registry.providers(registry.PLANNERS, name) or [("registered by this process", "")]
@@ -80,6 +80,6 @@ def run(arguments: Planners) -> None:
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
-    # not called: it is a stranger's code, which could fail and hide the others
+    # not called, because a plug-in's code could fail and hide the others
     factory = field.default_factory
     return "required" if factory is dataclasses.MISSING else f"{getattr(factory, '__name__', factory)}()"

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
-from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -27,27 +27,27 @@ class Play:
     """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
     checkpoint's own if not given."""
     planner: str | None = None
-    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator
-    also `expert`: the one tuned for the environment (see `tdm experts list`)."""
+    """Name of a planner (see `tdm planners`); the checkpoint's own if not given. With --simulator it may be
+    `expert`, which is the planner tuned for the environment (see `tdm experts list`)."""
     planner_settings: dict[str, str] = field(default_factory=dict)
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
     """Decisions per plan; the checkpoint's own if not given."""
     simulator: bool = False
-    """Plan with the true dynamics instead of a model; with --checkpoint, its planner, settings,
+    """Plan with the true dynamics instead of a model; with --checkpoint, the checkpoint's planner, settings,
     reward function and action repeat are used."""
     action_repeat: int | None = None
-    """Environment steps per decision of the simulator; the checkpoint's own, or 1."""
+    """Environment steps per decision of the simulator; if not given the checkpoint's own, or 1."""
     env_seed: int = 9_999
     """Seed of the episode."""
     seed: int = 0
     """Seed of the agent."""
     max_steps: int | None = None
-    """Environment steps after which the episode is cut; needed where the environment has no end."""
+    """Environment steps after which the episode is cut; 10,000 where neither it nor the environment says."""
     device: str = "cpu"
     """Where the model computes."""
     threads: int = 1
-    """Threads of torch and of the simulator; more than there are idle cores is many times slower."""
+    """Threads of torch and of the simulator; more threads than idle cores are many times slower."""
     video: bool = True
     """Render a video afterwards; MUJOCO_GL=disable skips it too."""
     human: bool = False
@@ -70,7 +70,7 @@ def run(arguments: Play) -> None:
 
     environ = dict(os.environ)
     if "MUJOCO_GL" not in os.environ and not arguments.human:
-        # the video is another process's: dm_control shall not look for a screen when it is imported here
+        # another process renders the video, so dm_control must not look for a screen when imported here
         os.environ["MUJOCO_GL"] = OFF[0]
 
     import torch
@@ -103,6 +103,9 @@ def run(arguments: Play) -> None:
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
     step_seconds = seconds_per_step(made)
+    tell_endless(
+        str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
+    )
     made.close()
     console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
@@ -154,7 +157,7 @@ def run(arguments: Play) -> None:
 
 
 def entry_of(arguments: Play) -> Entry:
-    """Who plays."""
+    """The entry that the options describe."""
     options = parse_settings(arguments.planner_settings) | {
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,

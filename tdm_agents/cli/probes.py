@@ -1,4 +1,4 @@
-"""What ``tdm doctor`` tries in processes of their own: ``python -m tdm_agents.cli.probes NAME`` prints JSON.
+"""Probes that ``tdm doctor`` runs in child processes: ``python -m tdm_agents.cli.probes NAME`` prints JSON.
 
 A broken installation of a package with native code may end the process that imports it.
 """
@@ -27,7 +27,7 @@ def torch() -> dict[str, Any]:
 
 
 def planning() -> dict[str, Any]:
-    """One decision of the shipped checkpoint in its own environment."""
+    """Time of one decision of the shipped checkpoint in its own environment."""
     from tdm_agents import TDMAgent
     from tdm_agents.environments import make_env
 
@@ -42,7 +42,7 @@ def planning() -> dict[str, Any]:
 
 
 def ffmpeg() -> dict[str, Any]:
-    """The encoder that videos are written with."""
+    """The encoder that writes videos."""
     import imageio_ffmpeg  # type: ignore[import-untyped]
 
     return {"version": imageio_ffmpeg.get_ffmpeg_version(), "path": imageio_ffmpeg.get_ffmpeg_exe()}
@@ -64,7 +64,7 @@ def plugins() -> dict[str, Any]:
 
 
 def renderer() -> dict[str, Any]:
-    """The first OpenGL backend with which MuJoCo draws a frame, or why there is none and what helps."""
+    """The first OpenGL backend with which MuJoCo draws a frame, or why none does and what helps."""
     from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.video import NoRendererError, find_renderer
 

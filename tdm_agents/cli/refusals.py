@@ -1,7 +1,7 @@
-"""Which exceptions are mistakes of whoever typed a command, and how they are told in one line.
+"""Exceptions that are mistakes of whoever typed a command, and the one line that tells them.
 
-Besides :class:`tdm_agents.errors.TDMError` these are what the operating system says about a file that the
-command names, a full disk, and memory that does not suffice for what was asked.
+These are :class:`tdm_agents.errors.TDMError`, errors of the operating system about a file that the command
+names, a full disk, and too little memory for what was asked.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _MEMORY = "out of memory: {}; ask for less at once (fewer samples, a smaller bat
 
 
 def mistake(error: Exception, words: Sequence[str], settings: Any = None) -> str | None:
-    """What to tell whoever made the mistake, in one line; None where it is a bug.
+    """The line that tells the user about a mistake; None where the error is a bug.
 
     Args:
-        error: What a command raised.
-        words: Those that were typed after the command.
-        settings: What they were read as, a dataclass; None where they could not be.
+        error: The exception that a command raised.
+        words: The words that were typed after the command.
+        settings: The dataclass that they were read as; None where they could not be read.
     """
     text = " ".join(str(error).split()) or type(error).__name__
     if is_mistake(error):
@@ -38,14 +38,14 @@ def mistake(error: Exception, words: Sequence[str], settings: Any = None) -> str
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, PyTorch on a GPU, or PyTorch on a CPU, which has no class for it, found no memory."""
+    """Whether Python or PyTorch found no memory; PyTorch on a CPU has no class of its own for that."""
     of_torch = type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch")
     on_cpu = isinstance(error, RuntimeError) and "you tried to allocate" in str(error)
     return isinstance(error, MemoryError) or of_torch or on_cpu
 
 
 def _names(error: OSError, given: Sequence[str]) -> bool:
-    """Whether the file that an error is about is one of those given, lies in one, or is on the way to one."""
+    """Whether an error's file is one of those given, is inside one, or is on the way to one."""
     if not isinstance(error.filename, str):
         return False
     file = Path(error.filename).absolute()
@@ -57,7 +57,7 @@ def _names(error: OSError, given: Sequence[str]) -> bool:
 
 
 def _texts(settings: Any) -> Iterator[str]:
-    """Every path and text among settings, those of a sub-command too."""
+    """All paths and texts among the settings, those of a sub-command included."""
     if isinstance(settings, str | Path):
         yield str(settings)
     elif isinstance(settings, tuple | list):

@@ -1,4 +1,4 @@
-"""``tdm train``: a world model from Minari data sets."""
+"""``tdm train``: a world model learned from Minari data sets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
 from tdm_agents.cli.checks import output_folder, usable_device
+from tdm_agents.cli.verdicts import say_and_keep
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
@@ -22,13 +23,14 @@ from tdm_agents.registry import make_planner
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import foreign_file, locked
 from tdm_agents.training import run_file, run_state
+from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
 
 ONE, SEVERAL = "transformer", "generalist"
-"""Models of one environment and of several, where --model does not say which."""
+"""The models of one environment and of several, where --model is not given."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,24 @@ class Train:
             ``mlp``, or one of an installed plug-in. By default a transformer, or a generalist where the data
             are of several environments.
         preset: One of the model's named configurations, for example ``small`` or ``gato-79m`` of a
-            transformer, which also say what ``action_repeat`` and ``planner`` are by default; its first by
-            default. A context that is smaller than a step of the largest environment becomes three such
+            transformer; the model's first by default. It also has the defaults of ``action_repeat`` and
+            ``planner``. A context that is smaller than a step of the largest environment becomes three such
             steps.
         model_settings: Settings of the model that differ from the preset, as pairs of name and value:
             ``hidden 128`` of an mlp, ``layers 6 tokenizer.bins 512`` of a transformer.
         action_repeat: Environment steps per decision; the preset's by default.
-        weights: How much of the training each of several environments gets, as pairs of name and number; by
-            default as much as it has transitions.
-        init_from: Folder of a trained model to start from: the same kind and size, and the same spaces unless
-            its tokens need no data.
-        held_out_fraction: Episodes of each environment kept for evaluation.
-        data_seed: Of the held-out choice and of the order of the training windows.
+        weights: Share of the training of each of several environments, as pairs of name and number; by
+            default in proportion to their transitions.
+        init_from: Folder of a trained model to start from. It must be of the same kind and size, and of the
+            same spaces unless its tokens need no data; a generalist may become a transformer.
+        held_out_fraction: Fraction of the episodes of each environment that is kept for evaluation.
+        data_seed: Seed of the choice of held-out episodes and of the order of the training windows.
         device: Where to train, for example ``cpu`` or ``cuda``.
         planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once;
             the preset's by default.
-        known_reward: Whether ``agent.json`` names the task's own reward function, where ``tdm_envs`` has it
-            and there is one task, and the model imagines observations; otherwise the agent maximises the
-            predicted reward.
+        known_reward: Whether ``agent.json`` names the task's own reward function. That needs a function in
+            ``tdm_envs``, a single task, and a model that imagines observations; otherwise the agent maximises
+            the predicted reward.
         training: Updates, learning rate, evaluation.
     """
 
@@ -94,7 +96,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     console = console if console is not None else Console(stderr=True)
-    # what is misspelt fails now, not after reading data or training
+    # misspelt names fail now, not after reading data or training
     kind = trainable_class(args.model or ONE)
     preset = chosen_preset(args.model or ONE, kind, args.preset)
     planner_of(args, preset)
@@ -110,7 +112,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
 
 
 def _train(args: Train, preset: Preset, device: torch.device, console: Console) -> TrainResult:
-    """Read, train and write in ``args.out``, which this process holds."""
+    """Read the data, train, and write to ``args.out``, which this process has locked."""
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
     split = {name: t.split(args.held_out_fraction, args.data_seed) for name, t in data.items()}
@@ -119,6 +121,7 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
     name = args.model or (ONE if len(data) == 1 else SEVERAL)
     model = _model(args, name, preset, training)
     portions = shares(training, args.weights or None)
+    Evaluator(held_out, args.training)  # what the held-out episodes do not allow is told before a run begins
     run_file.claim(
         args.out,
         run_file.describe(
@@ -155,8 +158,16 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         return result
     envs = [EnvRef.of_data(t.info) for t in data.values()]
     observes = all(model.environment(name).spec.imagines_observations for name in data)
-    write_settings(
-        args.out, agent_settings(args, preset, envs[0] if len(envs) == 1 else None, observes=observes)
+    settings = agent_settings(args, preset, envs[0] if len(envs) == 1 else None, observes=observes)
+    write_settings(args.out, settings)
+    say_and_keep(
+        args.out,
+        model,
+        held_out,
+        args.training,
+        planner=planner_of(args, preset),
+        settings=settings,
+        console=console,
     )
     if len(data) == 1:
         console.print(
@@ -173,7 +184,7 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
 
 
 def planner_of(args: Train, preset: Preset) -> Planner:
-    """The preset's planner; another by name, with its defaults.
+    """The preset's planner, or the one that ``args`` names, with its defaults.
 
     Raises:
         LookupError: If there is no such planner.
@@ -183,7 +194,7 @@ def planner_of(args: Train, preset: Preset) -> Planner:
 
 
 def configuration(args: Train, preset: Preset) -> object:
-    """The preset's configuration with ``args.model_settings``.
+    """The preset's configuration, changed by ``args.model_settings``.
 
     Raises:
         TypeError: If there is no such setting, or a value is of another type.
@@ -196,13 +207,13 @@ def configuration(args: Train, preset: Preset) -> object:
 def agent_settings(
     args: Train, preset: Preset, env: EnvRef | None, *, observes: bool = True
 ) -> AgentSettings:
-    """How to plan with what was trained.
+    """The settings of the agent that plans with the trained model.
 
     Args:
-        args: Of the command.
-        preset: Of the model.
+        args: The command.
+        preset: The model's preset.
         env: The environment; None where it is unknown or there are several.
-        observes: Whether the model imagines observations, without which it plans for its own reward.
+        observes: Whether the model imagines observations; if not, the agent plans for the predicted reward.
 
     Raises:
         LookupError: If there is no such planner.
@@ -215,7 +226,7 @@ def agent_settings(
 
 
 def _model(args: Train, name: str, preset: Preset, training: dict[str, Trajectories]) -> TrainableModel:
-    """What is trained, as it is before the first update."""
+    """The model before the first update."""
     source = load_trained(args.init_from) if args.init_from is not None else None
     specs = {environment: data.spec for environment, data in training.items()}
     config = configuration(args, preset)
@@ -226,7 +237,7 @@ def _model(args: Train, name: str, preset: Preset, training: dict[str, Trajector
 
 
 def _check_ours(folder: Path) -> None:
-    """Refuse a folder that holds files but no run; what a killed start of one leaves is no obstacle."""
+    """Refuse a folder that holds files but no run; leftovers of a run that was killed early are accepted."""
     if not folder.exists() or run_file.exists(folder) or run_state.exists(folder):
         return
     found = foreign_file(folder)

@@ -1,15 +1,15 @@
-"""Who plays in a collection, one line each: an entry, how many episodes, and how they are disturbed.
+"""The actors of a collection, one line each: an entry, how many episodes, and how they are disturbed.
 
 ::
 
-    random                                   actions that hang together in time
+    random                                   actions that are correlated in time
     random episodes=50 max_correlation=0.5
     expert                                   tuned for the environment, disturbed
     simulator planner=cem num_samples=64     a planner on the true dynamics
     runs/model episodes=100 noise_sds=[0.0]  a checkpoint, without noise on its actions
     sac.zip action_repeat=4 label=sac        what Stable-Baselines3 saved
 
-The rest of a line is read as everywhere (:mod:`tdm_agents.actors.entries`); ``label`` names the episodes.
+The rest of a line is read as in every entry (:mod:`tdm_agents.actors.entries`); ``label`` names the episodes.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from tdm_agents.registry import check_settings
 from tdm_agents.settings_text import parse_settings, split_line
 
 EPISODES = 200
-"""Of each actor, where nothing says how many."""
+"""Number of episodes of each actor, by default."""
 _DISTURBANCE = {field.name for field in fields(Disturbance)}
 
 
 @dataclass(frozen=True, slots=True)
 class ActorLine:
-    """What a line asks for.
+    """The meaning of a line.
 
     Attributes:
-        policy: Who plays.
-        episodes: How many.
+        policy: The policy that plays.
+        episodes: Number of episodes.
         action_repeat: Environment steps that its actions are best held; None where it does not matter.
     """
 
@@ -52,11 +52,11 @@ class ActorLine:
 
 
 def parse_actor(text: str, env: EnvRef) -> ActorLine:
-    """What a line asks for in an environment; checkpoints and zips are read.
+    """The meaning of a line in an environment; checkpoints and zips are read.
 
     Args:
         text: The line.
-        env: Where.
+        env: The environment.
 
     Raises:
         ValueError: If the line cannot be read, or a setting makes no sense.
@@ -93,13 +93,13 @@ def parse_actor(text: str, env: EnvRef) -> ActorLine:
 
 
 def _is_plain(settings: Mapping[str, Any]) -> bool:
-    """Whether a simulator's line names its planner and that planner's settings alone."""
+    """Whether a simulator's line names only its planner and settings of that planner."""
     asked = set(OPTIONS["simulator"]) & set(settings)
     return asked == {"planner"} and settings["planner"] != EXPERT
 
 
 def _name(source: str) -> str:
-    """``"sac"`` of ``models/sac.zip``: what the episodes are called."""
+    """The name of the episodes: ``"sac"`` for ``models/sac.zip``."""
     path = Path(source)
     plain = path.stem if path.suffix == ".zip" else path.name
     return re.sub(r"[^-\w.]+", "_", plain).lstrip("-.") or "actor"

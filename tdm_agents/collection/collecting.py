@@ -1,8 +1,8 @@
-"""Collect whole episodes in worker processes, so that nothing is lost or done twice however often it stops.
+"""Collection of whole episodes in worker processes; nothing is lost or done twice, however often it stops.
 
-Every episode is a function of its key (environment, policy, index) and the collection's seed, and lies in a
-file of its own from the moment it ends. Run again, a collection plays the missing episodes only. When all are
-there, those of each environment become one Minari data set and the files go.
+Every episode is a function of its key (environment, policy, index) and the collection's seed, and is in a
+file of its own as soon as it ends. Run again, a collection plays only the missing episodes. When all are
+there, those of each environment become one Minari data set, and the files are removed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tdm_agents.collection.shards import read_shard
 from tdm_agents.collection.workers import EpisodeDone, Job, found, one_thread, play_job
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, write_dataset
+from tdm_agents.data.readable import read_metadata
+from tdm_agents.json_text import plain_number
 from tdm_agents.storage import locked, write_json
 
 
@@ -37,21 +39,21 @@ def collect(
 ) -> Path:
     """Play episodes and write them as Minari data sets of raw environment steps, one per environment.
 
-    Interrupted at any moment, the same call goes on where it stopped, with the same result. Numbers of
-    episodes and workers may change between calls, nothing else. Memory does not grow with the number of
-    episodes.
+    A call that was interrupted, at any moment, goes on where it stopped when it is repeated, with the same
+    result. Only the numbers of episodes and workers may change between calls. Memory does not grow with the
+    number of episodes.
 
     Args:
-        datasets: What to collect of each environment.
-        out: Folder of the collection. One without a name becomes ``out/data``; others become
+        datasets: The data set to collect of each environment.
+        out: Folder of the collection. A data set without a name becomes ``out/data``; others become
             ``out/NAME/data``, and at the very end ``out/index.json`` names them all.
-        workers: Processes on this machine, one thread each; a dead one is warned of and replaced.
-        pool: Hands out the work instead: a :class:`~tdm_agents.collection.pool.WorkerPool`,
-            ``multiprocessing``'s, or a cluster engine's whose workers see ``out`` too.
+        workers: Number of processes on this machine, one thread each; a dead one is warned of and replaced.
+        pool: A pool that distributes the work instead: a :class:`~tdm_agents.collection.pool.WorkerPool`,
+            ``multiprocessing``'s, or that of a cluster engine whose workers see ``out`` too.
         watch: Called in this process for every episode of an unfinished data set.
 
     Returns:
-        What training takes: ``out/data``, or ``out`` with its index.
+        The path for training: ``out/data``, or ``out`` with its index.
 
     Raises:
         DataError: If ``out`` holds a collection with other settings, or other files, an episode keeps
@@ -73,7 +75,7 @@ def collect(
                 write_json(settings, dataset.settings())
         hands = own if pool is None else pool
         _play_missing(unfinished, out, hands, watch)
-        # by workers too: HDF5 may crash the process in which it finds a disk full
+        # in workers too, because HDF5 may crash a process in which it finds the disk full
         for _ in hands.imap_unordered(partial(_assemble, out=out), unfinished):
             pass
         for dataset in datasets:
@@ -88,7 +90,7 @@ def _play_missing(
 ) -> None:
     jobs = _Jobs(datasets, out)
     missing = jobs.missing(watch)
-    # a fixed shuffle: the time left is right from the start though planner episodes take longer
+    # in a fixed random order, so that the estimate of the time left is right although planners take longer
     np.random.default_rng(0).shuffle(missing)
     for done in pool.imap_unordered(play_job, map(jobs.__getitem__, missing)):
         if watch is not None:
@@ -96,11 +98,11 @@ def _play_missing(
 
 
 _BYTES_PER_EPISODE = 50_000
-"""Of HDF5's own, besides the numbers; measured: 23,000 uncompressed and 9,000 compressed."""
+"""Bytes that HDF5 adds to the numbers; measured: 23,000 uncompressed and 9,000 compressed."""
 
 
 class _Jobs:
-    """All episodes by number, made when they are asked for: a list would grow with their number."""
+    """All episodes by number, made on demand: a list would grow with their number."""
 
     def __init__(self, datasets: Sequence[DatasetSpec], out: Path) -> None:
         self._rows = [
@@ -119,7 +121,7 @@ class _Jobs:
         return Job(dataset, policy, int(number) - first, shards)
 
     def missing(self, watch: Callable[[EpisodeDone], None] | None) -> npt.NDArray[np.int64]:
-        """Numbers of the episodes that have no file; the others are told to ``watch``."""
+        """Numbers of the episodes that have no file; ``watch`` is called for the others."""
         lost = np.ones(len(self), bool)
         for number in range(len(self)):
             job = self[number]
@@ -148,7 +150,9 @@ def _assemble(dataset: DatasetSpec, out: Path) -> None:
             metadata={
                 "env_id": dataset.env.made_by,
                 "collection": json.dumps(
-                    {"settings": dataset.settings(), "episodes": dataset.counts}, sort_keys=True
+                    {"settings": dataset.settings(), "episodes": dataset.counts},
+                    sort_keys=True,
+                    default=plain_number,
                 ),
             },
         )
@@ -157,27 +161,27 @@ def _assemble(dataset: DatasetSpec, out: Path) -> None:
 
 
 def _check_room(shards: Path, episodes: int) -> None:
-    """Refuse to make a data set where the disk has no room for it, since HDF5 crashes on a full one."""
+    """Refuse to make a data set where the disk has no room for it, since HDF5 crashes on a full disk."""
     size = sum(file.stat().st_size for file in shards.iterdir())
     needed = 2 * size + episodes * _BYTES_PER_EPISODE  # as Minari writes it, and compressed beside that
     free = shutil.disk_usage(shards).free
     if free < needed:
         raise DataError(
             f"the data set {shards.parent / 'data'} cannot be written: it needs {needed / 1e6:.1f} MB for a "
-            f"while, {free / 1e6:.1f} MB are free; its episodes are kept: make room, then run the same "
+            f"while, and {free / 1e6:.1f} MB are free. Its episodes are kept: make room, then run the same "
             "command again"
         )
 
 
 def entry_of(dataset: DatasetSpec, out: Path) -> IndexEntry:
-    """What an index says of a data set that is there."""
+    """The index's entry of a data set that is there."""
     data = dataset.data(out)
-    about = json.loads((data / "metadata.json").read_text())
+    about = read_metadata(data)
     return IndexEntry(
         path=data.relative_to(out).as_posix(),
         env=dataset.env,
-        episodes=int(about["total_episodes"]),
-        transitions=int(about["total_steps"]),
+        episodes=about["total_episodes"],
+        transitions=about["total_steps"],
         bytes=sum(file.stat().st_size for file in data.iterdir()),
         sha256=content_hash(data),
     )

@@ -1,8 +1,7 @@
-"""Whether a collection may be written to a folder: what is there already has to be its own."""
+"""Checks that a collection may be written to a folder: whatever is there already has to be its own."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,19 +11,21 @@ from tdm_agents.collection.collection_manifest import check_names
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.decisions import CACHE_FOLDER
 from tdm_agents.data.index import INDEX_FILE
-from tdm_agents.data.minari_io import DataError
+from tdm_agents.data.readable import DataError, readable
+from tdm_agents.errors import brief
+from tdm_agents.json_text import check_fields, load_json, parse_json
 from tdm_agents.registry import FORMER_SETTINGS
 from tdm_agents.storage import LOCK_FILE
 
 SETTINGS_FILE = "settings.json"
-"""Beside the episodes of an unfinished data set: what must not change until they are all there."""
+"""File beside the episodes of an unfinished data set: what must not change until all are there."""
 
 
 def check(datasets: Sequence[DatasetSpec], out: str | os.PathLike[str]) -> list[DatasetSpec]:
     """Refuse what :func:`collect` would refuse, and touch nothing.
 
     Returns:
-        Those that are not there yet.
+        The data sets that are not there yet.
 
     Raises:
         DataError: If ``out`` holds a collection with other settings, or other files.
@@ -36,7 +37,7 @@ def check(datasets: Sequence[DatasetSpec], out: str | os.PathLike[str]) -> list[
         _refuse_others(
             out,
             {INDEX_FILE, *(dataset.name for dataset in datasets)},
-            "which is not of this collection; choose another folder, or name all that it was begun with",
+            "which is not of this collection; choose another folder, or name all that it began with",
         )
     for dataset in datasets:
         _check_folder(dataset, out)
@@ -56,7 +57,7 @@ def _check_folder(dataset: DatasetSpec, out: Path) -> None:
     if data.exists():
         _check_finished(data, dataset)
     elif (shards / SETTINGS_FILE).exists():
-        _check_same(shards, json.loads((shards / SETTINGS_FILE).read_text()), dataset.settings())
+        _check_same(shards, _json_of(shards / SETTINGS_FILE), dataset.settings())
     elif not shards.exists():
         _refuse_others(
             dataset.folder(out),
@@ -74,12 +75,20 @@ def _refuse_others(folder: Path, ours: set[str], message: str) -> None:
 
 def _check_finished(data: Path, dataset: DatasetSpec) -> None:
     metadata = data / "metadata.json"
-    stored = json.loads(metadata.read_text()).get("collection") if metadata.exists() else None
+    stored = _json_of(metadata).get("collection") if metadata.exists() else None
     if stored is None:
         raise DataError(f"{data} is a data set that `tdm collect` did not write; choose another folder")
-    written = json.loads(stored)
+    with readable(data):
+        written = check_fields(
+            parse_json(stored, str(metadata)), str(metadata), {"settings": dict, "episodes": dict}
+        )
     there = {**written["settings"], "episodes": written["episodes"]}
     _check_same(data, there, {**dataset.settings(), "episodes": dataset.counts})
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    with readable(path):
+        return check_fields(load_json(path), str(path), {})
 
 
 def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
@@ -90,6 +99,7 @@ def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]
             _check_same(where, old, new, f"{inside}{key}.")
         elif old != new:
             raise DataError(
-                f"{where} was collected with {inside}{key} {old!r}, now {new!r} is asked for; choose another "
+                f"{where} was collected with {brief(inside + str(key))} {brief(repr(old))}, now "
+                f"{brief(repr(new))} is asked for; choose another "
                 "folder, repeat the first command, or remove this one"
             )

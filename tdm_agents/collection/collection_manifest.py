@@ -12,9 +12,9 @@ A JSON file that may be written by hand (schema 1)::
         "episodes": {"random": 20, "expert": 20}},
        {"env_id": "dm_control/cartpole-swingup-v0", "episodes": {"random": 50}, "action_repeat": 4}]}
 
-Each environment may have ``name`` (made from the id and its arguments where it is not said), ``env_kwargs``,
-``action_repeat`` and ``max_steps``; a policy has the settings of the dataclass that its kind names
-(:mod:`tdm_agents.collection.policy_json`), and ``seed`` is that of the whole collection.
+Each environment may have ``name`` (by default made from the id and its arguments), ``env_kwargs``,
+``action_repeat`` and ``max_steps``. A policy has the settings of the dataclass that its kind names
+(:mod:`tdm_agents.collection.policy_json`). ``seed`` is the seed of the whole collection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.policy_json import policy_from_json, policy_to_json
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import EnvRef
-from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
+from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError, brief
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -44,7 +44,8 @@ def read_manifest(path: Path) -> tuple[DatasetSpec, ...]:
     """The data sets that a manifest asks for.
 
     Raises:
-        DataError: If it is no manifest, or asks for what makes no sense; the message says where.
+        DataError: If the file is no manifest, or asks for something that makes no sense; the message says
+            where.
     """
     try:
         content = read_json(path, schema=SCHEMA)
@@ -53,11 +54,11 @@ def read_manifest(path: Path) -> tuple[DatasetSpec, ...]:
     try:
         return _datasets(content)
     except TDMError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{path}: {brief(error)}") from error
 
 
 def write_manifest(path: Path, datasets: Sequence[DatasetSpec]) -> None:
-    """Write what :func:`read_manifest` reads, atomically.
+    """Write a manifest atomically; :func:`read_manifest` reads it.
 
     Raises:
         ValueError: If the data sets differ in their seed, or in the settings of a policy of the same name.
@@ -105,7 +106,7 @@ def check_names(datasets: Iterable[DatasetSpec]) -> None:
 
 
 def default_name(env: EnvRef) -> str:
-    """``"WalkerTree-v0-dof12-body3"`` for ``tdm/WalkerTree-v0`` with these arguments."""
+    """The name of an environment's data set: ``"WalkerTree-v0-dof12-body3"`` for that walker."""
     given = "".join(f"-{name}{json.dumps(value)}" for name, value in env.kwargs.items())
     return re.sub(r"[^-\w.]+", "_", env.id.rpartition("/")[2] + given)
 
@@ -154,7 +155,7 @@ def _dataset(where: str, row: Any, policies: Mapping[str, BehaviourPolicy], seed
 
 
 def _known(policy: BehaviourPolicy, env: EnvRef) -> BehaviourPolicy:
-    """The policy, with all that a hand-written manifest leaves to the files of an actor."""
+    """The policy with all settings that a hand-written manifest leaves to the files of an actor."""
     return policy.in_environment(env) if isinstance(policy, ActorPolicy) and not policy.settings else policy
 
 

@@ -1,4 +1,4 @@
-"""The data set that a collection is to make of one environment."""
+"""The specification of the data set that a collection makes of one environment."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from tdm_agents.collection.policy_json import policy_to_json
 from tdm_agents.data.minari_io import EPISODES_FOLDER
 from tdm_agents.environments import Env, EnvRef
 from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import plain_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSpec:
     """The episodes of one environment that become one Minari data set.
 
-    An episode is a function of these settings, its policy and its index: how many others there are,
-    and who plays them, does not matter.
+    An episode is a function of these settings, its policy and its index. The number of other episodes, and
+    who plays them, does not matter.
 
     Attributes:
         env: The environment.
-        mix: Policies with different names, and how many episodes of each.
-        name: Folder of the data set inside the collection's, and what seeds its episodes besides ``seed``, so
+        mix: Policies with different names, and the number of episodes of each.
+        name: Folder of the data set inside the collection's. It seeds the episodes together with ``seed``, so
             that no two environments see the same noise; ``""`` = the collection's own folder.
-        action_repeat: Environment steps that each action is held; that of every policy which has its own.
-        seed: At least 0. Environment resets use the range of :mod:`tdm_agents.collection.seeds` that no
-            evaluation uses.
+        action_repeat: Environment steps that each action is held; policies that have their own must agree.
+        seed: Seed of the collection, at least 0. Environment resets use the range of
+            :mod:`tdm_agents.collection.seeds` that no evaluation uses.
         max_steps: Environment steps after which an episode is cut off, for environments without an end.
 
     Raises:
@@ -76,11 +77,11 @@ class DatasetSpec:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Episodes by the policy's name."""
+        """Numbers of episodes by the policy's name."""
         return {policy.name: count for policy, count in self.mix}
 
     def settings(self) -> dict[str, Any]:
-        """All but the numbers of episodes, as JSON: what must not change while a collection goes on."""
+        """All settings except the numbers of episodes, as JSON; they must not change in a collection."""
         plain: dict[str, Any] = json.loads(
             json.dumps(
                 {
@@ -91,23 +92,24 @@ class DatasetSpec:
                     "seed": self.seed,
                     "max_steps": self.max_steps,
                     "policies": {policy.name: policy_to_json(policy) for policy, _ in self.mix},
-                }
+                },
+                default=plain_number,
             )
         )
         return plain
 
     def make_env(self) -> Env:
-        """A new environment, without Gymnasium's checks of every step."""
+        """A new environment, without Gymnasium's checks at every step."""
         return self.env.make(disable_env_checker=True)
 
     def folder(self, out: Path) -> Path:
-        """Where it lies in the collection ``out``."""
+        """Its folder in the collection ``out``."""
         return out / self.name if self.name else out
 
     def data(self, out: Path) -> Path:
-        """Its Minari data set, which is there when all its episodes are."""
+        """Path of its Minari data set, which exists when all its episodes do."""
         return self.folder(out) / "data"
 
     def shards(self, out: Path) -> Path:
-        """Its episodes until then."""
+        """Folder of its episodes until then."""
         return self.folder(out) / EPISODES_FOLDER

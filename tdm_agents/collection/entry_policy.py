@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ActorPolicy:
-    """Whoever an entry names, disturbed.
+    """The actor of an entry, disturbed.
 
     Attributes:
         entry: The line, see :mod:`tdm_agents.actors.entries`.
-        settings: Everything that was chosen for it, with the sha256 of what was read; filled in by
+        settings: Everything that was chosen for it, with the sha256 of the files that were read. Filled in by
             :meth:`in_environment`, and checked before it plays.
-        noise_sds: See :class:`~tdm_agents.actors.disturbed.Disturbance`, as the next three.
+        noise_sds: Levels of noise; see :class:`~tdm_agents.actors.disturbed.Disturbance`.
         burst_episodes: Fraction of the episodes that have bursts of random actions.
         burst_rate: Probability per decision that a burst begins.
-        burst_max: Decisions that a burst lasts at most (uniform from 1).
-        name: Of the episodes.
+        burst_max: Most decisions that a burst lasts (uniform from 1).
+        name: Name of the episodes.
 
     Raises:
         ValueError: If the line cannot be read, or a setting makes no sense.
@@ -55,7 +55,7 @@ class ActorPolicy:
 
     @property
     def disturbance(self) -> Disturbance:
-        """Of its episodes."""
+        """The disturbance of its episodes."""
         return Disturbance(self.noise_sds, self.burst_episodes, self.burst_rate, self.burst_max)
 
     @property
@@ -68,7 +68,8 @@ class ActorPolicy:
         """The policy with its settings filled in, so that a collection keeps them.
 
         Raises:
-            LookupError: And whatever else :func:`tdm_agents.actors.enter.enter` raises.
+            LookupError: If a name is unknown; other errors are those of
+                :func:`tdm_agents.actors.enter.enter`.
         """
         return replace(self, settings=_entered(self.entry, ref)[1])
 
@@ -95,8 +96,8 @@ class ActorPolicy:
 
 @lru_cache(maxsize=4)
 def _entered(entry: str, ref: EnvRef) -> tuple[Entered, dict[str, Any]]:
-    """What a process plays with, read once; and all that was chosen for it, as JSON."""
-    # here, since simulators are heavy to import and a random collection needs none
+    """The contestant of an entry, read once per process, and everything that was chosen for it, as JSON."""
+    # imported here: simulators are heavy to import, and a random collection needs none
     from tdm_agents.actors.enter import enter
 
     entered = enter(parse_entry(entry), ref)

@@ -14,17 +14,19 @@ import numpy.typing as npt
 from tdm_agents.actors.behaviour import BehaviourPolicy
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.seeds import draw_reset_seed, episode_rng
+from tdm_agents.collection.storable import exactness
 from tdm_agents.data.minari_io import FlatEpisode
-from tdm_agents.environments import Env
-from tdm_agents.errors import TDMError, WrongValueError
+from tdm_agents.env_checks import read_reward
+from tdm_agents.environments import Env, steps_at_most, warn_of_cut
+from tdm_agents.errors import TDMError
 from tdm_agents.spaces import ObservationCodec
 
 MAX_RESET_INFO = 60_000
-"""Characters of ``reset_info`` in an episode's metadata: an attribute of HDF5 has at most 64 KB."""
+"""Most characters of ``reset_info`` in an episode's metadata; an attribute of HDF5 has at most 64 KB."""
 
 
 class EpisodeFailedError(TDMError, RuntimeError):
-    """The environment gave up during an episode, or what it returned is not finite."""
+    """The environment gave up during an episode, or returned something that is not finite."""
 
 
 def play(
@@ -32,14 +34,14 @@ def play(
 ) -> FlatEpisode:
     """Play episode ``index`` of a policy.
 
-    The last action of an episode may be held for fewer environment steps, where the episode ends.
+    The last action may be held for fewer environment steps than the others, because the episode ends.
 
     Args:
-        env: Of ``dataset.make_env()``; is reset.
-        dataset: Says how long, with which seed and how many steps an action is held.
-        policy: One of the data set's; draws the episode's own settings and acts.
-        index: Of the episode among those of the policy.
-        attempt: How many times this episode failed before; each attempt draws anew.
+        env: An environment of ``dataset.make_env()``; it is reset.
+        dataset: The data set, which has the seed, the length, and the steps that an action is held.
+        policy: One of the data set's policies; it draws the episode's own settings and acts.
+        index: Index of the episode among those of the policy.
+        attempt: How many times this episode failed before; each attempt makes new draws.
 
     Raises:
         EpisodeFailedError: If the environment raises ``RuntimeError`` (as walkers and dm_control do where the
@@ -48,29 +50,32 @@ def play(
     """
     rng = episode_rng(dataset.seed, policy.name, index, environment=dataset.name, attempt=attempt)
     reset_seed = draw_reset_seed(rng)
-    observations = ObservationCodec(env.observation_space)
+    observations, refuse_inexact = ObservationCodec(env.observation_space), exactness(env.observation_space)
     actions: list[Any] = []
     rewards: list[float] = []
-    with _failure_at(rewards):
+    with _failure_at(rewards, reset_seed):
         observation, info = env.reset(seed=reset_seed)
         flat = [observations.flatten(observation)]
-    told = _told(info)  # now: an environment may go on writing to it
+        refuse_inexact(observation)
+    told = _told(info)  # now, because an environment may go on writing to it
+    most = steps_at_most(env, dataset.max_steps)
     started = policy.start(env, rng, ref=dataset.env, action_repeat=dataset.action_repeat)
     terminated = truncated = False
     action: Any = None
     gathered = math.nan  # since the last decision
-    with _failure_at(rewards):
-        while not (terminated or truncated or len(rewards) == dataset.max_steps):
+    with _failure_at(rewards, reset_seed):
+        while not (terminated or truncated or len(rewards) == most):
             if len(rewards) % dataset.action_repeat == 0:
                 (action,) = started.actor.act([observation], [gathered], [True]).actions
                 gathered = 0.0
             observation, reward, terminated, truncated, _ = env.step(action)
             flat.append(observations.flatten(observation))  # refuses what is not finite
-            if not math.isfinite(reward):
-                raise WrongValueError(f"the reward is {reward}; expected a finite number")
+            refuse_inexact(observation)
+            rewards.append(read_reward(reward))
             actions.append(action)
-            rewards.append(float(reward))
-            gathered += float(reward)
+            gathered += rewards[-1]
+    if most != dataset.max_steps and not (terminated or truncated):
+        warn_of_cut(str(dataset))
     return FlatEpisode(
         observation=np.stack(flat),
         action=_float32(np.stack(actions)),
@@ -82,9 +87,9 @@ def play(
 
 
 def _told(info: Mapping[str, Any]) -> dict[str, str]:
-    """What a reset says of the episode, such as the variant of a body: a JSON text called ``reset_info``.
+    """The ``info`` of a reset, such as the variant of a body, as JSON text under the name ``reset_info``.
 
-    Arrays and other objects are left out, and all of it where it is longer than :data:`MAX_RESET_INFO`.
+    Arrays and other objects are left out; so is everything if it is longer than :data:`MAX_RESET_INFO`.
     """
     kept: dict[str, Any] = {}
     for name, value in info.items():
@@ -99,14 +104,16 @@ def _told(info: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _float32(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Half the bytes where an environment acts in float64; exact for bounds of -1 and 1."""
+    """Actions of float64 as float32, which halves the bytes and is exact for bounds of -1 and 1."""
     return values.astype(np.float32) if np.issubdtype(values.dtype, np.floating) else values
 
 
 @contextmanager
-def _failure_at(rewards: Sequence[float]) -> Iterator[None]:
-    """What goes wrong inside is the failure of an episode after ``len(rewards)`` steps."""
+def _failure_at(rewards: Sequence[float], seed: int) -> Iterator[None]:
+    """What goes wrong inside is the failure of the episode of a seed after ``len(rewards)`` steps."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise EpisodeFailedError(f"step {len(rewards)}: {type(error).__name__}: {error}") from error
+        raise EpisodeFailedError(
+            f"step {len(rewards)} after reset(seed={seed}): {type(error).__name__}: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Behaviour policies as a manifest and the record of a collection write them."""
+"""Behaviour policies as JSON, for manifests and for the record of a collection."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPo
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.names import check_name
 from tdm_agents.errors import WrongTypeError, WrongValueError
+from tdm_agents.json_text import plain_number
 
 KINDS: Mapping[str, type[RandomPolicy] | type[PlannerPolicy] | type[ActorPolicy]] = {
     kind.__name__: kind for kind in (RandomPolicy, PlannerPolicy, ActorPolicy)
 }
-"""What a manifest may call a policy's kind."""
+"""The kinds of policies by the name that a manifest uses."""
 
 
 def policy_to_json(policy: BehaviourPolicy) -> dict[str, Any]:
     """The settings of a policy without its name, as JSON sees them (tuples become lists)."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(policy)))  # type: ignore[call-overload]
+    settings: dict[str, Any] = json.loads(
+        json.dumps(asdict(policy), default=plain_number)  # type: ignore[call-overload]
+    )
     del settings["name"]
     return {"kind": type(policy).__name__, **settings}
 
 
 def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
-    """The inverse of :func:`policy_to_json`; settings that are not said have their defaults.
+    """The inverse of :func:`policy_to_json`; settings that are not given have their defaults.
 
     Raises:
-        ValueError: If the name is not that of a file, the kind is unknown, or a setting makes no sense.
+        ValueError: If the name cannot be that of a file, the kind is unknown, or a setting makes no sense.
         TypeError: If there is no such setting, or its value is of another type.
         LookupError: If there is no such planner.
     """
@@ -38,7 +41,7 @@ def policy_from_json(name: str, value: Mapping[str, Any]) -> BehaviourPolicy:
         raise WrongTypeError(f"policy {name!r} is {value!r}; expected an object with its kind and settings")
     settings = dict(value)
     kind = settings.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise WrongValueError(f"policy {name!r} has kind {kind!r}; expected one of {', '.join(KINDS)}")
     known = {field.name: str(field.type) for field in fields(KINDS[kind]) if field.name != "name"}
     for setting, given in settings.items():
@@ -64,4 +67,4 @@ _IN_JSON: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     ),
     "Mapping[str, Any]": ("an object", lambda value: isinstance(value, dict)),
 }
-"""How a manifest writes a setting of a type: in words, and as a check."""
+"""The values that a manifest has for a setting of each type: in words, and as a check."""

@@ -1,4 +1,4 @@
-"""Worker processes behind ``multiprocessing.Pool``'s interface that may be killed at any moment.
+"""Worker processes with the interface of ``multiprocessing.Pool`` that may be killed at any moment.
 
 ``multiprocessing.Pool`` waits for ever for the result of a worker that was killed, and
 ``concurrent.futures.ProcessPoolExecutor`` gives up all work when one dies. Here every worker has a pipe of
@@ -33,7 +33,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 
 class Pool(Protocol):
-    """The part of ``multiprocessing.Pool`` that work is handed out through; cluster engines have it too."""
+    """The part of ``multiprocessing.Pool`` that distributes work; pools of cluster engines have it too."""
 
     def imap_unordered(
         self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1
@@ -47,10 +47,10 @@ class WorkerDeath:
     """A worker process that ended in the middle of a task.
 
     Attributes:
-        pid: Of the process.
-        exitcode: As in ``multiprocessing.Process``: minus the signal where one killed it.
-        task: What it was working on.
-        deaths: Workers that this task has lost so far.
+        pid: Id of the process.
+        exitcode: Exit code as in ``multiprocessing.Process``: minus the signal where one killed it.
+        task: The task that it was working on.
+        deaths: Number of workers that this task has lost so far.
     """
 
     pid: int
@@ -69,7 +69,7 @@ class WorkerDeath:
 
 
 class WorkerDiedError(TDMError, RuntimeError):
-    """A task lost so many workers that another one would probably die as well."""
+    """A task lost so many workers that another worker would probably die as well."""
 
 
 @dataclass(slots=True)
@@ -88,14 +88,14 @@ class _Worker:
 class WorkerPool:
     """A :class:`Pool` of processes on this machine; a dead worker is reported and replaced.
 
-    Processes start when there is work for them, compute with one thread each, do not hear Ctrl-C (the parent
-    does) and end with their parent, however it ends.
+    Processes start when there is work for them, compute with one thread each, ignore Ctrl-C (the parent
+    handles it) and end with their parent, however it ends.
 
     Args:
-        processes: At most so many.
-        initializer: Called in every new worker; importable.
-        on_death: Told of every worker that died during a task; by default a warning.
-        max_deaths: Workers that one task may lose before :class:`WorkerDiedError` is raised.
+        processes: Most processes at a time.
+        initializer: Function that is called in every new worker; importable.
+        on_death: Function that is called for every worker that died during a task; by default it warns.
+        max_deaths: Number of workers that one task may lose before :class:`WorkerDiedError` is raised.
 
     Raises:
         ValueError: If ``processes`` or ``max_deaths`` is not positive.
@@ -134,15 +134,15 @@ class WorkerPool:
         Tasks are drawn from ``iterable`` when a worker is free, so it may be endless. One call at a time.
 
         Args:
-            func: Importable, and safe to call again with the same task: a worker may die just after it was
-                done.
+            func: Function that is importable, and safe to call again with the same task: a worker may die
+                just after the task was done.
             iterable: Tasks that can be pickled.
-            chunksize: 1, as each task is given out by itself.
+            chunksize: 1, because tasks are handed out one by one.
 
         Raises:
             WorkerDiedError: If a task has lost ``max_deaths`` workers.
             ValueError: If ``chunksize`` is not 1.
-            RuntimeError: If another call is not finished.
+            RuntimeError: If another call has not finished.
         """
         if chunksize != 1:
             raise WrongValueError(f"chunksize is {chunksize}; expected 1")
@@ -188,7 +188,7 @@ class WorkerPool:
             if idle is None:
                 idle = self._start()
             idle.task = task
-            # where it died while idle, its pipe is found closed when the result is awaited
+            # if it died while idle, its pipe is found closed when the result is awaited
             with contextlib.suppress(ConnectionError):
                 idle.pipe.send((func, task.argument))
 
@@ -224,7 +224,7 @@ class WorkerPool:
 
 @contextmanager
 def _worker_surroundings() -> Iterator[None]:
-    """What processes started inside inherit: one thread each, and deafness to Ctrl-C, which the parent hears.
+    """A context whose child processes have one thread each and ignore Ctrl-C, which the parent handles.
 
     Both must hold before a child's first import, so an initialiser would come too late.
     """
@@ -245,7 +245,7 @@ def _worker_surroundings() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, initializer: Callable[[], None] | None) -> None:
-    """What a worker process does: tasks, until the pipe closes."""
+    """The work of a worker process: tasks, until the pipe closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:
         initializer()
@@ -263,7 +263,7 @@ def _serve(pipe: Connection, initializer: Callable[[], None] | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers, which may be in the middle of a long task."""
+    """End this process when its parent ends: a killed parent cannot tell its workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,7 +1,7 @@
-"""Which environment reset seeds are for what, so that no evaluation episode was ever seen before.
+"""The purposes of environment reset seeds, so that no evaluation episode was ever seen before.
 
-The three ranges are disjoint. Collection draws from :data:`COLLECTION_FIRST` upwards; settings are tuned on
-:data:`TUNING_FIRST` and up, and frozen before :data:`EVALUATION_FIRST` and up is looked at.
+The three ranges are disjoint. Collection draws from :data:`COLLECTION_FIRST` on. Settings are tuned on seeds
+from :data:`TUNING_FIRST` on, and frozen before those from :data:`EVALUATION_FIRST` on are used.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ COLLECTION_LAST = 2**31 - 1  # dm_control seeds a RandomState, which takes 32 bi
 def episode_rng(
     seed: int, policy: str, index: int, *, environment: str = "", attempt: int = 0
 ) -> np.random.Generator:
-    """The generator of one collected episode; a function of its key alone, so any worker may run it.
+    """The generator of one collected episode, a function of only its key, so that any worker may play it.
 
     Args:
-        seed: Of the whole collection, at least 0.
+        seed: Seed of the whole collection, at least 0.
         policy: Name of the policy that acts.
         index: Number of the episode among those of its policy.
         environment: Name of the environment among those of the collection.

@@ -14,11 +14,14 @@ import safetensors
 import safetensors.numpy
 
 from tdm_agents.data.minari_io import DataError, FlatEpisode
+from tdm_agents.json_text import JsonError, check_fields, parse_json, plain_number
 from tdm_agents.storage import write_bytes
+
+_ABOUT = ("terminated", "seed", "metadata", "return")
 
 
 def shard_path(folder: Path, policy: str, index: int) -> Path:
-    """Where the episode with this key lies."""
+    """Path of the episode with this key."""
     return folder / f"{policy}-{index:06d}.safetensors"
 
 
@@ -26,7 +29,7 @@ def write_shard(path: Path, episode: FlatEpisode) -> None:
     """Write atomically; a file that exists is complete.
 
     Raises:
-        DataError: If it cannot be written, as on a full disk; then it does not exist.
+        DataError: If the file cannot be written, as on a full disk; then it does not exist.
     """
     data = safetensors.numpy.save(
         {
@@ -37,7 +40,7 @@ def write_shard(path: Path, episode: FlatEpisode) -> None:
         metadata={
             "terminated": json.dumps(episode.terminated),
             "seed": json.dumps(episode.seed),
-            "metadata": json.dumps(dict(episode.metadata)),
+            "metadata": json.dumps(dict(episode.metadata), default=plain_number),
             "return": json.dumps(float(episode.reward.sum(dtype=np.float64))),
         },
     )
@@ -51,25 +54,26 @@ def write_shard(path: Path, episode: FlatEpisode) -> None:
 
 
 def read_shard(path: Path) -> FlatEpisode:
-    """Read what :func:`write_shard` wrote.
+    """Read an episode that :func:`write_shard` wrote.
 
     Raises:
-        DataError: If the file was damaged or removed since.
+        DataError: If the file was damaged or removed in the meantime.
     """
     with _opened(path) as (file, about):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         del about["return"]
+        check_fields(about, str(path), {"terminated": bool, "seed": int | None, "metadata": dict})
         return FlatEpisode(**arrays, **about)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardInfo:
-    """What a shard says about its episode without its arrays.
+    """The description of a shard's episode, without its arrays.
 
     Attributes:
-        env_steps: That the episode lasted.
+        env_steps: Environment steps that the episode lasted.
         episode_return: Sum of its rewards.
-        metadata: Of the :class:`~tdm_agents.data.minari_io.FlatEpisode`.
+        metadata: Metadata of the :class:`~tdm_agents.data.minari_io.FlatEpisode`.
     """
 
     env_steps: int
@@ -78,13 +82,14 @@ class ShardInfo:
 
 
 def read_shard_info(path: Path) -> ShardInfo:
-    """Read the beginning of what :func:`write_shard` wrote.
+    """Read the description of an episode that :func:`write_shard` wrote.
 
     Raises:
-        DataError: If the file was damaged or removed since.
+        DataError: If the file was damaged or removed in the meantime.
     """
     with _opened(path) as (file, about):
         (env_steps,) = file.get_slice("reward").get_shape()
+        check_fields(about, str(path), {"return": float, "metadata": dict})
         return ShardInfo(env_steps, about["return"], about["metadata"])
 
 
@@ -92,10 +97,11 @@ def read_shard_info(path: Path) -> ShardInfo:
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            yield file, {key: json.loads(value) for key, value in file.metadata().items()}
+            about = file.metadata() or {}
+            yield file, {key: parse_json(about[key], f"{key} in {path}") for key in _ABOUT}
     except FileNotFoundError as error:
         raise DataError(
-            f"{path} was removed; run the same `tdm collect` again, which plays it again"
+            f"{path} was removed; run the same `tdm collect` again, which plays the episode again"
         ) from error
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, safetensors.SafetensorError, JsonError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and run `tdm collect` again") from error

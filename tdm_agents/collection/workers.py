@@ -1,4 +1,4 @@
-"""What a worker process does: play an episode and write it to a file of its own."""
+"""The work of a worker process: play an episode and write it to a file of its own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from tdm_agents.actors.behaviour import BehaviourPolicy
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import EpisodeFailedError, play
 from tdm_agents.collection.shards import read_shard_info, shard_path, write_shard
+from tdm_agents.collection.storable import check_storable
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.environments import Env, EnvRef
+from tdm_agents.json_text import parse_json
 
 MAX_ATTEMPTS = 3
-"""Times that an episode may fail before the collection stops."""
+"""Number of times that an episode may fail before the collection stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,10 @@ class Job:
     """An episode to be played.
 
     Attributes:
-        dataset: That it belongs to.
-        policy: Who plays it.
-        index: Of the episode among those of its policy.
-        shards: The folder that its file goes to.
+        dataset: The data set that it belongs to.
+        policy: The policy that plays it.
+        index: Index of the episode among those of its policy.
+        shards: Folder of its file.
     """
 
     dataset: DatasetSpec
@@ -37,7 +39,7 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """The file that it becomes."""
+        """Path of its file."""
         return shard_path(self.shards, self.policy.name, self.index)
 
     def __str__(self) -> str:
@@ -46,16 +48,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeDone:
-    """Told to whoever watches a collection.
+    """The news of a finished episode, for whoever watches a collection.
 
     Attributes:
         environment: Name of the data set.
         policy: Name of the policy.
-        index: Of the episode among those of its policy.
-        env_steps: That it lasted.
+        index: Index of the episode among those of its policy.
+        env_steps: Environment steps that it lasted.
         episode_return: Sum of its rewards.
-        failures: Why earlier attempts at it failed.
-        played: False where it was found on disk.
+        failures: Reasons why earlier attempts at it failed.
+        played: Whether it was played now; False where it was found on disk.
     """
 
     environment: str
@@ -68,7 +70,7 @@ class EpisodeDone:
 
 
 def one_thread() -> None:
-    """Initialise a worker: as many processes as cores must not compute with as many threads each."""
+    """Initialise a worker: with as many processes as cores, each must compute with one thread."""
     torch.set_num_threads(1)
 
 
@@ -76,7 +78,7 @@ def play_job(job: Job) -> EpisodeDone:
     """Play an episode and write its file; one that fails is replaced by another draw of it.
 
     Raises:
-        DataError: If it failed :data:`MAX_ATTEMPTS` times, or its file cannot be written.
+        DataError: If the episode failed :data:`MAX_ATTEMPTS` times, or its file cannot be written.
     """
     failures: list[str] = []
     while len(failures) < MAX_ATTEMPTS:
@@ -92,7 +94,7 @@ def play_job(job: Job) -> EpisodeDone:
         return found(job, played=True)
     raise DataError(
         f"{job} failed {len(failures)} times, the last time at {failures[-1]}; finished episodes are kept: "
-        f"mend the environment, or leave it out and remove {job.shards.parent}"
+        f"repair the environment, or leave it out and remove {job.shards.parent}"
     )
 
 
@@ -100,7 +102,7 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
     """The news of an episode whose file is there.
 
     Raises:
-        DataError: If the file was damaged since.
+        DataError: If the file was damaged in the meantime.
     """
     info = read_shard_info(job.path)
     return EpisodeDone(
@@ -109,19 +111,25 @@ def found(job: Job, *, played: bool) -> EpisodeDone:
         index=job.index,
         env_steps=info.env_steps,
         episode_return=info.episode_return,
-        failures=tuple(json.loads(info.metadata.get("failures", "[]"))),
+        failures=tuple(map(str, parse_json(info.metadata.get("failures", "[]"), str(job.path)))),
         played=played,
     )
 
 
 MAX_ENVS = 4
 _envs: dict[EnvRef, Env] = {}
-"""The last environments of a worker process; a reset with a seed forgets the episode before."""
+"""The last environments of a worker process, kept because a reset with a seed forgets the episode before."""
 
 
 def _env(dataset: DatasetSpec) -> Env:
     if dataset.env not in _envs:
         if len(_envs) == MAX_ENVS:
             _envs.pop(next(iter(_envs))).close()
-        _envs[dataset.env] = dataset.make_env()
+        made = dataset.make_env()
+        try:
+            check_storable(made)  # before an episode is played for nothing
+        except BaseException:
+            made.close()
+            raise
+        _envs[dataset.env] = made
     return _envs[dataset.env]

@@ -1,4 +1,4 @@
-"""A comparison as a picture: how high the returns are, and what a decision costs."""
+"""A comparison as a picture: how high the returns are, and how much time a decision takes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MARKERS = "osD^v"
 
 
 def plot_comparison(path: Path, sections: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Write a PNG (or whatever the path's suffix says), one row per section.
+    """Write the picture as PNG (or whatever the path's suffix says), one row per section.
 
-    On the left, interquartile mean returns with their intervals; on the right, the same over the
-    milliseconds that a decision took.
+    On the left are interquartile mean returns with their intervals; on the right, the same over the
+    milliseconds per decision.
 
     Args:
-        path: Where to write.
-        sections: By title, objects with a ``"contestant"`` and a ``"summary"``; see
+        path: The file to write.
+        sections: Objects with a ``"contestant"`` and a ``"summary"``, by title; see
             :func:`tdm_agents.comparison.comparison_report.sections`.
 
     Raises:
@@ -81,7 +81,7 @@ def _costs(axis: Axes, reports: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _look(index: int) -> dict[str, Any]:
-    """Colours repeat after five contestants, colour and marker together after 25."""
+    """Colour and marker of a contestant. Colours repeat after five, colour and marker together after 25."""
     marker = MARKERS[index // len(PLAYERS) % len(MARKERS)]
     return {"color": PLAYERS[index % len(PLAYERS)], "marker": marker, "markersize": 7}
 

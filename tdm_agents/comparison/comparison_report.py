@@ -1,4 +1,4 @@
-"""A comparison as JSON that says how to repeat it, as tables, and as a page of Markdown.
+"""A comparison as JSON, which says how to repeat it, as tables, and as a page of Markdown.
 
 Layout of the JSON (schema 1)::
 
@@ -8,7 +8,7 @@ Layout of the JSON (schema 1)::
      "provenance": {...}}
 
 A contestant's ``settings`` hold the sha256 of the files that were read. Its ``summary`` pools the returns of
-all environments, which only says something where they are on one scale.
+all environments, which is meaningful only where they have one scale.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def comparison_report(played: Sequence[tuple[Match, Evaluation]], rules: Rules) 
     """The comparison as a JSON value.
 
     Args:
-        played: Every match with what came out, in order.
-        rules: What was the same for everybody.
+        played: Every match with its evaluation, in order.
+        rules: The settings that were the same for everybody.
     """
     by_label: dict[str, list[tuple[Match, Evaluation]]] = {}
     for match, evaluation in played:
@@ -54,7 +54,7 @@ def comparison_report(played: Sequence[tuple[Match, Evaluation]], rules: Rules) 
 
 
 def sections(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """By title, what one table shows: all environments together, where there are several, and each.
+    """The tables by title: one of all environments together, where there are several, and one of each.
 
     Returns:
         Lists of objects with a ``"contestant"`` and a ``"summary"``, as

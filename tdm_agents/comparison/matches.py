@@ -1,10 +1,10 @@
 """Several contestants on the same seeds in the same environments, kept as they finish.
 
 The unit that is kept is a batch of episodes that are planned for together, because a planner's draws depend
-on which those are: an interrupted comparison that goes on ends with the numbers of one that was not
-interrupted. Each batch lies in ``parts/`` under the hash of everything that it depends on (settings,
-weights, seeds, versions), so that one of other settings is never taken for it, and an entry, environment or
-episode more plays only what is new.
+on which those are. So an interrupted comparison that goes on ends with the same numbers as one that was not
+interrupted. Each batch is in ``parts/`` under the hash of everything that it depends on (settings, weights,
+seeds, versions), so that it is never mistaken for a batch of other settings. With one entry, environment or
+episode more, a comparison plays only what is new.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_js
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.records import Evaluation, Tick
 from tdm_agents.evaluation.report import provenance, versions
+from tdm_agents.json_text import JsonError, plain_number
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -34,15 +35,16 @@ PARTS_FOLDER = "parts"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is the same for everybody.
+    """The settings that are the same for everybody.
 
     Attributes:
-        seeds: One ``env.reset(seed=...)`` an episode.
-        seed: Of what contestants draw from; a batch adds the index of its first episode.
-        batch: Episodes that are planned for together: many are faster, few lose less to an interruption.
-        max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
+        seeds: Seeds of the environment's resets, one per episode.
+        seed: Seed of the contestants' randomness; a batch adds the index of its first episode.
+        batch: Number of episodes that are planned for together: many are faster, few lose less to an
+            interruption.
+        max_steps: Environment steps after which an episode is cut; None = only the environment ends it.
         device: Where learned models and policies compute.
-        threads: Of PyTorch and of the simulator.
+        threads: Threads of PyTorch and of the simulator.
     """
 
     seeds: tuple[int, ...]
@@ -58,10 +60,10 @@ class Match:
     """A contestant in an environment.
 
     Attributes:
-        label: What reports call the contestant.
+        label: The contestant's name in reports.
         env: The environment.
         entered: The contestant.
-        settings: Everything that was chosen for it, with the sha256 of what was read, as JSON.
+        settings: Everything that was chosen for it, with the sha256 of the files that were read, as JSON.
     """
 
     label: str
@@ -71,11 +73,13 @@ class Match:
 
 
 def matches_of(entries: Sequence[Entry], envs: Sequence[EnvRef], rules: Rules) -> list[Match]:
-    """Every entry in every environment, entry by entry; what cannot play is found here.
+    """The matches of every entry in every environment, entry by entry.
+
+    Whatever cannot play is refused here, before anybody plays.
 
     Raises:
-        ValueError: If two entries have the same label, or a contestant does not fit an environment; and what
-            :func:`tdm_agents.actors.enter.enter` raises.
+        ValueError: If two entries have the same label, or a contestant does not fit an environment; other
+            errors are those of :func:`tdm_agents.actors.enter.enter`.
     """
     for kind, names in (("entries", [e.label for e in entries]), ("environments", [e.name for e in envs])):
         repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -98,12 +102,12 @@ def play(
     folder: Path,
     on_step: Callable[[Tick], None] | None = None,
 ) -> Evaluation:
-    """The episodes of a match: those that are kept in ``folder`` are read, the others played and kept.
+    """The episodes of a match: those kept in ``folder`` are read, the others are played and kept.
 
     Args:
-        match: Who plays where.
+        match: The match.
         rules: Seeds and settings.
-        folder: Of the comparison.
+        folder: Folder of the comparison.
         on_step: Called after every environment step that is played.
 
     Raises:
@@ -133,12 +137,12 @@ def play(
 
 
 def kept_episodes(match: Match, rules: Rules, folder: Path) -> int:
-    """How many episodes of a match are kept already."""
+    """The number of episodes of a match that are kept already."""
     return sum(len(what["seeds"]) for _, path, what in _parts(match, rules, folder) if path.exists())
 
 
 def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, dict[str, Any]]]:
-    """Of every batch: the index of its first episode, its file, and everything that it depends on."""
+    """Index of the first episode, file, and everything that the result depends on, of every batch."""
     found = []
     for first in range(0, len(rules.seeds), rules.batch):
         what = {
@@ -151,7 +155,7 @@ def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, di
             "threads": rules.threads,
             "versions": versions(),
         }
-        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain_number).encode()).hexdigest()
         found.append((first, folder / PARTS_FOLDER / f"{sha256[:32]}.json", what))
     return found
 
@@ -162,11 +166,14 @@ def _read(path: Path, what: dict[str, Any]) -> Evaluation | None:
     part = read_json(path, schema=SCHEMA)
     if part.get("what") != what:
         raise CheckpointError(f"{path} is not what its name says: it was altered; remove it")
-    return evaluation_from_json(part["played"])
+    try:
+        return evaluation_from_json(part.get("played", {}))
+    except JsonError as error:
+        raise CheckpointError(f"{path} was altered: {error}; remove it") from error
 
 
 def _try(label: str, entered: Entered, env: EnvRef, rules: Rules) -> None:
-    """Make the actor once, so that what does not fit is found before anybody plays."""
+    """Make the actor once, so that a misfit is found before anybody plays."""
     made = env.make()
     try:
         made.reset(seed=rules.seeds[0])

@@ -1,1 +1,1 @@
-"""Data: Minari data sets in and out, windows of them as training batches, collection."""
+"""Data: reading and writing Minari data sets, and windows of them as training batches."""

@@ -1,4 +1,4 @@
-"""Minari's HDF5 files made small: Minari itself writes them uncompressed."""
+"""Compression of Minari's HDF5 files, which Minari itself writes uncompressed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 import h5py
 
 LEVEL = 4
-"""Of gzip: higher ones take longer and save next to nothing on noisy floats."""
+"""Level of gzip: higher ones take longer and save next to nothing on noisy floats."""
 
 
 GROUPS_AT_ONCE = 256
-"""HDF5 remembers every group that it has touched until the file is closed."""
+"""Groups copied before the file is reopened: HDF5 remembers every group it has touched until then."""
 
 
 def compress_hdf5(path: Path) -> None:
     """Replace an HDF5 file of groups (episodes) by one with the same content, compressed.
 
-    Each array is one chunk, since episodes are read whole, and bytes are shuffled: the exponents of
-    neighbouring floats are alike, their last digits are not. ``libver="latest"`` because its headers are
-    smaller, which counts for many short episodes (HDF5 1.10 and later reads it). Memory does not grow with
-    the number of groups.
+    Each array is one chunk, since episodes are read whole. Bytes are shuffled, because the exponents of
+    neighbouring floats are alike and their last digits are not. ``libver="latest"`` has smaller headers,
+    which matters for many short episodes (HDF5 1.10 and later reads it). Memory does not grow with the
+    number of groups.
     """
     smaller = path.with_name(f".{path.name}.partial")
     with h5py.File(path) as source, h5py.File(smaller, "w", libver="latest", track_order=True) as target:

@@ -1,4 +1,4 @@
-"""From environment steps to decision steps: memory-mapped arrays in a cache folder, made once.
+"""Decision steps made from environment steps: memory-mapped arrays in a cache folder, made once.
 
 A decision lasts ``action_repeat`` environment steps with one action; a model sees the observation at its
 start and the sum of the rewards inside it.
@@ -6,10 +6,12 @@ start and the sum of the rewards inside it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import os
 import shutil
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from minari.serialization import serialize_space
 
 from tdm_agents.data.minari_io import (
+    REPAIR,
     DataError,
     DatasetInfo,
     FlatEpisode,
@@ -28,14 +30,19 @@ from tdm_agents.data.minari_io import (
     locate,
     read_episodes,
 )
-from tdm_agents.errors import WrongValueError
+from tdm_agents.errors import PathError, WrongValueError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
-from tdm_agents.storage import write_json
+from tdm_agents.spaces.space_json import space_to_json
+from tdm_agents.storage import read_json, write_json
 
 SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
 INFO_FILE = "info.json"
 CACHE_FOLDER = ".tdm-cache"
+
+
+class CacheMovedWarning(UserWarning):
+    """The folder of the data cannot be written to, so that their decision steps are kept elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +68,16 @@ def decisions(
 ) -> Decisions:
     """Group the environment steps of an episode into decisions.
 
-    A partial block at the end is dropped where the episode was cut off and kept, with the rewards that it
-    had, where the episode terminated in it.
+    An incomplete decision at the end is dropped if the episode was cut off. It is kept, with the rewards
+    that it had, if the episode terminated in it.
 
     Args:
         episode: ``L`` environment steps; the action must be constant inside a block.
-        codec: Of the environment's action space.
-        action_repeat: Environment steps a decision.
+        codec: Codec of the environment's action space.
+        action_repeat: Environment steps per decision.
 
     Raises:
-        ValueError: If an action is not of the space.
+        ValueError: If an action does not belong to the space.
     """
     steps = len(episode.reward)
     blocks = -(-steps // action_repeat) if episode.terminated else steps // action_repeat
@@ -82,7 +89,7 @@ def decisions(
     action = np.zeros((blocks + 1, codec.dim), encoded.dtype)
     alive = np.ones(blocks + 1, bool)
     if blocks:
-        # float64 sums: the same to the last bit in whatever order a caller added them up in float64
+        # sums in float64 are the same to the last bit whatever the order in which a caller adds them up
         reward[1:] = np.add.reduceat(episode.reward[: end[-1]].astype(np.float64), begin)
         action[:-1] = encoded
         alive[-1] = not episode.terminated
@@ -91,7 +98,7 @@ def decisions(
 
 def changes_inside_blocks(action: npt.NDArray[Any], *, action_repeat: int) -> npt.NDArray[np.int64]:
     """Environment steps whose action differs from the one before, though both are in one block."""
-    different = (action[1:] != action[:-1]).reshape(max(len(action) - 1, 0), -1).any(axis=1)
+    different = (action[1:] != action[:-1]).any(axis=tuple(range(1, action.ndim)))
     step: npt.NDArray[np.int64] = np.flatnonzero(different) + 1
     inside: npt.NDArray[np.int64] = step[step % action_repeat != 0]
     return inside
@@ -100,46 +107,85 @@ def changes_inside_blocks(action: npt.NDArray[Any], *, action_repeat: int) -> np
 def cache_decisions(
     source: str | os.PathLike[str], *, action_repeat: int, cache: str | os.PathLike[str] | None = None
 ) -> Path:
-    """The folder with the decision steps of a Minari data set, written now unless it exists.
+    """The folder with the decision steps of a Minari data set, written unless it exists.
 
-    It is keyed by a hash of the data set's files and ``action_repeat``, and appears whole or not at all.
-    Memory stays at one episode.
+    Its name is a hash of the data set's files and ``action_repeat``, and it appears whole or not at all.
+    Only one episode is in memory at a time.
 
     Args:
         source: A folder or Minari id, see :func:`~tdm_agents.data.minari_io.locate`.
-        action_repeat: Environment steps a decision, at least 1.
-        cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set.
+        action_repeat: Environment steps per decision, at least 1.
+        cache: Folder to keep it in; by default ``.tdm-cache`` beside the data set, or where that cannot be
+            written ``tdm-agents`` in the user's cache folder, with a warning.
 
     Raises:
         DataError: If there is no such data set, it has no episodes, an action changes inside a decision, or
-            something in it is not of its spaces.
+            something in it does not fit its spaces.
         ValueError: If its spaces cannot be planned over, or ``action_repeat`` is not positive.
+        PathError: If there is nowhere to write to.
     """
     if action_repeat < 1:
         raise WrongValueError(
-            f"action_repeat is {action_repeat}; expected at least 1 environment step a decision"
+            f"action_repeat is {action_repeat}; expected at least 1 environment step per decision"
         )
     info = describe(locate(source))
     if not info.episodes:
         raise DataError(f"{info.path} has no episodes; collect some")
     digest = content_hash(info.path)
     key = hashlib.sha256(f"{SCHEMA}:{action_repeat}:{digest}".encode()).hexdigest()[:16]
-    folder = Path(cache) if cache is not None else info.path.parent / CACHE_FOLDER
-    target = folder / key
-    if target.is_dir():
-        return target
-    building = folder / f".{key}.{os.getpid()}.partial"
-    building.mkdir(parents=True)
+    places = [Path(cache)] if cache is not None else [info.path.parent / CACHE_FOLDER, _own_cache()]
+    for place in places:
+        if (place / key).is_dir():
+            return place / key
+    building = _begin(places, f".{key}.{os.getpid()}.partial")
+    target = building.parent / key
     try:
         _write(building, info, digest, action_repeat)
         try:
             building.rename(target)
         except OSError:
-            if not target.is_dir():  # otherwise another process was faster with the same content
+            if not target.is_dir():  # otherwise another process has written the same content first
                 raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def _own_cache() -> Path:
+    """The user's own folder for what can be made again, after the XDG base directories."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tdm-agents"
+
+
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+
+
+def _begin(places: Sequence[Path], name: str) -> Path:
+    """A new folder in the first place that can be written to; said in a warning where that is not the first.
+
+    Raises:
+        PathError: If there is none.
+    """
+    refused: list[str] = []
+    for place in places:
+        building = place / name
+        try:
+            building.mkdir(parents=True)
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            refused.append(f"{place} ({error.strerror})")
+            continue
+        if refused:
+            warnings.warn(
+                f"the decision steps are kept in {place}, since {refused[0]} cannot be written to",
+                CacheMovedWarning,
+                stacklevel=2,
+            )
+        return building
+    raise PathError(
+        f"the decision steps cannot be kept in {' or '.join(refused)}; make one writable, set XDG_CACHE_HOME "
+        "to a folder that is, or copy the data set to one"
+    )
 
 
 def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> None:
@@ -159,11 +205,13 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             if inside.size:
                 changed.append((index, inside))
             if changed:
-                continue  # only to count them all
+                continue  # only counted from here on
             try:
                 taken = decisions(episode, codec, action_repeat=action_repeat)
             except ValueError as error:
-                raise DataError(f"episode {index} of {info.path}: {error}; remove or repair it") from error
+                raise DataError(f"episode {index} of {info.path}: {error}; {REPAIR}") from error
+            if len(taken.reward) < 2:
+                continue  # it ended before a decision did: there is nothing to learn from it
             observation.append(taken.observation)
             reward.append(taken.reward)
             action.append(taken.action)
@@ -179,6 +227,11 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             "action_repeat=1 (--action-repeat 1) or a divisor of the repeat that it was collected with, or "
             f"collect with --action-repeat {action_repeat}"
         )
+    if len(offsets) == 1:
+        raise DataError(
+            f"none of the {info.episodes} episodes of {info.path} lasts one decision of {action_repeat} "
+            "environment steps; use a smaller action_repeat, or collect longer episodes"
+        )
     np.save(folder / "offsets.npy", np.asarray(offsets, np.int64))
     write_json(
         folder / INFO_FILE,
@@ -188,8 +241,8 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             "env_kwargs": dict(info.env_kwargs),
             "action_repeat": action_repeat,
             "source": digest,
-            "observation_space": serialize_space(info.observation_space),
-            "action_space": serialize_space(info.action_space),
+            "observation_space": space_to_json(info.observation_space),
+            "action_space": space_to_json(info.action_space),
         },
     )
 
@@ -239,5 +292,4 @@ class _GrowingArray:
 
 def read_info(folder: Path) -> dict[str, Any]:
     """The JSON beside the arrays that :func:`cache_decisions` wrote."""
-    value: dict[str, Any] = json.loads((folder / INFO_FILE).read_text())
-    return value
+    return read_json(folder / INFO_FILE, schema=SCHEMA)

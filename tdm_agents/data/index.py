@@ -1,9 +1,9 @@
-"""Many Minari data sets as one source: ``index.json`` in the folder that holds them.
+"""Collections of Minari data sets: ``index.json`` in the folder that holds them.
 
 Layout (schema 1), written when a collection of several environments is complete::
 
     FOLDER/index.json
-    FOLDER/NAME/data/             a Minari data set, one an environment
+    FOLDER/NAME/data/             a Minari data set, one per environment
 
     {"schema": 1,
      "datasets": [{"path": "NAME/data", "env_id": "tdm/WalkerTree-v0", "env_kwargs": {"dof": 12, "body": 3},
@@ -19,10 +19,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
+from types import UnionType
 from typing import Any
 
 from tdm_agents.data.minari_io import DataError, content_hash, locate
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import TDMError
+from tdm_agents.json_text import check_fields
 from tdm_agents.storage import CheckpointError, read_json, write_json
 
 SCHEMA = 1
@@ -36,10 +39,10 @@ class IndexEntry:
     Attributes:
         path: Its folder (with ``metadata.json``), relative to the index, separated by ``/``.
         env: The environment.
-        episodes: Their number.
-        transitions: Environment steps of all of them.
-        bytes: On disk.
-        sha256: Of its files.
+        episodes: Number of episodes.
+        transitions: Environment steps of all episodes.
+        bytes: Size on disk.
+        sha256: Hash of its files.
     """
 
     path: str
@@ -51,17 +54,17 @@ class IndexEntry:
 
 
 def write_index(folder: Path, entries: Sequence[IndexEntry]) -> Path:
-    """Write ``folder/index.json`` atomically; its path."""
+    """Write ``folder/index.json`` atomically and return its path."""
     path = folder / INDEX_FILE
     write_json(path, {"schema": SCHEMA, "datasets": [_to_json(entry) for entry in entries]})
     return path
 
 
 def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
-    """The data sets that ``folder/index.json`` names; only the index is read.
+    """The data sets that ``folder/index.json`` names; nothing but the index is read.
 
     Raises:
-        DataError: If it is no index of this schema, names none, or one that lies outside its folder.
+        DataError: If it is not an index of this schema, names no data set, or one outside its folder.
     """
     path = Path(folder) / INDEX_FILE
     try:
@@ -74,7 +77,12 @@ def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
             f"{path} does not list data sets with {', '.join(sorted(_NAMES))}; it was changed or cut off: "
             "run the same `tdm collect` again"
         )
-    entries = tuple(_from_json(row, path) for row in rows)
+    try:
+        entries = tuple(_from_json(row, path) for row in rows)
+    except TDMError as error:
+        raise DataError(
+            f"{path} was changed ({error}); run the same `tdm collect` again, or copy the folder again"
+        ) from error
     for entry in entries:
         inner = PurePosixPath(entry.path)
         if inner.is_absolute() or ".." in inner.parts:
@@ -85,14 +93,14 @@ def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
 def data_sets(source: str | os.PathLike[str]) -> list[Path]:
     """The Minari data sets that a source stands for, each a folder with ``metadata.json``.
 
-    Those of an index are read once from beginning to end, to compare them with its hashes.
+    Data sets of an index are read once from beginning to end, to compare them with its hashes.
 
     Args:
-        source: A folder with an index: all that it names, in order. Otherwise a single data set, see
+        source: A folder with an index, for all that it names, in order; otherwise a single data set, see
             :func:`~tdm_agents.data.minari_io.locate`.
 
     Raises:
-        DataError: If there is none, or one of an index is missing or was changed.
+        DataError: If there is none, or one that an index names is missing or was changed.
     """
     folder = Path(source)
     if not (folder / INDEX_FILE).is_file():
@@ -100,7 +108,16 @@ def data_sets(source: str | os.PathLike[str]) -> list[Path]:
     return [_checked(folder, entry) for entry in read_index(folder)]
 
 
-_NAMES = {"path", "env_id", "env_kwargs", "episodes", "transitions", "bytes", "sha256"}
+_FIELDS: dict[str, type | UnionType] = {
+    "path": str,
+    "env_id": str,
+    "env_kwargs": dict,
+    "episodes": int,
+    "transitions": int,
+    "bytes": int,
+    "sha256": str,
+}
+_NAMES = set(_FIELDS)
 
 
 def _to_json(entry: IndexEntry) -> dict[str, Any]:
@@ -110,6 +127,7 @@ def _to_json(entry: IndexEntry) -> dict[str, Any]:
 
 
 def _from_json(row: Mapping[str, Any], path: Path) -> IndexEntry:
+    check_fields(row, str(path), _FIELDS)
     rest = dict(row)
     env = EnvRef.of(rest.pop("env_id"), rest.pop("env_kwargs"), source=str(path))
     return IndexEntry(env=env, **rest)

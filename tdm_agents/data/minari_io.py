@@ -1,4 +1,4 @@
-"""Minari data sets in and out, one flat episode at a time.
+"""Reading and writing Minari data sets, one flat episode at a time.
 
 On disk an episode keeps the environment's own structure (a ``Dict`` observation stays a ``Dict``); in memory
 it is a :class:`FlatEpisode`. Data sets lie in a folder of the user's choosing, laid out as in Minari's own
@@ -8,13 +8,10 @@ root (``FOLDER/data``): ``minari.MinariDataset("FOLDER/data")`` opens them anywh
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,16 +24,18 @@ import numpy.typing as npt
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
-from minari.serialization import deserialize_space
 
 from tdm_agents.data.compression import compress_hdf5
-from tdm_agents.errors import TDMError
+from tdm_agents.data.readable import REPAIR as REPAIR
+from tdm_agents.data.readable import DataError as DataError
+from tdm_agents.data.readable import check_sizes, read_metadata, readable
+from tdm_agents.env_checks import read_stored_rewards
+from tdm_agents.errors import brief
+from tdm_agents.json_text import check_fields, parse_json
 from tdm_agents.spaces import FloatArray, ObservationCodec
-from tdm_agents.spaces.leaves import encode_leaf, is_leaf
-
-
-class DataError(TDMError, RuntimeError):
-    """A data set that is missing, malformed or does not fit what is asked of it."""
+from tdm_agents.spaces.leaves import encode_leaf, is_leaf, shape_of
+from tdm_agents.spaces.space_json import space_from_json, space_to_json
+from tdm_agents.storage import write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,8 @@ class FlatEpisode:
 
     Attributes:
         observation: ``[L + 1, n]`` float32, in the order of :class:`~tdm_agents.spaces.ObservationCodec`.
-        action: ``[L, *shape]`` as executed, in the environment's units.
-        reward: ``[L]`` float32 of each environment step.
+        action: ``[L, *shape]``, the actions as executed, in the environment's units.
+        reward: ``[L]`` float32, the reward of each environment step.
         terminated: Whether the last step ended the task; otherwise the episode was cut off.
         seed: The environment's reset seed, where known.
         metadata: Scalars and strings about the episode (``policy``, its noise, ...).
@@ -62,15 +61,16 @@ class FlatEpisode:
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What a Minari data set says about itself.
+    """The metadata of a Minari data set.
 
     Attributes:
         path: The folder with ``metadata.json``.
         env_id: ``"ID"`` or ``"module:ID"`` for ``gymnasium.make``, ``""`` where the data set does not say.
-        observation_space: Before flattening, keys of a ``Dict`` in the order that was stored.
-        action_space: Of the environment.
-        episodes: Their number.
-        env_kwargs: Of ``gymnasium.make``, where the data set says; two bodies may differ in these alone.
+        observation_space: The space before flattening, with the keys of a ``Dict`` in stored order.
+        action_space: The environment's action space.
+        episodes: Number of episodes.
+        env_kwargs: Keyword arguments of ``gymnasium.make``, where the data set has them; two bodies may
+            differ in these alone.
     """
 
     path: Path
@@ -101,7 +101,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
 
 
 EPISODES_FOLDER = ".episodes"
-"""Where an unfinished collection keeps its episodes, inside the data set's folder."""
+"""Folder of the episodes of an unfinished collection, inside the data set's folder."""
 
 
 def describe(path: Path) -> DatasetInfo:
@@ -110,60 +110,51 @@ def describe(path: Path) -> DatasetInfo:
     Raises:
         DataError: If it is stored in a format that cannot be read here.
     """
-    with _readable(path):
-        raw = MinariStorage.read_raw_metadata(path)
-        storage = _open(path)
-    stored = raw.get("observation_space")
-    observation_space = storage.observation_space
-    if stored is not None:
-        # Minari's own deserialiser sorts the keys of a Dict; the environment's order may be another
-        observation_space = _in_stored_order(observation_space, json.loads(stored))
-    env_id, env_kwargs = _environment(raw)
+    raw = read_metadata(path)
+    said = {
+        name: space_from_json(raw[name], f"{name} in {path / METADATA_FILE_NAME}")
+        for name in ("observation_space", "action_space")
+        if raw.get(name) is not None
+    }
+    storage = open_storage(path, raw)
+    env_id, env_kwargs = _environment(raw, str(path / METADATA_FILE_NAME))
     return DatasetInfo(
-        path, env_id, observation_space, storage.action_space, int(raw["total_episodes"]), env_kwargs
+        path,
+        env_id,
+        said.get("observation_space", storage.observation_space),
+        said.get("action_space", storage.action_space),
+        raw["total_episodes"],
+        env_kwargs,
     )
 
 
-def _environment(raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _environment(raw: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     """Id and arguments of the environment: what `tdm collect` was given, or what Minari kept of it."""
     if "collection" in raw:
-        given = json.loads(raw["collection"])["settings"]
+        given = check_fields(parse_json(raw["collection"], where), where, {"settings": dict})["settings"]
+        check_fields(given, where, {"env_id": str, "env_kwargs": dict})
         return given["env_id"], given["env_kwargs"]
-    spec = json.loads(raw.get("env_spec") or "{}")
-    kwargs = {name: value for name, value in spec.get("kwargs", {}).items() if name != "render_mode"}
-    return raw.get("env_id") or spec.get("id", ""), kwargs
+    spec = check_fields(parse_json(raw.get("env_spec") or "{}", where), where, {})
+    kwargs = check_fields(spec.get("kwargs") or {}, where, {})
+    return str(raw.get("env_id") or spec.get("id") or ""), {
+        name: value for name, value in kwargs.items() if name != "render_mode"
+    }
 
 
 def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
     """Every episode in order, one in memory at a time.
 
     Raises:
-        DataError: If observations, rewards or actions of an episode are not finite, an episode has an end
-            inside, or not all steps that the data set should have are there.
+        DataError: If an observation, reward or action is not finite, an episode terminates before its last
+            step, or steps of the data set are missing.
     """
-    storage = _open(info.path)
+    storage = open_storage(info.path)
     codec = ObservationCodec(info.observation_space)  # refuses spaces that cannot be planned over
     steps = 0
-    for index, episode in enumerate(_stored(storage, info)):
-        observation = flatten_steps(codec.space, episode["observations"])
-        reward = np.asarray(episode["rewards"], np.float32)
-        action = np.asarray(episode["actions"])
-        for what, values in (("observation", observation), ("reward", reward), ("action", action)):
-            if not np.isfinite(values).all():
-                step = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
-                raise DataError(
-                    f"episode {index} of {info.path} has a NaN or infinite {what} at step {step}; "
-                    "remove the episode with MinariDataset.filter_episodes, or collect it again"
-                )
-        ended = np.asarray(episode["terminations"], bool)
-        if len(observation) != len(reward) + 1 or len(action) != len(reward) or ended[:-1].any():
-            raise DataError(
-                f"episode {index} of {info.path} has {len(observation)} observations, {len(action)} actions, "
-                f"{len(reward)} rewards and terminates at steps {np.flatnonzero(ended).tolist()}; expected "
-                "one observation more than actions and a termination at the end only: the file is damaged"
-            )
-        steps += len(reward)
-        yield FlatEpisode(observation, action, reward, bool(ended.any()))
+    for index, stored in enumerate(_stored(storage, info)):
+        episode = flat_episode(info, codec, index, stored)
+        steps += len(episode.reward)
+        yield episode
     if steps != storage.total_steps:
         raise DataError(
             f"{info.path} has {storage.total_steps} steps by its metadata, but {steps} could be read: it is "
@@ -172,33 +163,68 @@ def read_episodes(info: DatasetInfo) -> Iterator[FlatEpisode]:
         )
 
 
+def flat_episode(
+    info: DatasetInfo, codec: ObservationCodec, index: int, stored: Mapping[str, Any]
+) -> FlatEpisode:
+    """An episode as Minari reads it, flattened and checked.
+
+    Args:
+        info: The data set.
+        codec: Of its observations.
+        index: Of the episode.
+        stored: Its arrays.
+
+    Raises:
+        DataError: See :func:`read_episodes`.
+    """
+    name = f"episode {index}"
+    with readable(info.path, name):
+        observation = flatten_steps(codec.space, stored["observations"])
+        reward = read_stored_rewards(stored["rewards"])
+        action = np.asarray(stored["actions"])
+        ended = np.asarray(stored["terminations"], bool)
+        if not len(reward) and not action.size:
+            action = np.zeros((0, *shape_of(info.action_space)), info.action_space.dtype)
+        if action.ndim < 1 or reward.ndim != 1 or ended.shape not in (reward.shape, (*reward.shape, 1)):
+            raise DataError(
+                f"{name} of {info.path} has rewards of shape {reward.shape}, terminations of shape "
+                f"{ended.shape} and actions of shape {action.shape}; expected one of each per step; {REPAIR}"
+            )
+        ended = ended.reshape(-1)
+    for what, values in (("observation", observation), ("reward", reward), ("action", action)):
+        with readable(info.path, name):
+            finite = np.isfinite(values)
+        if not finite.all():
+            step = int(np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))[0])
+            raise DataError(f"{name} of {info.path} has a NaN or infinite {what} at step {step}; {REPAIR}")
+    if len(observation) != len(reward) + 1 or len(action) != len(reward) or ended[:-1].any():
+        raise DataError(
+            f"{name} of {info.path} has {len(observation)} observations, {len(action)} actions, "
+            f"{len(reward)} rewards and terminates at steps {np.flatnonzero(ended)[:8].tolist()}; expected "
+            f"one observation more than actions and a termination at the end only; {REPAIR}"
+        )
+    return FlatEpisode(observation, action, reward, bool(ended.any()))
+
+
 def episode_metadata(info: DatasetInfo) -> Iterator[Mapping[str, Any]]:
     """What is said of every episode besides its arrays, in order."""
-    with _readable(info.path):
-        yield from _open(info.path).get_episode_metadata(range(info.episodes))
+    with readable(info.path):
+        yield from open_storage(info.path).get_episode_metadata(range(info.episodes))
 
 
 _EPISODES_AT_ONCE = 256
 
 
 def _stored(storage: MinariStorage, info: DatasetInfo) -> Iterator[dict[str, Any]]:
-    """The episodes as Minari reads them, some at a time: its open file remembers all that was read."""
+    """The episodes as Minari reads them, some at a time: an open file remembers all that was read."""
     for first in range(0, info.episodes, _EPISODES_AT_ONCE):
-        with _readable(info.path):
-            yield from storage.get_episodes(range(first, min(first + _EPISODES_AT_ONCE, info.episodes)))
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Say which data set it is that Minari cannot read: HDF5 names no file, and Minari asserts."""
-    try:
-        yield
-    except (OSError, AssertionError, KeyError, ValueError) as error:
-        said = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise DataError(
-            f"{path} cannot be read ({said}): a file in it is cut off or damaged; copy, download or collect "
-            "it again"
-        ) from error
+        numbers = range(first, min(first + _EPISODES_AT_ONCE, info.episodes))
+        check_sizes(info.path, numbers)
+        episodes = iter(storage.get_episodes(numbers))
+        for index in numbers:
+            with readable(info.path, f"episode {index}"):
+                stored = next(episodes)
+            yield stored
 
 
 def write_dataset(
@@ -213,8 +239,8 @@ def write_dataset(
 
     Args:
         folder: Its name becomes the data set's id (``-v0`` is added where it has no version).
-        env: Whose spaces and spec the data set records.
-        episodes: Consumed one at a time.
+        env: The environment whose spaces and spec the data set records.
+        episodes: The episodes, consumed one at a time.
         description: One sentence for ``minari show``.
         metadata: JSON values to add to ``metadata.json``.
 
@@ -278,7 +304,7 @@ def _build(
             )
 
     remaining, done = iter(episodes), 0
-    while True:  # some at a time: what is said of all episodes would grow with their number
+    while True:  # some at a time: the metadata of all episodes would grow with their number
         storage.update_episodes(buffers(islice(remaining, _EPISODES_AT_ONCE)))
         if not written:
             break
@@ -297,19 +323,38 @@ def _build(
             **metadata,
         }
     )
+    _tell_dtypes(building, env)
     for file in (*sorted(building.iterdir()), building):
         _fsync(file)
 
 
+def _tell_dtypes(building: Path, env: gym.Env[Any, Any]) -> None:
+    """Say the spaces once more, with the dtypes that Minari leaves out and lets nobody update."""
+    told = {"observation_space": space_to_json(env.observation_space)}
+    told |= {"action_space": space_to_json(env.action_space)}
+    write_json(building / METADATA_FILE_NAME, read_metadata(building) | told)
+
+
 def flatten_steps(space: spaces.Space[Any], observations: Any) -> FloatArray:
-    """Observations stacked over ``T`` steps to ``[T, n]`` float32, in the codec's order."""
+    """Turn observations stacked over ``T`` steps into ``[T, n]`` float32, in the codec's order."""
     flat: FloatArray = np.concatenate(list(_leaves(space, observations)), axis=1, dtype=np.float32)
     return flat
 
 
 def unflatten_steps(space: spaces.Space[Any], flat: FloatArray) -> Any:
-    """``[T, n]`` back to the structure of ``space``, every leaf ``[T, *shape]``, those of a Box float32."""
-    return ObservationCodec(space).unflatten(flat)
+    """``[T, n]`` back to the structure of ``space``, every leaf ``[T, *shape]`` in its dtype.
+
+    Those of a float64 Box stay float32, which is half the bytes and inside the space.
+    """
+    return _in_own_dtype(space, ObservationCodec(space).unflatten(flat))
+
+
+def _in_own_dtype(space: spaces.Space[Any], value: Any) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _in_own_dtype(child, value[key]) for key, child in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_in_own_dtype(child, part) for child, part in zip(space.spaces, value, strict=True))
+    return value if space.dtype == np.float64 else value.astype(space.dtype)
 
 
 def content_hash(path: Path) -> str:
@@ -322,17 +367,31 @@ def content_hash(path: Path) -> str:
     return total.hexdigest()
 
 
-def _open(path: Path) -> MinariStorage:
-    try:
-        return MinariStorage.read(path)
-    except (ImportError, KeyError) as error:  # KeyError: a format that this Minari does not know
-        stored = MinariStorage.read_raw_metadata(path).get("data_format")
-        remedy = (
-            "install a newer minari" if isinstance(error, KeyError) else "pip install 'tdm-agents[arrow]'"
-        )
+def open_storage(path: Path, raw: Mapping[str, Any] | None = None) -> MinariStorage:
+    """Minari's own reader of a data set.
+
+    Args:
+        path: The data set.
+        raw: Its metadata, read now where not given.
+
+    Raises:
+        DataError: If it is damaged, or stored in a format that cannot be read here.
+    """
+    stored = (raw or read_metadata(path))["data_format"]
+    with readable(path):
+        try:
+            return MinariStorage.read(path)
+        except ImportError as error:
+            remedy = "pip install 'tdm-agents[arrow]'"
+            why: Exception = error
+        except KeyError as error:  # a format that this Minari does not know
+            if stored in ("hdf5", "arrow", "parquet"):
+                raise
+            remedy, why = "install a newer minari", error
         raise DataError(
-            f"{path} is stored as {stored!r}, which cannot be read here ({error}): {remedy}"
-        ) from error
+            f"{path} is stored as {str(stored)[:40]!r}, which cannot be read here "
+            f"({brief(why, 200)}): {remedy}"
+        ) from why
 
 
 def _leaves(space: spaces.Space[Any], value: Any) -> Iterator[npt.NDArray[Any]]:
@@ -345,23 +404,6 @@ def _leaves(space: spaces.Space[Any], value: Any) -> Iterator[npt.NDArray[Any]]:
     else:
         assert is_leaf(space)
         yield encode_leaf(space, np.asarray(value))
-
-
-def _in_stored_order(space: spaces.Space[Any], stored: Mapping[str, Any]) -> spaces.Space[Any]:
-    if isinstance(space, spaces.Dict):
-        children = stored["subspaces"]
-        return spaces.Dict(OrderedDict((k, _in_stored_order(space[k], children[k])) for k in children))
-    if isinstance(space, spaces.Tuple):
-        pairs = zip(space.spaces, stored["subspaces"], strict=True)
-        return spaces.Tuple(
-            [_in_stored_order(s, d if isinstance(d, dict) else json.loads(d)) for s, d in pairs]
-        )
-    return space
-
-
-def load_space(stored: str) -> spaces.Space[Any]:
-    """The inverse of ``minari.serialization.serialize_space``, with the keys of a ``Dict`` as stored."""
-    return _in_stored_order(deserialize_space(stored), json.loads(stored))
 
 
 def _portable_spec(env: gym.Env[Any, Any]) -> gym.envs.registration.EnvSpec | None:

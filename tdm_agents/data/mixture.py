@@ -16,12 +16,12 @@ from tdm_agents.protocols import MixedBatch
 
 
 def by_environment(several: Sequence[Trajectories]) -> dict[str, Trajectories]:
-    """Data sets by the name of their environment, those of one environment joined, in order.
+    """The data of each environment, by name; data sets of the same environment are joined, in order.
 
     See :func:`environment_name`.
 
     Raises:
-        DataError: If there are none, or those of one name differ in their spaces.
+        DataError: If there are none, or data sets with the same name differ in their spaces.
     """
     if not several:
         raise DataError("there is no data set; name at least one")
@@ -41,9 +41,9 @@ def by_environment(several: Sequence[Trajectories]) -> dict[str, Trajectories]:
 
 
 def environment_name(info: TrajectoryInfo) -> str:
-    """The id, and the keyword arguments that are not those it is registered with, sorted.
+    """The name of the environment in reports: its id, and sorted arguments other than the registered ones.
 
-    For example ``"CartPole-v1"`` or ``"tdm/WalkerTree-v0 body=3 dof=5"``: what reports call the environment.
+    For example ``"CartPole-v1"`` or ``"tdm/WalkerTree-v0 body=3 dof=5"``.
     """
     env = EnvRef.of_data(info)
     return "unnamed" if env is None else env.name
@@ -55,8 +55,8 @@ def shares(
     """The share of the training windows that each environment gets; they sum to 1.
 
     Args:
-        trajectories: By environment.
-        weights: Positive numbers, one for every environment; by default the numbers of transitions.
+        trajectories: Episodes by environment.
+        weights: Positive numbers, one per environment; by default the numbers of transitions.
 
     Raises:
         ValueError: If ``weights`` names other environments, or one is not a positive finite number.
@@ -77,8 +77,8 @@ def shares(
 class MixtureSampler:
     """Random windows of several environments, each with its share of every batch.
 
-    Counts are drawn by systematic sampling: an environment with a share of ``s`` gets ``s * B`` windows on
-    average, and never more than one fewer or one more in a batch. Like :class:`WindowSampler`, a batch
+    Counts are drawn by systematic sampling: an environment with a share of ``s`` gets ``s * B`` windows per
+    batch on average, and never differs from that by more than one. As in :class:`WindowSampler`, a batch
     depends on the seed and its index alone.
 
     Args:
@@ -86,13 +86,13 @@ class MixtureSampler:
         weights: See :func:`shares`.
         steps: ``T``, at least 2.
         batch_size: ``B``, windows of all environments together.
-        seed: At least 0.
+        seed: Seed of the draws, at least 0.
 
     Raises:
         ValueError: If a setting makes no sense, or an environment has no episode of two steps.
 
     Attributes:
-        shares: By environment.
+        shares: Share of each environment, by name.
     """
 
     def __init__(

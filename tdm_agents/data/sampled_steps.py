@@ -1,7 +1,7 @@
-"""A bounded number of recorded steps, spread evenly over all episodes and read column by column.
+"""Sampled steps: a bounded number of recorded ones, spread evenly over all episodes, read by column.
 
-What is fitted to data before training (ranges of bins, for example) needs a good sample, not all of it:
-memory does not grow with the data, which stay memory-mapped.
+Fitting before training (of ranges of bins, for example) needs a good sample of the data, not all of them.
+Memory does not grow with the data, which stay memory-mapped.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from tdm_agents.data.trajectories import IntArray, Trajectories
 from tdm_agents.spaces import FloatArray
 
 MOST = 2**21
-"""Steps that are looked at; a thousandth at either end is then still two thousand of them."""
+"""Largest number of sampled steps: a thousandth of them is still two thousand."""
 
 
 class SampledSteps:
     """Steps of some episodes: all of them, or ``most`` where there are more.
 
-    More are cut into ``most`` equal stretches, and each gives one step, drawn uniformly from it.
+    Where there are more, they are cut into ``most`` equal stretches, and one step is drawn from each.
 
     Args:
         trajectories: The episodes.
         with_next: Whether only steps with a successor in their episode count, so that changes can be read.
-        most: Steps at the most.
-        seed: Of the choice.
+        most: Largest number of steps.
+        seed: Seed of the draws.
     """
 
     def __init__(

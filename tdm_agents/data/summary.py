@@ -1,7 +1,8 @@
-"""What is in a Minari data set: episodes, returns, actions at their bounds, ranges."""
+"""Summary of a Minari data set: episodes, returns, actions at their bounds, ranges."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gymnasium import spaces
 
 from tdm_agents.data.minari_io import DataError, describe, episode_metadata, read_episodes
 from tdm_agents.data.moments import moments
+from tdm_agents.data.readable import read_metadata
 from tdm_agents.environments import EnvRef
 from tdm_agents.spaces.actions import ActionCodec
 
@@ -28,8 +30,8 @@ class Ranges:
     Attributes:
         low: ``[n]``, the smallest value.
         high: ``[n]``, the largest.
-        mean: ``[n]``.
-        std: ``[n]``; 0 where a scalar never changes.
+        mean: ``[n]``, the mean.
+        std: ``[n]``, the standard deviation; 0 where a scalar never changes.
     """
 
     low: Float64Array
@@ -45,15 +47,15 @@ class Summary:
     Attributes:
         path: Folder with ``metadata.json``.
         environment: Its id with its arguments, as reports name it; ``""`` where the data set does not say.
-        bytes: On disk.
+        bytes: Size on disk.
         steps: ``[E]``, environment steps of each episode.
-        terminated: How many episodes ended in termination; the others were cut off.
-        returns: Sum of the rewards of each episode, by the policy that the episode's metadata name
+        terminated: Number of episodes that terminated; the others were cut off.
+        returns: Sums of rewards, one per episode, by the policy that the episode's metadata name
             (:data:`UNKNOWN_POLICY` where they name none).
-        replaced: How many episodes are second or third attempts, since the first one failed.
-        at_bounds: ``[m]``, share of the actions that lie exactly at a bound; None where actions are no
+        replaced: Number of episodes that are second or third attempts, because the first one failed.
+        at_bounds: ``[m]``, share of the actions that lie exactly at a bound; None where the space is not a
             bounded ``Box``.
-        observation: Ranges of the flat observation ``[n]``, the one after the last action left out.
+        observation: Ranges of the flat observation ``[n]``, without the one after the last action.
         action: Ranges of the actions ``[m]``.
     """
 
@@ -75,23 +77,25 @@ class Summary:
 
     @property
     def all_returns(self) -> Float64Array:
-        """``[E]``, of all policies."""
+        """The returns ``[E]`` of all policies."""
         return np.concatenate(list(self.returns.values()))
 
 
 def summarise(path: Path) -> Summary:
-    """Read a data set once, an episode at a time.
+    """The summary of a data set, which is read once, one episode at a time.
 
     Args:
         path: Folder with ``metadata.json``, see :func:`tdm_agents.data.index.data_sets`.
 
     Raises:
         DataError: If it has no episodes, or is damaged.
-        ValueError: If its observations are no vectors (images).
+        ValueError: If its observations are images.
     """
     info = describe(path)
     if not info.episodes:
         raise DataError(f"{path} has no episodes; collect some")
+    if not read_metadata(path)["total_steps"]:
+        raise DataError(f"{path} has {info.episodes} episodes without a single step; collect some")
     count = _Count(info.action_space)
     metadata = list(episode_metadata(info))
     policies = [str(about.get("policy", UNKNOWN_POLICY)) for about in metadata]
@@ -101,7 +105,7 @@ def summarise(path: Path) -> Summary:
         nonlocal dim
         for policy, episode in zip(policies, read_episodes(info), strict=True):
             dim = episode.observation.shape[1]
-            action = episode.action.reshape(len(episode.action), -1)
+            action = episode.action.reshape(len(episode.action), math.prod(episode.action.shape[1:]))
             joint = np.concatenate([episode.observation[:-1], action], axis=1, dtype=np.float64)
             count.add(policy, episode.action, episode.reward, joint, terminated=episode.terminated)
             yield joint
@@ -123,7 +127,7 @@ def summarise(path: Path) -> Summary:
 
 
 class _Count:
-    """What is counted while the episodes go by."""
+    """Counts made while the episodes are read."""
 
     def __init__(self, action_space: spaces.Space[Any]) -> None:
         box = isinstance(action_space, spaces.Box) and action_space.is_bounded()
@@ -147,6 +151,8 @@ class _Count:
         self.steps.append(len(reward))
         self.terminated += terminated
         self.returns[policy].append(float(reward.sum(dtype=np.float64)))
+        if not len(joint):  # an episode without a step
+            return
         self.low = np.minimum(self.low, joint.min(0))
         self.high = np.maximum(self.high, joint.max(0))
         if self.codec is not None:

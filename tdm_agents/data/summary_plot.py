@@ -1,4 +1,4 @@
-"""Data sets as a picture: returns, as in figure 8 of Schubert et al. 2023, actions and ranges."""
+"""Plot of data sets: returns (as in figure 8 of Schubert et al. 2023), actions and ranges."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plot_summaries(path: Path, summaries: Sequence[Summary], *, title: str = "")
     Args:
         path: Where to write.
         summaries: At least one.
-        title: Above everything.
+        title: Title of the figure.
 
     Raises:
         ValueError: If there is none.
@@ -82,7 +82,7 @@ def _ranges(axis: Axes, name: str, several: Sequence[Ranges]) -> None:
         np.concatenate([getattr(ranges, what) for ranges in several])
         for what in ("low", "high", "mean", "std")
     )
-    # the data sets share the width of each scalar, whatever their numbers of scalars are
+    # data sets share the width of each scalar, however many scalars each of them has
     beside = (np.arange(len(several)) + 0.5) / len(several) - 0.5
     at = np.concatenate(
         [np.arange(len(ranges.low)) + 0.7 * b for ranges, b in zip(several, beside, strict=True)]

@@ -1,4 +1,4 @@
-"""Episodes of decision steps, memory-mapped: what models are trained on."""
+"""Trajectories, on which models are trained: memory-mapped episodes of decision steps."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from gymnasium import spaces
 
 from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
 from tdm_agents.data.index import data_sets
-from tdm_agents.data.minari_io import DataError, load_space
+from tdm_agents.data.minari_io import DataError
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
 from tdm_agents.spaces import FloatArray, ObservationCodec, action_codec
 from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.spaces.space_json import space_from_json
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryInfo:
-    """What the steps are steps of.
+    """The environment that the steps come from.
 
     Attributes:
         env_id: ``"ID"`` or ``"module:ID"``, ``""`` where unknown.
-        observation_space: Before flattening.
+        observation_space: The space before flattening.
         action_space: A ``Box``, whose actions are scaled from its bounds to [-1, 1], or a ``Discrete`` or
             ``MultiDiscrete``, whose choices are counted from 0.
-        action_repeat: Environment steps a decision; rewards are sums over them.
+        action_repeat: Environment steps per decision; rewards are sums over them.
         source: sha256 of each data set, in the order of the parts.
-        env_kwargs: Of ``gymnasium.make``, where known.
+        env_kwargs: Keyword arguments of ``gymnasium.make``, where known.
     """
 
     env_id: str
@@ -51,8 +52,9 @@ class Trajectories:
     """Episodes of environments with the same spaces; cheap to split and join, since arrays are shared.
 
     Attributes:
-        parts: The arrays, one for each data set; each holds all its episodes end to end (``S`` steps).
-        episodes: ``[E, 3]`` int64, the episodes of this selection: part, first step, steps (decisions + 1).
+        parts: The arrays of each data set, with all its episodes end to end (``S`` steps).
+        episodes: ``[E, 3]`` int64, one row per selected episode: part, first step, number of steps
+            (decisions + 1).
         info: Spaces, time step, provenance.
     """
 
@@ -68,12 +70,12 @@ class Trajectories:
         action_repeat: int = 1,
         cache: str | os.PathLike[str] | None = None,
     ) -> Trajectories:
-        """Decision steps of one or several Minari data sets of raw environment steps.
+        """Decision steps of one or several Minari data sets.
 
         Args:
             source: Folder or Minari id, or folder with an index of several
-                (:func:`~tdm_agents.data.index.data_sets`); or several such, all with the same spaces.
-            action_repeat: Environment steps a decision; inside one the action must be constant.
+                (:func:`~tdm_agents.data.index.data_sets`); or several of these, all with the same spaces.
+            action_repeat: Environment steps per decision; the action must be constant inside a decision.
             cache: Folder for the memory-mapped arrays; by default ``.tdm-cache`` beside each data set.
 
         Raises:
@@ -91,7 +93,7 @@ class Trajectories:
         action_repeat: int = 1,
         cache: str | os.PathLike[str] | None = None,
     ) -> list[Trajectories]:
-        """As :meth:`from_minari`, but each data set by itself, so that spaces may differ."""
+        """Like :meth:`from_minari`, but each data set by itself, so that spaces may differ."""
         several = [source] if isinstance(source, (str, os.PathLike)) else list(source)
         return [
             cls.open(cache_decisions(path, action_repeat=action_repeat, cache=cache))
@@ -113,8 +115,8 @@ class Trajectories:
             offsets=np.load(folder / "offsets.npy"),
             info=TrajectoryInfo(
                 env_id=stored["env_id"],
-                observation_space=load_space(stored["observation_space"]),
-                action_space=load_space(stored["action_space"]),
+                observation_space=space_from_json(stored["observation_space"]),
+                action_space=space_from_json(stored["action_space"]),
                 action_repeat=stored["action_repeat"],
                 source=(stored["source"],),
                 env_kwargs=stored["env_kwargs"],
@@ -144,7 +146,7 @@ class Trajectories:
 
     @classmethod
     def concatenate(cls, several: Sequence[Trajectories]) -> Trajectories:
-        """All episodes of all of them, in order; nothing is copied.
+        """The episodes of several trajectories, in order; nothing is copied.
 
         Raises:
             DataError: If there are none, or their spaces or ``action_repeat`` differ.
@@ -179,7 +181,7 @@ class Trajectories:
 
     @property
     def spec(self) -> ModelSpec:
-        """Of a model of the environment that the data are from."""
+        """The spec of a model of the environment that the data come from."""
         return spec_of(
             self.info.observation_space,
             self.info.action_space,
@@ -210,7 +212,7 @@ class Trajectories:
         return Decisions(p.observation[rows], p.reward[rows], p.action[rows], p.alive[rows])
 
     def iterate(self) -> Iterator[Decisions]:
-        """One episode's views after the other."""
+        """Views of the arrays of each episode, in order."""
         return map(self.episode, range(self.num_episodes))
 
     def returns(self) -> FloatArray:
@@ -226,8 +228,8 @@ class Trajectories:
         """Training and held-out episodes; a function of the number of episodes and ``seed``.
 
         Args:
-            held_out_fraction: Of the episodes, in (0, 1); at least one is held out and one kept.
-            seed: Of the choice.
+            held_out_fraction: Fraction of the episodes, in (0, 1); at least one is held out and one kept.
+            seed: Seed of the choice.
 
         Raises:
             ValueError: If the fraction is outside (0, 1) or there are fewer than two episodes.
@@ -241,10 +243,10 @@ class Trajectories:
         return self.select(np.sort(order[count:])), self.select(np.sort(order[:count]))
 
     def windows(self, episode: IntArray, start: IntArray, steps: int) -> Batch:
-        """Copy windows into a batch.
+        """A batch of copied windows.
 
         Args:
-            episode: ``[B]``.
+            episode: ``[B]``, the episode of each window.
             start: ``[B]``, first step of each window inside its episode.
             steps: ``T``; a window that runs past its episode is padded on the right.
         """

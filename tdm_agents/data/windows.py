@@ -1,4 +1,4 @@
-"""Which windows of the trajectories are read when: a pure function of a seed and an index."""
+"""Samplers of windows of the trajectories, as a pure function of a seed and an index."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tdm_agents.protocols import Batch
 class WindowSampler:
     """Random windows for training.
 
-    ``batch(index)`` depends on the seed and the index alone, so a resumed run reads exactly what the
-    uninterrupted one would have, without any saved state. A window starts at any step that has at least one
-    successor in its episode, all equally likely. Windows run into the end of their episode, so the last step
-    of a long one is read about as often as any other: terminations need, and get, no weight of their own.
+    ``batch(index)`` depends on the seed and the index alone, so a resumed run reads exactly what an
+    uninterrupted one would have read, without any saved state. A window starts at any step that has at least
+    one successor in its episode, all equally likely. Windows may run past the end of their episode, so the
+    last step of a long one is read about as often as any other: terminations need no weight of their own.
 
     Args:
         trajectories: Episodes to read.
         steps: ``T``, at least 2.
         batch_size: ``B``.
-        seed: At least 0.
+        seed: Seed of the draws, at least 0.
 
     Raises:
         ValueError: If a setting makes no sense, or no episode has two steps.
@@ -45,13 +45,13 @@ class WindowSampler:
         return self.draw(np.random.default_rng([self.seed, index]), self.batch_size)
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
-        """``count`` windows with the next numbers of ``rng``."""
+        """``count`` windows, drawn with ``rng``."""
         chosen = rng.integers(self._starts.total, size=count)
         return self.trajectories.windows(*self._starts.locate(chosen), self.steps)
 
 
 def sequential(trajectories: Trajectories, *, steps: int, batch_size: int) -> Iterator[Batch]:
-    """Every transition of every episode exactly once, for evaluation.
+    """Batches with every transition of every episode exactly once, for evaluation.
 
     Neighbouring windows share one step, so that no transition between them is lost.
 
@@ -80,8 +80,8 @@ def starts(trajectories: Trajectories, *, count: int, steps: int, seed: int) -> 
     Args:
         trajectories: Episodes to read.
         count: ``B``.
-        steps: ``T``: steps of history, plus ``N``.
-        seed: Of the choice.
+        steps: ``T``, the steps of history plus ``N``.
+        seed: Seed of the choice.
 
     Raises:
         ValueError: If the episodes hold fewer than ``count`` such windows.

@@ -18,7 +18,17 @@ from gymnasium import spaces
 
 from tdm_agents.actors.actor import Actor, Move, steps_per_decision
 from tdm_agents.actors.contestant import Contestant, actor_of
-from tdm_agents.environments import Env, EnvRef, MakeEnv, episode_limit, make_env, name_of
+from tdm_agents.env_checks import read_reward, refuse_shared
+from tdm_agents.environments import (
+    Env,
+    EnvRef,
+    MakeEnv,
+    episode_limit,
+    make_env,
+    name_of,
+    steps_at_most,
+    warn_of_cut,
+)
 from tdm_agents.errors import WrongTypeError, WrongValueError, retold
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
 
@@ -57,31 +67,34 @@ def evaluate(
 ) -> Evaluation:
     """Play one episode per seed, ``batch`` of them at once.
 
-    A planner's draws depend on the number of environments that it plans for, so an episode of a sampling
+    A planner's draws depend on the number of environments that it plans for. So an episode of a sampling
     planner is reproduced by the same ``seeds``, ``seed`` and ``batch`` together.
 
     Args:
         contestant: A :class:`TDMAgent`; an :class:`AgentFactory` for a model that reads the live
             environments; a Stable-Baselines3 policy, or a :class:`Predictor` that says how it is asked; or a
             function from an observation to an action.
-        env: An environment's text (an id, with arguments if it takes some), its :class:`EnvRef`, or a
-            function that makes it; made once per episode.
-        seeds: One ``env.reset(seed=...)`` each.
-        seed: Seeds what the contestant draws from; a later batch of episodes adds the index of its first
-            episode, so that its draws are others. None lets an agent's generator go on.
-        batch: Episodes side by side; None = all.
-        max_steps: Environment steps after which an episode is cut; None = when the environment ends it.
+        env: An environment as text (an id, with arguments if it takes some), as :class:`EnvRef`, or as a
+            function that makes it; it is made once per episode.
+        seeds: Seeds of the environment's resets, one per episode.
+        seed: Seed of the contestant's randomness. A later batch of episodes adds the index of its first
+            episode, so that its draws differ. None lets an agent's generator go on.
+        batch: Number of episodes side by side; None = all.
+        max_steps: Environment steps after which an episode is cut; None = when the environment ends it, or
+            after :data:`tdm_agents.environments.ENDLESS_STEPS`, with a warning, where it sets no limit.
         record_horizon: Imagined steps per plan to keep in :class:`Recording`; None = record nothing, 0 =
-            what happened without what was imagined.
+            record only what happened.
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress_bar`.
 
     Raises:
-        TypeError: If ``seeds`` are no integers.
-        ValueError: If there are no seeds, the environment's spaces are not the agent's, or an observation is
-            not finite; the message names the episode.
+        TypeError: If ``seeds`` are not integers.
+        ValueError: If there are no seeds, ``env`` returns the same environment for several episodes, the
+            environment's spaces are not the agent's, or an observation or reward is not finite; the message
+            names the episode.
     """
     if isinstance(seeds, str | int) or not all(isinstance(s, numbers.Integral) for s in seeds):
         raise WrongTypeError(f"seeds is {seeds!r}; expected integers, one per episode: for example [0, 1]")
+    seeds = [int(s) for s in seeds]  # of NumPy too, which Gymnasium refuses
     if not seeds:
         raise WrongValueError("seeds is empty; expected at least one seed, one per episode")
     size = len(seeds) if batch is None else batch
@@ -94,6 +107,7 @@ def evaluate(
             for _ in seeds[first : first + size]:
                 envs.append(make_env(env))
                 stack.callback(envs[-1].close)
+            refuse_shared(envs)
             started = [
                 _Running(s, e.reset(seed=s)[0])
                 for s, e in zip(seeds[first : first + size], envs, strict=True)
@@ -129,12 +143,14 @@ class _Loop:
         self.batches_done = 0
         self.plan_calls = 0
         self.non_finite = 0.0
+        self._most = max_steps
         self._spaces: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
 
     def play(self, actor: Actor, envs: list[Env], batch: list[_Running]) -> None:
         self.episodes += batch
         self._spaces = (envs[0].observation_space, envs[0].action_space)
         limit = self.max_steps or episode_limit(envs[0])
+        self._most = steps_at_most(envs[0], self.max_steps)
         begun = self.steps
         held: list[Any] = []
         while any(e.end is None for e in batch):
@@ -174,7 +190,7 @@ class _Loop:
         self.non_finite += move.non_finite
         for i, row in enumerate(move.rows):
             episode = batch[row]
-            # candidates are the same number for every environment of a plan, and so is the time
+            # every environment of a plan has the same number of candidates and the same share of the time
             episode.transitions += move.transitions / len(move.rows)
             episode.milliseconds += move.milliseconds / len(move.rows)
             if self.record_horizon is not None:
@@ -187,16 +203,23 @@ class _Loop:
         if self.record_horizon is not None:
             episode.observations.append(self._flat(0, episode.observation))
             episode.actions.append(self._flat(1, action))
-        episode.observation, reward, terminated, truncated, _ = env.step(action)
-        episode.score += float(reward)
+        episode.observation, given, terminated, truncated, _ = env.step(action)
+        try:
+            reward = read_reward(given)
+        except ValueError as error:
+            at = f"at environment step {episode.length} of the episode with seed {episode.seed}"
+            raise retold(error, f"{at}: {error}") from error
+        episode.score += reward
         # in float32, as models read it
         episode.gathered = float(np.float32(episode.gathered) + np.float32(reward))
         episode.length += 1
-        episode.rewards.append(float(reward))
+        episode.rewards.append(reward)
         if terminated or truncated:
             episode.end = "terminated" if terminated else "truncated"
-        elif episode.length == self.max_steps:
+        elif episode.length == self._most:
             episode.end = "cut"
+            if self.max_steps is None:
+                warn_of_cut(str(env))
         if episode.end is not None and self.record_horizon is not None:
             episode.observations.append(self._flat(0, episode.observation))
 

@@ -1,4 +1,4 @@
-"""How many of torch's threads imagine fastest here and now."""
+"""The number of torch's threads that imagine fastest here and now."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TIMED_STEPS = 8
 def fastest_threads(agent: TDMAgent, observation: torch.Tensor) -> tuple[int, dict[int, float]]:
     """The number of torch's threads with which the model imagines fastest, and milliseconds per step of each.
 
-    Doubles the number while that clearly helps. Where other processes want the cores too, two threads that
-    wait for each other are tens of times slower than one, and nothing but trying tells; so what is timed is a
-    few imagined steps rather than a decision. Leaves torch's setting changed.
+    It doubles the number as long as that clearly helps. Where other processes want the cores too, two threads
+    that wait for each other are tens of times slower than one. Only a trial tells, so it is kept short: a few
+    imagined steps rather than a decision. Torch's setting is changed afterwards.
 
     Args:
-        agent: Its generator and memory stay as they are.
-        observation: ``[n]``, from where to imagine.
+        agent: The agent; its generator and memory stay as they are.
+        observation: ``[n]``, where imagining begins.
     """
     model, spec = agent.model, agent.model.spec
     history = History.of_observation(observation[None], action_dim=spec.action_dim)
@@ -39,7 +39,7 @@ def fastest_threads(agent: TDMAgent, observation: torch.Tensor) -> tuple[int, di
         return 1e3 * (time.perf_counter() - began) / steps
 
     torch.set_num_threads(1)
-    milliseconds(1)  # the first one allocates
+    milliseconds(1)  # the first call allocates
     tried, best = {1: milliseconds(_TIMED_STEPS)}, 1
     while 2 * best <= min(_cores(), MAX_THREADS):
         count = 2 * best
@@ -54,7 +54,7 @@ def fastest_threads(agent: TDMAgent, observation: torch.Tensor) -> tuple[int, di
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What a model imagined at some plans of an episode, to be held against what then happened."""
+"""What a model imagined at some plans of an episode, to be compared with what then happened."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tdm_agents.protocols import looped_rollout, observation_of
 
 
 class PlanLog:
-    """Every plan of an agent, in order; pass it as ``on_step`` of an evaluation of one episode.
+    """All plans of an agent, in order; pass it as ``on_step`` of an evaluation of one episode.
 
     Args:
-        agent: Whose plans.
+        agent: The agent that plans.
 
     Attributes:
-        agent: Whose plans.
+        agent: The agent that plans.
         views: The plans so far.
     """
 
@@ -36,13 +36,13 @@ class PlanLog:
 
 
 def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, index: int) -> Moment:
-    """What the model expected when it planned, of that plan and of the actions that were then taken.
+    """What the model expected at a plan: of that plan, and of the actions that were then taken.
 
     Args:
         agent: The agent that planned.
         views: Every plan of the episode, in order.
         recording: The episode.
-        index: Of the plan in ``views``.
+        index: Index of the plan in ``views``.
 
     Raises:
         ValueError: If the model imagines no observations.
@@ -66,7 +66,7 @@ def imagine(agent: TDMAgent, views: Sequence[PlanView], recording: Recording, in
 
 
 def moments_of(plans: int, horizon: int, replan_every: int) -> list[int]:
-    """Up to four plans to look at: the first three horizons, where the motion is, and mid-episode."""
+    """Indices of up to four plans to look at: the first three horizons, where motion is, and the middle."""
     apart = -(-horizon // replan_every)  # plans until one has been followed to its end
     last = max(plans - apart, 0)
     return sorted({min(index, last) for index in (0, apart, 2 * apart, plans // 2)})

@@ -20,14 +20,14 @@ from tdm_agents.plot_style import IMAGINED, PLANNED, PLAYERS, REAL, STYLE, clean
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was imagined at one decision, and can be held against a :class:`Recording`.
+    """What was imagined at one decision, to be compared with a :class:`Recording`.
 
     Attributes:
         step: Environment step of the decision.
         planned: ``[h, n]``, observations expected after 1 to ``h`` decisions of the plan that was made there.
-        predicted: ``[h', n]``, the same for the actions that were really taken from there on, which later
-            plans changed: what differs from reality is the model's error alone. ``h'`` is 0 where nobody
-            asked.
+        predicted: ``[h', n]``, observations expected of the actions that were really taken from there on,
+            which later plans changed. Their difference from reality is the model's error alone. ``h'`` is 0
+            where nobody asked.
     """
 
     step: int
@@ -47,25 +47,26 @@ def plot_episode(
     title: str = "",
     unseen: str = "",
 ) -> None:
-    """Write a PNG (or whatever the path's suffix says).
+    """Write the picture of an episode as PNG (or whatever the path's suffix says).
 
-    Above, the first of ``scalars`` over the episode with the moments shaded, and the returns so far of every
-    player. Below, one column per moment and one row per scalar: reality, the prediction and the plan; or,
-    where nothing was imagined that could be drawn, why.
+    Above are the first of ``scalars`` over the episode, with the moments shaded, and the return so far of
+    every player. Below are one column per moment and one row per scalar, with reality, the prediction and the
+    plan; or the reason why there is nothing imagined to draw.
 
     Args:
-        path: Where to write.
-        recording: The episode of ``L`` environment steps in which the moments were.
-        moments: At least one, or none and ``unseen``.
-        rewards: ``[L]`` of each environment step, by player; the first is drawn in the agent's colour.
-        scalars: Index of an observation scalar by what to call it, with its unit; at least one.
+        path: The file to write.
+        recording: The episode of ``L`` environment steps that the moments belong to.
+        moments: At least one moment, or none and ``unseen``.
+        rewards: ``[L]``, the reward of each environment step, by player; the first is drawn in the agent's
+            colour.
+        scalars: Indices of observation scalars by their labels, with units; at least one.
         seconds_per_step: Control step of the environment.
         action_repeat: Environment steps per decision.
-        title: Above everything.
-        unseen: Why there are no moments.
+        title: The title above everything.
+        unseen: The reason why there are no moments.
 
     Raises:
-        ValueError: If there is no scalar, a scalar does not exist, or there is no moment and no reason why.
+        ValueError: If there is no scalar, a scalar does not exist, or there is neither a moment nor a reason.
     """
     if not (moments or unseen) or not scalars:
         raise WrongValueError(

@@ -11,11 +11,11 @@ from tdm_agents.evaluation.records import Tick
 
 
 class ProgressBar:
-    """Shows the :class:`Tick` of an evaluation; a context manager to pass as ``on_step``.
+    """A context manager that shows the :class:`Tick` of an evaluation; pass it as ``on_step``.
 
     Args:
-        label: What is playing.
-        console: Where to show it; None = stderr, so that what is printed can still be piped.
+        label: Who is playing.
+        console: Console to show it on; None = stderr, so that printed output can still be piped.
     """
 
     def __init__(self, label: str, console: Console | None = None) -> None:
@@ -30,7 +30,7 @@ class ProgressBar:
         self._task = self._progress.add_task(label, total=None, status="starting")
 
     def __enter__(self) -> ProgressBar:
-        self._progress.console.print(self._label)  # on a line of its own: both do not fit 80 columns
+        self._progress.console.print(self._label)  # on a line of its own: both do not fit in 80 columns
         self._progress.start()
         return self
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: episodes, what they cost, and what happened in them."""
+"""Results of an evaluation: episodes, their costs, and what happened in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recording:
         planned_at: ``[D]`` int64, the environment step of each plan (or call of a policy).
         imagined: ``[D, h, n]``, observations that each plan expected after 1 to ``h`` decisions; ``h`` is 0
             for a policy that imagines nothing.
-        value: ``[D]``, what the planner believed its plan is worth; NaN for a policy.
+        value: ``[D]``, what the planner believed each plan was worth; NaN for a policy.
     """
 
     observation: FloatArray
@@ -36,17 +36,17 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One episode and what it cost.
+    """One episode and its cost.
 
     Attributes:
-        seed: Given to ``env.reset``.
+        seed: Seed that was given to ``env.reset``.
         score: The return: the undiscounted sum of the environment's rewards.
-        length: Environment steps.
-        decisions: Actions that were chosen, planned for or taken from an earlier plan.
-        transitions: Imagined transitions: its share of each batched plan.
-        milliseconds: Planning time: its share of each batched plan.
+        length: Number of environment steps.
+        decisions: Number of actions that were chosen, by a new plan or from an earlier one.
+        transitions: Number of imagined transitions: the episode's share of each batched plan.
+        milliseconds: Planning time: the episode's share of each batched plan.
         end: ``"terminated"`` or ``"truncated"`` by the environment, or ``"cut"`` at ``max_steps``.
-        recording: None where not asked for.
+        recording: What happened; None where it was not asked for.
     """
 
     seed: int
@@ -65,9 +65,10 @@ class Evaluation:
 
     Attributes:
         env_id: The environment.
-        episodes: In the order of the seeds.
-        plan_calls: Batched calls of the planner.
-        non_finite: Candidates refused over all episodes because their value was NaN or inf.
+        episodes: The episodes, in the order of the seeds.
+        plan_calls: Number of batched calls of the planner.
+        non_finite: Number of candidates, over all episodes, that were refused because their value was NaN or
+            inf.
     """
 
     env_id: str
@@ -77,17 +78,17 @@ class Evaluation:
 
     @property
     def scores(self) -> list[float]:
-        """Returns, in the order of the seeds."""
+        """The returns, in the order of the seeds."""
         return [e.score for e in self.episodes]
 
     @property
     def decisions(self) -> int:
-        """Decisions of all episodes."""
+        """Number of decisions of all episodes."""
         return sum(e.decisions for e in self.episodes)
 
     @property
     def milliseconds_per_decision(self) -> float:
-        """Planning time per decision, shared by the episodes that were planned for in the same call."""
+        """Planning time per decision; episodes that were planned for in one call share its time."""
         return sum(e.milliseconds for e in self.episodes) / max(self.decisions, 1)
 
     @property
@@ -98,15 +99,16 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """How far an evaluation is, after every environment step.
+    """The progress of an evaluation, after every environment step.
 
     Attributes:
-        steps: Environment steps done, over all batches of episodes; episodes run side by side count once.
-        total: Steps expected, or None where the environment does not say when its episodes end.
-        running: Episodes that are running.
-        finished: Episodes that are over.
+        steps: Environment steps done, over all batches of episodes; a step of episodes side by side counts
+            once.
+        total: Expected number of steps; None where the environment does not say when its episodes end.
+        running: Number of episodes that are running.
+        finished: Number of episodes that are over.
         mean_return: Mean return so far of the episodes that have begun.
-        milliseconds_per_decision: So far.
+        milliseconds_per_decision: Planning time per decision so far.
     """
 
     steps: int

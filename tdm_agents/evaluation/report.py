@@ -1,4 +1,4 @@
-"""Evaluations as JSON that says how to repeat them, and as a table.
+"""Evaluations as JSON, which says how to repeat them, and as a table.
 
 Layout of a report (schema 1)::
 
@@ -7,7 +7,7 @@ Layout of a report (schema 1)::
      "episodes": [{"seed", "return", "length", "decisions", ...}],
      "provenance": {"machine", "versions", "weights_sha256", "git_commit", "command", "created"}}
 
-What is unknown is null, never NaN.
+Unknown values are null, never NaN.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from rich.table import Table
 from tdm_agents.evaluation.as_json import episode_to_json, plain
 from tdm_agents.evaluation.records import Evaluation
 from tdm_agents.evaluation.statistics import interval, iqm, mean
+from tdm_agents.json_text import plain_number
 from tdm_agents.storage import write_json
 
 SCHEMA = 1
@@ -49,10 +51,10 @@ def make_report(
     """An evaluation as a JSON value.
 
     Args:
-        contestant: What was evaluated, in words.
-        evaluation: What came out.
+        contestant: Who was evaluated, in words.
+        evaluation: The result.
         settings: Everything that was chosen: planner, its settings, seeds of the agent, batch.
-        weights: The file of weights, of which the sha256 is kept.
+        weights: The file of weights, whose sha256 is kept.
         level: Confidence level of the intervals.
     """
     return {
@@ -69,10 +71,10 @@ def make_report(
 
 
 def summary(*evaluations: Evaluation, level: float = 0.95) -> dict[str, float]:
-    """Mean and IQM of the returns with bootstrap intervals, and what a decision cost.
+    """Mean and IQM of the returns with bootstrap intervals, and the cost of a decision.
 
     Args:
-        evaluations: Of one contestant, one per environment. The returns of all are pooled, so that the
+        evaluations: Evaluations of one contestant, one per environment. Their returns are pooled, so the
             environments should have one scale; the bootstrap draws within each.
         level: Confidence level of the intervals.
     """
@@ -98,7 +100,7 @@ def summary(*evaluations: Evaluation, level: float = 0.95) -> dict[str, float]:
 
 
 def provenance(weights: Path | None = None) -> dict[str, Any]:
-    """Where and with what: machine, versions, weights, commit and command line; no host or user name."""
+    """Where a result is from: machine, versions, weights, commit and command line; no host or user name."""
     return {
         "machine": {
             "platform": platform.platform(),
@@ -116,7 +118,7 @@ def provenance(weights: Path | None = None) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and the packages that results depend on."""
+    """Versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES}
 
 
@@ -124,13 +126,13 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report atomically.
 
     Raises:
-        ValueError: If it is not JSON (NaN included).
+        ValueError: If it is not JSON, which has no NaN.
     """
-    json.dumps(report, allow_nan=False)
+    json.dumps(report, allow_nan=False, default=plain_number)
     write_json(path, report)
 
 
-# on two lines, so that a table fits a terminal of 80 columns
+# headers on two lines, so that a table fits in a terminal of 80 columns
 _HEADERS = {
     "IQM return": "IQM\nreturn",
     "mean return": "mean\nreturn",
@@ -140,19 +142,19 @@ _HEADERS = {
 
 
 def columns(reports: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """What the columns of :func:`rows` are."""
+    """Headers of the columns of :func:`rows`."""
     level = f"{100 * reports[0]['summary']['level']:g} %" if reports else ""
     return ("who", "runs", "IQM return", level, "mean return", "ms per decision", "imagined per decision")
 
 
 def rows(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One line per report (its ``"contestant"`` and ``"summary"``): return with its interval, and cost."""
+    """One row per report (its ``"contestant"`` and ``"summary"``): return with its interval, and cost."""
     return [
         (
             str(report["contestant"]),
             str(s["episodes"]),
             f"{s['iqm']:.1f}",
-            f"{s['iqm_low']:.1f} to {s['iqm_high']:.1f}",
+            _interval(report),
             f"{s['mean']:.1f}",
             f"{s['milliseconds_per_decision']:.1f}",
             f"{s['transitions_per_decision']:.0f}",
@@ -162,8 +164,16 @@ def rows(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
+def _interval(report: Mapping[str, Any]) -> str:
+    """The interval of the IQM; a dash where no environment was played more than once."""
+    s = report["summary"]
+    if s["episodes"] <= len(report.get("environments", [None])):
+        return "-"
+    return f"{s['iqm_low']:.1f} to {s['iqm_high']:.1f}"
+
+
 def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
-    """The rows for a terminal."""
+    """A table of the rows for a terminal."""
     shown = Table(title=title)
     first, *others = columns(reports)
     shown.add_column(first, overflow="fold")
@@ -178,7 +188,7 @@ def git_commit() -> str | None:
     """The commit of this package's source, with ``+changes`` where files differ; None outside a clone."""
     here = Path(__file__).resolve()
     try:
-        # an installed copy may lie inside somebody else's repository: only one that tracks this file counts
+        # an installed copy may be inside another repository: only one that tracks this file counts
         _git(here.parent, "ls-files", "--error-unmatch", here.name)
         changed = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
         return _git(here.parent, "rev-parse", "HEAD") + ("+changes" if changed else "")
@@ -203,6 +213,7 @@ def _cpu() -> str | None:
     return platform.processor() or None
 
 
+@cache  # a comparison asks for every batch that it may have kept, and looking is slow
 def _version(package: str) -> str | None:
     try:
         return version(package)

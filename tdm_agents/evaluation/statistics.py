@@ -1,4 +1,4 @@
-"""What a few runs say, and how surely: mean, interquartile mean, bootstrap interval.
+"""Statistics of a few runs and their uncertainty: mean, interquartile mean, bootstrap interval.
 
 After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", section 4.2
 (stratified bootstrap) and section 4.3 (interquartile mean); the numbers agree with their package rliable.
@@ -16,18 +16,18 @@ from tdm_agents.errors import WrongValueError
 
 FloatArray = npt.NDArray[np.float64]
 Statistic = Callable[[FloatArray], FloatArray]
-"""Scores ``[..., runs]`` to ``[...]``."""
+"""A function from scores ``[..., runs]`` to ``[...]``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A statistic of some scores and how far it could be off.
+    """A statistic of some scores, with its confidence interval.
 
     Attributes:
         value: The statistic of the scores themselves.
         low: Lower end of the percentile interval.
         high: Upper end.
-        level: Its confidence level, for example 0.95.
+        level: Confidence level of the interval, for example 0.95.
     """
 
     value: float
@@ -43,10 +43,10 @@ def mean(scores: FloatArray) -> FloatArray:
 
 
 def iqm(scores: FloatArray) -> FloatArray:
-    """Interquartile mean over the last axis: without the lowest and the highest quarter.
+    """Interquartile mean over the last axis: the mean without the lowest and the highest quarter.
 
     ``floor(runs / 4)`` scores are dropped at either end, as ``scipy.stats.trim_mean(scores, 0.25)`` and
-    rliable do; up to three runs nothing is dropped.
+    rliable do; nothing is dropped of up to three runs.
     """
     ordered = np.sort(np.asarray(scores, np.float64), axis=-1)
     runs = ordered.shape[-1]
@@ -68,10 +68,10 @@ def interval(
     Args:
         scores: Returns of the runs of one task, or one such list per task (a stratum). Runs are drawn anew
             within each task, then pooled.
-        statistic: Of the pooled scores.
+        statistic: The statistic, which is applied to the pooled scores.
         level: Confidence level.
         resamples: Number of bootstrap samples.
-        seed: Of the resampling. Same seed, same interval.
+        seed: Seed of the resampling; the same seed gives the same interval.
 
     Raises:
         ValueError: If there are no scores, one is not finite, or ``level`` is not within (0, 1).

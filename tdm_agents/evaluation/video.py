@@ -1,8 +1,8 @@
 """Videos of episodes without a screen: the episode is replayed and rendered in a process of its own.
 
-MuJoCo's OpenGL backend is chosen once a process, when it is first imported, and one that fails to import
-stays broken. So the process that plans never touches OpenGL: a child replays the recorded actions from the
-same seed, and a video costs the episode itself no time.
+A process chooses MuJoCo's OpenGL backend once, when it first imports MuJoCo, and a failed import stays
+broken. So the process that plans never touches OpenGL: a child replays the recorded actions from the same
+seed, and a video costs the episode itself no time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import imageio.v2 as imageio
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.env_checks import read_reward
 from tdm_agents.environments import EnvRef, make_env, seconds_per_step
 from tdm_agents.errors import TDMError, WrongValueError
 
@@ -36,7 +37,7 @@ _PROBE_SECONDS = 120.0
 
 
 class VideoError(TDMError, RuntimeError):
-    """An episode that cannot be shown: rendering fails, or the environment does not repeat it."""
+    """An episode cannot be shown: rendering fails, or the environment does not repeat it."""
 
 
 class NoRendererError(TDMError, RuntimeError):
@@ -44,15 +45,15 @@ class NoRendererError(TDMError, RuntimeError):
 
 
 def find_renderer(env: EnvRef, environ: Mapping[str, str] | None = None) -> str:
-    """The first ``MUJOCO_GL`` with which a process of its own renders a frame of ``env``.
+    """The first value of ``MUJOCO_GL`` with which a child process renders a frame of ``env``.
 
     Args:
         env: The environment.
-        environ: Environment variables; None = the process's own. A ``MUJOCO_GL`` that is set is the only
-            one tried.
+        environ: Environment variables; None = those of this process. If ``MUJOCO_GL`` is set, only that
+            value is tried.
 
     Raises:
-        NoRendererError: If none does, or ``MUJOCO_GL`` switches rendering off.
+        NoRendererError: If no value works, or ``MUJOCO_GL`` switches rendering off.
     """
     environ = os.environ if environ is None else environ
     wanted = environ.get("MUJOCO_GL", "").strip().lower()
@@ -82,12 +83,12 @@ def render_episode(
     """Replay an episode and write it as an H.264 video in real time, at most 25 frames per second.
 
     Args:
-        path: Where to write, ending in ``.mp4``.
+        path: The file to write, ending in ``.mp4``.
         env: An environment that says how long its step is.
-        seed: What ``env.reset`` was given.
-        actions: ``[L, ...]`` in the environment's units.
-        score: The episode's return, by which the replay is known to be the same episode.
-        backend: From :func:`find_renderer`.
+        seed: Seed that ``env.reset`` was given.
+        actions: ``[L, ...]``, in the environment's units.
+        score: The episode's return, which the replay has to repeat.
+        backend: A value of ``MUJOCO_GL`` from :func:`find_renderer`.
         timeout: Seconds after which to give up.
 
     Raises:
@@ -124,7 +125,7 @@ def write_video(path: Path, frames: Sequence[npt.NDArray[np.uint8]], fps: float)
 
 def _backends(environ: Mapping[str, str]) -> list[str]:
     if platform.system() != "Linux":
-        return ["glfw"]  # the only one that MuJoCo has there
+        return ["glfw"]  # the only backend that MuJoCo has there
     return ["egl", "osmesa"] + (["glfw"] if environ.get("DISPLAY") else [])
 
 
@@ -148,7 +149,7 @@ def _child(job: Mapping[str, Any], backend: str, environ: Mapping[str, str], *, 
 
 
 def _work(job: Mapping[str, Any]) -> None:
-    """What the child does: render one frame to see whether it can, or a whole episode."""
+    """The child's work: render one frame to see whether it can, or a whole episode."""
     known = make_env(job["env"])  # registers it too
     assert known.spec is not None
     env = gym.make(known.spec, render_mode="rgb_array")
@@ -163,7 +164,7 @@ def _work(job: Mapping[str, Any]) -> None:
     for i, action in enumerate(job["actions"], start=1):
         flat = np.asarray(action, env.action_space.dtype)
         _, reward, *_ = env.step(flat.reshape(env.action_space.shape or ()))
-        score += float(reward)
+        score += read_reward(reward)
         if i % every == 0:
             frames.append(_frame(env))
     env.close()

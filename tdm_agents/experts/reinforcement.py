@@ -1,8 +1,8 @@
-"""Train a policy of Stable-Baselines3 and keep the best one that was seen.
+"""Training of a policy of Stable-Baselines3 that keeps the best policy seen.
 
 Returns of PPO and SAC go up and down while they train, so the last policy is rarely the best. Training is
-SB3's own; what is added here is a budget of CPU time, evaluation on seeds of their own, and a file that is
-whole whenever the process ends.
+SB3's own. This module adds a budget of CPU time, evaluation on separate seeds, and files that are whole
+whenever the process ends.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from tdm_agents.collection.seeds import COLLECTION_FIRST, TUNING_FIRST
+from tdm_agents.env_checks import refuse_shared
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.evaluation.report import provenance
@@ -34,7 +35,7 @@ Algorithm = Literal["ppo", "sac"]
 BEST_FILE = "best.zip"
 RECORD_FILE = "training.json"
 
-# SB3's own are for one environment and a network of 64 x 64
+# SB3's own defaults are for one environment and a network of 64 x 64
 _SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"n_steps": 512, "batch_size": 256, "policy_kwargs": {"net_arch": [128, 128]}},
     "sac": {"policy_kwargs": {"net_arch": [128, 128]}, "gradient_steps": -1},
@@ -48,13 +49,14 @@ class Training:
     Attributes:
         env: The environment.
         algorithm: ``"ppo"`` or ``"sac"``.
-        settings: Arguments of SB3's class, on top of ours for it.
+        settings: Arguments of SB3's class, in addition to ours.
         steps: Environment steps, of all environments together, after which training ends.
-        cpu_seconds: CPU time of the process, evaluations included, after which it ends; None = no limit.
-        num_envs: Environments side by side, in this process.
+        cpu_seconds: CPU time of the process, evaluations included, after which training ends; None = no
+            limit.
+        num_envs: Number of environments side by side, in this process.
         evaluate_every: Environment steps between evaluations; the end of training is evaluated too.
-        evaluation_episodes: Episodes of each.
-        seed: Of the networks, the actions and the training environments.
+        evaluation_episodes: Number of episodes per evaluation.
+        seed: Seed of the networks, the actions and the training environments.
         device: Where the networks compute.
 
     Raises:
@@ -90,13 +92,13 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """One evaluation on the way.
+    """One evaluation during training.
 
     Attributes:
         steps: Environment steps trained so far.
         cpu_seconds: CPU time so far, evaluations included.
-        mean_return: Over the evaluation's episodes, with the deterministic policy.
-        best: Whether it is the best so far, and therefore kept.
+        mean_return: Mean return of the evaluation's episodes, with the deterministic policy.
+        best: Whether the policy is the best so far, and therefore kept.
     """
 
     steps: int
@@ -108,15 +110,15 @@ class Evaluated:
 def train(
     training: Training, out: Path, *, watch: Callable[[Evaluated], None] | None = None
 ) -> list[Evaluated]:
-    """Train, and keep the best policy in ``out/best.zip`` with how it came about in ``out/training.json``.
+    """Train, and keep the best policy in ``out/best.zip`` and the record of its training beside it.
 
-    Both are whole whenever the process ends; TensorBoard events lie beside them. Every evaluation plays the
-    same episodes, on seeds for tuning (:mod:`tdm_agents.collection.seeds`); training has those for
-    collection.
+    The policy and the record (``out/training.json``) are whole whenever the process ends; TensorBoard events
+    are beside them. Every evaluation plays the same episodes, on seeds for tuning
+    (:mod:`tdm_agents.collection.seeds`); training uses those for collection.
 
     Args:
-        training: What, and for how long.
-        out: Folder; must not hold a trained policy yet.
+        training: What to train, and for how long.
+        out: Folder of the policy; it must not hold a trained policy yet.
         watch: Called after every evaluation.
 
     Returns:
@@ -134,6 +136,7 @@ def train(
     envs = make_vec_env(make, training.num_envs, seed=COLLECTION_FIRST + training.seed)
     held_out = make_vec_env(make, 1)
     try:
+        refuse_shared(envs.get_attr("unwrapped"))
         algorithm = _algorithm(training, envs, out)
         keeper = _Keeper(training, held_out, out, began, watch)
         algorithm.learn(training.steps, callback=keeper, tb_log_name=training.algorithm)
@@ -162,7 +165,7 @@ def _algorithm(training: Training, envs: VecEnv, out: Path) -> BaseAlgorithm:
 
 
 class _Keeper(BaseCallback):  # type: ignore[misc]
-    """Evaluates now and then and at the end, keeps the best, and ends training when the budget is spent."""
+    """A callback that evaluates, keeps the best policy, and ends training when the budget is spent."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What world models, planners and the agent say to each other: values, and protocols of a few methods."""
+"""The contracts between world models, planners and the agent: values, and protocols of a few methods."""
 
 from tdm_agents.protocols.batches import Batch, MixedBatch
 from tdm_agents.protocols.imagining import (

@@ -1,4 +1,4 @@
-"""What an update reads: windows of trajectories, one entry per decision."""
+"""Batches that an update reads: windows of trajectories, one entry per decision."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class MixedBatch:
-    """Windows of environments of different ``(n, m)``, those of each environment together.
+    """Windows of environments of different ``(n, m)``, grouped by environment.
 
     Attributes:
-        parts: By the environment's name; environments without a window are not there.
+        parts: The batch of each environment, by name; environments without a window are left out.
     """
 
     parts: Mapping[str, Batch]
 
     @property
     def windows(self) -> int:
-        """``B``, of all environments together."""
+        """``B``, the number of windows of all environments together."""
         return sum(len(part.reward) for part in self.parts.values())
 
     def to(self, device: torch.device | str) -> MixedBatch:

@@ -1,4 +1,4 @@
-"""What a planner imagines with: a world model and its optional capabilities."""
+"""World models, with which planners imagine, and their optional capabilities."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class WorldModel(Protocol[S]):
         ...
 
     def start(self, history: History, *, horizon: int) -> S:
-        """Read what has happened.
+        """Read the history and begin to imagine.
 
         Args:
-            history: Of ``B`` environments, on the model's device.
-            horizon: Steps that will be imagined from here, at least 1.
+            history: What has happened in ``B`` environments, on the model's device.
+            horizon: Number of steps that will be imagined from here, at least 1.
 
         Returns:
             A state of ``B`` rows.
 
         Raises:
-            ValueError: If the history is not of the model's observations and actions.
+            ValueError: If the history does not fit the model's observations and actions.
         """
         ...
 
@@ -48,7 +48,7 @@ class WorldModel(Protocol[S]):
         Args:
             state: ``N`` rows; consumed.
             action: ``[N, m]``, float in [-1, 1] or int64 choices.
-            generator: Of a sampling model's draws, for all rows at once; None draws from torch's own.
+            generator: Source of randomness of a sampling model, for all rows at once; None uses torch's own.
 
         Returns:
             The state of ``N`` rows after it, and what was imagined.
@@ -99,12 +99,12 @@ class HasProposal(Protocol[S_contra]):
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """``count`` actions a row.
+        """``count`` actions per row.
 
         Args:
             state: ``N`` rows; stays usable.
-            count: At least 1.
-            generator: Of sampled actions.
+            count: Actions per row, at least 1.
+            generator: Source of randomness of sampled actions.
             deterministic: The mean or likeliest action, ``count`` times, instead of sampled ones.
         """
         ...
@@ -115,16 +115,16 @@ class HasValue(Protocol[S_contra]):
     """A model that knows what a state is worth beyond the horizon."""
 
     def value(self, state: S_contra) -> Tensor:
-        """``[N]``, in the units of the reward, from this state on; does not consume ``state``."""
+        """The value ``[N]`` from this state on, in the units of the reward; does not consume ``state``."""
         ...
 
 
 class Draft(Protocol):
     """Transitions of ``N`` rows that are being written token by token.
 
-    One token a scalar: the ``m`` of the action, then what it leads to, the ``n`` of the next observation and
-    the reward. A draft is a value with one owner, as a model's state is: :meth:`push` and :meth:`finish`
-    consume it, and using a consumed one raises ``RuntimeError``.
+    There is one token per scalar: the ``m`` of the action, then the ``n`` of the next observation and the
+    reward. A draft is a value with one owner, as a model's state is: :meth:`push` and :meth:`finish` consume
+    it, and using a consumed draft raises ``RuntimeError``.
     """
 
     def log_probs(self) -> Tensor:
@@ -140,7 +140,7 @@ class Draft(Protocol):
         ...
 
     def finish(self) -> tuple[Any, Tensor, Step]:
-        """Of complete transitions: the model's states after them, their actions ``[N, m]``, and the steps."""
+        """Complete transitions: the model's states after them, their actions ``[N, m]``, and the steps."""
         ...
 
 
@@ -152,20 +152,20 @@ class HasTokens(Protocol[S_contra]):
     """
 
     def draft(self, state: S_contra) -> Draft:
-        """Transitions of ``N`` rows of which nothing is written yet; consumes ``state``."""
+        """Transitions of ``N`` rows with no token written yet; consumes ``state``."""
         ...
 
 
 @runtime_checkable
 class HasRowBytes(Protocol[S_contra]):
-    """A model that knows what it takes to imagine a row, so that a planner can keep to a memory budget."""
+    """A model that knows how much memory a row takes, so that a planner can keep to a budget."""
 
     def row_bytes(self, state: S_contra, *, horizon: int) -> int:
-        """Bytes that each row imagined from a state needs, beyond what rows share; does not consume it.
+        """Bytes that each row imagined from ``state`` needs, beyond what rows share; does not consume it.
 
         Args:
-            state: From :meth:`WorldModel.start`.
-            horizon: Steps that are imagined.
+            state: A state from :meth:`WorldModel.start`.
+            horizon: Number of steps that are imagined.
         """
         ...
 

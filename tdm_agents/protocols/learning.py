@@ -1,4 +1,4 @@
-"""What is trained by name: the one contract of learned models, ours and strangers'.
+"""Trainable models: the one contract that learned models keep, ours and other people's.
 
 A learned model is an ``nn.Module`` of one environment, which is a world model itself, or of several, whose
 :meth:`TrainableModel.environment` are world models. :class:`tdm_agents.world_models.learned.LearnedModel`
@@ -21,18 +21,18 @@ from tdm_agents.protocols.imagining import WorldModel
 from tdm_agents.protocols.values import ModelSpec
 
 Optimizers = Mapping[str, torch.optim.Optimizer]
-"""By name; the names are those of the files of a run."""
+"""Optimizers by name; the names are those of the files of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A named configuration of a model, and how to plan with what was trained so.
+    """A named configuration of a model, and how to plan with a model that was trained with it.
 
     Attributes:
-        config: Of the model's ``config_type``.
+        config: The settings, an instance of the model's ``config_type``.
         action_repeat: Environment steps per decision.
         planner: Name of the planner.
-        planner_settings: Fields of its dataclass; the others keep their defaults.
+        planner_settings: Fields of the planner's dataclass; those not named keep their defaults.
     """
 
     config: Any
@@ -43,16 +43,16 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSettings:
-    """How weights follow the gradient: AdamW with a warmup and half a cosine.
+    """Settings of an update: AdamW with a warmup and half a cosine.
 
-    A model with optimizers of its own reads what it needs of them.
+    A model with optimizers of its own reads those it needs.
 
     Attributes:
-        steps: Updates in all.
+        steps: Number of updates in all.
         learning_rate: Highest learning rate, reached after the warmup.
         warmup_steps: Updates over which the learning rate rises linearly from 0.
-        final_learning_rate_fraction: Where the cosine ends at the last step, as a fraction of the highest.
-        weight_decay: Decoupled decay (AdamW), of matrices only.
+        final_learning_rate_fraction: Learning rate of the last step, as a fraction of the highest.
+        weight_decay: Decoupled weight decay (AdamW), applied to matrices only.
         betas: Decay of AdamW's first and second moments.
         grad_clip: Largest norm of the gradient over all weights.
         bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
@@ -101,11 +101,11 @@ class UpdateSettings:
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or gradient is NaN or infinite; raised before the weights follow it.
+    """A loss or gradient is NaN or infinite; raised before the weights are changed.
 
     Args:
-        name: What is not finite.
-        value: Its value.
+        name: Name of the number that is not finite.
+        value: Value of that number.
     """
 
     def __init__(self, name: str, value: float) -> None:
@@ -114,10 +114,10 @@ class NotFiniteError(ArithmeticError):
 
 @runtime_checkable
 class TrainableModel(Protocol):
-    """A model that is trained by name: its class is an entry point of the group ``tdm_agents.world_models``.
+    """A model trained by name: its class is an entry point of the group ``tdm_agents.world_models``.
 
     Everything that an update changes is in ``state_dict()`` (target networks and running scales too) or in an
-    optimizer. With the same batches and generators, updates are then the same however often a run stops.
+    optimizer. The same batches and generators then give the same updates, however often a run stops.
 
     Attributes:
         config_type: Class of the settings: a frozen dataclass of JSON values, or of other such dataclasses,
@@ -141,14 +141,14 @@ class TrainableModel(Protocol):
         """A new model.
 
         Args:
-            specs: What it is to model, by the environment's name.
-            config: Of ``config_type``.
-            seed: Of the initial weights.
-            source: A trained model, with whose weights, and normaliser or tokens, this one begins instead.
+            specs: The spec of each environment to model, by name.
+            config: The settings, an instance of ``config_type``.
+            seed: Seed of the initial weights.
+            source: A trained model, whose weights and normaliser or tokens this one starts from instead.
 
         Raises:
-            ValueError: If the model is not for such environments, or for fewer.
-            CheckpointError: If ``source`` does not fit; the message says in what.
+            ValueError: If the model cannot model such environments, or not so many.
+            CheckpointError: If ``source`` does not fit; the message says how.
         """
         ...
 
@@ -156,15 +156,15 @@ class TrainableModel(Protocol):
         """The world model of an environment; it shares the weights, and its call is its held-out loss.
 
         Args:
-            name: Of the environment; a model of a single one does not read it.
+            name: Name of the environment; a model of a single environment ignores it.
 
         Raises:
-            LookupError: If the model is of several and this is none of them.
+            LookupError: If the model has several environments and this is none of them.
         """
         ...
 
     def fit(self, data: Mapping[str, Any]) -> None:
-        """Set from data, before training, what needs no gradient (for example a normaliser).
+        """Fit what needs no gradient (for example a normaliser) to data, before training.
 
         Args:
             data: :class:`tdm_agents.data.trajectories.Trajectories` by the environment's name; they need not
@@ -180,12 +180,12 @@ class TrainableModel(Protocol):
         Args:
             batch: A :class:`~tdm_agents.protocols.Batch`, or a :class:`~tdm_agents.protocols.MixedBatch` of
                 several environments, on the weights' device.
-            generator: Of whatever is random in training; None = nothing is (held-out evaluation).
+            generator: Source of randomness in training; None means that nothing is random (held-out loss).
         """
         ...
 
     def optimizers(self, settings: UpdateSettings) -> Optimizers:
-        """New optimizers of the weights."""
+        """New optimizers for the weights."""
         ...
 
     def update(
@@ -200,14 +200,14 @@ class TrainableModel(Protocol):
         """One update of the weights.
 
         Args:
-            batch: As for the loss.
-            optimizers: Those of :meth:`optimizers`.
-            step: Updates made before; schedules are functions of it.
-            settings: Of the run.
+            batch: As for :meth:`__call__`.
+            optimizers: The optimizers that :meth:`optimizers` made.
+            step: Number of updates made before; schedules are functions of it.
+            settings: Update settings of the run.
             generator: The only source of randomness, on the weights' device.
 
         Returns:
-            ``loss`` and whatever else is worth a curve.
+            Metrics by name: ``loss``, and whatever else is worth a curve.
 
         Raises:
             NotFiniteError: If a loss or gradient is not finite, before any weight is changed.
@@ -227,7 +227,7 @@ class TrainableModel(Protocol):
         """The model that :meth:`save` wrote."""
         ...
 
-    # what nn.Module brings
+    # what nn.Module provides
 
     def to(self, device: torch.device) -> Self:
         """Move the weights."""
@@ -238,7 +238,7 @@ class TrainableModel(Protocol):
         ...
 
     def eval(self) -> Self:
-        """Switch them to evaluation."""
+        """Switch layers such as dropout to evaluation."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -250,5 +250,5 @@ class TrainableModel(Protocol):
         ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Set them."""
+        """Set weights and buffers by name."""
         ...

@@ -1,4 +1,4 @@
-"""What needs imagined observations asks for them here, and says what to do where a model has none."""
+"""Access to imagined observations, with a remedy where a model has none."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tdm_agents.protocols.imagining import WorldModel
 
 
 class MaybeObserved(Protocol):
-    """What may have an observation: a ``Step``, a ``Rollout``, a wrapper's state."""
+    """A value that may have an observation: a ``Step``, a ``Rollout``, a wrapper's state."""
 
     @property
     def observation(self) -> Tensor | None:
-        """Of any shape; None where the model imagines none."""
+        """The observation, of any shape; None where the model imagines none."""
         ...
 
 
@@ -24,7 +24,7 @@ def require_observations(model: WorldModel[Any], who: str, *, instead: str) -> N
 
     Args:
         model: The model.
-        who: What needs observations.
+        who: The part that needs observations, in words.
         instead: The remedy.
 
     Raises:
@@ -39,8 +39,8 @@ def observation_of(imagined: MaybeObserved, model: WorldModel[Any], who: str, *,
 
     Args:
         imagined: A ``Step`` ``[N, n]``, a ``Rollout`` ``[N, H, n]``, or a wrapper's state ``[N, n]``.
-        model: What imagined it.
-        who: What needs the observation.
+        model: The model that imagined it.
+        who: The part that needs the observation, in words.
         instead: The remedy.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What chooses among imagined futures."""
+"""Planners, which choose among imagined futures."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tdm_agents.protocols.values import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a planner decided for ``B`` environments.
+    """The decision of a planner for ``B`` environments.
 
     Attributes:
         action: ``[B, m]`` to execute now.
         sequence: ``[B, H, m]`` of which ``action`` is the first.
         value: ``[B]``, what the planner believes ``sequence`` is worth.
         carry: Planner memory for the next decision; every tensor has a leading ``B``.
-        stats: Counts and diagnostics by name; none is demanded. Reports add up two of them over an episode:
+        stats: Counts and diagnostics by name; none is required. Reports add up two of them over an episode:
             ``transitions`` (imagined steps of all rows) and ``non_finite`` (rows refused because their value
-            is NaN or inf), which count as 0 where they are not there.
+            is NaN or inf); a missing one counts as 0.
     """
 
     action: Tensor
@@ -48,9 +48,10 @@ class Planner(Protocol):
         ...
 
     def init(self, spec: ModelSpec, batch: int) -> Any:
-        """Memory of ``batch`` environments that have not decided yet.
+        """The planner's memory for ``batch`` environments that have not decided yet.
 
-        None, or a frozen dataclass of tensors whose first axis is ``B``: the agent gathers and scatters rows.
+        It is None, or a frozen dataclass of tensors whose first axis is ``B``; the agent gathers and
+        scatters its rows.
         """
         ...
 
@@ -70,12 +71,12 @@ class Planner(Protocol):
             state: ``model.start(...)`` of ``B`` rows. Not consumed.
             carry: Memory from :meth:`init` or the last plan.
             elapsed: ``[B]`` int64, decisions executed since that environment's last plan: 1, or up to
-                ``replan_every``; 0 = new episode, which forgets that row's memory and no other's. From
-                ``horizon`` on nothing is left of what was planned.
+                ``replan_every``. 0 means a new episode: the memory of that row alone is forgotten. From
+                ``horizon`` on, nothing of the last plan is left.
             generator: The only source of randomness, on ``model.spec.device``.
 
         Raises:
             ValueError: If no candidate of an environment has a finite score; the message names the
-                environment. ``tdm`` tells a :class:`tdm_agents.errors.WrongValueError` in one line.
+                environment. ``tdm`` prints a :class:`tdm_agents.errors.WrongValueError` as one line.
         """
         ...

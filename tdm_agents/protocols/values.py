@@ -26,17 +26,17 @@ ActionKind = Literal["continuous", "discrete"]
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a world model models.
+    """The spaces, sizes and time step of a world model.
 
     Attributes:
-        observation_space: The environment's space, before flattening.
-        action_space: The environment's space; ``Box``, ``Discrete`` or ``MultiDiscrete``.
+        observation_space: The environment's observation space, before flattening.
+        action_space: The environment's action space: ``Box``, ``Discrete`` or ``MultiDiscrete``.
         observation_dim: ``n``, scalars of the flat observation.
         action_dim: ``m``, scalars of an action.
         action_kind: ``"continuous"`` (float32 in [-1, 1]) or ``"discrete"`` (int64).
         action_choices: Number of choices of each discrete component; empty where continuous.
-        action_repeat: Environment steps a decision; the model's own time step.
-        history_steps: Most recent steps of history that the model can use; at least 1.
+        action_repeat: Environment steps per decision; the model's own time step.
+        history_steps: Largest number of recent steps that the model can use, at least 1.
         terminates: Whether ``alive`` may become False.
         imagines_observations: Whether imagined steps have an observation. False for a model that imagines
             rewards, ends and values in a latent space and decodes nothing.
@@ -60,7 +60,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What happened so far in ``B`` environments, one entry a decision; the last entry is now.
+    """The past of ``B`` environments, one entry per decision; the last entry is the present.
 
     Rows of different lengths are padded on the left, so that index ``T - 1`` is the present for every row.
 
@@ -68,7 +68,7 @@ class History:
         observation: ``[B, T, n]``; the last one is the present observation. Padding is 0.
         reward: ``[B, T]``; the reward that arrived *with* each observation, NaN where unknown or first.
         action: ``[B, T - 1, m]``; ``action[:, t]`` was taken after ``observation[:, t]``. Padding is 0.
-        length: ``[B]`` int64; how many of the ``T`` entries are real, at least 1.
+        length: ``[B]`` int64; number of the ``T`` entries that are real, at least 1.
     """
 
     observation: Tensor
@@ -101,12 +101,12 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One imagined transition a row.
+    """One imagined transition per row.
 
     Attributes:
         observation: ``[N, n]`` after the action; None where ``spec.imagines_observations`` is False.
-            :func:`~tdm_agents.protocols.observation_of` is for those who need one.
-        reward: ``[N]``, that arrives with it.
+            Code that needs one calls :func:`~tdm_agents.protocols.observation_of`.
+        reward: ``[N]``, the reward that arrives with it.
         alive: ``[N]`` bool; False where the episode terminated in this transition.
     """
 
@@ -117,14 +117,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """``H`` imagined transitions a row.
+    """``H`` imagined transitions per row.
 
     Attributes:
         observation: ``[N, H, n]``; None where ``spec.imagines_observations`` is False.
-        reward: ``[N, H]``. What either says of a row after its end is meaningless: a model may stop imagining
-            it. ``alive`` masks it; :func:`looped_rollout` goes on all the same.
-        alive: ``[N, H]`` bool, after each transition; once False, False.
-        state: The model state after the last transition; of rows that ended, any.
+        reward: ``[N, H]``. After the end of a row, its observations and rewards are meaningless (a model may
+            stop imagining it, though :func:`looped_rollout` goes on); ``alive`` masks them.
+        alive: ``[N, H]`` bool, after each transition; it stays False once it is False.
+        state: The model state after the last transition; rows that ended may hold anything.
     """
 
     observation: Tensor | None
@@ -134,7 +134,7 @@ class Rollout:
 
     @staticmethod
     def of(steps: Sequence[Step], state: Any) -> Rollout:
-        """The steps of ``H`` transitions put together; once a row is dead, it stays dead.
+        """``H`` steps stacked into one rollout; a row that has ended stays ended.
 
         Raises:
             ValueError: If some steps have an observation and others have none.
@@ -158,7 +158,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Actions that a proposal policy would take.
+    """Actions that a proposal policy suggests.
 
     Attributes:
         actions: ``[N, count, m]``.

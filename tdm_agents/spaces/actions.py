@@ -1,4 +1,4 @@
-"""Actions of the environment's space to and from those that models and planners see.
+"""Codecs between actions of the environment's space and those that models and planners see.
 
 A ``Box`` is scaled from its bounds to [-1, 1]; a ``Discrete`` or ``MultiDiscrete`` becomes int64 components
 counted from 0, whatever the space's own ``start``.
@@ -14,6 +14,9 @@ from gymnasium import spaces
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.leaves import shape_of
+
+MAX_CHOICES = 2**15
+"""The most choices of one component of an action."""
 
 
 def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:
@@ -33,7 +36,7 @@ def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:
             "MultiDiscrete with gymnasium.wrappers.TransformAction"
         )
     elif isinstance(space, spaces.MultiBinary):
-        remedy = "say MultiDiscrete([2] * n), which has the same choices, with TransformAction"
+        remedy = "use MultiDiscrete([2] * n), which has the same choices, with TransformAction"
     raise WrongValueError(
         f"action_space {space} cannot be planned over: expected a Box with finite bounds, Discrete or "
         f"MultiDiscrete; {remedy}"
@@ -41,7 +44,7 @@ def action_codec(space: spaces.Space[Any]) -> ActionCodec | DiscreteActionCodec:
 
 
 class ActionCodec:
-    """Actions of a ``Box`` to and from [-1, 1].
+    """Codec between actions of a ``Box`` and [-1, 1].
 
     Args:
         space: A ``Box`` of any shape with finite bounds.
@@ -53,6 +56,7 @@ class ActionCodec:
         dim: ``m``, scalars of an action.
         low: ``[m]`` float64, the space's bounds.
         high: ``[m]`` float64.
+        whole: Whether the space is of integers or booleans.
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
@@ -75,14 +79,15 @@ class ActionCodec:
             )
         self.space = space
         self.dim = int(self.low.size)
+        self.whole = np.dtype(space.dtype).kind in "biu"
         # middle + half * a, not low + half * (a + 1): exact where the bounds are [-1, 1]
         self._middle = 0.5 * self.high + 0.5 * self.low
-        self._half = 0.5 * self.high - 0.5 * self.low  # of the difference it could overflow
+        self._half = 0.5 * self.high - 0.5 * self.low  # half of the difference could overflow
 
     def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``[..., m]`` in [-1, 1] to the space's units, shape and dtype, always inside the bounds.
+        """Turn ``[..., m]`` in [-1, 1] into the space's units, shape and dtype, always inside the bounds.
 
-        Integer spaces get the nearest integer.
+        Spaces of integers get the nearest one, spaces of booleans False up to the middle.
 
         Raises:
             ValueError: If the last axis is not ``m``.
@@ -91,15 +96,20 @@ class ActionCodec:
         if array.shape[-1:] != (self.dim,):
             raise ValueError(f"action has shape {array.shape}; expected [..., {self.dim}]")
         scaled = np.clip(self._middle + self._half * array, self.low, self.high)
-        if np.issubdtype(self.space.dtype, np.integer):
-            scaled = np.rint(scaled)
-        # rounding to the space's dtype is monotone and its bounds are of that dtype, so it stays inside them
-        shaped = scaled.reshape(array.shape[:-1] + self.space.shape)
-        decoded: npt.NDArray[Any] = shaped.astype(self.space.dtype)
-        return decoded
+        shape = array.shape[:-1] + self.space.shape
+        if not self.whole:
+            # rounding to the space's dtype is monotone and its bounds are of that dtype: it stays inside them
+            decoded: npt.NDArray[Any] = scaled.reshape(shape).astype(self.space.dtype)
+            return decoded
+        whole = np.rint(scaled).reshape(shape)
+        bounds = self.space.low.astype(np.float64), self.space.high.astype(np.float64)
+        # bounds of 64 bits have no float64 of their own, and a cast of the nearest may overflow
+        inside = (whole > bounds[0]) & (whole < bounds[1])
+        ends = np.where(whole <= bounds[0], self.space.low, self.space.high)
+        return np.where(inside, np.where(inside, whole, 0.0).astype(self.space.dtype), ends)
 
     def encode(self, action: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """``[..., *shape]`` in the space's units to ``[..., m]`` float32, clipped to [-1, 1].
+        """Turn ``[..., *shape]`` in the space's units into ``[..., m]`` float32, clipped to [-1, 1].
 
         Raises:
             ValueError: If the last axes are not the space's shape.
@@ -116,20 +126,20 @@ class ActionCodec:
 
 
 class DiscreteActionCodec:
-    """Actions of a ``Discrete`` or ``MultiDiscrete`` to and from int64 components counted from 0.
+    """Codec between actions of a ``Discrete`` or ``MultiDiscrete`` and int64 components counted from 0.
 
     Args:
-        space: The environment's; a ``MultiDiscrete`` may have any shape and is read in C order.
+        space: The environment's action space; a ``MultiDiscrete`` may have any shape and is read in C order.
 
     Raises:
-        ValueError: For another space, or one that has nothing to choose.
+        ValueError: For any other space, or one with nothing to choose.
 
     Attributes:
         space: The space.
         dim: ``m``, components of an action.
         choices: Number of choices of each component; :attr:`tdm_agents.protocols.ModelSpec.action_choices`.
-        shape: Of one action; ``()`` for ``Discrete``.
-        start: ``[m]`` int64, what the space calls choice 0 of each component.
+        shape: Shape of one action; ``()`` for ``Discrete``.
+        start: ``[m]`` int64, the space's own number of choice 0 of each component.
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
@@ -143,11 +153,17 @@ class DiscreteActionCodec:
             raise WrongValueError(
                 f"action_space {space} has nothing to choose; expected a component with two choices or more"
             )
+        if max(self.choices) > MAX_CHOICES:
+            raise WrongValueError(
+                f"action_space {space} has a component of {max(self.choices)} choices, each of which has a "
+                f"probability of its own; expected at most {MAX_CHOICES}: split it into components of a "
+                "MultiDiscrete, or make it a Box, with gymnasium.wrappers.TransformAction"
+            )
         self.shape = shape_of(space)
         self.start = np.asarray(space.start, np.int64).ravel()
 
     def decode(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``[..., m]`` int64 to ``[..., *shape]`` in the space's dtype; a ``Discrete`` has shape ``()``.
+        """Turn ``[..., m]`` int64 into ``[..., *shape]`` in the space's dtype; ``Discrete`` has shape ``()``.
 
         Raises:
             ValueError: If the last axis is not ``m``, or a component is none of its choices.
@@ -162,7 +178,7 @@ class DiscreteActionCodec:
         return decoded
 
     def encode(self, action: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """``[..., *shape]`` of the space to ``[..., m]`` int64.
+        """Turn ``[..., *shape]`` of the space into ``[..., m]`` int64.
 
         Raises:
             ValueError: If the last axes are not the space's shape, or a component is none of its choices.
@@ -183,5 +199,5 @@ class DiscreteActionCodec:
             return
         raise WrongValueError(
             f"action {shown.tolist()} ({shown.dtype}) is none of the choices of {self.space}; expected "
-            f"integers, {', '.join(map(str, self.choices[:8]))} choices a component"
+            f"integers, {', '.join(map(str, self.choices[:8]))} choices per component"
         )

@@ -1,9 +1,9 @@
-"""Leaves of an observation space, the spaces that hold no others, to and from flat scalars.
+"""Codec between the leaves of an observation space (spaces that hold no others) and flat scalars.
 
 The order is that of Gymnasium's own ``flatten``: arrays in C order; a ``Discrete`` of ``n`` values is ``n``
 scalars of which one is 1 (one-hot, counted from its ``start``), a ``MultiDiscrete`` is the one-hots of its
-components one after the other, and a ``MultiBinary`` is its bits. One-hot because numbers of categories have
-no distance that a model could use.
+components one after the other, and a ``MultiBinary`` is its bits. Categories are one-hot because the
+distance between their numbers means nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Leaf = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
 def is_leaf(space: spaces.Space[Any]) -> TypeGuard[Leaf]:
-    """Whether a space is one that this module flattens."""
+    """Whether this module flattens a space."""
     return isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
 
 
@@ -30,12 +30,12 @@ def shape_of(space: spaces.Space[Any]) -> tuple[int, ...]:
 
 
 def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation") -> npt.NDArray[np.float64]:
-    """``[..., *space.shape]`` to ``[..., k]`` float64, ``k`` scalars an observation.
+    """Turn ``[..., *space.shape]`` into ``[..., k]`` float64, ``k`` scalars per observation.
 
     Args:
-        space: What ``array`` holds one or more observations of.
-        array: Numbers; leading axes are kept.
-        where: What an error calls it.
+        space: The space of the observations in ``array``.
+        array: One or more observations as numbers; leading axes are kept.
+        where: Name of the array in error messages.
 
     Raises:
         ValueError: If the last axes are not the space's, or a category does not exist.
@@ -57,15 +57,18 @@ def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation"
         raise WrongValueError(
             f"{where} holds the category {flat[first]}; {space} has the integers {low} to {low + count - 1}"
         )
-    parts = [np.eye(count)[index[..., i].astype(np.int64)] for i, count in enumerate(counts)]
-    return np.concatenate(parts, axis=-1)
+    # the component's block begins where the blocks of those before it end
+    ones = (index + (np.cumsum(counts) - counts)).astype(np.int64)
+    one_hot = np.zeros((*index.shape[:-1], int(counts.sum())))
+    np.put_along_axis(one_hot, ones, 1.0, axis=-1)
+    return one_hot
 
 
 def decode_leaf(space: Leaf, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """``[..., k]`` back to ``[..., *space.shape]``: categories and bits in the space's dtype.
+    """Turn ``[..., k]`` back into ``[..., *space.shape]``: categories and bits in the space's dtype.
 
-    A category is its largest scalar and a bit is 1 from 0.5 on, so that imagined vectors have them too;
-    ``Box`` leaves keep the dtype of ``flat``, so that nothing imagined is rounded.
+    The category is the largest scalar and a bit is 1 from 0.5 on, so that any imagined vector can be decoded.
+    ``Box`` leaves keep the dtype of ``flat``, so that imagined values are not rounded.
     """
     whole = (*flat.shape[:-1], *shape_of(space))
     if isinstance(space, spaces.Box):

@@ -17,13 +17,13 @@ def spec_of(
     action_repeat: int = 1,
     terminates: bool = False,
 ) -> ModelSpec:
-    """What a model of an environment with these spaces models.
+    """The spec of a model of an environment with these spaces.
 
     Args:
-        observation_space: Of the environment.
+        observation_space: The environment's observation space.
         action_space: ``Box`` with finite bounds, ``Discrete`` or ``MultiDiscrete``.
-        action_repeat: Environment steps a decision.
-        terminates: Whether episodes may end in termination.
+        action_repeat: Environment steps per decision.
+        terminates: Whether episodes may terminate.
 
     Raises:
         ValueError: If the spaces cannot be planned over.

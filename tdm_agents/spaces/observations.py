@@ -20,12 +20,15 @@ from tdm_agents.spaces.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
 
 FloatArray = npt.NDArray[np.float32]
 
+MAX_SCALARS = 2**15
+"""The most scalars of a flat observation: every one is modelled, stored and imagined at every step."""
+
 _NUMBERS = "biufO"  # kinds of dtypes: NumPy would silently drop imaginary parts and read strings
 _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, or reset it"
 
 
 class ObservationCodec:
-    """Observations of a space to and from flat float32 vectors.
+    """Codec between the observations of a space and flat float32 vectors.
 
     Args:
         space: A ``Box``, ``Discrete``, ``MultiDiscrete`` or ``MultiBinary``, or a ``Dict`` or ``Tuple`` of
@@ -45,12 +48,18 @@ class ObservationCodec:
         self.dim = int(spaces.flatdim(space))
         if not self.dim:
             raise WrongValueError(f"observation_space {space} has no scalars; expected at least one to model")
+        if self.dim > MAX_SCALARS:
+            raise WrongValueError(
+                f"observation_space {space} has {self.dim} scalars (one per choice of a category); expected "
+                f"at most {MAX_SCALARS}: observe less, or categories as a Box of features, with "
+                "gymnasium.wrappers.TransformObservation"
+            )
 
     def flatten(self, observation: Any) -> FloatArray:
-        """One observation to ``[n]`` float32.
+        """Turn one observation into ``[n]`` float32.
 
         Raises:
-            ValueError: If its structure, shape or a value (NaN, inf, a category) is not of the space.
+            ValueError: If its structure, shape or a value (NaN, inf, a category) does not fit the space.
         """
         flat = self._flatten(observation, ())
         if not np.isfinite(flat).all():
@@ -61,15 +70,15 @@ class ObservationCodec:
     def flatten_batch(
         self, observations: Any, batch: int, read: npt.NDArray[np.bool_] | None = None
     ) -> FloatArray:
-        """Observations of ``batch`` environments, stacked as vector environments stack them, to ``[B, n]``.
+        """Turn observations of ``batch`` environments, stacked as vector environments do, into ``[B, n]``.
 
         Args:
             observations: The structure of the space with ``[B, *shape]`` arrays as leaves.
             batch: ``B``.
-            read: ``[B]``; False for rows that nobody reads, which become 0 whatever they hold.
+            read: ``[B]``; False for rows that are not read, which become 0 whatever they hold.
 
         Raises:
-            ValueError: If their structure or shape, or a value of a row that is read, is not of the space.
+            ValueError: If their structure or shape, or a value of a row that is read, does not fit the space.
         """
         flat = self._flatten(observations, (batch,), read)
         if not np.isfinite(flat).all():
@@ -80,14 +89,14 @@ class ObservationCodec:
         return flat
 
     def flatten_rows(self, observation: Any, read: npt.NDArray[np.bool_] | None = None) -> FloatArray:
-        """One observation as ``[1, n]``, or stacked ones as ``[B, n]``; :meth:`batch_of` tells which it is.
+        """Turn one observation into ``[1, n]``, or a stack into ``[B, n]``; :meth:`batch_of` tells which.
 
         Args:
             observation: One observation, or those of ``B`` environments.
             read: ``[B]``; see :meth:`flatten_batch`.
 
         Raises:
-            ValueError: If a row that is read is not of the space.
+            ValueError: If a row that is read does not fit the space.
         """
         batch = self.batch_of(observation)
         if batch is not None:
@@ -97,9 +106,9 @@ class ObservationCodec:
         return self.flatten(observation)[None]
 
     def batch_of(self, observation: Any) -> int | None:
-        """The number of environments that an observation is of; None for a single, unbatched observation.
+        """The number of environments in a stacked observation; None for a single observation.
 
-        Told by the first leaf: it is a batch where it has one axis more than the space says.
+        The first leaf decides: the observation is a batch if it has one axis more than the space says.
 
         Raises:
             ValueError: If it is a batch of no environments.
@@ -111,7 +120,7 @@ class ObservationCodec:
                 space, observation = space.spaces[key], observation[key]
             shape = np.shape(observation)
         except (TypeError, KeyError, IndexError, ValueError):
-            return None  # not of the space at all, which flatten says better
+            return None  # does not fit the space at all: flatten has the better message
         if len(shape) != len(shape_of(space)) + 1:
             return None
         if not shape[0]:
@@ -122,7 +131,7 @@ class ObservationCodec:
         return int(shape[0])
 
     def unflatten(self, flat: FloatArray) -> Any:
-        """``[..., n]`` back to the structure of the space, leading axes kept; a category is the likeliest."""
+        """Turn ``[..., n]`` back into the space's structure; the likeliest category is chosen."""
         structure, _ = _unflatten(self.space, flat, 0)
         return structure
 
@@ -133,7 +142,7 @@ class ObservationCodec:
             leaves = _leaves(self.space, observation, "observation", lead, read)
         except (TypeError, KeyError, IndexError) as error:
             raise WrongValueError(
-                f"observation {_short(observation)} is not of the space {self.space}"
+                f"observation {_short(observation)} does not fit the space {self.space}"
             ) from error
         flat: FloatArray = np.concatenate(leaves, axis=-1, dtype=np.float32, casting="same_kind")
         return flat
@@ -160,7 +169,7 @@ def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
 
 
 def _looks_like_images(space: spaces.Box) -> bool:
-    """Whether a space is of pixels: bytes in rows, or channels first or last beside sides of 16 or more."""
+    """Whether a space holds pixels: rows of bytes, or channels first or last and sides of at least 16."""
     if space.dtype == np.uint8:
         return len(space.shape) >= 2
     channels, shape = (1, 3, 4), space.shape
@@ -235,9 +244,10 @@ def _short(value: Any) -> str:
 
 
 def difference(ours: spaces.Space[Any], theirs: spaces.Space[Any], where: str) -> str | None:
-    """What makes ``theirs`` unfit for a model of ``ours``; None where nothing does.
+    """The difference that makes ``theirs`` unfit for a model of ``ours``; None where there is none.
 
-    The dtype of observations does not count: models read float32.
+    Dtypes do not count: models read float32 and choices counted from 0, and older files do not say which
+    integers a ``Discrete`` has.
     """
     if isinstance(ours, spaces.Dict) and isinstance(theirs, spaces.Dict):
         if list(ours.spaces) != list(theirs.spaces):
@@ -255,5 +265,15 @@ def difference(ours: spaces.Space[Any], theirs: spaces.Space[Any], where: str) -
         )
         return None if same else f"{where} of the environment is {theirs}; the model's is {ours}"
     else:
-        return None if ours == theirs else f"{where} of the environment is {theirs}; the model's is {ours}"
+        same = type(ours) is type(theirs) and _leaf_identity(ours) == _leaf_identity(theirs)
+        return None if same else f"{where} of the environment is {theirs}; the model's is {ours}"
     return next((d for name, a, b in pairs if (d := difference(a, b, name))), None)
+
+
+def _leaf_identity(space: spaces.Space[Any]) -> Any:
+    """What tells two spaces of one kind apart besides their dtype."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n), int(space.start)
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.nvec.tolist(), space.start.tolist()
+    return space.shape if isinstance(space, spaces.MultiBinary) else space

@@ -1,4 +1,4 @@
-"""Contract tests that plug-in authors run in their own test suites, and the model that they run on.
+"""Contract tests that plug-in authors run in their own test suites, and the model that they use.
 
 ::
 

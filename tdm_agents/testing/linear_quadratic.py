@@ -1,6 +1,6 @@
 """A world model in closed form: linear dynamics, quadratic cost, a known optimum.
 
-Also the shortest example of a world model that keeps the whole contract of
+It is also the shortest example of a world model that keeps the whole contract of
 :class:`tdm_agents.protocols.WorldModel`.
 """
 
@@ -16,19 +16,21 @@ from torch import Tensor
 
 from tdm_agents.protocols import History, ModelSpec, Proposal, Step
 
+_MADE: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+
 
 @dataclass(slots=True)
 class LinearQuadraticState:
     """``N`` rows of positions and velocities; ``None`` once consumed.
 
     Attributes:
-        value: ``[N, 2m]`` or None.
+        value: The rows ``[N, 2m]``, or None.
     """
 
     value: Tensor | None
 
     def read(self) -> Tensor:
-        """The rows.
+        """The rows ``[N, 2m]``.
 
         Raises:
             RuntimeError: If the state was consumed.
@@ -38,7 +40,7 @@ class LinearQuadraticState:
         return self.value
 
     def consume(self) -> Tensor:
-        """The rows, for the last time."""
+        """The rows ``[N, 2m]``; the state cannot be used afterwards."""
         value, self.value = self.read(), None
         return value
 
@@ -47,15 +49,15 @@ class LinearQuadraticModel:
     """``m`` point masses pushed along a line towards 0, by actions in [-1, 1].
 
     Position and velocity ``x = (p, v)`` follow ``v' = v + dt a``, ``p' = p + dt v'``, and the reward is
-    ``-(|p'|^2 + |v'|^2 / 10 + effort |a|^2)``. Rewards are never above 0, so that a planner that maps NaN
-    to 0 is found out.
+    ``-(|p'|^2 + |v'|^2 / 10 + effort |a|^2)``. Rewards are never above 0, which exposes a planner that maps
+    NaN to 0.
 
     Args:
-        action_dim: ``m``.
+        action_dim: ``m``, the number of point masses.
         dt: Time step in seconds.
         effort: Weight of the squared action.
         choices: If given, actions are discrete: that many levels, at least 2, evenly spaced from -1 to 1.
-        imagines_observations: False imagines the same without saying what is observed, as latent models do.
+        imagines_observations: False leaves observations out of imagined steps, as latent models do.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class LinearQuadraticModel:
         imagines_observations: bool = True,
     ) -> None:
         n = 2 * action_dim
-        self.levels = None if choices is None else torch.linspace(-1.0, 1.0, choices)
+        self.levels = None if choices is None else torch.linspace(-1.0, 1.0, choices, **_MADE)
         action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
         if choices is not None:
             action_space = spaces.MultiDiscrete([choices] * action_dim)
@@ -81,12 +83,13 @@ class LinearQuadraticModel:
             action_choices=() if choices is None else (choices,) * action_dim,
             imagines_observations=imagines_observations,
         )
-        eye = torch.eye(action_dim)
+        eye = torch.eye(action_dim, **_MADE)
         self.transition = torch.cat(
             [torch.cat([eye, dt * eye], dim=1), torch.cat([0.0 * eye, eye], dim=1)]
         )  # [n, n]
         self.control = torch.cat([dt * dt * eye, dt * eye])  # [n, m]
-        self.cost = torch.cat([torch.ones(action_dim), torch.full((action_dim,), 0.1)])  # [n], diagonal
+        self.cost = torch.full((n,), 0.1, **_MADE)  # [n], diagonal
+        self.cost[:action_dim] = 1.0
         self.effort = effort
 
     @property
@@ -95,7 +98,7 @@ class LinearQuadraticModel:
         return self._spec
 
     def start(self, history: History, *, horizon: int) -> LinearQuadraticState:
-        """The present observation ``[B, 2m]`` is the whole state; ``horizon`` is not used."""
+        """The present observation ``[B, 2m]``, which is the whole state; ``horizon`` is not used."""
         return LinearQuadraticState(history.observation[:, -1].clone())
 
     def step(
@@ -122,7 +125,7 @@ class LinearQuadraticModel:
         return LinearQuadraticState(state.read()[rows])
 
     def push(self, action: Tensor) -> Tensor:
-        """Actions ``[..., m]`` as pushes in [-1, 1], which continuous ones are already."""
+        """Actions ``[..., m]`` as pushes in [-1, 1]; continuous actions already are."""
         return action if self.levels is None else self.levels[action]
 
     def optimum(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
@@ -141,11 +144,11 @@ class LinearQuadraticModel:
 
     def _best_of_all(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
         """Tries every sequence of discrete actions."""
-        every = [torch.arange(c) for c in self.spec.action_choices * horizon]
+        every = [torch.arange(c, device="cpu") for c in self.spec.action_choices * horizon]
         sequences = torch.cartesian_prod(*every).view(-1, horizon, self.spec.action_dim)
         batch, count = observation.shape[0], sequences.shape[0]
         state = LinearQuadraticState(observation.repeat_interleave(count, dim=0))
-        value = torch.zeros(batch * count)
+        value = torch.zeros(batch * count, **_MADE)
         for t in range(horizon):
             state, step = self.step(state, sequences[:, t].repeat(batch, 1))
             value += step.reward
@@ -153,25 +156,27 @@ class LinearQuadraticModel:
         return sequences[best.indices], best.values
 
     def _least_squares(self, observation: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-        """The best sequence and its value if actions had no bounds: least squares over the whole horizon.
+        """The best sequence without bounds and its value, by least squares over the whole horizon.
 
         States are affine in the stacked actions, ``X = F x_0 + G U``, so the cost is
         ``|sqrt(Q) (F x_0 + G U)|^2 + effort |U|^2`` and its minimum solves one linear system. It is the
-        optimum of the bounded problem where no action leaves [-1, 1]. Computed in float64.
+        optimum of the bounded problem where no action leaves [-1, 1]. It is computed in float64.
         """
         a, b = self.transition.double(), self.control.double()
         n, m = b.shape
-        powers = [torch.eye(n, dtype=torch.float64)]
+        powers = [torch.eye(n, dtype=torch.float64, device="cpu")]
         for _ in range(horizon):
             powers.append(a @ powers[-1])
         free = torch.cat(powers[1:])  # [H n, n]
-        forced = torch.zeros(horizon * n, horizon * m, dtype=torch.float64)
+        forced = torch.zeros(horizon * n, horizon * m, dtype=torch.float64, device="cpu")
         for t in range(horizon):
             for s in range(t + 1):
                 forced[t * n : (t + 1) * n, s * m : (s + 1) * m] = powers[t - s] @ b
         weight = self.cost.double().repeat(horizon)[:, None]
         drift = free @ observation.double().T  # [H n, B]
-        hessian = forced.T @ (weight * forced) + self.effort * torch.eye(horizon * m, dtype=torch.float64)
+        hessian = forced.T @ (weight * forced) + self.effort * torch.eye(
+            horizon * m, dtype=torch.float64, device="cpu"
+        )
         actions = torch.linalg.solve(hessian, -forced.T @ (weight * drift))  # [H m, B]
         states = drift + forced @ actions
         value = -(weight * states.square()).sum(dim=0) - self.effort * actions.square().sum(dim=0)
@@ -179,16 +184,16 @@ class LinearQuadraticModel:
 
 
 class LinearQuadraticExpert(LinearQuadraticModel):
-    """The linear-quadratic model, with a policy that knows it: a proposal, for planners that need one.
+    """The linear-quadratic model with its own best policy as a proposal, for planners that need one.
 
     It proposes the first action of the unbounded optimum over a long horizon, which is linear in the
     observation, and samples around it.
 
     Args:
         action_dim: ``m``.
-        std: Standard deviation of what it samples.
+        std: Standard deviation of sampled actions.
         choices: As in :class:`LinearQuadraticModel`; the nearest level is proposed.
-        imagines_observations: As there.
+        imagines_observations: As in :class:`LinearQuadraticModel`.
     """
 
     def __init__(
@@ -200,7 +205,7 @@ class LinearQuadraticExpert(LinearQuadraticModel):
         imagines_observations: bool = True,
     ) -> None:
         super().__init__(action_dim, choices=choices, imagines_observations=imagines_observations)
-        sequence, _ = self._least_squares(torch.eye(2 * action_dim), 30)
+        sequence, _ = self._least_squares(torch.eye(2 * action_dim, **_MADE), 30)
         self.gain = sequence[:, 0]  # [n, m]
         self.std = std
 
@@ -212,17 +217,17 @@ class LinearQuadraticExpert(LinearQuadraticModel):
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """Actions ``[N, count, m]``, their probabilities unknown; does not consume ``state``.
+        """Actions ``[N, count, m]`` without their probabilities; does not consume ``state``.
 
         Args:
             state: ``N`` rows.
-            count: Actions a row.
-            generator: Of the samples.
-            deterministic: What it knows to be best, ``count`` times, instead of samples around it.
+            count: Actions per row.
+            generator: Source of randomness of the samples.
+            deterministic: The best action, ``count`` times, instead of samples around it.
         """
         push = (state.read() @ self.gain)[:, None].repeat(1, count, 1)  # [N, count, m]
         if not deterministic:
-            push = push + self.std * torch.randn(push.shape, generator=generator)
+            push = push + self.std * torch.randn(push.shape, generator=generator, **_MADE)
         push = push.clamp(-1.0, 1.0)
         if self.levels is None:
             return Proposal(push)

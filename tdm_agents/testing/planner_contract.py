@@ -22,7 +22,9 @@ from tdm_agents.testing.recorder import Recorded, Recorder
 PlannerFactory = Callable[..., Planner]
 
 _HORIZON = 6
-_STARTS = torch.tensor([[0.6, 0.1], [-0.5, 0.0], [0.3, -0.4]])  # the optimum stays inside the bounds
+_STARTS = torch.tensor(
+    [[0.6, 0.1], [-0.5, 0.0], [0.3, -0.4]], device="cpu", dtype=torch.float32
+)  # the optimum stays inside the bounds
 
 
 def check_planner(
@@ -39,29 +41,29 @@ def check_planner(
 ) -> None:
     """Assert that a planner keeps the contract.
 
-    Checked: it is a frozen dataclass; shapes, dtypes, bounds and a first action that is the sequence's first;
-    the same seed gives the same plan, and another seed another; the state it is given stays usable; a setting
-    of noise widens what it imagines; ``iterations`` (where it has that setting) is the number of rollouts; a
-    row of NaN value is never chosen, and counted right where ``stats`` has ``non_finite``; an environment of
-    which all rows are NaN raises an error that names it; its memory is None or a dataclass of tensors with a
-    leading ``B``; only environments with ``elapsed`` 0 forget, and one that does leaves the others as they
+    These are checked: it is a frozen dataclass; shapes, dtypes and bounds are right, and the action is the
+    first of the sequence; the same seed gives the same plan, and another seed another; the state it is given
+    stays usable; more noise widens the candidates; ``iterations`` (where it has that setting) is the number
+    of rollouts; a row whose value is NaN is never chosen, and is counted where ``stats`` has ``non_finite``;
+    if all rows of an environment are NaN, the error names that environment; its memory is None or a dataclass
+    of tensors with a leading ``B``; only environments with ``elapsed`` 0 forget, and the others stay as they
     were; the optimum of the linear-quadratic model is found.
 
     Args:
         make: The planner's class, called with ``horizon`` and other settings by keyword.
         settings: Settings for every check.
-        noise: Name of the setting that says how widely it samples; None for a planner that has none.
-        quiet_and_noisy: Two values of it, the first to explore less.
-        search: Settings for the known optimum alone, for example more candidates.
+        noise: Name of the setting that says how widely it samples; None for a planner without one.
+        quiet_and_noisy: Two values of that setting; with the first the planner explores less.
+        search: More settings for the check of the optimum, for example more candidates.
         fraction: Least share of the way from doing nothing (0) to the optimum (1) that the plan must cover.
-        model: What it plans with: by default a :class:`LinearQuadraticModel` of one continuous action.
+        model: The world model, by default a :class:`LinearQuadraticModel` of one continuous action.
             ``LinearQuadraticModel(choices=3)`` checks discrete actions, a :class:`LinearQuadraticExpert` a
             planner that needs a proposal.
-        draws: False for a planner that draws nothing, so that all seeds are alike.
-        compares: False for a planner that compares no candidates, so that it has none to refuse.
+        draws: False for a planner that draws nothing, whose plans are the same for all seeds.
+        compares: False for a planner that compares no candidates, and so has none to refuse.
 
     Raises:
-        AssertionError: With a sentence that says which contract is broken.
+        AssertionError: If the contract is broken; the message says where.
     """
     world = LinearQuadraticModel() if model is None else model
 
@@ -102,8 +104,8 @@ def _plan(
         model,
         _begin(model, planner, starts),
         planner.init(model.spec, batch) if carry is None else carry,
-        elapsed=torch.zeros(batch, dtype=torch.int64) if elapsed is None else elapsed,
-        generator=torch.Generator().manual_seed(seed),
+        elapsed=torch.zeros(batch, dtype=torch.int64, device="cpu") if elapsed is None else elapsed,
+        generator=torch.Generator("cpu").manual_seed(seed),
     )
 
 
@@ -121,8 +123,8 @@ def _check_form(planner: Planner, world: LinearQuadraticModel) -> None:
         model,
         state,
         planner.init(model.spec, 3),
-        elapsed=torch.zeros(3, dtype=torch.int64),
-        generator=torch.Generator().manual_seed(0),
+        elapsed=torch.zeros(3, dtype=torch.int64, device="cpu"),
+        generator=torch.Generator("cpu").manual_seed(0),
     )
     shapes = tuple(plan.action.shape), tuple(plan.sequence.shape), tuple(plan.value.shape)
     expected = (3, 1), (3, _HORIZON, 1), (3,)
@@ -132,7 +134,7 @@ def _check_form(planner: Planner, world: LinearQuadraticModel) -> None:
     assert plan.action.dtype == wanted, f"plan: {kind} actions are {plan.action.dtype}; expected {wanted}"
     assert torch.equal(plan.action, plan.sequence[:, 0]), "plan: action is not the first of sequence"
     try:
-        kept = model.take(state, torch.arange(3))
+        kept = model.take(state, torch.arange(3, device="cpu"))
     except RuntimeError as error:
         raise AssertionError("plan consumed the state it was given; take() its rows first") from error
     assert torch.equal(kept.inner.read(), _STARTS), "plan changed the state it was given"
@@ -207,7 +209,7 @@ def _check_non_finite(planner: Planner, world: LinearQuadraticModel) -> None:
 
 
 def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
-    model, late = Recorder(world), torch.full((3,), 1)
+    model, late = Recorder(world), torch.full((3,), 1, dtype=torch.int64, device="cpu")
     carry = _plan(planner, model, seed=3).carry
     if carry is None:
         return  # it remembers nothing
@@ -217,7 +219,7 @@ def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
     warm = _plan(planner, model, carry=carry, elapsed=late, seed=4)
     assert _same(before, carry), "plan changed the carry it was given: memory is a value"
     fresh = _plan(planner, model, seed=4)
-    reset = _plan(planner, model, carry=carry, elapsed=torch.tensor([1, 0, 1]), seed=4)
+    reset = _plan(planner, model, carry=carry, elapsed=torch.tensor([1, 0, 1], device="cpu"), seed=4)
     forgot = torch.equal(reset.sequence[1], fresh.sequence[1]) and torch.equal(reset.value[1], fresh.value[1])
     assert forgot, (
         "memory survives a new episode: environment 1 had elapsed 0 and planned as if it remembered"
@@ -225,7 +227,13 @@ def _check_memory(planner: Planner, world: LinearQuadraticModel) -> None:
     others = [0, 2]
     kept = torch.equal(reset.sequence[others], warm.sequence[others])
     assert kept, "a new episode of environment 1 changed the plans of the others"
-    past = _plan(planner, model, carry=carry, elapsed=torch.full((3,), _HORIZON + 1), seed=4)
+    past = _plan(
+        planner,
+        model,
+        carry=carry,
+        elapsed=torch.full((3,), _HORIZON + 1, dtype=torch.int64, device="cpu"),
+        seed=4,
+    )
     gone = torch.equal(past.sequence, fresh.sequence)
     assert gone, "a plan was remembered although more decisions were executed than it had (elapsed > horizon)"
 
@@ -249,7 +257,9 @@ def _true_value(world: LinearQuadraticModel, sequence: Tensor) -> Tensor:
 
 
 def _value_of_idling(world: LinearQuadraticModel) -> Tensor:
-    return _true_value(LinearQuadraticModel(), torch.zeros(len(_STARTS), _HORIZON, world.spec.action_dim))
+    return _true_value(
+        LinearQuadraticModel(), _STARTS.new_zeros(len(_STARTS), _HORIZON, world.spec.action_dim)
+    )
 
 
 def _clone(carry: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A world model that notes what planners imagine with it, and can spoil what they earn."""
+"""A world model that records what planners imagine with it, and can spoil their rewards."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Recorded:
     """``N`` rows of the recorder's state.
 
     Attributes:
-        inner: State of the model.
-        environment: ``[N]`` int64, of which environment each row is.
+        inner: State of the wrapped model.
+        environment: ``[N]`` int64, the environment of each row.
         past: ``[N, t, m]``, actions since the start.
     """
 
@@ -29,17 +29,17 @@ class Recorded:
 
 
 class Recorder:
-    """A model, with a note of what was imagined and, on demand, rows of NaN.
+    """A wrapped model, with a record of what was imagined and, on demand, rows of NaN.
 
     Args:
-        inner: The model.
-        poison: Which rows earn ``bad``, from their environments ``[N]`` and all their actions ``[N, t, m]``.
+        inner: The wrapped model.
+        poison: Chooses the rows that earn ``bad``, by their environments ``[N]`` and actions ``[N, t, m]``.
         bad: The reward of such rows.
 
     Attributes:
         imagined: Actions of each rollout ``[N, H, m]`` or step ``[N, 1, m]``.
-        rollouts: Calls of ``rollout``.
-        refused: Rows that were poisoned, counted at their first step.
+        rollouts: Number of calls of ``rollout``.
+        refused: Number of rows that were poisoned, counted at their first step.
     """
 
     def __init__(
@@ -53,24 +53,30 @@ class Recorder:
         self.imagined: list[Tensor] = []
         self.rollouts = self.refused = 0
         if isinstance(inner, HasProposal):
-            self.propose = self._propose  # not in the class: a model that cannot must not look as if it could
+            self.propose = self._propose  # not in the class: the wrapped model may have no proposals
 
     def start(self, history: History, *, horizon: int) -> Recorded:
         """The model's, with a row an environment."""
-        past = torch.zeros(history.batch, 0, self.spec.action_dim)
-        return Recorded(self.inner.start(history, horizon=horizon), torch.arange(history.batch), past)
+        past = torch.zeros(
+            history.batch, 0, self.spec.action_dim, dtype=self.spec.dtype, device=self.spec.device
+        )
+        return Recorded(
+            self.inner.start(history, horizon=horizon),
+            torch.arange(history.batch, device=self.spec.device),
+            past,
+        )
 
     def take(self, state: Recorded, rows: Tensor) -> Recorded:
-        """The model's, and what is known of its rows."""
+        """The given rows of the wrapped state, and of the record."""
         return Recorded(self.inner.take(state.inner, rows), state.environment[rows], state.past[rows])
 
     def step(
         self, state: Recorded, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Recorded, Step]:
-        """The model's, noted, and spoilt where it is to be.
+        """A step of the wrapped model, recorded, with the poisoned rows spoilt.
 
         Raises:
-            AssertionError: If a choice does not exist, which would fail further on and say less.
+            AssertionError: If a choice does not exist, which would fail later with a less helpful message.
         """
         self.check_choices("a candidate", action)
         self.imagined.append(action[:, None].clone())
@@ -85,7 +91,7 @@ class Recorder:
     def rollout(
         self, state: Recorded, actions: Tensor, *, generator: torch.Generator | None = None
     ) -> Rollout:
-        """The steps, noted as one."""
+        """A rollout, recorded as one entry."""
         self.rollouts += 1
         noted = len(self.imagined)
         result = looped_rollout(self, state, actions, generator=generator)
@@ -95,7 +101,7 @@ class Recorder:
     def check_choices(self, what: str, actions: Tensor) -> None:
         """Assert that discrete actions ``[..., m]`` are choices of their components; ``what`` names them."""
         if self.spec.action_kind == "discrete":
-            choices = torch.tensor(self.spec.action_choices)
+            choices = torch.tensor(self.spec.action_choices, device=self.spec.device)
             inside = bool(((actions >= 0) & (actions < choices)).all())
             least, most = actions.min().item(), actions.max().item()
             assert inside, f"{what} holds the choices {least} to {most}; expected 0 to {choices.max() - 1}"

@@ -42,24 +42,24 @@ def check_trainable_model(
 ) -> None:
     """Assert that a class keeps the contract of :class:`tdm_agents.protocols.TrainableModel`.
 
-    Checked: its settings are a frozen dataclass of JSON values in which everything has a default, and its
-    presets are such; the same seed gives the same weights; nothing draws from torch's global randomness; the
-    loss is a finite scalar that depends on the batch and the generator alone; an update changes the weights
-    and, over ``updates`` of them, lowers the held-out loss; updates that stop and go on in a new process
-    (weights and optimizers as they were saved) end with the same bits; a loss of NaN is refused before
-    any weight follows it; what is saved is what is loaded; a model that begins with another has its weights;
-    every environment's world model shares them; a model of one environment refuses several.
+    These are checked: its settings are a frozen dataclass of JSON values in which everything has a default,
+    and so are those of its presets; the same seed gives the same weights; nothing draws from torch's global
+    randomness; the loss is a finite scalar that depends on the batch and the generator alone; an update
+    changes the weights, and ``updates`` of them lower the held-out loss; updates that stop and go on in a new
+    process (from saved weights and optimizers) end with the same bits; a loss of NaN is refused before any
+    weight changes; what is saved is what is loaded; a model that starts from another has its weights; the
+    world models of all environments share them; a model of one environment refuses several.
 
     Args:
         kind: The class.
         config: Settings for the checks, for example small ones; by default those of the first preset.
         data: Episodes by environment; by default one environment, of :func:`recorded_episodes`.
-        updates: Made in all, at least 4.
-        learning_rate: Of the updates.
-        learns: False for a model that is as good as it gets once it is fitted.
+        updates: Number of updates in all, at least 4.
+        learning_rate: Learning rate of the updates.
+        learns: False for a model that updates cannot improve once it is fitted.
 
     Raises:
-        AssertionError: With a sentence that says which contract is broken.
+        AssertionError: If the contract is broken; the message says where.
     """
     _check_form(kind)
     checks = _Checks(kind, config, data or {"linear": recorded_episodes()}, updates, learning_rate)
@@ -81,26 +81,29 @@ def check_trainable_model(
 def recorded_episodes(
     episodes: int = 12, steps: int = 20, *, seed: int = 0, model: LinearQuadraticModel | None = None
 ) -> Trajectories:
-    """Random actions in the linear-quadratic model, as a data set in memory.
+    """Episodes of random actions in the linear-quadratic model, in memory.
 
     Args:
-        episodes: Their number.
-        steps: Steps of each, its last observation included.
-        seed: Of starts and actions.
-        model: By default one point mass.
+        episodes: Number of episodes.
+        steps: Steps per episode, its last observation included.
+        seed: Seed of starts and actions.
+        model: The model, by default of one point mass.
     """
     world = LinearQuadraticModel() if model is None else model
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     m, n = world.spec.action_dim, world.spec.observation_dim
-    observation = torch.rand((episodes, n), generator=generator) * 2 - 1
+    made: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+    observation = torch.rand((episodes, n), generator=generator, **made) * 2 - 1
     if world.spec.action_kind == "discrete":
-        action = torch.randint(world.spec.action_choices[0], (episodes, steps, m), generator=generator)
+        action = torch.randint(
+            world.spec.action_choices[0], (episodes, steps, m), generator=generator, device="cpu"
+        )
     else:
-        action = torch.rand((episodes, steps, m), generator=generator) * 2 - 1
+        action = torch.rand((episodes, steps, m), generator=generator, **made) * 2 - 1
     action[:, -1] = 0
     history = History.of_observation(observation, action_dim=m, discrete=world.spec.action_kind == "discrete")
     state = world.start(history, horizon=steps)
-    observations, rewards = [observation], [torch.full((episodes,), torch.nan)]
+    observations, rewards = [observation], [torch.full((episodes,), torch.nan, **made)]
     for t in range(steps - 1):
         state, step = world.step(state, action[:, t])
         assert step.observation is not None
@@ -167,12 +170,12 @@ class _Checks:
                 optimizers,
                 step=step,
                 settings=self.settings,
-                generator=torch.Generator().manual_seed(step),
+                generator=torch.Generator("cpu").manual_seed(step),
             )
             assert all(isinstance(value, float) for value in numbers.values()), (
                 f"{self.name}.update returns {numbers!r}; expected numbers by name"
             )
-            assert "loss" in numbers, f"{self.name}.update says {sorted(numbers)}; expected a loss among it"
+            assert "loss" in numbers, f"{self.name}.update says {sorted(numbers)}; expected a loss among them"
             losses.append(numbers["loss"])
         return losses
 
@@ -187,7 +190,7 @@ class _Checks:
 
     def loss(self) -> None:
         model, batch = self.built(), self.sampler.batch(0)
-        loss, metrics = model(batch, generator=torch.Generator().manual_seed(1))
+        loss, metrics = model(batch, generator=torch.Generator("cpu").manual_seed(1))
         assert loss.shape == () and bool(loss.isfinite()), (
             f"{self.name}: the loss is {loss}; expected a number"
         )
@@ -196,7 +199,7 @@ class _Checks:
             assert not value.requires_grad and value.numel() == 1, (
                 f"{self.name}: metric {metric!r} is not a detached scalar"
             )
-        again, _ = model(batch, generator=torch.Generator().manual_seed(1))
+        again, _ = model(batch, generator=torch.Generator("cpu").manual_seed(1))
         assert torch.equal(loss, again), f"{self.name}: the same generator gives another loss"
         plain = [model(batch, generator=None)[0] for _ in range(2)]
         assert torch.equal(*plain), f"{self.name}: without a generator the loss is random"
@@ -232,7 +235,7 @@ class _Checks:
         _assert_same(
             model.state_dict(),
             other.state_dict(),
-            f"{self.name}: updates that go on from saved weights and optimizers end elsewhere; keep "
+            f"{self.name}: updates that go on from saved weights and optimizers give other weights; keep "
             "everything "
             "that an update changes in state_dict() or in an optimizer",
         )
@@ -248,13 +251,13 @@ class _Checks:
                 model.optimizers(self.settings),
                 step=0,
                 settings=self.settings,
-                generator=torch.Generator().manual_seed(0),
+                generator=torch.Generator("cpu").manual_seed(0),
             )
         except NotFiniteError:
-            _assert_same(before, model.state_dict(), f"{self.name}: weights follow a loss that is not finite")
+            _assert_same(before, model.state_dict(), f"{self.name}: a non-finite loss changes weights")
             return
         raise AssertionError(
-            f"{self.name}.update takes a loss of NaN; expected a NotFiniteError before the weights move"
+            f"{self.name}.update takes a loss of NaN; expected a NotFiniteError before the weights change"
         )
 
     def files(self) -> None:
@@ -293,7 +296,7 @@ class _Checks:
         for name, trajectories in self.data.items():
             world: Any = model.environment(name)
             assert isinstance(model.environment(name), WorldModel), (
-                f"{self.name}.environment({name!r}) is no world model"
+                f"{self.name}.environment({name!r}) is not a world model"
             )
             assert {p.data_ptr() for p in world.parameters()} <= weights, (
                 f"{self.name}.environment({name!r}) has weights of its own"

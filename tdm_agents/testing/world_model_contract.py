@@ -25,33 +25,33 @@ def check_world_model(
 ) -> None:
     """Assert that a world model keeps the contract of :class:`tdm_agents.protocols.WorldModel`.
 
-    Checked: shapes, dtypes and an ``alive`` that never revives; observations exactly where
+    These are checked: shapes and dtypes, and that no row revives; observations exactly where
     ``spec.imagines_observations`` says so (without them, the rest is compared); the same seed gives the same
     steps; a consumed state is refused; ``take`` is a gather, with repeats, that leaves its state usable, and
-    gathering commutes with stepping (compared one further step, too); inputs are not changed; ``rollout``
-    equals looped steps with the same seed; a row does not depend on the others (near ties apart: the same
-    float32 row in products of other sizes differs in its last bits), nor on the padding of its history;
-    ``value`` and ``propose``, where the model has them, do not consume their state.
+    gathering commutes with stepping (also one step later); inputs are not changed; ``rollout`` equals looped
+    steps with the same seed; a row does not depend on the others (up to near ties: the same float32 row in
+    products of other sizes differs in its last bits), nor on the padding of its history; ``value`` and
+    ``propose``, where the model has them, do not consume their state.
 
-    A model that samples is recognised by two seeds that differ; its rows are then compared only where they
-    see the same draws. Models pass NaN on as NaN: a planner refuses such rows, and a model that hid them
-    behind a number would have them chosen.
+    A model samples if two seeds give different steps; its rows are then compared only where they see the same
+    draws. Models pass NaN on as NaN: a planner refuses such rows, and would choose them if a model turned NaN
+    into a number.
 
     Args:
         model: The world model.
         history: ``B`` environments from which to imagine; two or more rows check more.
         horizon: Steps to imagine, at least 2.
-        seed: Of the random actions and of the model's draws.
+        seed: Seed of the random actions and of the model's draws.
         rtol: Relative tolerance of comparisons.
         atol: Absolute tolerance of comparisons.
-        reads_history: False for a model that looks elsewhere (the simulator reads the live environment),
+        reads_history: False for a model that does not read it (the simulator reads the live environment),
             whose rows cannot be started one by one.
 
     Raises:
-        AssertionError: With a sentence that says which contract is broken.
+        AssertionError: If the contract is broken; the message says where.
     """
     check = _Checks(model, history, horizon, seed, rtol, atol)
-    check.inputs()  # first: the others compare what was imagined from the same inputs
+    check.inputs()  # first: the other checks imagine from the same inputs
     check.shapes()
     check.seeds()
     check.consumed()
@@ -71,18 +71,22 @@ class _Checks:
         self.model, self.history, self.horizon, self.seed = model, history, horizon, seed
         self.rtol, self.atol = rtol, atol
         self.device = model.spec.device
-        # every environment twice, so that there is a fork even where there is one environment
+        # every environment twice, so that rows fork even where there is one environment
         self.rows = torch.arange(history.batch, device=self.device).repeat(2)
         self.actions = self.draw(self.rows.shape[0])
 
     def draw(self, count: int) -> Tensor:
         spec = self.model.spec
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
         shape = (count, self.horizon, spec.action_dim)
         if spec.action_kind == "discrete":
-            choices = torch.tensor(spec.action_choices)
-            return (torch.rand(shape, generator=generator) * choices).long().to(self.device)
-        actions = torch.rand(shape, generator=generator, dtype=spec.dtype) * 2.0 - 1.0
+            choices = torch.tensor(spec.action_choices, device="cpu")
+            return (
+                (torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu") * choices)
+                .long()
+                .to(self.device)
+            )
+        actions = torch.rand(shape, generator=generator, dtype=spec.dtype, device="cpu") * 2.0 - 1.0
         return actions.to(self.device)
 
     def generator(self, seed: int | None = None) -> torch.Generator:
@@ -136,7 +140,7 @@ class _Checks:
         first = self.imagine(self.seed)
         self.samples = not self.same(first, self.imagine(self.seed + 1))
         assert self.same(first, self.imagine(self.seed)), (
-            "the same seed imagined something else: draw from the generator alone"
+            "the same seed gave other steps: draw from the generator alone"
         )
 
     def consumed(self) -> None:
@@ -160,7 +164,7 @@ class _Checks:
     def gather(self) -> None:
         count = self.rows.shape[0]
         self.gather_rows(torch.arange(count, device=self.device))
-        if not self.samples:  # draws are made at once for all rows: only a whole copy sees the same
+        if not self.samples:  # draws are made for all rows at once: only a whole copy sees the same ones
             self.gather_rows(torch.tensor([count - 1, 0, 0, *range(count)], device=self.device))
 
     def gather_rows(self, rows: Tensor) -> None:
@@ -214,7 +218,7 @@ class _Checks:
             part = _row(whole, row)
             assert self.same(alone, part), (
                 f"row {row} imagined alone differs from the same row in a batch: "
-                "rows mix, or take mistakes them"
+                "rows are mixed, or take returns other rows"
             )
 
     def capabilities(self) -> None:
@@ -250,7 +254,7 @@ class _Checks:
 
 
 def _masked(result: Rollout) -> Rollout:
-    """Without what rows did after their end, which is meaningless."""
+    """The rollout with everything after the end of a row, which is meaningless, set to 0."""
     before = torch.cat([torch.ones_like(result.alive[:, :1]), result.alive[:, :-1]], dim=1)
     seen = result.observation
     return replace(

@@ -1,4 +1,4 @@
-"""Whether a world model sees ends coming: those that were recorded, and no others."""
+"""Prediction of ends: whether a world model foresees those that were recorded, and no others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import History, WorldModel, rollout
 
 Points = list[tuple[int, int]]
-"""Episodes and steps in them."""
+"""Starting points: episodes, and steps in them."""
 
 
 def end_prediction(
@@ -25,29 +25,31 @@ def end_prediction(
     context_steps: int = 8,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Imagine recorded actions up to a recorded termination, and where none came.
+    """Imagine recorded actions that led to a recorded termination, and others that did not.
 
-    Ends are rare among all steps, so accuracy would say little: both kinds are asked about apart. A planner
-    is harmed by either mistake: it walks into an end that it does not see, or flees from one that is none.
+    Ends are rare, so the accuracy over all steps would say little, and both kinds are measured apart. Either
+    mistake harms a planner: it walks into an end that it does not foresee, or avoids one that does not exist.
 
     Args:
         model: Any world model.
         trajectories: Recorded episodes; those that were cut off count as alive.
-        horizons: Decisions ahead.
-        starts: Starting points of each kind and horizon; fewer where there are not as many.
-        context_steps: Most decisions of history up to and with each; a model that can use fewer gets fewer.
-        seed: Of the starting points and of the model's own sampling.
+        horizons: Numbers of decisions ahead.
+        starts: Largest number of starting points per kind and horizon.
+        context_steps: Largest number of decisions of history, the starting point included; a model that can
+            use fewer gets fewer.
+        seed: Seed of the starting points and of the model's own sampling.
 
     Returns:
-        For every horizon ``h``: ``foreseen@h``, the share of the recorded ends that the model has come to by
-        then, seen from ``h`` decisions before; and ``false_ends@h``, the share of points at least ``h``
-        decisions before whatever end where it has come to one. A number without points is not there.
+        For every horizon ``h``: ``foreseen@h``, the share of recorded ends that the model predicts when it
+        imagines from ``h`` decisions before; and ``false_ends@h``, the share of starting points at which it
+        predicts an end within ``h`` decisions although none was recorded. A number that has no starting
+        points is left out.
     """
     rng = np.random.default_rng(seed)
     lengths = trajectories.episodes[:, 2] - 1  # decisions
     ended = np.array([not trajectories.episode(e).alive[-1] for e in range(len(lengths))])
     context = min(context_steps, model.spec.history_steps)
-    generator = torch.Generator(device=model.spec.device).manual_seed(seed)
+    generator = torch.Generator(device=model.spec.device).manual_seed(int(seed))
     result: dict[str, float] = {}
     for h in horizons:
         before = [(int(e), int(lengths[e]) - h) for e in np.flatnonzero(ended & (lengths >= h))]
@@ -75,11 +77,12 @@ def _ended_within(
     """Whether the model is dead ``horizon`` recorded actions after each point."""
     spec = model.spec
     batch = len(points)
-    observation = torch.zeros(batch, context, spec.observation_dim)
-    reward = torch.full((batch, context), torch.nan)
+    made: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+    observation = torch.zeros(batch, context, spec.observation_dim, **made)
+    reward = torch.full((batch, context), torch.nan, **made)
     action_dtype = torch.int64 if spec.action_kind == "discrete" else torch.float32
-    action = torch.zeros(batch, context - 1 + horizon, spec.action_dim, dtype=action_dtype)
-    length = torch.zeros(batch, dtype=torch.int64)
+    action = torch.zeros(batch, context - 1 + horizon, spec.action_dim, dtype=action_dtype, device="cpu")
+    length = torch.zeros(batch, dtype=torch.int64, device="cpu")
     for row, (index, now) in enumerate(points):
         steps = trajectories.episode(index)
         known = min(now + 1, context)

@@ -1,4 +1,4 @@
-"""How good a model is on episodes that it was not trained on."""
+"""Evaluation of a model on held-out episodes, on which it was not trained."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tdm_agents.training.train_config import TrainConfig
 
 
 def held_out_loss(model: Any, sampler: WindowSampler, *, batches: int) -> dict[str, float]:
-    """The loss and every metric of a model on the first ``batches`` batches, averaged.
+    """The loss and metrics of a model, averaged over the first ``batches`` batches.
 
-    The same batches every time and no noise in the loss, so that evaluations can be compared.
+    The batches are the same every time and the loss has no noise, so that evaluations can be compared.
 
     Args:
         model: A world model whose call is its loss, as :meth:`TrainableModel.environment` gives it.
-        sampler: Of held-out episodes of its environment.
-        batches: Their number.
+        sampler: Windows of held-out episodes of its environment.
+        batches: Number of batches.
     """
     totals: dict[str, float] = {}
     with torch.no_grad():
@@ -56,7 +56,7 @@ class _OneEnvironment:
                 error,
                 f"the held-out episodes do not suffice for the prediction error with horizons "
                 f"{', '.join(map(str, config.horizons))}, context_steps {config.context_steps} and starts "
-                f"{config.starts}: {error}",
+                f"{config.starts}: {error} (--held-out-fraction, or shorter horizons and fewer starts)",
             ) from error
 
     def __call__(self, model: Any) -> dict[str, float]:
@@ -90,12 +90,12 @@ class Evaluator:
     """Held-out loss and prediction error of a model of one or several environments.
 
     Args:
-        held_out: Episodes, by environment where the model is of several.
+        held_out: Episodes, by environment where the model has several.
         config: Settings of the run; each environment gets all the batches and starting points.
 
     Raises:
-        ValueError: If the episodes are too few or too short for the settings: now, not hours later. The
-            message names the settings and, of several, the environment.
+        ValueError: If the episodes are too few or too short for the settings. The message names the settings
+            and, where there are several environments, the environment.
     """
 
     def __init__(self, held_out: Trajectories | Mapping[str, Trajectories], config: TrainConfig) -> None:
@@ -110,10 +110,10 @@ class Evaluator:
                 raise WrongValueError(f"environment {name}: {error}") from error
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """The metrics of the one environment, or ``<metric>/<environment>`` of each of several.
+        """The metrics of a single environment, or ``<metric>/<environment>`` of each of several.
 
-        Of several, ``<metric>`` is the mean over the environments that have it. Leaves the model in training
-        mode.
+        With several environments, ``<metric>`` is the mean over those that have it. The model is left in
+        training mode.
 
         Args:
             model: A :class:`~tdm_agents.protocols.TrainableModel`.

@@ -1,4 +1,4 @@
-"""From the names and settings of a command to a model to train."""
+"""The choice of a model to train, by the names and settings of a command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def trainable_class(name: str) -> type[TrainableModel]:
     Raises:
         UnknownNameError: If no package provides the name.
         PluginError: If the package that provides it cannot be used.
-        TypeError: If what it provides cannot be trained by name; the message says what it lacks.
+        TypeError: If the class cannot be trained by name; the message says what it lacks.
     """
     kind: Any = registry.load(registry.WORLD_MODELS, name)
     if missing := [part for part in _NEEDED if not hasattr(kind, part)]:
@@ -39,9 +39,9 @@ def chosen_preset(name: str, kind: type[TrainableModel], preset: str | None) -> 
     """A model's preset, by default its first.
 
     Args:
-        name: Of the model, for the message.
-        kind: Its class.
-        preset: Of the preset.
+        name: Name of the model, for the message.
+        kind: Class of the model.
+        preset: Name of the preset; None for the first.
 
     Raises:
         UnknownNameError: If the model has no such preset; the message lists those it has.
@@ -62,12 +62,12 @@ def with_settings(what: str, config: Any, settings: Mapping[str, Any]) -> Any:
     """A configuration with some settings changed.
 
     Args:
-        what: Whose settings, in words.
+        what: Owner of the settings, in words, for the message.
         config: A frozen dataclass.
-        settings: By name; ``"tokenizer.bins"`` is the field ``bins`` of the dataclass in ``tokenizer``.
+        settings: Values by name; ``"tokenizer.bins"`` is field ``bins`` of the dataclass in ``tokenizer``.
 
     Raises:
-        TypeError: If there is no such setting, or the value is of another type.
+        TypeError: If there is no such setting, or the value has another type.
         ValueError: If a value makes no sense.
     """
     for name, value in settings.items():
@@ -88,7 +88,7 @@ def with_settings(what: str, config: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def load_trained(folder: Path) -> TrainableModel:
-    """The trained model in a folder, of whatever kind.
+    """The trained model in a folder, of any kind.
 
     Raises:
         CheckpointError: If there is none, or a file was altered.
@@ -105,7 +105,7 @@ def load_trained(folder: Path) -> TrainableModel:
 
 def _same_kind(before: Any, value: Any) -> bool:
     """Whether a value may take the place of another: numbers for numbers, text for text."""
-    if before is None or value is None:  # optional: the settings' own checks have to do
+    if before is None or value is None:  # optional: only the settings' own checks apply
         return True
     if isinstance(before, bool) or isinstance(value, bool):
         return isinstance(before, bool) and isinstance(value, bool)

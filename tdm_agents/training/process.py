@@ -1,4 +1,4 @@
-"""What training sets for the whole process, for as long as it lasts: threads and the meaning of Ctrl-C."""
+"""Settings of the whole process while a model trains: threads, and the meaning of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """PyTorch's threads on the CPU, put back at the end."""
+    """Set the number of PyTorch's threads on the CPU, and restore it at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -23,7 +23,7 @@ def threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; the second one interrupts as usual."""
+    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts as usual."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # Python lets only the main thread handle signals

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains."""
+"""Progress of training, shown on a console."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class TrainingProgress:
 
     Args:
         console: Where to draw.
-        steps: Updates in all.
-        done: Updates made before.
+        steps: Number of updates in all.
+        done: Number of updates made before.
     """
 
     def __init__(self, console: Console, steps: int, done: int) -> None:
@@ -52,7 +52,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def update(self, step: int, loss: float) -> None:
-        """One more update."""
+        """Show one more update."""
         self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
         now = time.monotonic()
         left = _duration((now - self._began) / (step - self._first) * (self._steps - step)) + " left"
@@ -62,7 +62,7 @@ class TrainingProgress:
             self._console.print(f"step {step}/{self._steps}  loss {self._loss:.4f}  {left}")
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """An evaluation, on a line of its own; of single environments, which may be many, the loss alone."""
+        """Print an evaluation on its own line; several environments show only their losses."""
         names = {name: name.partition("/")[2] for name in metrics}
         shown = [
             f"{name} {metrics[full]:.3f}"

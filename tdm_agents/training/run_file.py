@@ -1,4 +1,4 @@
-"""What a run is, written down so that no other run goes on in its folder."""
+"""The description of a run, written down so that no other run goes on in its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import read_json, write_json
@@ -20,7 +21,7 @@ RUN_FILE = "run.json"
 
 
 def exists(folder: Path) -> bool:
-    """Whether the folder says what run it holds."""
+    """Whether the folder has the description of a run."""
     return (folder / RUN_FILE).exists()
 
 
@@ -37,13 +38,13 @@ def describe(
     """Everything that must not change while a run goes on, as JSON.
 
     Args:
-        model: Before its first update.
-        name: Of the model in the registry.
+        model: The model before its first update.
+        name: Name of the model in the registry.
         data: All episodes by environment.
-        shares: Of the training windows, by environment.
-        init_from: Folder of the model that it begins with.
-        held_out_fraction: Of the episodes.
-        data_seed: Of the held-out choice and of the order of the training windows.
+        shares: Share of the training windows, by environment.
+        init_from: Folder of the model that it starts from.
+        held_out_fraction: Fraction of the episodes that is held out.
+        data_seed: Seed of the choice of held-out episodes and of the order of training windows.
 
     Raises:
         CheckpointError: If ``init_from`` holds no model.
@@ -59,16 +60,16 @@ def describe(
         "held_out_fraction": held_out_fraction,
         "data_seed": data_seed,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(description))
+    plain: dict[str, Any] = json.loads(json.dumps(description, default=plain_number))
     return plain
 
 
 def claim(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write down what the run in ``folder`` is, or check that it is this one.
+    """Write the description of the run in ``folder``, or check that it is this one.
 
     Raises:
-        ValueError: If it is another; the message says in what.
-        CheckpointError: If what is written there cannot be read.
+        ValueError: If it is another run; the message says how they differ.
+        CheckpointError: If the description there cannot be read.
     """
     path = folder / RUN_FILE
     if not path.exists():
@@ -85,7 +86,7 @@ def claim(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def _of_schema_1(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    """An older description in today's form.
+    """An older description in the present form.
 
     A model of one environment had a ``spec`` and no shares, a generalist was called a transformer, and
     settings that say how to compute were part of the configuration.

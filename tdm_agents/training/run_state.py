@@ -1,14 +1,17 @@
-"""The state of a training run on disk: switched to atomically, so that a kill at any moment loses nothing.
+"""The state of a training run on disk, switched atomically, so that a kill at any moment loses nothing.
 
 ``folder/checkpoint.json`` names the present pair of files under ``folder/checkpoints``: weights (with
 buffers), and the state of the optimizers. Each checkpoint goes to files of its own and the JSON is renamed
-into place last; only then are the files of the checkpoint before it removed.
+into place last; only then are the files of the checkpoint before it removed. Files of other names are left
+alone. The JSON holds the hashes of both files and one over itself.
 
-Schema 1, of runs with a single AdamW, called its second file ``moments`` and is still read.
+Schema 2 had no hash over itself; schema 1, of runs with a single AdamW, called its second file ``moments``.
+Both are still read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +19,31 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tdm_agents.errors import brief
 from tdm_agents.protocols import Optimizers
-from tdm_agents.storage import CheckpointError, read_json, read_tensors, write_json, write_tensors
+from tdm_agents.storage import (
+    CheckpointError,
+    read_json,
+    read_tensors,
+    sweep_partial,
+    write_json,
+    write_tensors,
+)
+from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
 
-SCHEMA = 2
+SCHEMA = 3
 _POINTER = "checkpoint.json"
 _FILES = "checkpoints"
-_KINDS = {1: ("weights", "moments"), SCHEMA: ("weights", "optimizers")}
+_KINDS = {1: ("weights", "moments"), 2: ("weights", "optimizers"), SCHEMA: ("weights", "optimizers")}
+_OURS = re.compile(r"step-\d{8,}\.(weights|moments|optimizers)\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a run goes on from.
+    """The state from which a run goes on.
 
     Attributes:
-        step: Updates made.
+        step: Number of updates made.
         weights: The model's ``state_dict``.
         optimizers: State of the optimizers, see :func:`optimizer_state`.
         settings: The settings that the run was started with, as JSON.
@@ -44,11 +57,11 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerState:
-    """What optimizers know besides the weights, by ``<optimizer>/<kind>/<parameter>``.
+    """The state of optimizers, by ``<optimizer>/<kind>/<parameter>``.
 
     Attributes:
-        tensors: For example ``adamw/exp_avg/head.weight``.
-        numbers: Of optimizers that count in Python.
+        tensors: Tensors by name, for example ``adamw/exp_avg/head.weight``.
+        numbers: Python numbers by name, of optimizers that count in Python.
     """
 
     tensors: Mapping[str, Tensor]
@@ -61,30 +74,27 @@ def exists(folder: Path) -> bool:
 
 
 def save(folder: Path, state: RunState) -> None:
-    """Write a checkpoint and switch to it; what was there before stays whole until then."""
+    """Write a checkpoint and switch to it; the previous one stays whole until then."""
     files = folder / _FILES
     names = {kind: f"step-{state.step:08d}.{kind}.safetensors" for kind in _KINDS[SCHEMA]}
     sha256 = {
         "weights": write_tensors(files / names["weights"], state.weights),
         "optimizers": write_tensors(files / names["optimizers"], state.optimizers.tensors),
     }
-    write_json(
-        folder / _POINTER,
-        {
-            "schema": SCHEMA,
-            "step": state.step,
-            "files": names,
-            "sha256": sha256,
-            "optimizer_numbers": dict(state.optimizers.numbers),
-            "settings": state.settings,
-        },
-    )
-    # also sweeps what killed processes left half-written; the folder's lock makes sure that none is alive
+    value = {
+        "schema": SCHEMA,
+        "step": state.step,
+        "files": names,
+        "sha256": sha256,
+        "optimizer_numbers": dict(state.optimizers.numbers),
+        "settings": state.settings,
+    }
+    write_json(folder / _POINTER, value | {SETTINGS_SHA256: settings_sha256(value)})
     for path in files.iterdir():
-        if path.name not in names.values():
+        if _OURS.fullmatch(path.name) and path.name not in names.values():
             path.unlink()
-    for path in folder.glob(f".{_POINTER}.*.partial"):
-        path.unlink()
+    # the folder's lock makes sure that none of those who wrote these is alive
+    sweep_partial(files, lambda name: _OURS.fullmatch(name) is not None)
 
 
 def load(folder: Path) -> RunState:
@@ -94,15 +104,22 @@ def load(folder: Path) -> RunState:
         CheckpointError: If there is none, or it was altered.
     """
     value = read_json(folder / _POINTER, schema=tuple(_KINDS))
+    if value["schema"] == SCHEMA and value.get(SETTINGS_SHA256) != settings_sha256(value):
+        raise CheckpointError(
+            f"{folder / _POINTER} does not agree with its {SETTINGS_SHA256}, which is "
+            f"{value.get(SETTINGS_SHA256)!r}; expected what was saved, but it was altered: restore it, or "
+            "train into a new folder"
+        )
     try:
         step, settings, sha256 = int(value["step"]), value["settings"], value["sha256"]
         weights, optimizers = (
-            (folder / _FILES / value["files"][kind], str(sha256[kind])) for kind in _KINDS[value["schema"]]
+            (_file(folder, value["files"][kind]), str(sha256[kind])) for kind in _KINDS[value["schema"]]
         )
         numbers = {str(name): float(number) for name, number in value.get("optimizer_numbers", {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder / _POINTER} was altered ({type(error).__name__}: {error}); train into a new folder"
+            f"{folder / _POINTER} was altered ({type(error).__name__}: {brief(error)}); train into a "
+            "new folder"
         ) from error
     tensors = read_tensors(optimizers[0], sha256=optimizers[1])
     if value["schema"] == 1:  # "exp_avg.head.weight", of the one AdamW
@@ -115,8 +132,14 @@ def load(folder: Path) -> RunState:
     )
 
 
+def _file(folder: Path, name: object) -> Path:
+    if not isinstance(name, str) or not re.fullmatch(r"[-\w.]{1,100}", name):
+        raise ValueError(f"a file of it is called {str(name)[:100]!r}")
+    return folder / _FILES / name
+
+
 def optimizer_state(model: nn.Module, optimizers: Optimizers) -> OptimizerState:
-    """What the optimizers know of each of the model's parameters."""
+    """The state that optimizers hold for each of the model's parameters."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
     for name, optimizer in optimizers.items():
@@ -131,7 +154,7 @@ def optimizer_state(model: nn.Module, optimizers: Optimizers) -> OptimizerState:
 
 
 def restore_optimizers(model: nn.Module, optimizers: Optimizers, state: OptimizerState) -> None:
-    """Put back what :func:`optimizer_state` took.
+    """Restore what :func:`optimizer_state` returned.
 
     Raises:
         CheckpointError: If an entry belongs to no optimizer or parameter of the model, or has another shape.

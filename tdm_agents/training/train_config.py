@@ -1,4 +1,4 @@
-"""How a run is made: what of it enters the updates, and how it is observed."""
+"""Settings of a training run: those that enter the updates, and those that only observe them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ class TrainConfig(UpdateSettings):
     """Settings of :func:`tdm_agents.training.trainer.train`.
 
     Attributes:
-        steps: Updates in all.
+        steps: Number of updates in all.
         learning_rate: Highest learning rate, reached after the warmup.
         warmup_steps: Updates over which the learning rate rises linearly from 0.
-        final_learning_rate_fraction: Where the cosine ends at the last step, as a fraction of the highest.
-        weight_decay: Decoupled decay (AdamW), of matrices only.
+        final_learning_rate_fraction: Learning rate of the last step, as a fraction of the highest.
+        weight_decay: Decoupled weight decay (AdamW), applied to matrices only.
         betas: Decay of AdamW's first and second moments.
         grad_clip: Largest norm of the gradient over all weights.
         bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
         batch_size: Windows per update.
         window_steps: Decisions per window.
-        seed: Of the noise in the loss and of held-out evaluation; data order is the sampler's own.
+        seed: Seed of the noise in the loss and of held-out evaluation; the sampler has its own seed.
         threads: PyTorch's threads on the CPU. A resumed run is bit-equal only with the same number.
         log_every: Steps between points of the training curves.
         checkpoint_every: Steps between checkpoints; one is always written at the end.
         evaluate_every: Steps between evaluations on held-out data; one is always made at the end.
-        evaluate_batches: Held-out batches of an evaluation.
-        horizons: Decisions ahead at which the prediction error is reported.
-        starts: Held-out starting points of the prediction error.
-        context_steps: Decisions of history in front of each starting point.
+        evaluate_batches: Held-out batches per evaluation.
+        horizons: Numbers of decisions ahead at which the prediction error is reported.
+        starts: Number of held-out starting points of the prediction error.
+        context_steps: Decisions of history at each starting point, itself included.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -52,7 +52,7 @@ class TrainConfig(UpdateSettings):
     context_steps: int = 8
 
     def __post_init__(self) -> None:
-        UpdateSettings.__post_init__(self)  # super() does not find its class where there are slots
+        UpdateSettings.__post_init__(self)  # super() does not work in a dataclass with slots
         counts = (
             "batch_size",
             "threads",
@@ -86,9 +86,9 @@ OBSERVERS = frozenset(
         "context_steps",
     }
 )
-"""Settings that may change when a run goes on: they do not enter the updates (threads only by rounding)."""
+"""Settings that may change when a run goes on: they do not affect the updates (threads: only rounding)."""
 
 
 def noise_seed(seed: int, step: int) -> int:
-    """The seed of the noise in the loss of one step, so that no random state needs to be stored."""
+    """The seed of the noise in the loss of a step, so that no random state needs to be stored."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])

@@ -1,8 +1,8 @@
 """The training loop: a model that updates itself, and a sampler of batches.
 
-The whole state of a run is (weights, state of the optimizers, step). Which windows are read and which noise
-enters the loss are functions of (seed, step), so a run that was killed goes on, on a CPU with the same
-number of threads, to the same bits as one that was not.
+The whole state of a run is (weights, state of the optimizers, step). The windows that are read and the noise
+in the loss are functions of (seed, step). So a run that was killed goes on, on a CPU with the same number of
+threads, to the same bits as one that was not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
+from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Batch, MixedBatch, NotFiniteError, TrainableModel
 from tdm_agents.storage import CheckpointError, locked
 from tdm_agents.training import run_state
@@ -34,7 +35,7 @@ from tdm_agents.world_models.learned import check_finite
 
 
 class TrainingError(TDMError, RuntimeError):
-    """Training cannot go on; the message says at which step, why, and from where it can."""
+    """Training cannot go on; the message says at which step, why, and where it can go on from."""
 
 
 class Sampler(Protocol):
@@ -47,10 +48,10 @@ class Sampler(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainResult:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
-        step: Updates made in all.
+        step: Number of updates made in all.
         interrupted: Whether Ctrl-C (or SIGTERM) ended it before its last step.
         metrics: The last evaluation: ``held_out/<name>`` and ``prediction/<name>``; empty if there was none.
         seconds: Wall-clock time of this process in the loop, evaluation included.
@@ -73,27 +74,27 @@ def train(
     held: bool = False,
     console: Console | None = None,
 ) -> TrainResult:
-    """Train ``model`` in place; leave it, loadable, in ``folder``.
+    """Train ``model`` in place and save it in ``folder``.
 
-    ``folder`` gets ``model.json`` and ``weights.safetensors`` at the end and when interrupted, checkpoints
-    to go on from, and TensorBoard's event files. The first checkpoint is that of the initial weights.
+    ``folder`` gets ``model.json`` and ``weights.safetensors`` at the end and on an interruption, checkpoints
+    to go on from, and TensorBoard's event files. The first checkpoint holds the initial weights.
 
     Args:
-        model: On the device to train on, its normaliser or tokenizer fitted.
+        model: The model, on the device to train on, with its normaliser or tokenizer fitted.
         train_sampler: Training batches; ``batch(step)`` is the data of the update after ``step`` updates.
-        held_out: Episodes for evaluation, by environment where the model is of several; None evaluates
+        held_out: Episodes for evaluation, by environment where the model has several; None evaluates
             nothing.
-        config: Settings.
-        folder: Of the run.
-        resume: Go on where ``folder`` holds a run; otherwise a run there is an error.
-        held: Whether the caller holds :func:`tdm_agents.storage.locked` of ``folder`` already.
+        config: Settings of the run.
+        folder: Folder of the run.
+        resume: Whether to go on with a run in ``folder``; if False, a run there is an error.
+        held: Whether the caller already holds :func:`tdm_agents.storage.locked` on ``folder``.
         console: Where to show progress; by default standard error.
 
     Raises:
-        TypeError: If ``model`` is no ``nn.Module``.
+        TypeError: If ``model`` is not an ``nn.Module``.
         TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
         ValueError: If the run in ``folder`` has other settings, or there is one and ``resume`` is False.
-        CheckpointError: If the checkpoint in ``folder`` was altered or is of another model.
+        CheckpointError: If the checkpoint in ``folder`` was altered or belongs to another model.
         FolderInUseError: If another process writes to ``folder``.
     """
     if not isinstance(model, nn.Module):
@@ -111,7 +112,7 @@ def train(
 
 
 class _Run:
-    """The state of a run in memory, and its way to and from disk."""
+    """The state of a run in memory, and its reading and writing."""
 
     def __init__(self, model: Any, config: TrainConfig, folder: Path) -> None:
         self.model = model
@@ -122,7 +123,7 @@ class _Run:
         self.optimizers = model.optimizers(config)
 
     def begin(self, *, resume: bool) -> None:
-        """Take up the run in the folder, or make its first checkpoint."""
+        """Go on with the run in the folder, or make its first checkpoint."""
         if not run_state.exists(self.folder):
             self.save()
             return
@@ -153,7 +154,7 @@ class _Run:
         self.saved = self.step
 
     def update(self, sampler: Sampler) -> Mapping[str, float]:
-        """One update; the loss and whatever else the model says of it."""
+        """Make one update; return the loss and the model's other metrics."""
         config, device = self.config, next(self.model.parameters()).device
         generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, self.step))
         batch = sampler.batch(self.step).to(device)
@@ -199,7 +200,7 @@ class _Run:
                     metrics = evaluator(self.model)
                     _write(board, metrics, self.step)
                     progress.evaluated(self.step, metrics)
-            if evaluator is not None and self.step == config.steps:  # also where only this was left to do
+            if evaluator is not None and self.step == config.steps:  # even if nothing else was left to do
                 metrics = evaluator(self.model)
                 _write(board, metrics, self.step)
                 progress.evaluated(self.step, metrics)
@@ -226,7 +227,7 @@ class _Run:
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
     # through JSON and back: tuples become lists, as they do on disk
-    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=plain_number))
     return settings
 
 

@@ -1,8 +1,8 @@
-"""What most learned models share: one loss, one AdamW, one environment.
+"""Base class of most learned models: one loss, one AdamW, one environment.
 
-A model of one environment fills in its constructor ``(spec, config, seed=)``, ``forward``, ``fit``, ``save``,
-``load`` and what a world model does; everything else of :class:`~tdm_agents.protocols.TrainableModel` is here
-and can be overridden.
+A subclass provides its constructor ``(spec, config, seed=)``, ``forward``, ``fit``, ``save``, ``load`` and
+the methods of a world model. Everything else of :class:`~tdm_agents.protocols.TrainableModel` is here and can
+be overridden.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class LearnedModel(nn.Module):
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
-        """The settings' defaults, planned with by MPPI."""
+        """One preset: the default settings, and MPPI as the planner."""
         return {"default": Preset(cls.config_type())}
 
     @classmethod
     def build(
         cls, specs: Mapping[str, ModelSpec], config: Any, *, seed: int, source: TrainableModel | None = None
     ) -> Self:
-        """A new model of the one environment; see :meth:`tdm_agents.protocols.TrainableModel.build`.
+        """A new model of one environment; see :meth:`tdm_agents.protocols.TrainableModel.build`.
 
         Raises:
             ValueError: If there are several environments, or a setting makes no sense.
-            CheckpointError: If ``source`` is another model, or of other settings or spaces.
+            CheckpointError: If ``source`` is another kind of model, or has other settings or spaces.
         """
         kind: Any = cls
         model: Self = kind(only_environment(specs, cls.__name__), config, seed=seed)
@@ -52,16 +52,20 @@ class LearnedModel(nn.Module):
         return model
 
     def environment(self, name: str | None) -> Any:
-        """The model itself: it is of one environment, whatever that is called."""
+        """The model itself, whatever the name: it has one environment."""
         return self
 
+    def decays(self, parameter: nn.Parameter) -> bool:
+        """Whether weight decay is for this parameter: for matrices, not for biases and scales."""
+        return parameter.ndim >= 2
+
     def optimizers(self, settings: UpdateSettings) -> Optimizers:
-        """AdamW over all weights; matrices alone decay."""
+        """AdamW over all weights; only those that :meth:`decays` names decay."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         adamw = torch.optim.AdamW(
             [
-                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+                {"params": [p for p in parameters if self.decays(p)], "weight_decay": settings.weight_decay},
+                {"params": [p for p in parameters if not self.decays(p)], "weight_decay": 0.0},
             ],
             lr=settings.learning_rate,
             betas=settings.betas,
@@ -103,10 +107,10 @@ class LearnedModel(nn.Module):
 
 
 def finite_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars as numbers, in one synchronisation with the device.
+    """Turn scalars into numbers, with one synchronisation of the device.
 
     Raises:
-        NotFiniteError: If the first whose name begins with ``loss`` or ``gradient_norm`` is not finite.
+        NotFiniteError: If a number whose name begins with ``loss`` or ``gradient_norm`` is not finite.
     """
     stacked = torch.stack([value.detach().float() for value in values.values()])
     numbers = dict(zip(values, stacked.tolist(), strict=True))
@@ -118,7 +122,7 @@ def check_finite(numbers: Mapping[str, float]) -> None:
     """Refuse a loss or gradient that is not finite.
 
     Raises:
-        NotFiniteError: Naming the first.
+        NotFiniteError: If there is one; the message names the first.
     """
     for name, value in numbers.items():
         if name.startswith(("loss", "gradient_norm")) and not abs(value) < float("inf"):
@@ -141,10 +145,10 @@ def only_environment(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
 
 
 def check_same(there: Any, here: Any) -> None:
-    """Refuse another kind of model, or one of other settings or spaces.
+    """Refuse another kind of model, or one with other settings or spaces.
 
     Raises:
-        CheckpointError: Naming the first difference.
+        CheckpointError: If they differ; the message names the first difference.
     """
     if type(there) is not type(here):
         raise does_not_fit(f"it is a {type(there).__name__}, not a {type(here).__name__}")
@@ -156,9 +160,9 @@ def check_same(there: Any, here: Any) -> None:
 
 
 def does_not_fit(why: str) -> CheckpointError:
-    """The error of a model that another one cannot begin with."""
+    """The error for a model that another one cannot start from."""
     return CheckpointError(
-        f"the model to begin with (--init-from) does not fit: {why}; fine-tuning needs the same kind and "
+        f"the model to start from (--init-from) does not fit: {why}; fine-tuning needs the same kind and "
         "size "
         "of model (--model, --preset, --model-settings) and, where tokens or the normaliser are fitted to "
         "data, an environment with the same spaces"
@@ -166,7 +170,7 @@ def does_not_fit(why: str) -> CheckpointError:
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """What of a configuration must not change: its fields but those with ``metadata={"identity": False}``."""
+    """The fields of a configuration that must not change: all but those with ``"identity": False``."""
     return {
         field.name: identity(value) if is_dataclass(value) else value
         for field in fields(config)

@@ -1,52 +1,33 @@
-"""The first baseline of the TDM paper: an MLP that predicts the change of the observation.
+"""MLPs that predict one transition: the baselines of the TDM paper.
 
 ``(o, a) -> (o' - o, r, alive)`` with normalised inputs and outputs, deterministic and memoryless: only the
-present observation of a history counts. Angles get no special treatment.
+present observation of a history counts. Angles get no special treatment. Variants predict ``o'`` itself, read
+tokens instead of numbers, or predict tokens.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tdm_agents.data.moments import moments
-from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import Batch, History, ModelSpec, Rollout, Step, looped_rollout
-from tdm_agents.world_models.learned import LearnedModel
+from tdm_agents.protocols import Batch, History, ModelSpec, Preset, Rollout, Step, looped_rollout
+from tdm_agents.world_models.mlp_config import PRESETS, MLPConfig, width_of
+from tdm_agents.world_models.mlp_tokens import TokenTable, cross_entropies, decoded
 from tdm_agents.world_models.model_files import read_model, write_model
+from tdm_agents.world_models.one_step import OneStepModel, Transitions
+from tdm_agents.world_models.transformer.beginning import fit_tokens
+from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from tdm_agents.data.trajectories import Trajectories
 
-
-@dataclass(frozen=True, slots=True)
-class MLPConfig:
-    """Size of an :class:`MLPWorldModel`.
-
-    Attributes:
-        hidden: Width of the hidden layers, at least 1.
-        layers: How many hidden layers, at least 1.
-
-    Raises:
-        ValueError: If a setting makes no sense.
-    """
-
-    hidden: int = 256
-    layers: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "layers"):
-            if (value := getattr(self, name)) < 1:
-                raise WrongValueError(f"MLPConfig.{name} is {value}; expected at least 1")
+__all__ = ["MLPConfig", "MLPState", "MLPWorldModel"]
 
 
 class MLPState:
@@ -59,7 +40,7 @@ class MLPState:
 
     @property
     def observation(self) -> Tensor:
-        """``[N, n]``.
+        """The present observations ``[N, n]``.
 
         Raises:
             RuntimeError: If a step has consumed the state.
@@ -71,143 +52,131 @@ class MLPState:
         return self._observation
 
     def consume(self) -> Tensor:
-        """``[N, n]``; the state cannot be used any more."""
+        """The present observations ``[N, n]``; the state cannot be used afterwards."""
         observation, self._observation = self.observation, None
         return observation
 
 
-class MLPWorldModel(LearnedModel):
-    """A deterministic delta model behind the :class:`~tdm_agents.protocols.WorldModel` protocol.
+class MLPWorldModel(OneStepModel):
+    """An MLP behind the :class:`~tdm_agents.protocols.WorldModel` protocol; deterministic but for samples.
 
     Args:
         spec: What it models. ``history_steps`` becomes 1; the device is where the module is moved to.
-        config: Its size.
+        config: Its settings.
         seed: Of the initial weights (PyTorch's default distribution for linear layers).
+
+    Raises:
+        ValueError: If no width gives about ``config.parameters``, or there are fewer bins than choices of an
+            action.
     """
 
     config_type: ClassVar[type[MLPConfig]] = MLPConfig
 
     def __init__(self, spec: ModelSpec, config: MLPConfig | None = None, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config if config is not None else MLPConfig()
-        self._spec = replace(spec, history_steps=1, dtype=torch.float32)
-        n = spec.observation_dim
-        widths = [n + (sum(spec.action_choices) or spec.action_dim)]
-        widths += [self.config.hidden] * self.config.layers
-        generator = torch.Generator().manual_seed(seed)
+        config = config if config is not None else MLPConfig()
+        super().__init__(spec, absolute=config.target == "absolute")
+        self.config = config
+        n, m = spec.observation_dim, spec.action_dim
+        inputs = self.input_dim if config.inputs == "plain" else (n + m) * config.token_width
+        # n scalars and the reward, logit of alive
+        outputs = n + 2 if config.outputs == "plain" else (n + 1) * config.bins + 1
+        widths = [inputs, *[width_of(config, inputs, outputs)] * config.layers]
+        generator = torch.Generator("cpu").manual_seed(int(seed))
         self.hidden = nn.ModuleList(_linear(i, o, generator) for i, o in itertools.pairwise(widths))
-        self.head = _linear(widths[-1], n + 2, generator)  # change of n scalars, reward, logit of alive
-        self.observation_mean: Tensor
-        self.observation_scale: Tensor
-        self.output_mean: Tensor
-        self.output_scale: Tensor
-        self.register_buffer("observation_mean", torch.zeros(n))
-        self.register_buffer("observation_scale", torch.ones(n))
-        self.register_buffer("output_mean", torch.zeros(n + 1))  # changes, reward
-        self.register_buffer("output_scale", torch.ones(n + 1))
+        self.head = _linear(widths[-1], outputs, generator)
+        if "tokens" in (config.inputs, config.outputs):
+            self.tokenizer = Tokenizer(config.tokenizer(), n, m, spec.action_choices)
+        if config.inputs == "tokens":
+            self.table = TokenTable(config.bins, config.token_width)
 
-    @property
-    def spec(self) -> ModelSpec:
-        """Spaces, sizes, time step, and the device of the weights."""
-        return replace(self._spec, device=self.observation_mean.device)
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """The defaults, and a large one with as many parameters as the small transformer."""
+        return PRESETS
 
     def fit(self, data: Mapping[str, Trajectories]) -> None:
-        """Set the normalisation of inputs and outputs from the data of the one environment.
+        """Set the normalisation and the ranges of tokens from the data of the one environment.
 
         Raises:
             ValueError: If the data hold no transition, or observations of another size.
         """
-        (trajectories,) = data.values()
-        if trajectories.observation_dim != self._spec.observation_dim:
-            raise WrongValueError(
-                f"the data's observations have {trajectories.observation_dim} scalars; "
-                f"the model expects {self._spec.observation_dim}"
-            )
-        mean, std = moments(e.observation for e in trajectories.iterate())  # [n]
-        self.observation_mean.copy_(torch.from_numpy(mean))
-        self.observation_scale.copy_(_scale(std))
-        mean, std = moments(np.diff(e.observation, axis=0) for e in trajectories.iterate())  # [n]
-        self.output_mean[:-1].copy_(torch.from_numpy(mean))
-        self.output_scale[:-1].copy_(_scale(std))
-        mean, std = moments(e.reward[np.isfinite(e.reward)] for e in trajectories.iterate())  # []
-        self.output_mean[-1] = float(mean)
-        self.output_scale[-1] = _scale(std)
+        super().fit(data)
+        if hasattr(self, "tokenizer"):
+            (trajectories,) = data.values()
+            fit_tokens(self.tokenizer, trajectories)
 
-    def normalised(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised prediction of what follows.
+    def predicted(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows, as the network says it.
 
         Args:
             observation: ``[..., n]``.
             action: ``[..., m]``.
 
         Returns:
-            The normalised changes and reward ``[..., n + 1]``, and the logit of alive ``[...]``.
+            The normalised changes (or next observations) and reward ``[..., n + 1]``, or the logits of their
+            tokens ``[..., n + 1, bins]``; and the logit of alive ``[...]``. All float32.
         """
-        x = torch.cat(
-            [(observation - self.observation_mean) / self.observation_scale, self._encode(action)], -1
-        )
+        if self.config.inputs == "tokens":
+            x: Tensor = self.table(self.tokenizer, observation, action)
+        else:
+            x = self.inputs(observation, action)
         for layer in self.hidden:
             x = F.silu(layer(x))
-        outputs: Tensor = self.head(x)
-        return outputs[..., :-1], outputs[..., -1]
-
-    def _encode(self, action: Tensor) -> Tensor:
-        if self._spec.action_kind == "continuous":
-            return action  # in [-1, 1] already
-        columns = zip(action.unbind(-1), self._spec.action_choices, strict=True)
-        return torch.cat([F.one_hot(a, c).to(self._spec.dtype) for a, c in columns], -1)
+        outputs: Tensor = self.head(x).float()
+        scalars, logit = outputs[..., :-1], outputs[..., -1]
+        if self.config.outputs == "tokens":
+            scalars = scalars.reshape(*scalars.shape[:-1], -1, self.config.bins)
+        return scalars, logit
 
     def forward(
         self, batch: Batch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of the normalised changes and reward, plus cross-entropy of alive where episodes end.
+        """Errors of observation, reward and, where episodes end, alive: squared errors or cross-entropies.
 
         Args:
             batch: Windows of at least two steps.
-            generator: Not used: nothing here is random.
+            generator: Not used, since nothing is random.
 
         Raises:
             ValueError: If the batch holds no transition.
         """
-        real = batch.acted[:, :-1] & batch.valid[:, 1:]  # [B, T-1]
-        if not real.any():
-            raise ValueError("the batch holds no transition: windows need at least 2 steps")
-        now, after = batch.observation[:, :-1][real], batch.observation[:, 1:][real]  # [R, n]
-        reward, alive = batch.reward[:, 1:][real], batch.alive[:, 1:][real]  # [R]
-        # a NaN must not even enter a term that is masked later: 0 * NaN is NaN in the gradient
-        known = reward.isfinite()
-        reward = torch.where(known, reward, 0.0)
-        predicted, logit = self.normalised(now, batch.action[:, :-1][real])
-        target = (torch.cat([after - now, reward[:, None]], -1) - self.output_mean) / self.output_scale
-        error = (predicted.float() - target).square()
-        change_loss = error[:, :-1].mean()
-        reward_loss = (error[:, -1] * known).sum() / known.sum().clamp(min=1)
-        total = change_loss + reward_loss
-        metrics = {"observation": change_loss.detach(), "reward": reward_loss.detach()}
+        some = Transitions.of(batch)
+        outputs, logit = self.predicted(some.now, some.action)
+        if self.config.outputs == "tokens":
+            observation_loss, reward_loss = cross_entropies(self.tokenizer, outputs, some)
+        else:
+            error = (outputs - self.targets(some)).square()
+            observation_loss = error[:, :-1].mean()
+            reward_loss = (error[:, -1] * some.known).sum() / some.known.sum().clamp(min=1)
+        total = observation_loss + reward_loss
+        metrics = {"observation": observation_loss.detach(), "reward": reward_loss.detach()}
         if self._spec.terminates:
-            alive_loss = F.binary_cross_entropy_with_logits(logit.float(), alive.float())
+            alive_loss = F.binary_cross_entropy_with_logits(logit, some.alive.float())
             total, metrics["alive"] = total + alive_loss, alive_loss.detach()
         return total, metrics
 
     def start(self, history: History, *, horizon: int) -> MLPState:
-        """The present observations of ``B`` histories; ``horizon`` does not matter."""
+        """The present observations of ``B`` histories; ``horizon`` is not used."""
         return MLPState(history.observation[:, -1].to(self.observation_mean))
 
     @torch.no_grad()
     def step(
         self, state: MLPState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[MLPState, Step]:
-        """One transition of ``N`` rows; ``action`` is ``[N, m]``. Consumes ``state``, draws nothing.
+        """One transition of ``N`` rows; ``action`` is ``[N, m]``. Consumes ``state``.
 
         Raises:
             RuntimeError: If ``state`` was consumed.
         """
         now = state.consume()
-        outputs, logit = self.normalised(now, action)
-        outputs = outputs * self.output_scale + self.output_mean  # [N, n+1]
-        after = now + outputs[:, :-1]
+        outputs, logit = self.predicted(now, action)
+        if self.config.outputs == "tokens":
+            read = self.config.read
+            after, reward = decoded(self.tokenizer, outputs, now, read=read, generator=generator)
+        else:
+            after, reward = self.outcome(now, outputs)
         alive = logit > 0 if self._spec.terminates else torch.ones_like(logit, dtype=torch.bool)
-        return MLPState(after), Step(after, outputs[:, -1], alive)
+        return MLPState(after), Step(after, reward, alive)
 
     def take(self, state: MLPState, rows: Tensor) -> MLPState:
         """A new state of the rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.
@@ -232,20 +201,15 @@ class MLPWorldModel(LearnedModel):
         """The model that :meth:`save` wrote, on ``device``, ready to plan with.
 
         Raises:
-            CheckpointError: If a file is missing, altered, of another type or does not fit its JSON.
+            CheckpointError: If a file is missing or altered, has another type or does not fit its JSON.
         """
         return read_model(folder, "mlp", lambda spec, config: cls(spec, MLPConfig(**config)), device=device)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     with torch.random.fork_rng(devices=[]):  # Linear draws from the global state, for nothing
-        layer = nn.Linear(inputs, outputs)
+        layer = nn.Linear(inputs, outputs, device="cpu", dtype=torch.float32)
     bound = inputs**-0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
     return layer
-
-
-def _scale(std: npt.NDArray[np.float64]) -> Tensor:
-    # a scalar that never changes in the data has nothing to normalise by
-    return torch.from_numpy(np.where(std > 1e-8, std, 1.0))

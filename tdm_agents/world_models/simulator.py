@@ -1,6 +1,6 @@
 """The true dynamics as a world model: MuJoCo rolled out from the live environment's own state.
 
-The upper bound of every comparison, the expert of data collection and the test double of every planner test.
+It is the upper bound of every comparison, the expert of data collection and the model of planner tests.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tdm_agents.world_models.simulator_env import CTRL, Array, LiveEnv, live_env
 
 
 class BatchedTask(Protocol):
-    """What a task observes and rewards, for all rows at once instead of asking its Python row by row."""
+    """Observations and rewards of a task for all rows at once, instead of by its Python code row by row."""
 
     def observe(self, qpos: Array, qvel: Array, /) -> Array:
-        """``[..., nq]`` and ``[..., nv]`` to flat observations ``[..., n]``, float64."""
+        """Observations ``[..., n]``, float64, of positions ``[..., nq]`` and velocities ``[..., nv]``."""
         ...
 
     @property
@@ -43,10 +43,10 @@ class SimulatorState:
     Attributes:
         physics: ``[N, nstate]`` MuJoCo's FULLPHYSICS (time, positions, velocities, activations, ...); NaN
             where the physics diverged.
-        warmstart: ``[N, nv]`` where the constraint solver starts; without it results differ in the last bits.
+        warmstart: ``[N, nv]``, start of the constraint solver; without it results differ in the last bits.
         env: ``[N]`` int64, the environment that each row was read from.
         ended: ``[N]`` bool, whether the episode terminated in what was imagined.
-        consumed: Whether ``step`` or ``rollout`` used it.
+        consumed: Whether ``step`` or ``rollout`` has consumed it.
     """
 
     physics: Array
@@ -69,16 +69,17 @@ class SimulatorModel:
 
     Args:
         env: A ``gymnasium.Env``, a list of them, a ``SyncVectorEnv`` or an SB3 ``DummyVecEnv``.
-        action_repeat: Environment steps a decision; their rewards are summed.
-        threads: Threads to roll out on; 0 and 1 both mean the calling one.
+        action_repeat: Environment steps per decision; their rewards are summed.
+        threads: Threads to roll out on; 0 and 1 both mean the calling thread.
         fast: Observations (and rewards) of all rows at once, for example
             ``tdm_envs.suite.batched_task(env_id)``, of tasks that do not end; None asks the dm_control task,
-            or steps a copy of Gymnasium's ``MujocoEnv``, row by row, which takes about 50 microseconds an
+            or steps a copy of Gymnasium's ``MujocoEnv``, row by row, which takes about 50 microseconds per
             environment step. Other environments need it.
 
     Raises:
         TypeError: If ``env`` cannot be simulated; the message names the remedy.
-        ValueError: If wrappers or the task make the physics unforeseeable, or a setting makes no sense.
+        ValueError: If the physics cannot be predicted because of wrappers or the task, or a setting makes
+            no sense.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class SimulatorModel:
     ) -> None:
         if action_repeat < 1:
             raise WrongValueError(
-                f"action_repeat is {action_repeat}; expected at least 1 environment step a decision"
+                f"action_repeat is {action_repeat}; expected at least 1 environment step per decision"
             )
         if threads < 0:
             raise WrongValueError(f"threads is {threads}; expected 0 or 1 (the calling thread) or more")
@@ -103,7 +104,7 @@ class SimulatorModel:
             observed = fast.observe(np.zeros(first.model.nq), np.zeros(first.model.nv)).shape
             if observed != (dim,):
                 raise WrongValueError(
-                    f"fast observes {list(observed)} scalars, {env} {dim}; is it another task's?"
+                    f"fast observes {list(observed)} scalars, but {env} has {dim}; is it for another task?"
                 )
         self._fast = fast
         self._threads = max(threads, 1)
@@ -142,11 +143,11 @@ class SimulatorModel:
         """The live environments' present state.
 
         Args:
-            history: Checked for its number of environments, otherwise ignored.
+            history: Only its number of environments is read, to check it.
             horizon: Unused: nothing has to be allocated ahead.
 
         Raises:
-            ValueError: If ``history`` is of another number of environments.
+            ValueError: If ``history`` has another number of environments.
         """
         if history.batch != len(self._rows):
             raise ValueError(
@@ -172,7 +173,7 @@ class SimulatorModel:
     def step(
         self, state: SimulatorState, action: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[SimulatorState, Step]:
-        """One decision a row: a rollout of horizon 1.
+        """One decision per row: a rollout of horizon 1.
 
         Args:
             state: ``N`` rows; consumed.
@@ -228,7 +229,7 @@ class SimulatorModel:
             observation, reward = self._perceive(state, physics, ctrl)
             alive = np.ones(decisions.shape[:2], bool)
         total = np.zeros((count, actions.shape[1]))
-        for i in range(repeat):  # in the order in which a loop over the environment would add them
+        for i in range(repeat):  # added in the order of a loop over the environment
             total += reward[:, i::repeat]
         return Rollout(
             observation=torch.from_numpy(observation),
@@ -240,7 +241,7 @@ class SimulatorModel:
     def _step_copies(
         self, state: SimulatorState, decisions: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.float32], Array, npt.NDArray[np.bool_], SimulatorState]:
-        """Observations ``[N, H, n]``, rewards of every environment step ``[N, T]``, alive, the last state.
+        """Observations ``[N, H, n]``, rewards of every environment step ``[N, T]``, alive and the last state.
 
         Rows whose episode has ended are not stepped: they observe and earn 0.
         """
@@ -267,9 +268,9 @@ class SimulatorModel:
     def _simulate(self, state: SimulatorState, ctrl: Array) -> tuple[Array, SimulatorState]:
         """Physics after every environment step ``[N, T, nstate]``, NaN once diverged, and the last state.
 
-        One ``mujoco.rollout`` a row rather than one for all: the data then still hold that row's last warm
-        start and warnings, which ``mujoco.rollout`` does not return. A call costs some microseconds, a row's
-        physics hundreds; threads share the rows.
+        There is one ``mujoco.rollout`` per row rather than one for all: the data then still hold that row's
+        last warm start and warnings, which ``mujoco.rollout`` does not return. A call costs some
+        microseconds, the physics of a row hundreds; threads share the rows.
         """
         sub = self._envs[0].sub_steps
         inputs = np.repeat(ctrl, sub, axis=1)  # [N, T * sub, m]
@@ -298,8 +299,8 @@ class SimulatorModel:
                     None,
                 )
                 if data.warning.number.any():
-                    # MuJoCo resets the data where it diverges, and the rollout repeats that state from
-                    # there on
+                    # MuJoCo resets the data where the physics diverge, and the rollout repeats that state
+                    # from there on
                     time = out[0, :, 0]
                     frozen = np.flatnonzero(time[1:] == time[:-1])
                     out[0, frozen[0] if frozen.size else -1 :] = np.nan
@@ -311,7 +312,7 @@ class SimulatorModel:
         return physics[:, sub - 1 :: sub], after
 
     def _share(self, run: Callable[[int], None]) -> None:
-        """Call ``run(worker)`` once a thread."""
+        """Call ``run(worker)`` once per thread."""
         if self._pool is None:
             run(0)
         else:
@@ -334,7 +335,7 @@ class SimulatorModel:
             return observation, self._ask_tasks(state.env, physics, ctrl, observations=False)[1]
         before, acted, next_ = (torch.from_numpy(x).flatten(0, 1) for x in (seen[:, :-1], ctrl, seen[:, 1:]))
         reward = fast.reward(before, acted, next_).numpy().reshape(ctrl.shape[:2])
-        # a reward function may map NaN to a number; a diverged row must not look like one that earns it
+        # a reward function may map NaN to a number, which a diverged row must not earn
         return observation, np.where(np.isnan(physics[..., 0]), np.nan, reward)
 
     def _ask_tasks(
@@ -345,7 +346,7 @@ class SimulatorModel:
         observation = np.full((len(env), horizon, self._spec.observation_dim), np.nan, np.float32)
         reward = np.full(ctrl.shape[:2], np.nan)
         for n, e in enumerate(env):
-            good = int(np.isfinite(physics[n, :, 0]).sum())  # once diverged, diverged
+            good = int(np.isfinite(physics[n, :, 0]).sum())  # a row that has diverged stays so
             seen, earned = self._envs[e].ask_task(
                 physics[n, :good], ctrl[n, :good], repeat, observations=observations
             )

@@ -18,15 +18,17 @@ from dm_control.rl import control
 from dm_control.suite import base
 from gymnasium import spaces
 
+from tdm_agents.env_checks import refuse_shared
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 from tdm_agents.world_models.simulator_stepping import SteppedCopy, can_be_copied
+from tdm_agents.world_models.simulator_wrappers import refuse_wrappers
 
 Array = npt.NDArray[np.float64]
 
 FULLPHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 CTRL = mujoco.mjtState.mjSTATE_CTRL.value
-# inputs that mujoco.rollout takes from the model's defaults: applied forces, mocap bodies, switched
+# inputs that mujoco.rollout takes from the model's defaults: applied forces, mocap bodies and switched
 # equalities
 _OTHER_INPUTS = mujoco.mjtState.mjSTATE_USER.value & ~CTRL
 
@@ -41,19 +43,19 @@ class LiveEnv:
 
     Raises:
         TypeError: If it is not backed by MuJoCo in one of these ways.
-        ValueError: If wrappers change what it observes or how it acts, or its task does.
+        ValueError: If wrappers or its task change what it observes or how it acts.
 
     Attributes:
-        observation_space: As its user sees it, wrappers included.
+        observation_space: The observation space that its user sees, wrappers included.
         action_space: Bounds of the actuators' controls.
         sub_steps: Physics steps of one environment step.
-        asks_task: Whether :meth:`ask_task` works, i.e. whether a dm_control task is behind it.
-        steps: Whether :meth:`stepped_copy` works, i.e. whether it is one of Gymnasium's ``MujocoEnv``.
+        asks_task: Whether :meth:`ask_task` works, that is, whether it has a dm_control task.
+        steps: Whether :meth:`stepped_copy` works, that is, whether it is one of Gymnasium's ``MujocoEnv``.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         inner: Any = env.unwrapped
-        # Shimmy forwards unknown attributes to dm_control's environment: look at its own only
+        # Shimmy forwards unknown attributes to dm_control's environment: read only its own
         dm_env = vars(inner).get("_env")
         self._dm: Any = None
         if isinstance(dm_env, control.Environment):
@@ -73,6 +75,7 @@ class LiveEnv:
                 "model, data and frame_skip like gymnasium's MujocoEnv. Plan with a learned world model "
                 "instead"
             )
+        refuse_wrappers(env)
         _refuse_changed_spaces(env, inner)
         self._inner = inner
         self.asks_task = self._dm is not None
@@ -87,7 +90,7 @@ class LiveEnv:
 
     @property
     def model(self) -> mujoco.MjModel:
-        """The live model itself: tasks that write it at reset (reacher, finger, ...) stay right."""
+        """The live model itself, so that changes that tasks make at reset (reacher, finger, ...) are seen."""
         return self._dm.physics.model.ptr if self.asks_task else self._inner.model
 
     @property
@@ -121,13 +124,13 @@ class LiveEnv:
         return _read(model, data, FULLPHYSICS), np.array(data.qacc_warmstart)
 
     def worker_data(self, worker: int) -> mujoco.MjData:
-        """Data for one thread to roll out with."""
+        """The data with which one thread rolls out."""
         if worker not in self._workers:
             self._workers[worker] = mujoco.MjData(self._bound)
         return self._workers[worker]
 
     def stepped_copy(self, worker: int) -> SteppedCopy:
-        """A copy of the environment for one thread to step."""
+        """The copy of the environment that one thread steps."""
         if worker not in self._copies:
             self._copies[worker] = SteppedCopy(self._inner)
         return self._copies[worker]
@@ -135,17 +138,17 @@ class LiveEnv:
     def ask_task(
         self, physics: Array, ctrl: Array, every: int, *, observations: bool
     ) -> tuple[npt.NDArray[np.float32], Array]:
-        """Observations and rewards of states, from the task's own Python; about 50 microseconds a state.
+        """Observations and rewards of states, from the task's own Python; about 50 microseconds per state.
 
         Exact where observation and reward are functions of position, velocity, activation and control.
         Accelerations are recomputed at the state itself; the environment's own sensors of acceleration
         (quadruped) lag by one physics step.
 
         Args:
-            physics: ``[T, nstate]``, after each environment step.
+            physics: ``[T, nstate]``, the state after each environment step.
             ctrl: ``[T, nu]``, the controls of these steps.
-            every: Observations are wanted after every ``every``-th step.
-            observations: Whether they are wanted at all.
+            every: Observations are made after every ``every``-th step.
+            observations: Whether observations are made at all.
 
         Returns:
             Flat observations ``[T // every, n]`` and rewards ``[T]``.
@@ -167,22 +170,24 @@ class LiveEnv:
 
 
 def _task_space(dm_env: Any) -> spaces.Dict:
-    """What the task itself observes; an environment may have flattened it."""
+    """The task's own observation space; the environment may have flattened it."""
     observed = dm_env.observation_spec()
     return spaces.Dict({key: spaces.Box(-np.inf, np.inf, spec.shape) for key, spec in observed.items()})
 
 
 def live_envs(env: Any) -> tuple[LiveEnv, ...]:
-    """The environments of whatever a user passes.
+    """The live environments in any form that a user may pass.
 
     Args:
         env: A ``gymnasium.Env``, a list of them, a ``SyncVectorEnv`` or an SB3 ``DummyVecEnv``.
 
     Raises:
         TypeError: For anything else, with the remedy.
-        ValueError: If there is none, or their spaces or physics steps differ.
+        ValueError: If there is none, two are the same object, or their spaces or physics steps differ.
     """
-    found = tuple(LiveEnv(e) for e in _members(env))
+    members = _members(env)
+    refuse_shared(members)
+    found = tuple(LiveEnv(e) for e in members)
     if not found:
         raise WrongValueError("no environment to simulate: expected at least one in the list")
     for index, live in enumerate(found):
@@ -206,7 +211,7 @@ def _members(env: Any) -> Sequence[gym.Env[Any, Any]]:
         return [env]
     if isinstance(env, list | tuple) and all(isinstance(e, gym.Env) for e in env):
         return env
-    # an SB3 vector environment can only exist where its module is imported already
+    # an SB3 vector environment can only exist if its module is already imported
     sb3 = sys.modules.get("stable_baselines3.common.vec_env")
     if isinstance(env, gym.vector.SyncVectorEnv) or (sb3 is not None and isinstance(env, sb3.DummyVecEnv)):
         members: Sequence[gym.Env[Any, Any]] = env.envs
@@ -219,7 +224,7 @@ def _members(env: Any) -> Sequence[gym.Env[Any, Any]]:
 
 
 def _refuse_inexact(dm_env: Any, env: Any) -> None:
-    """Refuse what makes a step more than ``ctrl = action`` and ``n_sub_steps`` of physics."""
+    """Refuse environments whose step is more than ``ctrl = action`` and ``n_sub_steps`` of physics."""
     task = type(dm_env.task)
     for name in ("before_step", "after_step"):
         if getattr(task, name) is not getattr(base.Task, name):
@@ -234,7 +239,7 @@ def _refuse_inexact(dm_env: Any, env: Any) -> None:
 
 
 def _refuse_changed_spaces(env: gym.Env[Any, Any], inner: gym.Env[Any, Any]) -> None:
-    """A wrapper may flatten the observation, nothing else: the flat vector is then the same."""
+    """Refuse wrappers that change a space; flattening is allowed, since the flat vector is the same."""
     observation, action = inner.observation_space, inner.action_space
     if env.observation_space not in (observation, spaces.flatten_space(observation)):
         raise WrongValueError(

@@ -1,7 +1,7 @@
 """Copies of Gymnasium's MuJoCo environments, stepped by their own Python from any physics state.
 
-What such an environment observes, earns and calls an end is code of its own, often of quantities that lag the
-physics by one step (``site_xpos``, ``cfrc_ext``). So the code itself is run, on data of its own.
+Observations, rewards and ends of such an environment come from its own code, often from quantities that
+lag the physics by one step (``site_xpos``, ``cfrc_ext``). So the code itself is run, on its own data.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.mujoco import MujocoEnv
 
+from tdm_agents.env_checks import single_number
 from tdm_agents.spaces import ObservationCodec
 
 Array = npt.NDArray[np.float64]
@@ -25,14 +26,14 @@ _PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What ``H`` decisions of ``r`` environment steps led to.
+    """Outcome of ``H`` decisions of ``r`` environment steps each.
 
     Attributes:
-        observation: ``[H, n]`` float32, after each decision; 0 behind an end.
-        reward: ``[H * r]`` of every environment step; 0 behind an end.
-        alive: ``[H]``, False from the decision on in which the episode ended.
-        physics: ``[nstate]`` MuJoCo's FULLPHYSICS state at last.
-        warmstart: ``[nv]`` where the constraint solver starts next.
+        observation: ``[H, n]`` float32, after each decision; 0 after an end.
+        reward: ``[H * r]``, the reward of every environment step; 0 after an end.
+        alive: ``[H]``, False from the decision in which the episode ended.
+        physics: ``[nstate]``, MuJoCo's FULLPHYSICS state at the end.
+        warmstart: ``[nv]``, where the constraint solver starts next.
     """
 
     observation: npt.NDArray[np.float32]
@@ -43,18 +44,18 @@ class Played:
 
 
 def can_be_copied(env: gym.Env[Any, Any]) -> bool:
-    """Whether :class:`SteppedCopy` can be made of an unwrapped environment."""
+    """Whether a :class:`SteppedCopy` can be made of an unwrapped environment."""
     return isinstance(env, MujocoEnv)
 
 
 class SteppedCopy:
     """An environment that shares the live one's model and settings, but not its data.
 
-    Exact where all that changes from step to step is in MuJoCo's physics state. Ant and Humanoid also read
-    where their body was one physics step earlier: the first reward of a copy is off by that step's motion.
+    It is exact where all that changes from step to step is in MuJoCo's physics state. Ant and Humanoid also
+    read where their body was one physics step earlier: the first reward of a copy is off by that motion.
 
     Args:
-        env: Unwrapped; is never stepped or written to.
+        env: The unwrapped environment; it is never stepped or written to.
     """
 
     def __init__(self, env: MujocoEnv) -> None:
@@ -67,10 +68,10 @@ class SteppedCopy:
         """Execute decisions until the episode ends.
 
         Args:
-            physics: ``[nstate]`` FULLPHYSICS to begin with.
+            physics: ``[nstate]``, the FULLPHYSICS state to begin with.
             warmstart: ``[nv]`` of the constraint solver; without it results differ in the last bits.
-            actions: ``[H, m]``, one a decision, as the environment takes them.
-            repeat: Environment steps a decision.
+            actions: ``[H, m]``, one per decision, as the environment takes them.
+            repeat: Environment steps per decision.
         """
         env, model, data = self._env, self._env.model, self._env.data
         mujoco.mj_setState(model, data, physics, _PHYSICS)
@@ -82,7 +83,8 @@ class SteppedCopy:
         ended = False
         for h, action in enumerate(actions):
             for step in range(h * repeat, (h + 1) * repeat):
-                seen, reward[step], ended, _, _ = env.step(action)
+                seen, earned, ended, _, _ = env.step(action)
+                reward[step] = single_number(earned)
                 if ended:
                     break
             observation[h] = self._codec.flatten(seen)

@@ -1,6 +1,6 @@
-"""World-model wrappers: what is maximised, proposed and expected is chosen at test time.
+"""World-model wrappers, which choose at test time what is maximised, proposed and expected.
 
-As Gymnasium wraps environments: each wrapper is a world model itself, so they nest in any order.
+They work as Gymnasium's wrappers do: each is a world model itself, so they nest in any order.
 """
 
 from tdm_agents.wrappers.base import Observed, Wrapper

@@ -1,4 +1,4 @@
-"""What wrappers share: the present observation beside the wrapped state, and what the wrapped model can."""
+"""Base class of wrappers: the present observation beside the wrapped state, and the model's capabilities."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Observed(Generic[S]):
 
 
 class Wrapper(Generic[S]):
-    """A world model around another one, which does what the other does until a subclass says otherwise.
+    """A world model around another one, which does the same except where a subclass overrides it.
 
     An instance is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
     ``HasOnly`` where the wrapped model is one, or where the subclass has the method itself.
 
     Args:
         model: Any world model.
-        *settings: What the subclass was built with besides, in the order of its arguments: copies in other
-            processes and of fewer environments are built from it.
+        *settings: The other arguments of the subclass, in order: copies in other processes, or with fewer
+            environments, are built from them.
 
     Attributes:
         model: The wrapped model.
@@ -62,8 +62,8 @@ class Wrapper(Generic[S]):
     _kind: type[Wrapper[Any]]
 
     def __new__(cls, model: WorldModel[S], *_: Any, **__: Any) -> Self:  # noqa: D102
-        # isinstance against a runtime protocol looks at the class (statically from Python 3.12 on), so that
-        # capabilities are chosen as base classes; __getattr__ would not be seen
+        # isinstance against a runtime protocol looks at the class (statically from Python 3.12 on), not at
+        # __getattr__, so capabilities are chosen as base classes
         kind: Any = cls
         able = tuple(mixin for capability, mixin in _CAPABILITIES if isinstance(model, capability))
         instance: Self = object.__new__(_with_capabilities(kind, able))
@@ -78,7 +78,7 @@ class Wrapper(Generic[S]):
 
     @property
     def spec(self) -> ModelSpec:
-        """The wrapped model's."""
+        """The wrapped model's spec."""
         return self.model.spec
 
     def start(self, history: History, *, horizon: int) -> Observed[S]:
@@ -94,13 +94,13 @@ class Wrapper(Generic[S]):
         return self._observed(state.observation, action, inner, step)
 
     def take(self, state: Observed[S], rows: Tensor) -> Observed[S]:
-        """Rows of both; ``state`` stays usable."""
+        """The given rows of the state and its observation; ``state`` stays usable."""
         return Observed(self.model.take(state.inner, rows), _rows(state.observation, rows))
 
     def _observed(
         self, observation: Tensor | None, action: Tensor, inner: S, step: Step
     ) -> tuple[Observed[S], Step]:
-        """What the wrapped model's transition from ``observation[N, n]`` to ``inner`` is in this model."""
+        """The wrapped model's transition from ``observation[N, n]`` to ``inner``, as this model sees it."""
         after = replace(step, reward=self._reward(observation, action, step), alive=self._alive(step.alive))
         return Observed(inner, step.observation), after
 
@@ -109,7 +109,7 @@ class Wrapper(Generic[S]):
         return step.reward
 
     def _alive(self, predicted: Tensor) -> Tensor:
-        """Whether rows live on, given what the wrapped model predicts, of any shape."""
+        """Whether rows are alive, of any shape, given the wrapped model's prediction."""
         return predicted
 
 
@@ -119,7 +119,7 @@ class _Rollout(Wrapper[S]):
     ) -> Rollout:
         """The wrapped model's rollout; the rewards of all steps are computed at once."""
         assert isinstance(self.model, HasRollout)
-        if type(self)._alive is not Wrapper._alive:  # what a rollout says of ended rows is meaningless
+        if type(self)._alive is not Wrapper._alive:  # a rollout's entries of ended rows are meaningless
             return looped_rollout(self, state, actions, generator=generator)
         imagined = self.model.rollout(state.inner, actions, generator=generator)
         before, after = None, imagined.observation  # [N, H, n]
@@ -155,14 +155,14 @@ class _Proposal(Wrapper[S]):
 
 class _Value(Wrapper[S]):
     def value(self, state: Observed[S]) -> Tensor:
-        """The wrapped model's value: of *its* reward, whatever this wrapper makes of the reward."""
+        """The wrapped model's value, of *its own* reward even if this wrapper changes the reward."""
         assert isinstance(self.model, HasValue)
         return self.model.value(state.inner)
 
 
 class _Tokens(Wrapper[S]):
     def draft(self, state: Observed[S]) -> Draft:
-        """The wrapped model's tokens; with what they make up, this wrapper does what it does with a step."""
+        """The wrapped model's draft; this wrapper treats its finished transitions as it treats steps."""
         assert isinstance(self.model, HasTokens)
         return _ObservedDraft(self, self.model.draft(state.inner), state.observation)
 
@@ -190,7 +190,7 @@ class _ObservedDraft:
 
 class _RowBytes(Wrapper[S]):
     def row_bytes(self, state: Observed[S], *, horizon: int) -> int:
-        """The wrapped model's: what a wrapper adds is a step's observation, which is little beside it."""
+        """The wrapped model's row bytes; the one observation that a wrapper adds is little beside them."""
         assert isinstance(self.model, HasRowBytes)
         return self.model.row_bytes(state.inner, horizon=horizon)
 

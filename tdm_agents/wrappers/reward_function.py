@@ -1,4 +1,4 @@
-"""Maximise a known function instead of the predicted reward."""
+"""A wrapper that maximises a known function instead of the predicted reward."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tdm_agents.errors import WrongValueError
+from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec, RewardFn, Step, WorldModel, require_observations
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
 from tdm_agents.wrappers.base import Wrapper
@@ -16,11 +16,11 @@ S = TypeVar("S")
 
 
 class RewardFunction(Wrapper[S]):
-    """A world model whose predicted reward is replaced by a known function of what it predicts.
+    """A world model whose predicted reward is replaced by a known function of its predictions.
 
     The reward of a decision is ``fn(observation, action, next_observation) * action_repeat``: exact for
-    ``action_repeat = 1``, otherwise as if every environment step in the decision earned what its last one
-    does. A row that predicts NaN earns NaN whatever ``fn`` makes of it, so that planners refuse it.
+    ``action_repeat = 1``, and otherwise as if every environment step in the decision earned what the last one
+    does. A row that predicts NaN earns NaN whatever ``fn`` returns, so that planners refuse it.
 
     The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
     ``HasOnly`` exactly where ``model`` is one.
@@ -31,6 +31,7 @@ class RewardFunction(Wrapper[S]):
             ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
 
     Raises:
+        TypeError: Where a step is imagined, if ``fn`` does not return a tensor.
         ValueError: If ``model`` imagines no observations; or, where a step is imagined, if ``fn`` does not
             return one reward per row.
 
@@ -55,19 +56,25 @@ class RewardFunction(Wrapper[S]):
         next_observation = step.observation
         assert observation is not None and next_observation is not None
         reward = self.fn(observation, _physical(self.spec, action), next_observation)
+        if not isinstance(reward, Tensor):
+            raise WrongTypeError(
+                f"the reward function returned {type(reward).__name__}; expected a tensor of one reward per "
+                "row, computed from the tensors that it is given"
+            )
         if reward.shape != observation.shape[:1]:
             raise WrongValueError(
                 f"the reward function returned shape {tuple(reward.shape)} for {len(observation)} rows; "
-                f"expected [{len(observation)}], one reward a row"
+                f"expected [{len(observation)}], one reward per row"
             )
         reward = reward.to(observation.dtype) * self.spec.action_repeat
         return torch.where(next_observation.isnan().any(-1), torch.nan, reward)
 
 
 def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
-    """Actions ``[N, m]`` of a model in the environment's units; discrete ones from its start on."""
+    """A model's actions ``[N, m]`` in the environment's units; discrete ones are counted from its start."""
     if spec.action_kind == "discrete":
         return action + torch.as_tensor(DiscreteActionCodec(spec.action_space).start, device=action.device)
     codec = ActionCodec(spec.action_space)
-    low, high = (torch.as_tensor(bound).to(action) for bound in (codec.low, codec.high))
-    return torch.clamp((high + low) / 2 + (high - low) / 2 * action, low, high)
+    low, high = (torch.as_tensor(bound, device="cpu").to(action) for bound in (codec.low, codec.high))
+    physical = torch.clamp(high / 2 + low / 2 + (high / 2 - low / 2) * action, low, high)
+    return physical.round() if codec.whole else physical

@@ -1,7 +1,7 @@
 """Stable-Baselines3 policies and critics asked about imagined observations.
 
-By their shape alone: nothing here imports Stable-Baselines3, so that policies of other packages that answer
-as its do (``sb3-contrib``, one's own) are asked the same way.
+They are recognised by their methods alone: nothing here imports Stable-Baselines3, so that policies of other
+packages with the same methods (``sb3-contrib``, one's own) are asked the same way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tdm_agents.spaces import ObservationCodec, action_codec, difference
 
 @runtime_checkable
 class Predicts(Protocol):
-    """What ``evaluate_policy`` asks: a Stable-Baselines3 algorithm or policy."""
+    """A Stable-Baselines3 algorithm or policy, with the method that ``evaluate_policy`` calls."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -39,20 +39,20 @@ def predicted_actions(
     deterministic: bool,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """What a policy does, as a world model's actions.
+    """A policy's actions, in the form of a world model's.
 
     Args:
-        policy: Asked without a state of its own: a recurrent one sees every observation as a first one.
-        spec: The model's.
+        policy: The policy, which gets no state: a recurrent one takes every observation for a first one.
+        spec: Spec of the world model.
         observation: ``[N, n]``.
         deterministic: Mean or most likely actions instead of sampled ones.
-        generator: Where sampled actions come from; None leaves it to the policy.
+        generator: Source of randomness of sampled actions; None leaves it to the policy.
 
     Returns:
         ``[N, m]``: in [-1, 1], or int64 where actions are discrete.
 
     Raises:
-        ValueError: If the policy does not answer with one action of the environment's space a row.
+        ValueError: If the policy does not return one action of the environment's space per row.
     """
     asked = policy_of(policy)
     with draws_from(generator):
@@ -64,16 +64,15 @@ def predicted_actions(
     if actions.shape != shape:
         raise WrongValueError(
             f"{type(policy).__name__}.predict returned shape {actions.shape} for {shape[0]} observations; "
-            f"expected {shape}: was it trained on the environment that the model is of?"
+            f"expected {shape}: was it trained on the model's environment?"
         )
     encoded = action_codec(spec.action_space).encode(actions)
-    return torch.as_tensor(encoded, dtype=torch.int64 if spec.action_kind == "discrete" else spec.dtype).to(
-        spec.device
-    )
+    dtype = torch.int64 if spec.action_kind == "discrete" else spec.dtype
+    return torch.from_numpy(encoded).to(spec.device, dtype)
 
 
 def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
-    """What a policy's critic says, as a function ``observation[N, n] -> value[N]``.
+    """A policy's critic, as a function ``observation[N, n] -> value[N]``.
 
     Raises:
         TypeError: If the policy has none of the critics known here.
@@ -90,13 +89,13 @@ def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
     elif hasattr(inner, "actor") and hasattr(inner, "critic"):  # SAC, TD3, DDPG
 
         def ask(observation: Any) -> Tensor:
-            # actor and critics speak of actions in [-1, 1]; _predict is the actor's mean
+            # actor and critics use actions in [-1, 1]; _predict is the actor's mean
             action = inner._predict(observation, deterministic=True)
             least: Tensor = torch.cat(inner.critic(observation, action), dim=1).amin(dim=1)
             return least
     else:
         raise WrongTypeError(
-            f"{type(policy).__name__} has no critic that is known here (that of PPO, A2C, SAC, TD3, DDPG or "
+            f"{type(policy).__name__} has no known critic (that of PPO, A2C, SAC, TD3, DDPG or "
             "DQN); pass a function from observations [N, n] to values [N]"
         )
 
@@ -109,10 +108,10 @@ def critic_of(policy: Predicts, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
 
 
 def batched_observation(space: spaces.Space[Any], flat: Tensor) -> Any:
-    """``[N, n]`` as a batch of observations of ``space``, in NumPy: what vector environments return.
+    """Turn ``[N, n]`` into a batch of observations of ``space`` in NumPy, as vector environments return it.
 
-    The inverse of :meth:`tdm_agents.spaces.ObservationCodec.flatten`, for all rows at once; imagined
-    categories are the likeliest.
+    It is the inverse of :meth:`tdm_agents.spaces.ObservationCodec.flatten`, for all rows at once. Of imagined
+    categories the likeliest is taken.
     """
     return _in_own_dtype(space, ObservationCodec(space).unflatten(flat.detach().cpu().numpy()))
 
@@ -130,16 +129,16 @@ def check_tensor(who: str, answer: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(answer, Tensor):
         kind = "NumPy array" if isinstance(answer, np.ndarray) else type(answer).__name__
         raise WrongTypeError(
-            f"{who} returned a {kind}; expected a torch.Tensor of shape {shape}: it is given one, too "
-            "(torch.as_tensor(...) makes one of an array)"
+            f"{who} returned a {kind}; expected a torch.Tensor of shape {shape}, like its argument "
+            "(torch.as_tensor(...) converts an array)"
         )
 
 
 def check_trained_on(policy: Any, spec: ModelSpec) -> None:
-    """Refuse a policy that says that it was trained on other spaces than the model's; others say nothing.
+    """Refuse a policy whose recorded spaces differ from the model's; a policy may have none recorded.
 
     Raises:
-        ValueError: If its observations have another structure, or its actions are of another space.
+        ValueError: If its observations have another structure, or its actions another space.
     """
     flaw = other_space(policy, spec.observation_space, spec.action_space, "the model's")
     if flaw is not None:
@@ -152,7 +151,7 @@ def check_trained_on(policy: Any, spec: ModelSpec) -> None:
 def other_space(
     policy: Any, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], whose: str
 ) -> str | None:
-    """Which space of a policy's training is another than ``whose``; None where none is, or it does not say.
+    """The space of a policy's training that differs from ``whose``, in words; None where none is known to.
 
     Observations need the same structure, whatever their dtypes and bounds; actions the same bounds, because
     Stable-Baselines3 answers in the units of the space that it was trained on.
@@ -178,18 +177,18 @@ def _same_shapes(one: spaces.Space[Any], other: spaces.Space[Any]) -> bool:
 
 
 def policy_of(policy: Predicts) -> Predicts:
-    """The policy inside an algorithm: DQN's own ``predict`` would explore with NumPy's global randomness."""
+    """The policy inside an algorithm, since DQN's own ``predict`` explores with NumPy's global randomness."""
     inner = getattr(policy, "policy", None)
     return inner if isinstance(inner, Predicts) else policy
 
 
 @contextmanager
 def draws_from(generator: torch.Generator | None) -> Iterator[None]:
-    """Have torch's global randomness, which is all that SB3 draws from, follow ``generator`` inside."""
+    """Make torch's global randomness, which is all that SB3 draws from, follow ``generator``."""
     if generator is None:
         yield
         return
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed))
         yield

@@ -1,4 +1,4 @@
-"""Give a world model somebody's policy to propose with."""
+"""A wrapper that gives a world model a policy to propose actions with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ActionFn = Callable[[Tensor], Tensor]
 
 
 class WithProposal(Wrapper[S]):
-    """A world model that proposes the actions of a given policy on what it imagines.
+    """A world model that proposes the actions of a given policy at imagined observations.
 
     The policy sees one observation and no history. It replaces a proposal that ``model`` has; everything
     else stays ``model``'s.
@@ -34,13 +34,13 @@ class WithProposal(Wrapper[S]):
             actions are discrete), torch tensors in and out. An algorithm trained under ``VecNormalize`` saw
             other observations: pass a function that normalises first.
         std: Standard deviation of Gaussian noise, in units of [-1, 1], around the actions that are proposed
-            where ``deterministic`` is False. A function is asked once an observation, so that without noise
-            all its proposals are equal. Continuous actions only.
+            where ``deterministic`` is False. A function is asked once per observation, so without noise all
+            its proposals are equal. Continuous actions only.
 
     Raises:
-        TypeError: If ``policy`` is neither.
-        ValueError: If ``policy`` says that it was trained on other spaces than the model's, or ``std`` is
-            negative, or positive where actions are discrete.
+        TypeError: If ``policy`` is neither of these.
+        ValueError: If ``policy`` was trained on other spaces than the model's, or ``std`` is negative, or
+            positive where actions are discrete.
     """
 
     policy: ActionFn | Predicts
@@ -72,18 +72,18 @@ class WithProposal(Wrapper[S]):
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """``count`` actions of the policy a row, ``[N, count, m]``, without their probabilities.
+        """``count`` actions of the policy per row, ``[N, count, m]``, without their probabilities.
 
         Args:
             state: ``N`` rows; stays usable.
-            count: At least 1.
-            generator: Of the noise, and of a Stable-Baselines3 policy's draws, one an action.
+            count: Actions per row, at least 1.
+            generator: Source of randomness of the noise, and of a Stable-Baselines3 policy's draws.
             deterministic: The policy's mean or most likely action, ``count`` times, without noise.
 
         Raises:
-            TypeError: If a function returns something else than a tensor.
+            TypeError: If a function returns something other than a tensor.
             ValueError: If the policy returns another shape, or the model imagines no observations and
-                ``state`` is not of the present.
+                ``state`` is not the present one.
         """
         observation = observation_of(
             state,
@@ -95,7 +95,7 @@ class WithProposal(Wrapper[S]):
         spec = self.spec
         shape = (observation.shape[0], count, spec.action_dim)
         if isinstance(self.policy, Predicts) and not deterministic:
-            # a policy that samples: every candidate is a draw of its own
+            # a policy that samples: every candidate is a separate draw
             asked = observation.repeat_interleave(count, dim=0)
             actions = predicted_actions(self.policy, spec, asked, deterministic=False, generator=generator)
             actions = actions.view(shape)
@@ -118,6 +118,6 @@ class WithProposal(Wrapper[S]):
         if tuple(actions.shape) != expected:
             raise WrongValueError(
                 f"the proposal policy returned shape {tuple(actions.shape)} for {expected[0]} observations; "
-                f"expected {expected}, one action [m] a row"
+                f"expected {expected}, one action [m] per row"
             )
         return actions.to(spec.device, torch.int64 if spec.action_kind == "discrete" else spec.dtype)

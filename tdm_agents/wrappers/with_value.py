@@ -1,4 +1,4 @@
-"""Give a world model somebody's critic to look beyond the horizon with."""
+"""A wrapper that gives a world model a critic, which looks beyond the horizon."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ValueFn = Callable[[Tensor], Tensor]
 
 
 class WithValue(Wrapper[S]):
-    """A world model that knows what a state is worth beyond the horizon: what a given critic says.
+    """A world model whose value of a state, beyond the horizon, is that of a given critic.
 
     The critic sees one observation and no history. It replaces a value that ``model`` has; everything else
     stays ``model``'s. Planners add it to the rewards that they imagined, so it has to be in the same units:
     a critic of scaled rewards, or of another reward than the one planned for, misleads. A critic is
-    discounted once an environment step; set the planner's ``discount`` to its ``gamma ** action_repeat``.
+    discounted once per environment step: set the planner's ``discount`` to its ``gamma ** action_repeat``.
 
     Args:
         model: Any world model.
@@ -34,8 +34,8 @@ class WithValue(Wrapper[S]):
             ``observation[N, n] -> value[N]`` of flat observations, torch tensors in and out.
 
     Raises:
-        TypeError: If ``critic`` is neither, or a Stable-Baselines3 policy without a critic.
-        ValueError: If ``critic`` says that it was trained on other spaces than the model's.
+        TypeError: If ``critic`` is neither of these, or is a Stable-Baselines3 policy without a critic.
+        ValueError: If ``critic`` was trained on other spaces than the model's.
     """
 
     critic: ValueFn | Predicts
@@ -57,9 +57,9 @@ class WithValue(Wrapper[S]):
         """The critic's value of the present observation, ``[N]``.
 
         Raises:
-            TypeError: If the critic returns something else than a tensor.
+            TypeError: If the critic returns something other than a tensor.
             ValueError: If the critic returns another shape, or the model imagines no observations and
-                ``state`` is not of the present.
+                ``state`` is not the present one.
         """
         observation = observation_of(
             state,
@@ -73,6 +73,6 @@ class WithValue(Wrapper[S]):
         if value.shape != observation.shape[:1]:
             raise WrongValueError(
                 f"the critic returned shape {tuple(value.shape)} for {len(observation)} observations; "
-                f"expected [{len(observation)}], one value a row"
+                f"expected [{len(observation)}], one value per row"
             )
         return value.to(observation)

@@ -1,4 +1,4 @@
-"""Plan as if no episode ended."""
+"""A wrapper for planning as if no episode ended."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ S = TypeVar("S")
 
 
 class WithoutAlive(Wrapper[S]):
-    """A world model whose rows never end: what it predicts behind an end counts.
+    """A world model whose rows never end: its predictions after an end count.
 
-    For asking what ``alive`` is worth: a learned model imagines beyond an end that it has never seen anything
-    follow, and a planner that believes it goes on earning there.
+    It serves to measure what ``alive`` is worth. A learned model imagines beyond an end although its data
+    hold nothing after one, and a planner that believes it goes on earning there.
 
     The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
     ``HasOnly`` exactly where ``model`` is one.
 
     Args:
-        model: Any world model; of the true simulator an ended row earns 0, with or without this.
+        model: Any world model; with the true simulator an ended row earns 0, with or without this wrapper.
 
     Attributes:
         model: The wrapped model.
@@ -32,7 +32,7 @@ class WithoutAlive(Wrapper[S]):
 
     @property
     def spec(self) -> ModelSpec:
-        """The wrapped model's, which does not terminate."""
+        """The wrapped model's spec, which no longer terminates."""
         return replace(self.model.spec, terminates=False)
 
     def _alive(self, predicted: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loops that an agent acts in, as a reader would write them, and environments that keep their actions."""
+"""Loops in which an agent acts, as a reader would write them, and environments that keep their actions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +18,18 @@ ENV_ID = "dm_control/cartpole-swingup-v0"
 
 
 class Course(gym.Wrapper):
-    """An environment that begins its episodes as their numbers say, and keeps the actions that it executes.
+    """An environment that begins each episode according to its number, and keeps the actions it executes.
 
     Args:
-        row: Number of the environment.
+        row: Index of the environment.
         steps: Environment steps per episode.
 
     Attributes:
         episodes: The actions of each episode.
-        whole: Episodes that are over.
+        whole: Number of episodes that are over.
     """
+
+    looks_on = True  # the simulator may look through it
 
     def __init__(self, row, steps):
         super().__init__(gym.wrappers.TimeLimit(make_env(ENV_ID), steps))
@@ -35,7 +37,7 @@ class Course(gym.Wrapper):
         self.restart()
 
     def restart(self):
-        """Before the first episode, with nothing kept."""
+        """Go back to before the first episode, with nothing kept."""
         self.whole = 0
         self.episodes = []
 
@@ -46,18 +48,18 @@ class Course(gym.Wrapper):
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action):
-        """Execute and keep."""
+        """Execute the action and keep it."""
         self.episodes[-1].append(np.array(action))
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.whole += int(terminated or truncated)
         return obs, reward, terminated, truncated, info
 
     def close(self):
-        """Nothing: other loops play here after one that closes what it has played in."""
+        """Do nothing: other loops play here after one that closes its environments."""
 
 
 def plain_loop(agent, courses, episodes, *, rewards):
-    """One environment; nothing is told but where episodes begin, and rewards."""
+    """A loop over one environment, which tells the agent only where episodes begin, and rewards."""
     (env,) = courses
     for _ in range(episodes):
         obs, _ = env.reset()
@@ -70,7 +72,7 @@ def plain_loop(agent, courses, episodes, *, rewards):
 
 
 def attached_plain_loop(agent, courses, episodes):
-    """One environment, which tells the agent everything."""
+    """A loop over one environment, which tells the agent everything."""
     env = agent.attach(courses[0])
     for _ in range(episodes):
         obs, _ = env.reset()
@@ -81,7 +83,7 @@ def attached_plain_loop(agent, courses, episodes):
 
 
 def vector_loop(agent, courses, episodes, *, mode, rewards):
-    """The caller tells what happened."""
+    """A loop over a vector environment, whose caller tells the agent what happened."""
     env, count = vector(courses, mode), len(courses)
     obs, _ = env.reset()
     agent.reset()
@@ -101,7 +103,7 @@ def vector_loop(agent, courses, episodes, *, mode, rewards):
 
 
 def attached_vector_loop(agent, courses, episodes, *, mode):
-    """The vector environment tells what happened."""
+    """A loop over a vector environment, which tells the agent what happened."""
     env = agent.attach(vector(courses, mode))
     obs, _ = env.reset()
     while any(course.whole < episodes for course in courses):
@@ -121,13 +123,13 @@ def predict_loop(agent, courses, episodes):
 
 
 def sb3_evaluation(agent, courses, episodes):
-    """SB3's own."""
+    """SB3's own evaluation."""
     env = DummyVecEnv([partial(_itself, course) for course in courses])
     evaluate_policy(agent, env, n_eval_episodes=episodes * len(courses), warn=False)
 
 
 def own_evaluation(agent, courses, episodes):
-    """``tdm_agents.evaluate``, which plays one episode of each environment."""
+    """``tdm_agents.evaluate``, which plays one episode per environment."""
     rest = iter(courses)
     evaluate(agent, lambda: next(rest), [EVALUATION_FIRST] * len(courses), seed=None)
 
@@ -143,14 +145,14 @@ def _itself(course):
 
 @dataclass(frozen=True)
 class Loop:
-    """A way to act.
+    """A way in which an agent acts.
 
     Attributes:
-        name: Of whose loop it is.
+        name: Name of the loop.
         mode: Autoreset mode, where there is one.
         rewards: Whether the agent is told rewards.
-        play: The loop.
-        single: Whether it takes one environment only.
+        play: The function that runs the loop.
+        single: Whether it takes only one environment.
     """
 
     name: str
@@ -161,7 +163,7 @@ class Loop:
 
 
 def loops():
-    """Every way to act."""
+    """All ways in which an agent acts."""
     for rewards in (False, True):
         yield Loop("act, plain loop", "", rewards, partial(plain_loop, rewards=rewards), single=True)
         for mode in AutoresetMode:

@@ -1,6 +1,6 @@
-"""Markdown pages as their tests read them: blocks, commands, links, and whether shown output is what came.
+"""Markdown pages for tests: their blocks, commands and links, and comparison of shown with real output.
 
-In shown output ``...`` stands for anything (a line of its own: for any lines), and ``~1.5`` for a number
+In shown output ``...`` stands for any text (on a line of its own, for any lines), and ``~1.5`` for a number
 within five per cent of it.
 """
 
@@ -16,7 +16,7 @@ import tyro
 
 from tdm_agents.cli.main import COMMANDS, main
 
-SHARE = 0.05  # of a number, by which one that is marked may differ
+SHARE = 0.05  # largest relative difference of a marked number
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _ANYTHING = re.compile(r"^\.\.\.\n|\.\.\.|~(-?\d[\d,]*(?:\.\d+)?)", re.MULTILINE)
@@ -24,7 +24,7 @@ _ANYTHING = re.compile(r"^\.\.\.\n|\.\.\.|~(-?\d[\d,]*(?:\.\d+)?)", re.MULTILINE
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, what is in it, and the line of the page that its fence is on."""
+    """A fenced block: its language, its text, and the line of the page on which its fence is."""
 
     language: str
     source: str
@@ -32,7 +32,7 @@ class Block:
 
 
 def blocks(text, *languages):
-    """The fenced blocks of these languages, or all."""
+    """The fenced blocks in these languages, or all."""
     found = [Block(m.group(1), m.group(2), text[: m.start()].count("\n") + 1) for m in _FENCE.finditer(text)]
     return [block for block in found if not languages or block.language in languages]
 
@@ -42,7 +42,7 @@ def sources(text, language):
 
 
 def commands(text, name):
-    """The commands of a program in blocks of a shell: words, without comments."""
+    """The commands of a program in shell blocks, as words without comments."""
     lines = [line for source in sources(text, "bash") for line in source.replace("\\\n", " ").splitlines()]
     lines += [line for block in blocks(text, "console") for line, _ in shown_commands(block)]
     found = [shlex.split(line, comments=True) for line in lines]
@@ -50,12 +50,12 @@ def commands(text, name):
 
 
 def mentioned(text, name):
-    """Commands in running text, such as `tdm planners`; a name in capitals stands for something else."""
+    """The commands in running text, such as `tdm planners`; a name in capitals is a placeholder."""
     return [shlex.split(found) for found in re.findall(rf"`({name} [a-z][^`]*)`", text)]
 
 
 def shown_commands(block):
-    """The commands of a ``console`` block, which follow ``$``, each with the output below it."""
+    """The commands of a ``console`` block, which follow ``$``, and the output below each."""
     parts = re.split(r"^\$ (.*)\n", block.source.replace("\\\n", " "), flags=re.MULTILINE)
     assert not parts[0], f"line {block.line}: a console block begins with a command, after $"
     return list(zip(parts[1::2], parts[2::2], strict=True))
@@ -69,14 +69,14 @@ def assert_parses(words):
 
 
 def linked_files(text):
-    """What links lead to inside the repository."""
+    """The files in the repository to which links lead."""
     return [link.partition("#")[0] for link in re.findall(r"\]\((?!https?:)([^)#][^)]*)\)", text)]
 
 
 def run_page(path):
-    """Do what a page says, block after block in one namespace, and compare the output that it shows.
+    """Run a page, block after block in one namespace, and compare the output that it shows.
 
-    ``python`` blocks are executed and what they print is in the ``text`` block that follows; the commands of
+    ``python`` blocks are executed, and the ``text`` block that follows shows what they print. The commands of
     ``console`` blocks are run in this process. Other languages are not run.
     """
     names = {"__name__": path.stem}
@@ -119,7 +119,7 @@ def assert_shown(shown, printed, where):
 
 
 def _executed(block, path, names):
-    # as many empty lines in front as the page has, so that a traceback names its line
+    # preceded by as many empty lines as on the page, so that a traceback has the page's line number
     code = compile("\n" * block.line + block.source, str(path), "exec")
     with redirect_stdout(StringIO()) as output:
         exec(code, names)

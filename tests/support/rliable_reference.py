@@ -1,7 +1,7 @@
-"""Means, interquartile means and stratified bootstrap intervals by rliable: the reference of our statistics.
+"""Means, interquartile means and stratified bootstrap intervals by rliable, the reference of our statistics.
 
 rliable (Agarwal et al. 2021, https://github.com/google-research/rliable) needs a dozen packages of its own.
-So this runs in a virtual environment beside ours, and imports nothing of this project. It prints the JSON
+So this runs in a separate virtual environment and imports nothing of this project. It prints the JSON
 that is kept in ``tests/tdm_agents/rliable_reference.json``; ``tests/tdm_agents/test_statistics.py`` reads it.
 """
 
@@ -21,7 +21,7 @@ SEED = 0
 
 
 def cases() -> dict[str, npt.NDArray[np.float64]]:
-    """Scores ``[tasks, runs]``, by name."""
+    """The scores ``[tasks, runs]`` of each case, by name."""
     rng = np.random.default_rng(SEED)
     tasks = rng.normal([[0.1], [0.5], [0.9]], [[0.05], [0.02], [0.1]], size=(3, 10))
     returns = rng.normal(800.0, 40.0, size=(1, 10))
@@ -30,7 +30,7 @@ def cases() -> dict[str, npt.NDArray[np.float64]]:
 
 
 def main() -> None:
-    """Ask rliable and print its answers."""
+    """Print the results of rliable."""
     from rliable import library, metrics  # type: ignore[import-not-found, unused-ignore]
 
     found: list[dict[str, Any]] = []

@@ -23,13 +23,13 @@ def make_spec(n, m, **changes):
 
 
 def options_of(settings):
-    """Take the decoding options out of settings of a transformer."""
+    """Take the decoding options out of a transformer's settings."""
     names = [field.name for field in fields(DecodingOptions) if field.name in settings]
     return DecodingOptions(**{name: settings.pop(name) for name in names})
 
 
 def make_model(n=5, m=1, *, context=24, seed=0, spec=None, **settings):
-    """A model in evaluation mode; settings are those of the transformer and of its decoding."""
+    """A model in evaluation mode, with settings of the transformer and of its decoding."""
     torch.manual_seed(seed)
     settings = {"layers": 2, "width": 32, "heads": 2, "feedforward": 48} | settings
     config = TransformerConfig(context=context, decoding=options_of(settings), **settings)

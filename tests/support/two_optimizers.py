@@ -1,4 +1,4 @@
-"""A learned model that inherits nothing of ours: two optimizers, a target network, a running scale."""
+"""A learned model with two optimizers, a target network and a running scale, without our base class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tdm_agents.world_models.model_files import read_model, write_model
 
 @dataclass(frozen=True)
 class TwoConfig:
-    """Sizes, and how fast the target follows."""
+    """Sizes, and the rate at which the target follows."""
 
     hidden: int = 16
     tau: float = 0.1
@@ -24,10 +24,10 @@ class TwoConfig:
 
 
 class TwoOptimizers(nn.Module):
-    """Predicts changes and rewards (SGD with momentum), and values (Adam) against a target network.
+    """A model of changes and rewards (SGD with momentum), and of values (Adam) against a target network.
 
-    The target is reward plus half of the target network's value; its errors are divided by a running scale.
-    Both are part of the state: a run that forgets one ends elsewhere.
+    The target of a value is the reward plus half of the target network's value; errors are divided by a
+    running scale. Both are part of the state: a run that forgets one of them ends with other weights.
     """
 
     config_type: ClassVar[type[TwoConfig]] = TwoConfig
@@ -65,7 +65,7 @@ class TwoOptimizers(nn.Module):
         return self
 
     def fit(self, data: Mapping[str, Any]) -> None:
-        """Nothing needs data."""
+        """Do nothing: no part needs data."""
 
     @property
     def spec(self) -> ModelSpec:

@@ -97,7 +97,7 @@ def test_what_the_model_sees_is_gymnasiums_flatten_in_float32(space):
         (BOX, spaces.Box(-np.inf, np.inf, (2,)), "infinite bounds.*RescaleAction or ClipAction"),
         (BOX, spaces.Tuple([BOX, spaces.Discrete(2)]), "mixed kinds.*merge the parts into one Box"),
         (BOX, spaces.Dict({"a": BOX}), "mixed kinds.*TransformAction"),
-        (BOX, spaces.MultiBinary(2), r"say MultiDiscrete\(\[2\] \* n\)"),
+        (BOX, spaces.MultiBinary(2), r"use MultiDiscrete\(\[2\] \* n\)"),
         (spaces.Box(0, 255, (64, 64, 3), np.uint8), BOX, "looks like images.*environment's state instead"),
         (spaces.Dict({"a": spaces.Box(0, 1, (3, 64, 64))}), BOX, r"\['a'\].*looks like images"),
         (spaces.Sequence(BOX), BOX, "no fixed number of scalars; .*TransformObservation"),

@@ -366,7 +366,7 @@ class ValueConsumes(LinearQuadraticModel):
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (TakeIgnoresRows, "or take mistakes them"),
+        (TakeIgnoresRows, "or take returns other rows"),
         (
             TakeForgetsVelocity,
             "take is not a gather: step(take(s, r), a[r]) differs from take(step(s, a), r), seen",
@@ -380,7 +380,7 @@ class ValueConsumes(LinearQuadraticModel):
         (EndsUnannounced, "spec.terminates is False"),
         (RowsMix, "differs from the same row in a batch"),
         (ReadsPadding, "padding to the left"),
-        (GlobalDraws, "the same seed imagined something else"),
+        (GlobalDraws, "the same seed gave other steps"),
         (WrongShape, "step: reward is (6, 1)"),
         (ValueConsumes, "value or propose consumed"),
         (TakeDoesNotCopy, "shares memory"),

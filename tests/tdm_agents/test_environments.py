@@ -210,3 +210,27 @@ def test_from_a_file_of_ones_own_to_an_agent_that_finds_it_again(drive):
     tdm("compare", "--entry", "./run horizon=2 num_samples=2", *vouched)
     report = json.loads((drive / "compared/comparison.json").read_text())
     assert report["env_ids"] == ["mydrive:MyDrive-v0 wind=0.5"]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (AssertionError("wind must be calm"), "wind must be calm"),
+        (AssertionError(), "AssertionError"),
+        (KeyError("calm"), "'calm'"),
+        (ValueError("wind"), "wind"),
+    ],
+    ids=["an assertion", "a bare assertion", "a key", "a value"],
+)
+def test_settings_that_an_environment_refuses_in_its_own_way_are_told_in_one_line(error, why, capsys):
+    class Refuses(gym.Env):
+        def __init__(self, wind):
+            raise error
+
+    gym.register("Refuses-v0", Refuses)
+    try:
+        assert main(["evaluate", "--random", "--env-id", "Refuses-v0 wind=2"]) == 2
+    finally:
+        del gym.registry["Refuses-v0"]
+    said = capsys.readouterr().err
+    assert f"environment 'Refuses-v0' cannot be made with wind=2: {why}" in said and "Traceback" not in said

@@ -233,10 +233,19 @@ NESTED = spaces.Dict(
 )
 
 
-@pytest.mark.parametrize("action", [ACTION, spaces.Discrete(3, start=1), spaces.MultiDiscrete([2, 5])])
-def test_a_spec_survives_json_with_the_order_of_its_keys(action):
-    kind = "continuous" if action is ACTION else "discrete"
-    before = ModelSpec(NESTED, action, 5, 2, kind, (2, 5), 4, 7, True)
+@pytest.mark.parametrize(
+    ("action", "kind", "choices"),
+    [
+        (ACTION, "continuous", ()),
+        (spaces.Discrete(3, start=1), "discrete", (3,)),
+        (spaces.Discrete(3, start=-1, dtype=np.int32), "discrete", (3,)),
+        (spaces.MultiDiscrete([2, 5]), "discrete", (2, 5)),
+        (spaces.MultiDiscrete([2, 5], dtype=np.uint8), "discrete", (2, 5)),
+    ],
+)
+def test_a_spec_survives_json_with_the_order_of_its_keys(action, kind, choices):
+    dim = len(choices) or ACTION.shape[0]
+    before = ModelSpec(NESTED, action, 5, dim, kind, choices, 4, 7, True)
     after = spec_from_json(json.loads(json.dumps(spec_to_json(before))))
     assert after == before
     assert list(after.observation_space.spaces) == ["z", "a"]

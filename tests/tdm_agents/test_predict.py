@@ -324,7 +324,7 @@ def test_a_planner_that_calls_the_choice_by_its_former_name_is_understood_and_to
     class Former(Counting):
         returns: str = "best"
 
-    with pytest.warns(DeprecationWarning, match="setting 'returns' of Former 'execute'"):
+    with pytest.warns(DeprecationWarning, match="setting 'returns' of Former to 'execute'"):
         assert for_determinism(Former(), False) == Former(returns="sample")
 
 

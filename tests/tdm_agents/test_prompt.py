@@ -198,7 +198,7 @@ def test_a_recorded_episode_is_a_prompt():
         (replace(history(), action=torch.zeros(1, 4, 1)), r"history.action has shape .*\(1, 3, 1\)"),
         (replace(history(), action=torch.zeros(1, 3, 1).long()), "int64; expected numbers in"),
         (replace(history(), action=torch.full((1, 3, 1), math.nan)), "history holds NaN or inf"),
-        (history(length=[1]), r"history.length is \[1\] of 4 observations; expected from 2 on"),
+        (history(length=[1]), r"history.length is \[1\] of 4 observations; expected at least 2"),
         (history(length=[5]), r"history.length is \[5\] of 4"),
     ],
 )
@@ -210,7 +210,7 @@ def test_what_no_model_could_read_is_refused(prompt, message):
 def test_other_numbers_of_environments_and_a_mask_are_refused():
     agent = TDMAgent(Model(), Idle())
     agent.reset(history=history(batch=2))
-    with pytest.raises(ValueError, match="history is of 2 environments beside observations of 3"):
+    with pytest.raises(ValueError, match="history is of 2 environments, but observations are of 3"):
         agent.act(observations(3))
     agent.act(observations(2))
     with pytest.raises(ValueError, match="mask and history"):

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tdm_agents import evaluate
 from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.sb3_policies import Predictor
 from tdm_agents.cli.main import main
+from tdm_agents.errors import WrongValueError
 
 PENDULUM, CARTPOLE = "Pendulum-v1", "CartPole-v1"
 ENV_IDS = dict.fromkeys(("PPO", "A2C", "SAC", "TD3", "DDPG"), PENDULUM) | {"DQN": CARTPOLE}
@@ -183,6 +187,76 @@ def test_what_is_no_policy_is_refused_with_the_remedy(zips, tmp_path):
     (tmp_path / "odd.pkl").write_bytes(b"\x80\x04N.")  # None, pickled
     with pytest.raises(ValueError, match="holds a NoneType; expected what VecNormalize"):
         load_policy(find_policy(zips["PPO"], tmp_path / "odd.pkl"))
+
+
+class Reach(gym.Env):
+    """A goal to reach, in the spaces that hindsight replay asks for."""
+
+    SPACE = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    observation_space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), SPACE))
+    action_space = SPACE
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.steps = np.zeros(2, np.float32), 0
+        self.goal = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self.observe(), {}
+
+    def step(self, action):
+        self.place, self.steps = np.clip(self.place + 0.1 * action, -1, 1).astype(np.float32), self.steps + 1
+        reward = float(self.compute_reward(self.place, self.goal, {}))
+        return self.observe(), reward, False, self.steps >= 10, {}
+
+    def observe(self):
+        place = self.place.copy()
+        return {"observation": place, "achieved_goal": place, "desired_goal": self.goal.copy()}
+
+    def compute_reward(self, achieved, desired, _info):
+        return -np.linalg.norm(achieved - desired, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "make", "settings"),
+    [
+        (
+            "SAC",
+            "MultiInputPolicy",
+            Reach,
+            {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"n_sampled_goal": 2}},
+        ),
+        (
+            "TD3",
+            "MlpPolicy",
+            short(PENDULUM),
+            {
+                "optimize_memory_usage": True,
+                "replay_buffer_kwargs": {"handle_timeout_termination": False},
+                "action_noise": NormalActionNoise(np.zeros(1), np.ones(1)),
+            },
+        ),
+        ("DQN", "MlpPolicy", short(CARTPOLE), {"replay_buffer_class": ReplayBuffer}),
+        (
+            "PPO",
+            "MlpPolicy",
+            short(PENDULUM),
+            {"rollout_buffer_class": RolloutBuffer, "clip_range_vf": 0.2, "n_steps": 50_000_000},
+        ),
+    ],
+    ids=["hindsight replay", "memory and noise", "a replay buffer", "a large rollout buffer"],
+)
+def test_what_only_training_needs_does_not_hinder_a_policy(name, policy, make, settings, tmp_path):
+    small = {**settings, **({"n_steps": 2, "batch_size": 2} if name == "PPO" else {})}
+    model = getattr(sb3, name)(policy, make(), policy_kwargs=dict(NET), seed=0, **small)
+    expected = evaluate(model, make, [0, 1]).scores
+    vars(model).update({key: value for key, value in settings.items() if key == "n_steps"})
+    model.save(tmp_path / "model.zip")
+    assert evaluate(load_policy(find_policy(tmp_path / "model.zip")), make, [0, 1]).scores == expected
+
+
+def test_statistics_of_other_observations_are_refused(zips, tmp_path):
+    VecNormalize(DummyVecEnv([short(CARTPOLE)])).save(tmp_path / "other.pkl")
+    with pytest.raises(WrongValueError, match=r"other\.pkl normalizes .* 4 scalars, .*ppo\.zip reads 3"):
+        load_policy(find_policy(zips["PPO"], tmp_path / "other.pkl"))
 
 
 def test_evaluate_takes_a_zip_on_the_command_line(zips, tmp_path, capsys):

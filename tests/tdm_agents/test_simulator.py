@@ -7,15 +7,19 @@ import os
 os.environ.setdefault("MUJOCO_GL", "disable")
 
 import gymnasium as gym
+import minari
 import mujoco
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.monitor import Monitor
 
 import tdm_envs  # noqa: F401  (registers dm_control)
+from tdm_agents import TDMAgent, make_planner
 from tdm_agents.protocols import HasRollout, History, WorldModel, looped_rollout
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 from tdm_agents.world_models.simulator import SimulatorModel, SimulatorState
+from tdm_agents.world_models.simulator_wrappers import _REFUSED, _looks_on
 from tdm_envs.suite import SuiteTask, batched_task
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
@@ -299,14 +303,19 @@ def test_it_is_a_world_model_with_rollout():
         (
             lambda: gym.wrappers.RescaleAction(gym.make(CARTPOLE), -2.0, 2.0),
             ValueError,
-            r"change its action space.*take the action wrapper off",
+            r"cannot see through RescaleAction .*take it off",
         ),
         (
             lambda: gym.wrappers.TimeAwareObservation(
                 gym.wrappers.TimeLimit(gym.wrappers.FlattenObservation(gym.make(CARTPOLE)), 10)
             ),
             ValueError,
-            "change its observation space",
+            r"cannot see through TimeAwareObservation .*changes observations",
+        ),
+        (
+            lambda: NewSpace(gym.make(CARTPOLE)),
+            ValueError,
+            r"change its action space.*take the action wrapper off",
         ),
         (lambda: [gym.make(CARTPOLE), gym.make("dm_control/walker-stand-v0")], ValueError, "other spaces"),
     ],
@@ -314,6 +323,138 @@ def test_it_is_a_world_model_with_rollout():
 def test_what_cannot_be_simulated_is_refused_with_the_remedy(env, error, message):
     with pytest.raises(error, match=message):
         SimulatorModel(env())
+
+
+class NewSpace(gym.Wrapper):
+    """Says another action space, and does nothing about it."""
+
+    action_space = gym.spaces.Box(-3.0, 3.0, (1,), np.float64)
+
+
+class Doubled(gym.Wrapper):
+    """A step is two; no space shows it."""
+
+    def step(self, action):
+        self.env.step(action)
+        return self.env.step(action)
+
+
+class Looking(gym.Wrapper):
+    """Looks on, and says so."""
+
+    looks_on = True
+
+    def step(self, action):
+        self.seen = action
+        return self.env.step(action)
+
+
+class Deceiving(gym.wrappers.TimeLimit):
+    """A subclass of something harmless that is not."""
+
+    def step(self, action):
+        return super().step(-action)
+
+
+class Heir(Looking):
+    """A subclass of what says that it looks on, and does not say so itself."""
+
+    def step(self, action):
+        return super().step(0.5 * action)
+
+
+class OnlyResets(gym.Wrapper):
+    """Another beginning, the same steps."""
+
+    def reset(self, *, seed=None, options=None):
+        return self.env.reset(seed=1, options=options)
+
+
+def attached(env):
+    agent = TDMAgent(SimulatorModel(env), make_planner("random_shooting", horizon=2, num_samples=2))
+    return agent.attach(env)
+
+
+HARMLESS = {
+    "time limit": lambda env: gym.wrappers.TimeLimit(env, 100),
+    "order": gym.wrappers.OrderEnforcing,
+    "checker": gym.wrappers.PassiveEnvChecker,
+    "statistics": gym.wrappers.RecordEpisodeStatistics,
+    "autoreset": gym.wrappers.Autoreset,
+    "flattened": gym.wrappers.FlattenObservation,
+    "monitor": Monitor,
+    "attached": attached,
+    "only resets": OnlyResets,
+    "says so": Looking,
+    "three": lambda env: Monitor(gym.wrappers.TimeLimit(gym.wrappers.RecordEpisodeStatistics(env), 9)),
+}
+
+
+@pytest.mark.parametrize("env_id", [CARTPOLE, "InvertedPendulum-v5"])
+@pytest.mark.parametrize("wrap", HARMLESS.values(), ids=HARMLESS)
+def test_what_wrappers_that_look_on_leave_is_foreseen_bit_by_bit(wrap, env_id):
+    env = wrap(gym.make(env_id))
+    env.reset(seed=3)
+    model = SimulatorModel(env)
+    sequence = actions(model, 1, 3) * 0.01
+    imagined = model.rollout(start(model), sequence)
+    observation, reward = execute(env, sequence[0], 1)
+    assert torch.equal(imagined.observation[0], observation)
+    assert torch.equal(imagined.reward[0], reward)
+
+
+HARMFUL = {
+    "RepeatAction": (lambda env: gym.wrappers.RepeatAction(env, 4), "action_repeat="),
+    "MaxAndSkipObservation": (lambda env: gym.wrappers.MaxAndSkipObservation(env, 4), "action_repeat="),
+    "StickyAction": (lambda env: gym.wrappers.StickyAction(env, 0.5), "random"),
+    "RescaleAction": (lambda env: gym.wrappers.RescaleAction(env, -1.0, 1.0), "take it off"),
+    "ClipAction": (gym.wrappers.ClipAction, "take it off"),
+    "TransformAction": (
+        lambda env: gym.wrappers.TransformAction(env, lambda a: -a, env.action_space),
+        "take it",
+    ),
+    "TransformObservation": (
+        lambda env: gym.wrappers.TransformObservation(env, lambda o: o, env.observation_space),
+        "inside it",
+    ),
+    "DelayObservation": (lambda env: gym.wrappers.DelayObservation(env, 2), "inside it"),
+    "NormalizeObservation": (
+        lambda env: gym.wrappers.NormalizeObservation(gym.wrappers.FlattenObservation(env)),
+        "inside it",
+    ),
+    "ClipReward": (lambda env: gym.wrappers.ClipReward(env, -1.0, 1.0), "reward_function="),
+    "NormalizeReward": (gym.wrappers.NormalizeReward, "reward_function="),
+    "TransformReward": (lambda env: gym.wrappers.TransformReward(env, lambda r: -r), "reward_function="),
+    "Doubled": (Doubled, r"looks_on = True"),
+    "Deceiving": (lambda env: Deceiving(env, 100), r"looks_on = True"),
+    "Heir": (Heir, r"looks_on = True"),
+}
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+@pytest.mark.parametrize("inside", ["by itself", "vector", "below a harmless one"])
+def test_every_other_wrapper_is_refused_by_name(name, inside):
+    wrap, remedy = HARMFUL[name]
+    env = wrap(gym.make("InvertedPendulum-v5"))
+    if inside == "vector":
+        env = gym.vector.SyncVectorEnv([lambda: env])
+    elif inside != "by itself":
+        env = gym.wrappers.TimeLimit(env, 50)
+    with pytest.raises(ValueError, match=rf"cannot see through {name} of .*{remedy}"):
+        SimulatorModel(env)
+
+
+def test_minaris_recorder_is_looked_through():
+    env = minari.DataCollector(gym.make("InvertedPendulum-v5"))
+    assert SimulatorModel(env).spec.observation_dim == 4
+
+
+def test_every_wrapper_of_gymnasium_is_decided():
+    kinds = [getattr(gym.wrappers, name) for name in dir(gym.wrappers)]
+    kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, gym.Wrapper)]
+    assert len(kinds) > 30
+    for kind in kinds:
+        assert _looks_on(kind) != (kind.__name__ in _REFUSED), kind.__name__
 
 
 def test_settings_that_make_no_sense_are_refused():

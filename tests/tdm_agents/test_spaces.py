@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from collections import OrderedDict
 from typing import Any
 
@@ -12,8 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tdm_agents.actors.functions import UniformActions
 from tdm_agents.data.minari_io import flatten_steps, unflatten_steps
+from tdm_agents.errors import TDMError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec, action_codec
+from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.wrappers.reward_function import _physical
 from tdm_agents.wrappers.sb3 import batched_observation
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, max_side=3)
@@ -183,7 +188,7 @@ def test_the_order_does_not_depend_on_the_order_of_the_observations_keys():
         ({"pose": np.zeros(2), "parts": (0.0, [1.0])}, r"observation\['parts'\]\[1\] has shape \(1,\)"),
         ({"pose": "upright", "parts": (0.0, 0.0)}, r"observation\['pose'\] is 'upright'; expected numbers"),
         ({"pose": [[1.0], [1.0, 2.0]], "parts": (0.0, 0.0)}, r"observation\['pose'\] is \[\[1.0\]"),
-        ({"pose": np.zeros(2), "parts": 1.0}, "is not of the space"),
+        ({"pose": np.zeros(2), "parts": 1.0}, "does not fit the space"),
         (np.zeros(4), r"observation is an array; expected a dict with the keys \['parts', 'pose'\]"),
         (3.0, "observation is 3.0; expected a dict with the keys"),
         (None, "observation is None; expected a dict with the keys"),
@@ -378,3 +383,82 @@ def test_an_environments_action_that_is_not_of_its_space_is_refused(wrong):
     assert codec.encode(np.array([6, 2])).tolist() == [1, 1]
     with pytest.raises(ValueError, match="action"):
         codec.encode(np.array(wrong))
+
+
+WHOLE = [np.bool_, np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+
+
+@pytest.mark.parametrize("dtype", [*WHOLE, np.float16, np.float32, np.float64])
+def test_a_box_of_any_dtype_is_decoded_to_the_nearest_inside_its_bounds(dtype):
+    kind = np.dtype(dtype).kind
+    ends = {"b": (False, True), "f": (-1.5, 2.5)}.get(kind)
+    if ends is None:
+        ends = (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = np.array([ends[0]], dtype), np.array([ends[1]], dtype)
+    space = spaces.Box(low, high, dtype=dtype)
+    codec = ActionCodec(space)
+    for action, right in ((-1.0, low), (-2.0, low), (1.0, high), (2.0, high)):
+        decoded = codec.decode(np.array([action]))
+        assert decoded.dtype == space.dtype and decoded == right and decoded in space
+    for action in np.linspace(-1, 1, 41):
+        decoded = codec.decode(np.array([action]))
+        exact = float(low[0]) / 2 + float(high[0]) / 2 + action * (float(high[0]) / 2 - float(low[0]) / 2)
+        assert decoded in space
+        nearest = 0.5 if kind in "biu" else 1e-3
+        assert abs(float(decoded[0]) - exact) <= nearest + 1e-15 * abs(exact)
+
+
+def test_half_of_what_is_sampled_is_true():
+    space = spaces.Box(0, 1, (3,), np.bool_)
+    decoded = ActionCodec(space).decode(np.random.default_rng(0).uniform(-1, 1, (2000, 3)))
+    assert decoded.dtype == np.bool_ and np.abs(decoded.mean(axis=0) - 0.5).max() < 0.05
+    np.testing.assert_array_equal(ActionCodec(space).encode(np.array([True, False, True])), [1, -1, 1])
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_uniform_actions_reach_both_ends_of_whole_numbers(dtype):
+    low, high = (0, 1) if dtype is np.bool_ else (2, 4)
+    draw = UniformActions(spaces.Box(low, high, (50,), dtype))
+    drawn = draw(None)
+    assert drawn.dtype == dtype and set(drawn.tolist()) == set(range(low, high + 1))
+
+
+def test_a_reward_function_is_given_whole_actions_where_the_space_has_no_others():
+    spec = spec_of(spaces.Box(-1, 1, (1,)), spaces.Box(0, 3, (2,), np.int32))
+    assert _physical(spec, torch.tensor([[-1.0, 0.2], [1.0, -0.4]])).tolist() == [[0.0, 2.0], [3.0, 1.0]]
+
+
+# ---------------------------------------------------------------------- many categories
+
+
+def test_many_categories_take_time_and_memory_of_their_number():
+    codec = ObservationCodec(
+        spaces.Tuple([spaces.Discrete(20000, start=-3), spaces.MultiDiscrete([5, 9000])])
+    )
+    tracemalloc.start()
+    flat = codec.flatten((19996, np.array([0, 8999])))
+    assert tracemalloc.get_traced_memory()[1] < 4e6  # bytes; 3.2e9 by way of a square matrix
+    tracemalloc.stop()
+    assert flat.nonzero()[0].tolist() == [19999, 20000, 29004]
+    assert codec.unflatten(flat)[0] == 19996 and codec.unflatten(flat)[1].tolist() == [0, 8999]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(10**12),
+        spaces.MultiDiscrete([1000] * 33),
+        spaces.MultiBinary(2**15 + 1),
+        spaces.Box(-1, 1, (2**15 + 1,)),
+        spaces.Dict({"a": spaces.Discrete(2**15), "b": spaces.Box(-1, 1, (1,))}),
+    ],
+)
+def test_an_observation_of_too_many_scalars_is_refused_with_the_remedy(space):
+    with pytest.raises(TDMError, match=r"has \d+ scalars .*expected at most 32768: observe less"):
+        ObservationCodec(space)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(10**12), spaces.MultiDiscrete([3, 2**15 + 1])])
+def test_a_component_of_too_many_choices_is_refused_with_the_remedy(space):
+    with pytest.raises(TDMError, match=r"component of \d+ choices.*expected at most 32768: split it"):
+        action_codec(space)

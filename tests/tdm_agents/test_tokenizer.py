@@ -377,8 +377,7 @@ def test_a_state_dict_restores_the_ranges(observation, target):
 
 def test_a_state_dict_restores_the_ranges_inside_a_model_built_on_the_meta_device():
     fitted = FITTED["quantile", "change"]
-    with torch.device("meta"):
-        model = torch.nn.ModuleDict({"tokenizer": Tokenizer(fitted.config, N, M)})
+    model = torch.nn.ModuleDict({"tokenizer": Tokenizer(fitted.config, N, M, device="meta")})
     model.load_state_dict({f"tokenizer.{k}": v for k, v in fitted.state_dict().items()}, assign=True)
     value = data()[0]
     assert torch.equal(model["tokenizer"].encode_observation(value), fitted.encode_observation(value))

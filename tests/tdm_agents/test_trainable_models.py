@@ -116,7 +116,7 @@ class SaysNothing(TwoOptimizers):
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        (ForgetsItsTarget, "updates that go on from saved weights and optimizers end elsewhere"),
+        (ForgetsItsTarget, "updates that go on from saved weights and optimizers give other weights"),
         (DrawsGlobally, "draws from torch's global randomness"),
         (TakesNaN, "takes a loss of NaN"),
         (NeedsASize, "size has no default"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import multiprocessing
 import random
 import runpy
@@ -315,6 +316,53 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert again.calls == 0
     assert "held_out/loss" in result.metrics
     assert_same_weights(again.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.json", "weights.safetensors", "checkpoint.json", "run.json", "agent.json"],
+)
+def test_what_a_killed_process_left_half_written_is_swept_by_the_next(tmp_path, name):
+    left = tmp_path / f".{name}.4242.partial"
+    left.write_bytes(b"half")
+    run(tmp_path)
+    assert not left.exists()
+
+
+def test_a_save_removes_nothing_but_its_own_files(tmp_path):
+    files = tmp_path / "checkpoints"
+    files.mkdir()
+    kept = ["notes.txt", ".notes.txt.12.partial", "step-5.txt", "my-step-00000001.weights.safetensors"]
+    swept = ["step-00000001.weights.safetensors", ".step-00000001.optimizers.safetensors.12.partial"]
+    for name in (*kept, *swept):
+        (files / name).write_text("there before")
+    (files / "best").mkdir()
+    run(tmp_path)
+    ours = [f"step-00000012.{kind}.safetensors" for kind in ("weights", "optimizers")]
+    assert {path.name for path in files.iterdir()} == {*kept, "best", *ours}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("step", 6), ("optimizer_numbers", {"adamw/step/head.weight": 1.0}), ("settings", {}), ("extra", 1)],
+)
+def test_a_checkpoint_that_was_edited_by_hand_is_refused(tmp_path, name, value):
+    run(tmp_path)
+    pointer = tmp_path / "checkpoint.json"
+    altered = json.loads(pointer.read_text()) | {name: value}
+    pointer.write_text(json.dumps(altered))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.json does not agree .* it was altered: restore"):
+        run_state.load(tmp_path)
+    with pytest.raises(CheckpointError, match="it was altered"):
+        run(tmp_path)
+
+
+def test_a_checkpoint_laid_out_anew_is_the_same(tmp_path):
+    run(tmp_path)
+    pointer = tmp_path / "checkpoint.json"
+    value = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps(value, indent=None, sort_keys=True))
+    assert run_state.load(tmp_path).step == 12
 
 
 # -- refusals ------------------------------------------------------------------------------------------------

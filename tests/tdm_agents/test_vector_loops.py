@@ -569,7 +569,7 @@ def test_a_refused_observation_leaves_what_the_environment_told():
 def test_an_agent_listens_to_one_environment_at_a_time():
     agent = TDMAgent(Model(), cem())
     first, second = agent.attach(Point([3])), agent.attach(Point([3]))
-    with pytest.raises(RuntimeError, match="attached to another environment since"):
+    with pytest.raises(RuntimeError, match="attached to another environment in the meantime"):
         first.reset()
     first.close()  # of the one that it no longer listens to
     obs, _ = second.reset()
@@ -596,7 +596,7 @@ def test_another_number_of_environments_needs_a_reset():
     ("arguments", "message"),
     [
         ({"reward": 1.0}, r"reward has shape \(\) beside observations of 2 environments; expected \(2,\)"),
-        ({"reward": [0.0, np.inf]}, "reward is inf in environment 1"),
+        ({"reward": [0.0, np.inf]}, "reward in environment 1 is inf"),
         ({"episode_start": True}, r"episode_start has shape \(\)"),
         ({"active": np.ones(3, bool)}, r"active has shape \(3,\)"),
     ],

@@ -307,7 +307,7 @@ def test_a_policy_without_a_known_critic_is_refused():
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return np.zeros((len(observation), 1)), None
 
-    with pytest.raises(TypeError, match=r"Acts has no critic that is known here.*pass a function"):
+    with pytest.raises(TypeError, match=r"Acts has no known critic.*pass a function"):
         WithValue(LinearQuadraticModel(), Acts())
     env = gym.make("CartPole-v1")
     model = WithProposal(Still(env), Acts())

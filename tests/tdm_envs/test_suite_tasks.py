@@ -49,7 +49,7 @@ def test_it_can_be_played(name):
         assert observation in env.observation_space
         assert 0 <= reward <= 1 and type(reward) is float
         assert not terminated and not truncated
-    assert np.isfinite(env.action_space.low).all() and np.abs(env.action_space.high).max() <= 1.1
+    assert np.isfinite(env.action_space.low).all() and np.abs(env.action_space.high).max() <= np.float32(1.1)
 
 
 def test_a_live_environment_tells_its_task():

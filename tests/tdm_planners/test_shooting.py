@@ -216,6 +216,20 @@ def test_the_spread_is_over_finite_values():
     assert spread.tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [-1.0, -0.9, -0.5, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("planner", [CEM(num_samples=8, num_elites=3), MPPI(num_samples=8)])
+def test_no_return_is_too_large_or_small_to_be_weighed(planner, share, dtype):
+    values = torch.tensor([[1.0, -0.75, 0.5, -math.inf, -1.0, 0.0, 0.25, -0.25], [0.5] * 8], dtype=dtype)
+    # a power of two, as far towards the end of the range (or its beginning) as the share says
+    scale = 2.0 ** int(share * (-math.log2(torch.finfo(dtype).tiny) - 6 * (share < 0)))
+    expected, spread = planner.weigh(values), finite_std(values)
+    assert expected[0].max() > 0.3 and torch.equal(expected[1], planner.weigh(values)[1])
+    assert torch.equal(planner.weigh(values * scale), expected)
+    assert torch.equal(finite_std(values * scale), spread * scale)
+    assert expected.dtype == spread.dtype == dtype
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     scale=st.floats(1e-3, 1e3),

@@ -1,8 +1,8 @@
-"""The procedural walker universe: bodies of capsules and hinges, grown from a seed, that shall walk at 1 m/s.
+"""The procedural walker universe: bodies of capsules and hinges, grown from a seed, to walk at 1 m/s.
 
 Schubert et al. 2023, "A Generalist Dynamics Model for Control", section 4.3.2; the authors' generator was
-never released, so :mod:`tdm_envs.walkers.families` says how we read each sentence. Needs mujoco, numpy and
-gymnasium alone (:mod:`tdm_envs.walkers.task`, which scores predictions, needs torch besides).
+never released, so :mod:`tdm_envs.walkers.families` says how we read each sentence. It needs only mujoco,
+numpy and gymnasium (:mod:`tdm_envs.walkers.task`, which scores predictions, also needs torch).
 """
 
 from tdm_envs.walkers.body import Body, BodyKey, Limb, Link

@@ -1,8 +1,8 @@
-"""A walker's body as a value: a tree of limbs (capsules) that are joined by links (hinges).
+"""The body of a walker as a value: a tree of limbs (capsules) that are joined by links (hinges).
 
 At rest every limb is parallel to an axis of the world, and all frames are aligned with the world's. A body
-with ``dof`` links has ``dof + 1`` limbs; its first limb, the root, is free and points along +x, where the
-task is.
+with ``dof`` links has ``dof + 1`` limbs; its first limb, the root, is free and points along +x, the direction
+of the task.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _TURN_AXIS: dict[Axis, Axis] = {"y": "z", "z": "y"}
 
 @dataclass(frozen=True, slots=True)
 class BodyKey:
-    """What a body is generated from, and what ``gym.make`` takes.
+    """The arguments that a body is generated from, which ``gym.make`` takes.
 
     Attributes:
         family: ``"line"``, ``"chain"``, ``"bush"`` or ``"tree"``.
-        dof: Hinges, 4 to 20.
-        body: The seed.
+        dof: Number of hinges, 4 to 20.
+        body: Seed of the body.
     """
 
     family: str
@@ -52,7 +52,7 @@ class BodyKey:
 
     @property
     def env_id(self) -> str:
-        """For ``gym.make(key.env_id, dof=key.dof, body=key.body)``."""
+        """The Gymnasium id, for ``gym.make(key.env_id, dof=key.dof, body=key.body)``."""
         return f"tdm/Walker{self.family.capitalize()}-v0"
 
     def __str__(self) -> str:
@@ -64,8 +64,8 @@ class Link:
     """A hinge that carries a limb.
 
     Attributes:
-        direction: Where the carried limb points at rest.
-        axis: What the hinge turns about, at rest.
+        direction: Direction of the carried limb at rest.
+        axis: Axis of the hinge at rest.
         limb: The carried limb.
     """
 
@@ -76,12 +76,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Limb:
-    """A capsule and what it carries.
+    """A capsule and the limbs that it carries.
 
     Attributes:
-        length: Between the centres of its caps, metres.
-        radius: Metres.
-        links: The hinges on it, at most one a direction.
+        length: Distance between the centres of its caps, in metres.
+        radius: Radius in metres.
+        links: The hinges on it, at most one per direction.
     """
 
     length: float
@@ -89,12 +89,12 @@ class Limb:
     links: tuple[Link, ...] = ()
 
     def mount(self, own: Direction, link: Link) -> Vector:
-        """Where ``link`` sits, relative to where this limb starts ``[3]``, metres.
+        """The place ``[3]`` of ``link``, relative to the start of this limb, in metres.
 
         A link straight ahead sits at the tip, all others in the middle.
 
         Args:
-            own: Where this limb points.
+            own: Direction of this limb.
             link: One of :attr:`links`.
         """
         return vector(own) * (self.length if link.direction == own else 0.5 * self.length)
@@ -102,12 +102,12 @@ class Limb:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A walker, complete: nothing else enters its physics but the constants of :mod:`tdm_envs.walkers.spec`.
+    """A complete walker: besides it, only the constants of :mod:`tdm_envs.walkers.spec` enter the physics.
 
     Attributes:
-        key: What it was generated from.
+        key: The arguments that it was generated from.
         strength: Torque limit of the hinges, in units of (weight x mean limb length).
-        root: The tree.
+        root: The root limb, with the whole tree.
     """
 
     key: BodyKey
@@ -119,7 +119,7 @@ class Body:
         return _limbs(self.root)
 
     def structure(self) -> str:
-        """The kinematic tree as text, the same for every order in which the links were attached.
+        """The kinematic tree as text, whatever the order in which the links were attached.
 
         Sizes are left out. ``+x[+xz[+yx[]]]`` is a root that carries a limb straight ahead on a z-hinge,
         which carries one to the left on an x-hinge.
@@ -127,27 +127,27 @@ class Body:
         return ROOT_DIRECTION + _links_text(self.root, turns=0)
 
     def structure_hash(self) -> str:
-        """Name of the tree: SHA-256 of :meth:`structure`, 16 hexadecimal digits."""
+        """The name of the tree: SHA-256 of :meth:`structure`, 16 hexadecimal digits."""
         return _short_hash(self.structure())
 
     def orbit_hash(self) -> str:
-        """Name of the tree up to quarter turns about the root: a body laid on its side is no other body."""
+        """The name of the tree up to quarter turns about the root: a body on its side counts as the same."""
         return _short_hash(min(ROOT_DIRECTION + _links_text(self.root, turns) for turns in range(4)))
 
     def fingerprint(self) -> str:
-        """Name of the body with all its sizes: equal only where it was rebuilt to the last digit."""
+        """The name of the body with all its sizes: equal only if it was rebuilt to the last digit."""
         return _short_hash(repr(asdict(self)))
 
 
 def vector(direction: Direction) -> Vector:
-    """Unit vector ``[3]``."""
+    """The unit vector ``[3]`` of a direction."""
     unit = np.zeros(3)
     unit["xyz".index(direction[1])] = 1.0 if direction[0] == "+" else -1.0
     return unit
 
 
 def opposite(direction: Direction) -> Direction:
-    """The direction that points back."""
+    """The opposite direction."""
     return _OPPOSITE[direction]
 
 

@@ -20,13 +20,13 @@ from tdm_envs.walkers.rendering import Screen
 from tdm_envs.walkers.spec import FRAME_SKIP, JOINT_RANGE, TIMESTEP, build_spec
 
 TARGET_SPEED = 1.0
-"""m/s along world +x."""
+"""Target velocity along world +x, in m/s."""
 RESET_ANGLE = 0.1 * JOINT_RANGE
-"""Hinges start within this angle of rest, radians, uniform."""
+"""Largest angle of a hinge at the start, in radians from rest; drawn uniformly."""
 RESET_VELOCITY = 0.1
-"""Hinges start within this velocity, rad/s, uniform."""
+"""Largest velocity of a hinge at the start, in rad/s; drawn uniformly."""
 RESET_CLEARANCE = 0.01
-"""Height of the lowest point above the floor at the start, metres."""
+"""Height of the lowest point above the floor at the start, in metres."""
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 _FATAL = (
@@ -41,12 +41,12 @@ class PhysicsDivergedError(EnvsError, RuntimeError):
 
 
 def refuse_impossible_state(state: Array, size: int, owner: str) -> None:
-    """Raise for what an environment's ``state()`` cannot have returned, before anything is written.
+    """Refuse a state that an environment's ``state()`` cannot have returned, before anything is written.
 
     Args:
-        state: As given.
-        size: How many numbers it shall have.
-        owner: Whose state it shall be, for the message.
+        state: The given state.
+        size: Expected number of numbers.
+        owner: Owner of the state, in words, for the message.
 
     Raises:
         ValueError: If it has another shape, or numbers that are not finite.
@@ -62,37 +62,37 @@ def refuse_impossible_state(state: Array, size: int, owner: str) -> None:
 
 
 class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
-    """A body from a seed that shall move along world +x at 1 m/s; never terminates.
+    """A body from a seed, whose task is to move along world +x at 1 m/s; episodes never terminate.
 
-    Reward of a step, dm_control's ``RunThroughCorridor`` at a speed of 1 m/s::
+    The reward of a step is that of dm_control's ``RunThroughCorridor`` at a speed of 1 m/s::
 
         tolerance(v, (1, 1), margin=1, sigmoid="linear", value_at_margin=0) = max(0, 1 - |v - 1|)
 
-    with ``v`` the velocity along +x of the whole body's centre of mass after the step. ``v`` is not among the
-    observation scalars but follows from them by kinematics: :class:`tdm_envs.walkers.task.WalkerTask`.
+    where ``v`` is the velocity along +x of the whole body's centre of mass after the step. ``v`` is not among
+    the observation scalars but follows from them by kinematics: :class:`tdm_envs.walkers.task.WalkerTask`.
 
     Observation: float32 ``[13 + 2 dof]``, see :func:`~tdm_envs.walkers.observation.observation_scalars`.
-    Action: float32 ``[dof]`` in [-1, 1], the angle that each hinge's servo aims for, in units of its range.
+    Action: float32 ``[dof]`` in [-1, 1], the target angle of each hinge's servo, in units of its range.
     An episode starts near rest just above the floor, heading +x.
 
     Args:
-        family: ``"line"``, ``"chain"``, ``"bush"`` or ``"tree"``; the Gymnasium id says it already.
-        dof: Hinges, 4 to 20.
+        family: ``"line"``, ``"chain"``, ``"bush"`` or ``"tree"``; the Gymnasium id already implies it.
+        dof: Number of hinges, 4 to 20.
         body: Seed of the body; not the seed of the episode, which is ``reset(seed=)``.
         render_mode: None, ``"rgb_array"`` or ``"human"``.
-        width: Pixels of a frame.
-        height: Pixels of a frame.
+        width: Width of a frame, in pixels.
+        height: Height of a frame, in pixels.
 
     Raises:
         ValueError: If an argument is out of its range.
-        TypeError: If ``dof`` or ``body`` is no integer.
+        TypeError: If ``dof`` or ``body`` is not an integer.
 
     Attributes:
         body: The :class:`~tdm_envs.walkers.body.Body`.
         model: ``mujoco.MjModel``.
-        data: ``mujoco.MjData``; its Cartesian quantities are of the present state, its contacts and forces
-            of the physics step before.
-        frame_skip: Physics steps of an environment step.
+        data: ``mujoco.MjData``; its Cartesian quantities belong to the present state, its contacts and forces
+            to the physics step before.
+        frame_skip: Physics steps per environment step.
         observation_names: Names of the observation scalars, in order.
     """
 
@@ -125,18 +125,18 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         self._view_data()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Complete a copy, by ``copy`` or ``pickle``, so that it looks at its own data."""
+        """Complete a copy, made by ``copy`` or ``pickle``, so that it reads its own data."""
         self.__dict__.update(state)
-        self.model = self.data.model  # one object again, where both were copied apart
+        self.model = self.data.model  # one object again, since both were copied separately
         self._view_data()
 
     @property
     def dt(self) -> float:
-        """Seconds of an environment step."""
+        """Seconds per environment step."""
         return float(self.model.opt.timestep * self.frame_skip)
 
     def observe(self, qpos: Array, qvel: Array) -> Array:
-        """Observations of any number of states, see :func:`tdm_envs.walkers.observation.observe`."""
+        """Observations of any number of states; see :func:`tdm_envs.walkers.observation.observe`."""
         return observe(qpos, qvel)
 
     def reset(
@@ -165,7 +165,7 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
 
         Raises:
             ValueError: If the action has another shape or is not finite.
-            PhysicsDivergedError: If the state is not finite any more.
+            PhysicsDivergedError: If the state is no longer finite.
         """
         if np.shape(action) != self.action_space.shape:
             raise ValueError(f"action has shape {np.shape(action)}; expected {self.action_space.shape}")
@@ -184,13 +184,13 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         return self._observation(), reward, False, False, {"velocity": velocity}
 
     def state(self) -> Array:
-        """Everything that the future depends on; :meth:`restore` continues from it to the last bit."""
+        """Everything that the future depends on; :meth:`restore` continues to the last bit."""
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         mujoco.mj_getState(self.model, self.data, state, _STATE)
         return state
 
     def restore(self, state: Array) -> npt.NDArray[np.float32]:
-        """Go back to a :meth:`state` of the same body; the observation there.
+        """Go back to a :meth:`state` of the same body, and return its observation.
 
         The episode's time limit, which Gymnasium's wrapper counts, is not part of it.
 
@@ -204,7 +204,7 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         return self._observation()
 
     def render(self) -> npt.NDArray[np.uint8] | None:
-        """A frame ``[height, width, 3]`` for ``"rgb_array"``; for ``"human"`` the window shows it."""
+        """A frame ``[height, width, 3]``, or None for ``"human"``, where the window shows it."""
         mujoco.mj_camlight(self.model, self.data)  # the camera and the light follow the present state
         return self._screen.draw(self.model, self.data, "track", self.metadata["render_fps"])
 
@@ -213,17 +213,17 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         self._screen.close()
 
     def _view_data(self) -> None:
-        """Keep views into the data, which indexing by name would look up at every step."""
-        self._velocity = self.data.subtree_linvel[1]  # body 0 is the world, 1 the root with all it carries
+        """Keep views into the data, which would otherwise be looked up by name at every step."""
+        self._velocity = self.data.subtree_linvel[1]  # body 0 is the world, body 1 the root with all limbs
         self._warnings = self.data.warning.number
 
     def _observation(self) -> npt.NDArray[np.float32]:
         return observe(self.data.qpos, self.data.qvel).astype(np.float32)
 
     def _update_velocity(self) -> None:
-        """Cartesian quantities and the centre of mass' velocity at the present state.
+        """Compute Cartesian quantities and the centre of mass's velocity at the present state.
 
-        Not ``mj_forward``: it would overwrite the solver's warm start, which breaks exact replay.
+        ``mj_forward`` is not used: it would overwrite the solver's warm start, which breaks exact replay.
         """
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
@@ -231,7 +231,7 @@ class WalkerEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         mujoco.mj_subtreeVel(self.model, self.data)
 
     def _lowest_point(self) -> float:
-        """Height of the lowest point of any limb, metres; kinematics must be of the present state."""
+        """The height of the lowest point of any limb, in metres; kinematics must be up to date."""
         size = self.model.geom_size[1:]  # geom 0 is the floor; radius, half length
         upright = np.abs(self.data.geom_xmat[1:, 8])  # a capsule's own z is its long axis
         return float((self.data.geom_xpos[1:, 2] - upright * size[:, 1] - size[:, 0]).min())

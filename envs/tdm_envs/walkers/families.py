@@ -1,8 +1,8 @@
-"""The four families of section 4.3.2 and how a body of each is grown.
+"""The four families of section 4.3.2, and the growth of their bodies.
 
-All randomness is one ``numpy.random.Generator`` seeded by (family, dof, body); the tree is drawn before the
-sizes. Directions are those of the world at rest, six of them; no link points back into the limb that carries
-it, and no two links of a limb point the same way, so a limb has room for five.
+All random numbers come from one ``numpy.random.Generator`` seeded by (family, dof, body); the tree is drawn
+before the sizes. There are six directions, those of the world at rest. No link points back into the limb that
+carries it, and no two links of a limb point the same way, so a limb has room for five.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ MIN_DOF = 4
 MAX_DOF = 20
 
 LENGTH = (0.2, 0.4)
-"""Limb length, metres, uniform."""
+"""Range of limb lengths in metres; drawn uniformly."""
 RADIUS = (0.04, 0.06)
-"""Limb radius, metres, uniform."""
+"""Range of limb radii in metres; drawn uniformly."""
 STRENGTH = (0.6, 0.9)
-"""Torque limit in units of weight x mean limb length, uniform."""
+"""Range of torque limits in units of (weight x mean limb length); drawn uniformly."""
 
 
 class Sketch:
-    """A tree while it grows: limbs by number, 0 is the root, without sizes."""
+    """A growing tree: limbs by number, without sizes; limb 0 is the root."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -50,16 +50,16 @@ class Sketch:
 
     @property
     def dof(self) -> int:
-        """Links so far."""
+        """The number of links so far."""
         return len(self.directions) - 1
 
     def free(self, limb: int) -> list[Direction]:
-        """Directions in which ``limb`` can still carry a link."""
+        """The directions in which ``limb`` can still carry a link."""
         taken = {opposite(self.directions[limb]), *(direction for direction, _, _ in self.links[limb])}
         return [direction for direction in DIRECTIONS if direction not in taken]
 
     def attach(self, limb: int, direction: Direction) -> None:
-        """Add a link and its limb, the next number; the hinge's axis is uniform over x, y and z."""
+        """Add a link and its limb, with the next number; the hinge's axis is uniform over x, y and z."""
         axis = AXES[self.rng.integers(len(AXES))]
         self.links[limb].append((direction, axis, len(self.directions)))
         self.directions.append(direction)
@@ -67,7 +67,7 @@ class Sketch:
 
     def limb(self, number: int = 0) -> Limb:
         """The limb with everything that it carries, with sizes drawn depth first."""
-        # rounded to what MuJoCo's XML keeps, so that a saved file is the same body
+        # rounded to the digits that MuJoCo's XML keeps, so that a saved file is the same body
         length = round(float(self.rng.uniform(*LENGTH)), 4)
         radius = round(float(self.rng.uniform(*RADIUS)), 4)
         links = sorted(self.links[number])
@@ -75,13 +75,13 @@ class Sketch:
 
 
 def _line(sketch: Sketch, dof: int) -> None:
-    """Each link at the end of the limb before: a straight snake that differs in its axes alone."""
+    """Attach each link at the end of the last limb: a straight snake, whose axes alone differ."""
     for limb in range(dof):
         sketch.attach(limb, sketch.directions[limb])
 
 
 def _chain(sketch: Sketch, dof: int) -> None:
-    """A path as well, but each limb in any of the five directions.
+    """Attach each link to the last limb, in any of the five directions.
 
     Its inner limbs carry two links, one towards each end; its first and last carry one.
     """
@@ -90,7 +90,7 @@ def _chain(sketch: Sketch, dof: int) -> None:
 
 
 def _bush(sketch: Sketch, dof: int) -> None:
-    """Each limb carries several, here two to five; a limb is filled before the limbs that it carries."""
+    """Attach several links, here two to five, to each limb; a limb is filled before the limbs it carries."""
     limb = 0
     while sketch.dof < dof:
         for _ in range(min(int(sketch.rng.integers(2, 6)), dof - sketch.dof)):
@@ -99,7 +99,7 @@ def _bush(sketch: Sketch, dof: int) -> None:
 
 
 def _tree(sketch: Sketch, dof: int) -> None:
-    """Each link on any limb that has room, in any direction that is free there, both uniform."""
+    """Attach each link to any limb with room, in any free direction, both drawn uniformly."""
     while sketch.dof < dof:
         limb = _pick(sketch, [limb for limb in range(sketch.dof + 1) if len(sketch.links[limb]) < 5])
         sketch.attach(limb, _pick(sketch, sketch.free(limb)))
@@ -115,16 +115,16 @@ FAMILIES: dict[str, Callable[[Sketch, int], None]] = {
 
 
 def build_body(family: str, dof: int, body: int) -> Body:
-    """Grow a body; the same one for the same arguments, everywhere.
+    """Grow a body, the same one everywhere for the same arguments.
 
     Args:
         family: One of :data:`FAMILIES`.
-        dof: Hinges, :data:`MIN_DOF` to :data:`MAX_DOF`.
-        body: The seed, not negative.
+        dof: Number of hinges, :data:`MIN_DOF` to :data:`MAX_DOF`.
+        body: Seed of the body, not negative.
 
     Raises:
         ValueError: If an argument is out of its range.
-        TypeError: If ``dof`` or ``body`` is no integer.
+        TypeError: If ``dof`` or ``body`` is not an integer.
     """
     key = checked_key(family, dof, body)
     rng = np.random.default_rng([list(FAMILIES).index(key.family), key.dof, key.body])
@@ -135,11 +135,11 @@ def build_body(family: str, dof: int, body: int) -> Body:
 
 
 def checked_key(family: str, dof: int, body: int) -> BodyKey:
-    """A key of plain values.
+    """A key with plain, checked values.
 
     Raises:
-        ValueError: As :func:`build_body`.
-        TypeError: As :func:`build_body`.
+        ValueError: As in :func:`build_body`.
+        TypeError: As in :func:`build_body`.
     """
     if family not in FAMILIES:
         raise EnvsValueError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}")
@@ -151,7 +151,7 @@ def checked_int(name: str, value: Any, low: int, high: int | None = None) -> int
 
     Raises:
         ValueError: If it is out of this range; the message calls it ``name``.
-        TypeError: If it is no integer.
+        TypeError: If it is not an integer.
     """
     wanted = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
     try:

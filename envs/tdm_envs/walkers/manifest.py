@@ -1,4 +1,4 @@
-"""A set of bodies in a file that rebuilds the same set anywhere, or says why it does not."""
+"""Manifests: files that rebuild the same set of bodies anywhere, or say why they do not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 class ManifestError(EnvsValueError):
-    """A manifest that is no manifest, was edited, or does not rebuild."""
+    """A file that is not a manifest, was edited, or does not rebuild its bodies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Manifest:
     """A set of bodies.
 
     Attributes:
-        bodies: In the order in which they were chosen.
-        splits: ``"train"`` or ``"test"`` for each.
+        bodies: The bodies, in the order in which they were chosen.
+        splits: ``"train"`` or ``"test"`` for each body.
     """
 
     bodies: tuple[BodyKey, ...]
@@ -36,11 +36,11 @@ class Manifest:
 
 
 def write_manifest(path: Path, bodies: Iterable[BodyKey]) -> Manifest:
-    """Write bodies as JSON: what rebuilds them, and what tells whether it did. Whole, or not at all.
+    """Write bodies as JSON, atomically: what rebuilds them, and hashes to check that it did.
 
     Raises:
-        ValueError: If there is none, or one is listed twice.
-        OSError: If the file cannot be written; what was there before then still is.
+        ValueError: If there are none, or one is listed twice.
+        OSError: If the file cannot be written; its old content is then kept.
     """
     keys = tuple(bodies)
     if not keys:
@@ -74,7 +74,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(
             f"{path} does not exist; expected a manifest of bodies, as `tdm envs sample` writes it"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no text, no JSON, too many digits, nested too deep
         raise ManifestError(f"{path} is not JSON ({error}); write it again with `tdm envs sample`") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         got = content.get("schema") if isinstance(content, dict) else type(content).__name__
@@ -92,8 +92,15 @@ def read_manifest(path: Path) -> Manifest:
         )
     keys = []
     for entry in entries:
-        key = BodyKey(entry["family"], entry["dof"], entry["body"])
-        if (rebuilt := _entry(key)) != entry:
+        try:
+            key = BodyKey(entry["family"], entry["dof"], entry["body"])
+            rebuilt = _entry(key)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ManifestError(
+                f"{path} lists a body that cannot be built ({type(error).__name__}: {str(error)[:200]}); "
+                "write it again with `tdm envs sample`"
+            ) from error
+        if rebuilt != entry:
             wrong = next(name for name in rebuilt if rebuilt[name] != entry.get(name))
             raise ManifestError(
                 f"the {key} comes out differently here: {wrong} is {rebuilt[wrong]!r}, {path} says "

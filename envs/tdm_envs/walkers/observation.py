@@ -1,4 +1,4 @@
-"""What a walker observes: ``13 + 2 dof`` scalars that are a pure function of position and velocity."""
+"""Observations of a walker: ``13 + 2 dof`` scalars, a pure function of position and velocity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = npt.NDArray[np.float64]
 T = TypeVar("T", float, Array)
 
 ROOT_SCALARS = 13
-"""Scalars before those of the hinges."""
+"""Number of scalars before those of the hinges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Scalar:
     """One observation scalar.
 
     Attributes:
-        name: Unique.
-        unit: SI; ``"1"`` for entries of a rotation matrix.
-        frame: Whose axes or which hinge it is measured along.
+        name: A unique name.
+        unit: SI unit; ``"1"`` for entries of a rotation matrix.
+        frame: The axis or hinge along which it is measured.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Scalar:
 
 
 def observation_scalars(dof: int) -> tuple[Scalar, ...]:
-    """Every scalar of the observation, in order.
+    """The scalars of the observation, in order.
 
     Args:
-        dof: Hinges, numbered from 1, depth first.
+        dof: Number of hinges, which are numbered from 1, depth first.
     """
     return (
         Scalar("root_height", "m", "world z of the root limb's start"),
-        # rows 0 and 2 of the root's rotation matrix: heading along the task, and which way is up
+        # rows 0 and 2 of the root's rotation matrix: the task's direction, and up
         *(Scalar(f"root_{axis}_axis_x", "1", f"world x of the root's {axis} axis") for axis in "xyz"),
         *(Scalar(f"root_{axis}_axis_z", "1", f"world z of the root's {axis} axis") for axis in "xyz"),
         *(Scalar(f"root_velocity_{axis}", "m/s", f"the root's {axis} axis") for axis in "xyz"),
@@ -50,9 +50,10 @@ def observation_scalars(dof: int) -> tuple[Scalar, ...]:
 
 
 def observe(qpos: Array, qvel: Array) -> Array:
-    """Positions and velocities of MuJoCo to observations, for any number of states at once.
+    """Observations from MuJoCo's positions and velocities, for any number of states at once.
 
-    Element by element, so that a state's observation is the same to the last bit alone and in a batch.
+    They are computed element by element, so that a state's observation is the same to the last bit alone and
+    in a batch.
 
     Args:
         qpos: ``[..., 7 + dof]``; position and unit quaternion (w, x, y, z) of the root, hinge angles.
@@ -64,7 +65,7 @@ def observe(qpos: Array, qvel: Array) -> Array:
     """
     dof = qpos.shape[-1] - 7
     seen = np.empty((*qpos.shape[:-1], ROOT_SCALARS + 2 * dof))
-    if qpos.ndim == 1:  # the live environment: Python's floats are the same numbers, three times faster
+    if qpos.ndim == 1:  # the live environment: Python's floats give the same numbers three times faster
         seen[:10] = _root(*qpos[2:7].tolist(), *qvel[:3].tolist())
     else:
         root = _root(*(qpos[..., i] for i in range(2, 7)), *(qvel[..., i] for i in range(3)))
@@ -77,7 +78,7 @@ def observe(qpos: Array, qvel: Array) -> Array:
 
 
 def _root(height: T, w: T, x: T, y: T, z: T, vx: T, vy: T, vz: T) -> tuple[T, ...]:
-    """The first ten scalars, from height, unit quaternion and linear velocity in the world's frame."""
+    """The first ten scalars, of height, unit quaternion and linear velocity in the world's frame."""
     r00, r01, r02 = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
     r10, r11, r12 = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
     r20, r21, r22 = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)

@@ -1,4 +1,4 @@
-"""What the four Gymnasium ids make: walkers of the family that the id says, and of no other."""
+"""The classes behind the four Gymnasium ids: walkers of the family that the id names, and of no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames and windows of a MuJoCo model, built when the first is asked for."""
+"""Frames and windows of a MuJoCo model, opened when they are first needed."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _FRAMES_REMEDY = (
 )
 
 _CLOSING_SECONDS = 5.0
-"""For which a window is waited for when it closes."""
+"""Longest wait for a window to close, in seconds."""
 
 
 class CannotRenderError(EnvsError, RuntimeError):
-    """There is no OpenGL to draw with, or no screen to draw on; the message names the remedy."""
+    """No OpenGL to draw with, or no screen to draw on; the message names the remedy."""
 
 
 class FrameRenderer:
-    """RGB frames from a camera of the model.
+    """A renderer of RGB frames from a camera of the model.
 
-    Needs an OpenGL: without a screen set ``MUJOCO_GL=egl`` or ``osmesa`` before mujoco is imported.
+    It needs OpenGL: without a screen, set ``MUJOCO_GL=egl`` or ``osmesa`` before mujoco is imported.
 
     Args:
-        model: Whose data will be drawn.
+        model: The model.
         camera: Name of a camera of the model.
-        width: Pixels.
-        height: Pixels.
+        width: Width in pixels.
+        height: Height in pixels.
 
     Raises:
-        CannotRenderError: If ``MUJOCO_GL`` switched OpenGL off, or chose one that needs a screen.
+        CannotRenderError: If ``MUJOCO_GL`` switched OpenGL off, or chose a version that needs a screen.
     """
 
     def __init__(self, model: Any, camera: str, width: int, height: int) -> None:
@@ -54,26 +54,26 @@ class FrameRenderer:
         self._camera = camera
 
     def frame(self, data: Any) -> npt.NDArray[np.uint8]:
-        """``[height, width, 3]``, a copy."""
+        """A frame ``[height, width, 3]``, as a copy."""
         self._renderer.update_scene(data, camera=self._camera)
         frame: npt.NDArray[np.uint8] = self._renderer.render().copy()
         return frame
 
     def close(self) -> None:
         """Free the OpenGL context."""
-        # MuJoCo frees textures in whichever context is current: another renderer's, had that drawn last
+        # MuJoCo frees textures in the current context, which may be that of another renderer
         self._renderer.render()
         self._renderer.close()
 
 
 class Window:
-    """MuJoCo's viewer on the live data, in real time at most.
+    """MuJoCo's viewer of live data, at real time or slower.
 
     Args:
         model: The model.
         data: Its data, drawn at every :meth:`show`.
         camera: Name of a camera of the model.
-        fps: Frames a second.
+        fps: Frames per second.
 
     Raises:
         CannotRenderError: If no window can be opened.
@@ -102,23 +102,23 @@ class Window:
         self._due = time.monotonic() + self._period
 
     def close(self) -> None:
-        """Close the window, and wait until it has gone: Python may end now, or open another."""
+        """Close the window, and wait until it has gone, so that Python may end or open another."""
         self._viewer.close()
         for thread in self._threads:
             thread.join(timeout=_CLOSING_SECONDS)
 
 
 class Screen:
-    """What an environment's ``render()`` draws on; opened when first asked for.
+    """The target of an environment's ``render()``, opened when it is first needed.
 
     Args:
         mode: None, ``"rgb_array"`` or ``"human"``.
-        width: Pixels of a frame.
-        height: Pixels of a frame.
+        width: Width of a frame, in pixels.
+        height: Height of a frame, in pixels.
 
     Raises:
-        ValueError: If the mode is another, or a frame has no pixels.
-        TypeError: If ``width`` or ``height`` is no integer.
+        ValueError: If the mode is none of these, or a frame has no pixels.
+        TypeError: If ``width`` or ``height`` is not an integer.
     """
 
     def __init__(self, mode: str | None, width: int, height: int) -> None:
@@ -129,17 +129,17 @@ class Screen:
         self._open: FrameRenderer | Window | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy has: all but what is open, which draws the original."""
+        """The state of a copy: all but an open renderer or window, which draws the original."""
         return {**vars(self), "_open": None}
 
     def draw(self, model: Any, data: Any, camera: str, fps: int) -> npt.NDArray[np.uint8] | None:
-        """A frame ``[height, width, 3]``; for ``"human"`` None, and the window shows it.
+        """A frame ``[height, width, 3]``; None for ``"human"``, where the window shows it.
 
         Args:
-            model: The same until :meth:`close`.
-            data: Its data, likewise.
+            model: The model, which stays the same until :meth:`close`.
+            data: Its data, which also stay the same.
             camera: Name of a camera of the model.
-            fps: Frames a second of the window.
+            fps: Frames per second of the window.
 
         Raises:
             CannotRenderError: If there is no OpenGL, or no screen for the window.
@@ -158,14 +158,14 @@ class Screen:
         return self._open.frame(data)
 
     def close(self) -> None:
-        """Free what is open; the next :meth:`draw` opens it anew."""
+        """Free what is open; the next :meth:`draw` opens it again."""
         if self._open is not None:
             self._open.close()
             self._open = None
 
 
 def _refuse_without_opengl() -> None:
-    backend = getattr(mujoco, "GLContext", None)  # chosen at import, and not there where switched off
+    backend = getattr(mujoco, "GLContext", None)  # chosen at import; missing where OpenGL is switched off
     now = f"(MUJOCO_GL is {os.environ.get('MUJOCO_GL', '')!r} now)"
     if backend is None:
         raise CannotRenderError(f"OpenGL was switched off when mujoco was imported {now}; {_FRAMES_REMEDY}")
@@ -176,12 +176,12 @@ def _refuse_without_opengl() -> None:
 
 
 def _no_screen() -> bool:
-    """Whether GLFW, which opens windows, fails: asked before MuJoCo's viewer, which then ends Python.
+    """Whether GLFW, which opens windows, fails; if it did in MuJoCo's viewer, Python would end.
 
-    In a process of its own, so that the viewer still is the first to start GLFW in this one.
+    This runs in another process, so that the viewer is still the first to start GLFW in this one.
     """
     if platform.system() != "Linux":
-        return False  # there always is one, or MuJoCo says what is missing
+        return False  # there always is a screen, or MuJoCo says what is missing
     asked = [sys.executable, "-c", "import glfw, sys; sys.exit(not glfw.init())"]
     return subprocess.run(asked, capture_output=True, check=False).returncode != 0
 

@@ -1,8 +1,8 @@
-"""A body as a MuJoCo model.
+"""The MuJoCo model of a body.
 
-The constants are those with which bodies of every family and size stay finite under 1000 control steps of
-random and of bang-bang actions (``tests/tdm_envs/test_stability.py``). What mattered was damping and armature
-in proportion to the torque limit: with fixed ones, up to half of the LINE bodies explode.
+With these constants, bodies of every family and size stay finite under 1000 control steps of random and of
+bang-bang actions (``tests/tdm_envs/test_stability.py``). What mattered was damping and armature in proportion
+to the torque limit: with fixed ones, up to half of the LINE bodies explode.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from tdm_envs.walkers.body import ROOT_DIRECTION, Body, Direction, Limb, Vector, vector
 
 TIMESTEP = 0.005
-"""Physics step, seconds."""
+"""Physics step in seconds."""
 FRAME_SKIP = 5
-"""Physics steps of one environment step: 0.025 s, dm_control's RunThroughCorridor's."""
+"""Physics steps per environment step: 0.025 s, as in dm_control's RunThroughCorridor."""
 JOINT_RANGE = math.radians(60.0)
-"""Hinges turn this far either way, radians; an action of 1 asks for just this angle."""
+"""Range of a hinge either way, in radians; an action of 1 asks for exactly this angle."""
 DENSITY = 1000.0
 """kg / m^3."""
 MAX_TORQUE = 60.0
@@ -45,7 +45,7 @@ def torque_limit(body: Body) -> float:
 
 
 def capsule_mass(limb: Limb) -> float:
-    """Kilograms of a cylinder with two half-spheres."""
+    """Mass in kilograms of a cylinder with two half-spheres."""
     return DENSITY * math.pi * limb.radius**2 * (limb.length + 4.0 / 3.0 * limb.radius)
 
 
@@ -77,12 +77,12 @@ def _grow(spec: Any, body: Body, mj_body: Any, limb: Limb, own: Direction, torqu
         size=[limb.radius, 0.0, 0.0],
         density=DENSITY,
         friction=[1.0, 0.005, 0.0001],
-        contype=0,  # with conaffinity 1: limbs meet the floor, never each other
+        contype=0,  # with conaffinity 1: limbs touch the floor, never each other
         conaffinity=1,
         rgba=_COLORS[body.key.family],
     )
     for link in limb.links:
-        number = len(spec.bodies) - 1  # the world is one of them
+        number = len(spec.bodies) - 1  # the world is one of the bodies
         child = mj_body.add_body(name=f"limb{number}", pos=limb.mount(own, link))
         child.add_joint(
             name=f"hinge{number}",
@@ -141,7 +141,7 @@ def _add_scene(spec: Any) -> None:
 
 
 def _add_view(root: Any, body: Body) -> None:
-    """A light, and a camera that sees the body from its right, so that +x is to the right; both follow it."""
+    """Add a light, and a camera on the body's right side, so that +x is to the right; both follow it."""
     limbs = list(_at_rest(body.root, ROOT_DIRECTION, np.zeros(3)))
     masses = np.array([capsule_mass(limb) for limb, _, _ in limbs])
     centre = masses @ np.array([(start + tip) / 2 for _, start, tip in limbs]) / masses.sum()
@@ -162,7 +162,7 @@ def _add_view(root: Any, body: Body) -> None:
 
 
 def _at_rest(limb: Limb, own: Direction, start: Vector) -> Iterator[tuple[Limb, Vector, Vector]]:
-    """Every limb with where it starts and ends at rest, metres from the root's start."""
+    """Every limb with its start and end at rest, in metres from the root's start."""
     yield limb, start, start + vector(own) * limb.length
     for link in limb.links:
         yield from _at_rest(link.limb, link.direction, start + limb.mount(own, link))

@@ -1,7 +1,7 @@
-"""Choosing bodies: distinct trees, and a split into train and test that is the same for everyone, for ever.
+"""The choice of bodies: distinct trees, and a split into train and test that never changes.
 
-The split belongs to the tree, not to a list: a body is test where the hash of its tree, taken up to quarter
-turns about the root, says so. Two bodies with the same tree but other sizes, of whatever family, are on
+The split belongs to the tree, not to a list: the hash of a body's tree, up to quarter turns about the root,
+decides whether it is a test body. Two bodies with the same tree but other sizes, of whatever family, are on
 the same side.
 """
 
@@ -19,7 +19,7 @@ Split = Literal["train", "test", "all"]
 
 _TEST_SHARE = 10  # one tree in ten
 _SEEDS = 2**32  # bodies are numbered below this
-_PATIENCE = 30  # draws without a new tree, in units of the trees already seen
+_PATIENCE = 30  # longest run of draws without a new tree, in units of the trees already seen
 
 
 class ExhaustedError(EnvsValueError):
@@ -27,7 +27,7 @@ class ExhaustedError(EnvsValueError):
 
 
 def split_of(body: Body) -> Literal["train", "test"]:
-    """Which side of the split a body's tree is on, now and in every later version."""
+    """The side of the split that a body's tree is on, in this and every later version."""
     return "test" if int(body.orbit_hash(), 16) % _TEST_SHARE == 0 else "train"
 
 
@@ -43,17 +43,17 @@ def sample_bodies(
 
     Args:
         family: ``"line"``, ``"chain"``, ``"bush"`` or ``"tree"``.
-        count: How many.
+        count: Number of bodies.
         split: ``"train"``, ``"test"`` or ``"all"``.
-        seed: Of the choice, not negative; other seeds choose other bodies from the same side of the split.
-        dof: Hinges, or the lowest and the highest number of them, between which each body's is drawn
+        seed: Seed of the choice, not negative; other seeds choose other bodies from the same side.
+        dof: Number of hinges, or its lowest and highest value, between which each body's is drawn
             uniformly.
 
     Raises:
         ExhaustedError: If there are fewer distinct trees; the message says how many there are. (LINE with 4
             links has 81.)
         ValueError: If an argument is out of its range.
-        TypeError: If ``dof`` or ``seed`` is no integer.
+        TypeError: If ``dof`` or ``seed`` is not an integer.
     """
     low, high = (dof, dof) if not isinstance(dof, tuple) else dof
     low, high = (checked_int("dof", number, MIN_DOF, MAX_DOF) for number in (low, high))
@@ -62,7 +62,7 @@ def sample_bodies(
     count, seed = checked_int("count", count, 1), checked_int("seed", seed, 0)
     if split not in get_args(Split):
         raise EnvsValueError(f"split is {split!r}; expected one of {', '.join(get_args(Split))}")
-    checked_key(family, low, 0)  # is there such a family?
+    checked_key(family, low, 0)  # checks the family
 
     rng = np.random.default_rng([list(FAMILIES).index(family), seed])
     chosen: list[BodyKey] = []

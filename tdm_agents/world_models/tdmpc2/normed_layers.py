@@ -33,7 +33,7 @@ class NormedLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = linear(inputs, outputs, generator=generator)
-        self.norm = nn.LayerNorm(outputs)
+        self.norm = nn.LayerNorm(outputs, device="cpu", dtype=torch.float32)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,9 +43,10 @@ class NormedLinear(nn.Module):
 
 def linear(inputs: int, outputs: int, *, generator: torch.Generator, zero: bool = False) -> nn.Linear:
     """A linear layer with weights of a truncated normal distribution, or of 0; its biases are 0."""
-    layer = nn.Linear(inputs, outputs, device="meta")  # elsewhere it draws from the global state
-    layer.to_empty(device=torch.get_default_device())
-    nn.init.zeros_(layer.bias)
+    # on another device it would draw from the global state
+    layer = nn.Linear(inputs, outputs, device="meta", dtype=torch.float32)
+    layer.weight = nn.Parameter(torch.empty(outputs, inputs, device="cpu", dtype=torch.float32))
+    layer.bias = nn.Parameter(torch.zeros(outputs, device="cpu", dtype=torch.float32))
     if zero:
         nn.init.zeros_(layer.weight)
     else:

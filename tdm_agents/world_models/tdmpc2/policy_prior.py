@@ -56,7 +56,7 @@ class GaussianPolicy(nn.Module):
         if deterministic:
             noise = torch.zeros_like(mean)
         else:
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=torch.float32)
         before = mean + log_std.exp() * noise
         gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         # log(1 - tanh(u)^2), without the difference that rounds to 0
@@ -91,7 +91,7 @@ class CategoricalPolicy(nn.Module):
         logits = self.network(latent).float()
         noisy = logits
         if not deterministic:
-            uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
+            uniform = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=torch.float32)
             noisy = logits - uniform.clamp_min(1e-20).log().neg().log()
         actions, encoded, log_prob, entropy = [], [], [], []
         for part, plain in zip(noisy.split(self.choices, -1), logits.split(self.choices, -1), strict=True):

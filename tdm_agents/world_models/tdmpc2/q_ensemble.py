@@ -43,11 +43,18 @@ class QEnsemble(nn.Module):
         self.width = width
         widths = (inputs, width, width, outputs)
         self.weights = nn.ParameterList(
-            torch.empty(members, i, o) for i, o in itertools.pairwise(widths)
+            torch.empty(members, i, o, device="cpu", dtype=torch.float32)
+            for i, o in itertools.pairwise(widths)
         )  # [E, in, out]
-        self.biases = nn.ParameterList(torch.zeros(members, o) for o in widths[1:])  # [E, out]
-        self.gains = nn.ParameterList(torch.ones(members, width) for _ in range(2))
-        self.shifts = nn.ParameterList(torch.zeros(members, width) for _ in range(2))
+        self.biases = nn.ParameterList(
+            torch.zeros(members, o, device="cpu", dtype=torch.float32) for o in widths[1:]
+        )  # [E, out]
+        self.gains = nn.ParameterList(
+            torch.ones(members, width, device="cpu", dtype=torch.float32) for _ in range(2)
+        )
+        self.shifts = nn.ParameterList(
+            torch.zeros(members, width, device="cpu", dtype=torch.float32) for _ in range(2)
+        )
         for weight in list(self.weights)[:-1]:
             nn.init.trunc_normal_(weight, std=INITIAL_STD, generator=generator)
         nn.init.zeros_(self.weights[-1])
@@ -71,7 +78,10 @@ class QEnsemble(nn.Module):
         for layer in range(2):
             y = self._product(y, layer, members)
             if layer == 0 and generator is not None and self.dropout > 0:
-                kept = torch.rand(y.shape, generator=generator, device=y.device) >= self.dropout
+                kept = (
+                    torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float32)
+                    >= self.dropout
+                )
                 y = y * kept / (1 - self.dropout)
             y = F.layer_norm(y, (self.width,))
             y = F.mish(

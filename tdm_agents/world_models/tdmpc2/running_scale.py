@@ -17,7 +17,7 @@ class RunningScale(nn.Module):
         super().__init__()
         self.tau = tau
         self.scale: Tensor
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones((), device="cpu", dtype=torch.float32))
 
     def after(self, values: Tensor, counts: Tensor) -> Tensor:
         """What the scale becomes with ``values`` ``[R]`` of which those with ``counts`` ``[R]`` count."""

@@ -29,7 +29,11 @@ class SymlogBins(nn.Module):
         self.count = count
         self.limit = limit
         self.centres: Tensor
-        self.register_buffer("centres", torch.linspace(-limit, limit, count), persistent=False)
+        self.register_buffer(
+            "centres",
+            torch.linspace(-limit, limit, count, device="cpu", dtype=torch.float32),
+            persistent=False,
+        )
 
     def encode(self, x: Tensor) -> Tensor:
         """Two-hot: the shares ``[..., V]`` of the two bins around ``x[...]``, which the ends limit."""

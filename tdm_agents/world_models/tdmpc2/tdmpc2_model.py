@@ -77,11 +77,11 @@ class TDMPC2(LearnedModel):
         super().__init__()
         self.config = config if config is not None else TDMPC2Config()
         self._spec = replace(spec, history_steps=1, dtype=torch.float32, imagines_observations=False)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(int(seed))
         self.networks = LatentNetworks(self._spec, self.config, generator=generator)
         self.discount: Tensor
         known = self.config.discount
-        self.register_buffer("discount", torch.tensor(0.99 if known is None else known))
+        self.register_buffer("discount", torch.tensor(0.99 if known is None else known, device="cpu"))
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:

@@ -1,4 +1,4 @@
-"""Attention of whole sequences inside a causal band of decision steps, for training."""
+"""Attention over whole sequences inside a causal band of decision steps, for training."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from tdm_agents.world_models.transformer.packing import Band
 
 CPU_QUERY_TOKENS = 96
-"""Least tokens of a block of queries on a CPU, where 50 to 100 are fastest."""
+"""Smallest block of queries on a CPU, in tokens; 50 to 100 are fastest."""
 QUERY_TOKENS = 1024
-"""Least tokens of a block of queries elsewhere: a GPU should launch few large ones."""
+"""Smallest block of queries elsewhere, in tokens; a GPU is faster with few large ones."""
 
 
 def band_mask(steps: int, step_tokens: int, context_steps: int, device: torch.device) -> Tensor:
     """Causal band over ``steps`` whole steps, ``[S, S]`` bool, ``S = steps * step_tokens``.
 
-    A token sees itself, what came before it in its step, and the ``context_steps - 1`` steps before.
+    A token sees itself, the tokens before it in its step, and the ``context_steps - 1`` steps before.
     """
     index = torch.arange(steps * step_tokens, device=device)
     step = index // step_tokens
@@ -32,20 +32,20 @@ def banded_attention(
     """Attention inside the band of :func:`band_mask`.
 
     Where the sequence is longer than the band, queries are cut into blocks of whole steps, and each block
-    reads the keys of its own band only: the work grows with the length, not with its square.
+    reads only the keys of its own band: the work grows with the length, not with its square.
 
     Args:
         query: ``[B, heads, S, head_dim]``, ``S`` a multiple of ``step_tokens``.
-        key: Likewise.
-        value: Likewise.
-        step_tokens: Tokens of a decision step.
+        key: Same shape as ``query``.
+        value: Same shape as ``query``.
+        step_tokens: Tokens per decision step.
         context_steps: Steps in the band.
 
     Returns:
         ``[B, heads, S, head_dim]``.
     """
     steps = query.shape[2] // step_tokens
-    if steps <= context_steps:  # nothing leaves the band: the fused kernels know this mask
+    if steps <= context_steps:  # nothing leaves the band: fused kernels support this mask
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     least = CPU_QUERY_TOKENS if query.device.type == "cpu" else QUERY_TOKENS
     block = min(steps, max(-(-least // step_tokens), -(-context_steps // 4)))  # steps
@@ -69,13 +69,13 @@ def banded_attention(
 # not compiled: its kernels gain nothing, and every mixture has bands of its own
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, bands: Sequence[Band]) -> Tensor:
-    """Attention of the windows of a flat sequence, each to itself and inside its band.
+    """Attention inside each window of a flat sequence, within its band.
 
     Args:
         query: ``[heads, S, head_dim]``.
-        key: Likewise.
-        value: Likewise.
-        bands: Of the sequence, in order.
+        key: Same shape as ``query``.
+        value: Same shape as ``query``.
+        bands: Bands of the sequence, in order.
 
     Returns:
         ``[S, heads * head_dim]``.

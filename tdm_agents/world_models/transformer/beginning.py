@@ -1,4 +1,4 @@
-"""How a transformer begins: with room for its environments, their ranges, or another one's weights."""
+"""Initialisation of a transformer: room for its environments, their ranges, another model's weights."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 CONTEXT_STEPS = 3
-"""What a context that is too small becomes: as much as the shipped checkpoint sees of cartpole."""
+"""Steps that replace a context that is too small: as many as the shipped checkpoint sees of cartpole."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """PyTorch's initialisers draw from the global state: seed a copy of it."""
+    """Seed PyTorch's global state, from which its initialisers draw, and restore it at the end."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed))
         yield
 
 
 def with_room(config: TransformerConfig, specs: Mapping[str, ModelSpec], source: Any) -> TransformerConfig:
     """The settings, with a context that holds a step of the largest environment.
 
-    Presets count their context in tokens, and small ones were made for small environments. A context that
-    holds no step becomes :data:`CONTEXT_STEPS` steps; one that holds a step stays as it is.
+    Presets give their context in tokens, and small ones were made for small environments. A context that
+    does not hold a step becomes :data:`CONTEXT_STEPS` steps; any other stays as it is.
 
     Args:
         config: Settings; the largest step that they have room for counts.
-        specs: Of the environments.
-        source: A transformer that is begun with, whose context and, where ``config`` does not say it, room
-            are taken over; or None.
+        specs: Spec of each environment, by name.
+        source: A transformer to start from, or None. Its context is taken over, and so are its maxima where
+            ``config`` has none.
     """
     if isinstance(before := getattr(source, "config", None), TransformerConfig):
         return replace(
@@ -61,10 +61,10 @@ def with_room(config: TransformerConfig, specs: Mapping[str, ModelSpec], source:
 
 
 def fit_tokens(tokenizer: Tokenizer, trajectories: Trajectories) -> None:
-    """Set the ranges of a tokenizer from episodes of its environment, which need not fit into memory.
+    """Fit the ranges of a tokenizer to episodes of its environment, which need not fit into memory.
 
     Raises:
-        ValueError: If the data are of another observation size, empty, or not finite.
+        ValueError: If the data have another observation size, are empty or are not finite.
     """
     known = (part.reward[~np.isnan(part.reward)] for part in trajectories.iterate())
     tokenizer.fit_columns(
@@ -75,21 +75,21 @@ def fit_tokens(tokenizer: Tokenizer, trajectories: Trajectories) -> None:
 
 
 def begin_with(source: Any, model: Any, names: Mapping[str, Any]) -> None:
-    """Give a transformer or generalist the weights of another, and its tokens of some environments.
+    """Copy the weights of one transformer or generalist to another, and its tokens for some environments.
 
-    Where tokens need no data the environments may differ: a generalist is fine-tuned to one environment, seen
-    before or not, or to several.
+    Where tokens need no data the environments may differ: a generalist can be fine-tuned to one environment,
+    seen before or not, or to several.
 
     Args:
-        source: Trained.
-        model: New.
-        names: Of the environments that ``model`` is of.
+        source: The trained model.
+        model: The new model.
+        names: Environments of ``model``, by name.
 
     Raises:
-        CheckpointError: If they differ in size or, where that matters, spaces; the message says in what.
+        CheckpointError: If they differ in size or, where that matters, in spaces; the message says how.
     """
     if not isinstance(getattr(source, "network", None), TransformerNetwork):
-        raise does_not_fit(f"it is a {type(source).__name__}, no transformer")
+        raise does_not_fit(f"it is a {type(source).__name__}, not a transformer")
     theirs, ours = ({"config": identity(m.config)} for m in (source, model))
     if found := differences(theirs, ours):
         raise does_not_fit(found[0])

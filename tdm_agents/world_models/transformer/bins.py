@@ -1,4 +1,4 @@
-"""Uniform bins on a linear or a mu-law scale: what a token of a number stands for."""
+"""Uniform bins on a linear or mu-law scale, which turn numbers into tokens and back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from tdm_agents.errors import WrongOrderError
 
 MIN_RANGE = 1e-6
-"""Shortest range of a dimension, in its own units: what a constant zero gets."""
+"""Shortest range of a dimension, in its own units: the range of a constant zero."""
 MIN_WIDTH_ULPS = 4.0
-"""Least bin width in float32 spacings of the range's largest value, so that bin centres stay distinct."""
+"""Smallest bin width in float32 spacings of the range's largest value, so that bin centres stay distinct."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class MuLaw:
     limit: float
 
     def compress(self, value: Tensor) -> Tensor:
-        """``sign(x) log(1 + mu |x|) / log(1 + mu M)``; [-M, M] to [-1, 1], further out beyond it."""
+        """``sign(x) log(1 + mu |x|) / log(1 + mu M)``, which maps [-M, M] to [-1, 1]."""
         return value.sign() * torch.log1p(self.mu * value.abs()) / math.log1p(self.mu * self.limit)
 
     def expand(self, value: Tensor) -> Tensor:
@@ -42,38 +42,47 @@ class MuLaw:
 class Bins(nn.Module):
     """Uniform bins per column, on a linear or a mu-law scale.
 
-    The ranges are float32 buffers and stay float32 where the rest of a model is cast to bfloat16, which could
-    not even tell 1024 bins apart.
+    The ranges are float32 buffers and stay float32 when the rest of a model is cast to bfloat16, which cannot
+    tell 1024 bins apart.
 
     Args:
         columns: Number of columns, or None for one scalar without a column axis.
         bins: Number of bins.
         scale: The mu-law, or None for a linear scale.
         fixed: Whether the range is [-1, 1] on the scale; else :meth:`set_range` or a state dict gives it.
+        device: Where the ranges are.
     """
 
     low: Tensor
     width: Tensor
 
-    def __init__(self, columns: int | None, bins: int, *, scale: MuLaw | None, fixed: bool) -> None:
+    def __init__(
+        self,
+        columns: int | None,
+        bins: int,
+        *,
+        scale: MuLaw | None,
+        fixed: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
         super().__init__()
         self.bins = bins
         self.scale = scale
         self.fitted = fixed
         shape = () if columns is None else (columns,)
         low, width = (-1.0, 2.0 / bins) if fixed else (math.nan, math.nan)
-        self.register_buffer("low", torch.full(shape, low, dtype=torch.float32))
-        self.register_buffer("width", torch.full(shape, width, dtype=torch.float32))
+        self.register_buffer("low", torch.full(shape, low, dtype=torch.float32, device=device))
+        self.register_buffer("width", torch.full(shape, width, dtype=torch.float32, device=device))
         self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Cover [low, high], made longer about its middle where float32 could not tell the bins apart.
+        """Cover [low, high], widened around its middle where float32 could not tell the bins apart.
 
         A constant column gets ``max(MIN_RANGE, MIN_WIDTH_ULPS * bins * 2^-23 * |value|)``.
 
         Args:
-            low: Of the buffers' shape; ``low <= high``.
-            high: Likewise.
+            low: Lower ends, in the buffers' shape; ``low <= high``.
+            high: Upper ends, in the same shape.
         """
         low, high = low.double(), high.double()
         magnitude = torch.maximum(low.abs(), high.abs())
@@ -84,22 +93,22 @@ class Bins(nn.Module):
         self.fitted = True
 
     def encode(self, value: Tensor, column: int | None = None) -> Tensor:
-        """Bin indices, int64, of ``value``'s shape: ``[..., columns]``, or any shape for one ``column``."""
+        """Bin indices, int64, in ``value``'s shape: ``[..., columns]``, or any shape for one ``column``."""
         low, width = self._range(value, column)
-        scaled = value.float()  # a 0-dim float32 range would not lift a half-precision value
+        scaled = value.float()  # a 0-dim float32 range would not promote a half-precision value
         if self.scale is not None:
             scaled = self.scale.compress(scaled)
         # clamped at 0 first, so that the cast's truncation is a floor
         return ((scaled - low) / width).clamp(0, self.bins - 1).long()
 
     def decode(self, index: Tensor, column: int | None = None) -> Tensor:
-        """Bin centres, float32, of ``index``'s shape; on a mu-law scale, the centre on that scale."""
+        """Bin centres, float32, in the shape of ``index``; on a mu-law scale, the centre on that scale."""
         low, width = self._range(index, column)
-        centre = low + (index + 0.5) * width
+        centre = low + (index.float() + 0.5) * width
         return centre if self.scale is None else self.scale.expand(centre)
 
     def centres(self, column: int | None = None) -> Tensor:
-        """``[bins]`` centres of one column."""
+        """The centres ``[bins]`` of one column."""
         return self.decode(torch.arange(self.bins, device=self.low.device), column)
 
     def _range(self, value: Tensor, column: int | None) -> tuple[Tensor, Tensor]:
@@ -107,7 +116,7 @@ class Bins(nn.Module):
             raise WrongOrderError("these bins have no range yet: call Tokenizer.fit, or load a state dict")
         if column is not None:
             return self.low[column], self.width[column]
-        # broadcasting would pass a last axis of 1 off as every column
+        # broadcasting would accept a last axis of 1 as every column
         if self.low.ndim and (not value.ndim or value.shape[-1] != self.low.shape[0]):
             raise ValueError(f"shape {tuple(value.shape)}; expected [..., {self.low.shape[0]}]")
         return self.low, self.width
@@ -122,6 +131,6 @@ class Bins(nn.Module):
 
 
 def _note_loaded(module: nn.Module, _: Any) -> None:
-    # a copy into meta buffers loads nothing; NaN is what a tokenizer that was never fitted saves
+    # a copy into meta buffers loads nothing; a tokenizer that was never fitted saves NaN
     assert isinstance(module, Bins)
     module.fitted = not module.width.is_meta and bool(torch.isfinite(module.width).all())

@@ -13,7 +13,7 @@ from tdm_agents.world_models.transformer.network import NetworkConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 _FLAT_OPTIONS = ("parallel", "capture", "attention", "mean_window")
-"""Decoding options that older files have among the other settings; ``read`` is called ``decoding`` there."""
+"""Decoding options that older files have among the other settings, where ``read`` is called ``decoding``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +21,17 @@ class TransformerConfig:
     """Settings of a transformer world model; the network's sizes follow from them and the environment's.
 
     Attributes:
-        layers: Blocks.
+        layers: Number of blocks.
         width: Model width, a multiple of twice ``heads``.
-        heads: Attention heads.
+        heads: Number of attention heads.
         feedforward: Hidden width of the GEGLU.
-        context: Attention band in tokens, at least a step's; whole steps of it slide over real and imagined
-            steps alike.
+        context: Attention band in tokens, at least one step. The whole steps that it holds slide over real
+            and imagined steps alike.
         tokenizer: How scalars become tokens.
-        decoding: How imagined scalars are read and computed; no part of what the model is, so that runs and
-            fine-tuning do not compare it.
+        decoding: How imagined scalars are read and computed; not part of the model's identity, so that runs
+            and fine-tuning do not compare it.
         reward_dropout: Rewards are replaced by NONE in training at a rate drawn per window from
-            ``reward_dropout * U(0, 1)``, so that histories without rewards are known.
+            ``reward_dropout * U(0, 1)``, so that the model learns to read histories without rewards.
         action_weight: Weight of the behaviour-cloning tokens in the loss; 1 in the paper.
         max_observation: Largest observation with positions; None for the environment's own.
         max_action: Largest action with positions; None for the environment's own.
@@ -62,11 +62,11 @@ class TransformerConfig:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TransformerConfig:
-        """The settings that ``dataclasses.asdict`` made; older ones have decoding options among the others.
+        """The settings from the JSON of ``dataclasses.asdict``; older files have decoding options among them.
 
         Raises:
-            KeyError: If the tokenizer's are missing.
-            TypeError: If there is a setting of another name.
+            KeyError: If the tokenizer's settings are missing.
+            TypeError: If there is an unknown setting.
             ValueError: If a value makes no sense.
         """
         settings = dict(value)

@@ -1,9 +1,9 @@
 """One transformer for environments of different sizes: the paper's generalist (2305.10912, section 4.3).
 
-The environments share every weight. Each has a tokenizer, which has no weights, and a layout of its own, and
+The environments share every weight. Each has its own layout and its own tokenizer, which has no weights, and
 becomes a :class:`TransformerWorldModel` that shares the network: planners, evaluation and fine-tuning see no
-difference. With tokens that need no data (the paper's: mu-law and absolute targets) that holds for
-environments that were not trained on too.
+difference. With tokens that need no data (the paper's: mu-law and absolute targets) this also holds for
+environments that were not trained on.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Generalist(LearnedModel):
     """A transformer that models several environments.
 
     Args:
-        specs: By the environment's name.
-        config: Settings; ``max_observation`` and ``max_action`` are raised to the largest environment's where
-            they are None.
+        specs: Spec of each environment, by name.
+        config: Settings; where ``max_observation`` and ``max_action`` are None, they become those of the
+            largest environment.
 
     Raises:
         ValueError: If there is no environment, or one does not fit the settings; the message says which.
@@ -61,7 +61,7 @@ class Generalist(LearnedModel):
             max_action=config.max_action or max(s.action_dim for s in specs.values()),
         )
         self.network = TransformerNetwork(self.config.network(next(iter(specs.values()))))
-        # not modules of this one, or each would list the network's weights again
+        # not registered as modules: each would list the network's weights again
         self._models: dict[str, TransformerWorldModel] = {}
         for name, spec in specs.items():
             try:
@@ -72,7 +72,7 @@ class Generalist(LearnedModel):
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
-        """Sizes, tokens and planners by name."""
+        """Presets by name: sizes, tokens and planners."""
         return PRESETS
 
     @classmethod
@@ -82,10 +82,10 @@ class Generalist(LearnedModel):
         """A new generalist; see :meth:`tdm_agents.protocols.TrainableModel.build`.
 
         Args:
-            specs: By the environment's name.
+            specs: Spec of each environment, by name.
             config: Settings; see :func:`~tdm_agents.world_models.transformer.beginning.with_room`.
-            seed: Of the initial weights.
-            source: A transformer or generalist to begin with. Where its tokens need no data, it need not have
+            seed: Seed of the initial weights.
+            source: A transformer or generalist to start from. Where its tokens need no data, it need not have
                 seen the environments.
 
         Raises:
@@ -99,23 +99,23 @@ class Generalist(LearnedModel):
         return model
 
     def summary(self) -> str:
-        """Numbers of weights and of tokens that each token attends to."""
+        """The number of weights, and of tokens that each token attends to."""
         return f"{super().summary()}, a context of {self.config.context:,} tokens"
 
     @property
     def environments(self) -> tuple[str, ...]:
-        """Names of the environments that it was made for."""
+        """Names of the environments that the generalist was built for."""
         return tuple(self._models)
 
     def environment(self, name: str | None) -> TransformerWorldModel:
-        """The model of one of :attr:`environments`; its weights are this one's.
+        """The model of one of :attr:`environments`, which shares the weights.
 
         Args:
-            name: As it stands there. A module in front (``"tdm_envs:..."``) is no part of it, and keyword
-                arguments (``"tdm/WalkerTree-v0 dof=5 body=3"``) may come in any order.
+            name: Name as in :attr:`environments`. A module in front (``"tdm_envs:..."``) does not count, and
+                keyword arguments (``"tdm/WalkerTree-v0 dof=5 body=3"``) may come in any order.
 
         Raises:
-            LookupError: If there is no such environment; the message lists those there are.
+            LookupError: If there is no such environment; the message lists those that exist.
         """
         wanted = None if name is None else EnvRef.parse(name)
         for known, model in self._models.items():
@@ -127,10 +127,10 @@ class Generalist(LearnedModel):
         )
 
     def for_spec(self, spec: ModelSpec) -> TransformerWorldModel:
-        """A model of any environment, trained on or not, that shares the weights.
+        """A model of any environment, whether trained on or not, that shares the weights.
 
         Args:
-            spec: Of the environment, for example :func:`tdm_agents.spaces.model_spec.spec_of` of its spaces.
+            spec: Spec of the environment, for example from :func:`tdm_agents.spaces.model_spec.spec_of`.
 
         Raises:
             ValueError: If tokens are fitted to data, which a new environment does not have, or it is larger
@@ -146,7 +146,7 @@ class Generalist(LearnedModel):
         return TransformerWorldModel(spec, self.config, self.network).to(self.network.head.weight.device)
 
     def fit(self, data: Mapping[str, Trajectories]) -> None:
-        """Set each environment's token ranges from its data; see :meth:`TransformerWorldModel.fit`."""
+        """Fit each environment's token ranges to its data; see :meth:`TransformerWorldModel.fit`."""
         for name, trajectories in data.items():
             fit_tokens(self.environment(name).tokenizer, trajectories)
 
@@ -157,11 +157,11 @@ class Generalist(LearnedModel):
 
         Args:
             batch: Windows of one or more of the environments, on the weights' device; a plain batch where the
-                model is of a single one.
+                model has a single environment.
             generator: Source of the reward dropout; None drops no reward.
 
         Returns:
-            The loss, and detached metrics, each the weighted mean over the environments that have it.
+            The loss, and detached metrics: weighted means over the environments that have them.
         """
         if isinstance(batch, Batch):
             (only,) = self._models
@@ -170,21 +170,21 @@ class Generalist(LearnedModel):
         return next_token_loss(self.network, parts, action_weight=self.config.action_weight)
 
     def save(self, folder: Path | str) -> None:
-        """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""
+        """Write ``weights.safetensors`` and ``model.json`` to a folder, each atomically, the JSON last."""
         specs = {name: spec_to_json(model.spec) for name, model in self._models.items()}
         write_described(folder, KIND, self, {"environments": specs, "config": asdict(self.config)})
 
     @classmethod
     def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Generalist:
-        """Read what :meth:`save` wrote.
+        """The generalist that :meth:`save` wrote.
 
         Raises:
-            CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+            CheckpointError: If a file is missing, truncated or altered, or has another schema or type.
         """
 
         def build(value: Mapping[str, Any]) -> Generalist:
             specs = {name: spec_from_json(spec, device) for name, spec in value["environments"].items()}
-            with seeded(0):  # of weights that are read over
+            with seeded(0):  # for weights that are overwritten
                 return cls(specs, TransformerConfig.from_json(value["config"]))
 
         return read_described(folder, KIND, build, device=device)

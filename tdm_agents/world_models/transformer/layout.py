@@ -1,4 +1,4 @@
-"""Where each token of a trajectory stands.
+"""The layout of the tokens of a trajectory.
 
 A decision step is ``o_1 .. o_n, r, SEP, a_1 .. a_m`` (2305.10912, figure 2): ``n + m + 2`` tokens. Read from
 left to right the same weights answer ``(h, o) -> r`` (reward model), ``(h, o, r) -> a`` (behaviour cloning)
@@ -19,8 +19,8 @@ from tdm_agents.errors import WrongValueError
 class StepLayout:
     """The tokens of one decision step of an environment with ``(n, m)``.
 
-    Position embeddings are shared between environments of different sizes, so observation scalar ``i`` has
-    position ``i``, and reward, separator and actions stand behind the largest observation.
+    Position embeddings are shared by environments of different sizes, so observation scalar ``i`` has
+    position ``i``, and the positions of reward, separator and actions come after the largest observation.
 
     Attributes:
         observation_dim: ``n``.
@@ -39,23 +39,23 @@ class StepLayout:
 
     @property
     def chunk(self) -> int:
-        """``m + 2``: reward, separator and action are known together."""
+        """``m + 2``, the number of tokens of reward, separator and action, which are known together."""
         return self.action_dim + 2
 
     def positions(self, device: torch.device | None = None) -> Tensor:
-        """Position of each token inside its step, ``[tokens]`` int64."""
+        """The position of each token inside its step, ``[tokens]`` int64."""
         observation = torch.arange(self.observation_dim, device=device)
         rest = self.position(self.observation_dim) + torch.arange(self.chunk, device=device)
         return torch.cat([observation, rest])
 
     def position(self, offset: int) -> int:
-        """Position of the token that stands at ``offset`` of its step."""
+        """The position of the token at ``offset`` of its step."""
         behind = offset - self.observation_dim
         return offset if behind < 0 else self.max_observation + behind
 
 
 def context_steps(context: int, layout: StepLayout) -> int:
-    """Whole steps that a band of ``context`` tokens holds, or two: a transition is read from two.
+    """The whole steps that a band of ``context`` tokens holds, at least two: a transition spans two.
 
     Raises:
         ValueError: If not even one step fits.

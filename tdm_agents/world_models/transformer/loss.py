@@ -18,16 +18,16 @@ IGNORED = -100
 
 
 def step_tokens(tokenizer: Tokenizer, observation: Tensor, reward: Tensor, action: Tensor) -> Tensor:
-    """Tokens of whole decision steps.
+    """The tokens of whole decision steps.
 
     Args:
-        tokenizer: The scheme.
+        tokenizer: The environment's tokenizer.
         observation: ``[B, T, n]``.
         reward: ``[B, T]``, NaN where unknown.
         action: ``[B, T, m]``, in [-1, 1] or choices.
 
     Returns:
-        ``[B, T, n + m + 2]`` int64.
+        Tokens ``[B, T, n + m + 2]`` int64.
     """
     rewards = tokenizer.encode_reward(reward)[..., None]
     return torch.cat(
@@ -42,23 +42,23 @@ def step_tokens(tokenizer: Tokenizer, observation: Tensor, reward: Tensor, actio
 
 
 def drop_rewards(reward: Tensor, most: float, generator: torch.Generator | None) -> Tensor:
-    """Replace rewards ``[B, T]`` by NaN (NONE) at a rate a window of ``most * U(0, 1)``."""
+    """Replace rewards ``[B, T]`` by NaN (NONE), at a rate of ``most * U(0, 1)`` per window."""
     if most == 0.0:
         return reward
     device = reward.device if generator is None else generator.device
-    rate = most * torch.rand((reward.shape[0], 1), generator=generator, device=device)
-    drop = torch.rand(reward.shape, generator=generator, device=device) < rate
+    rate = most * torch.rand((reward.shape[0], 1), generator=generator, device=device, dtype=torch.float32)
+    drop = torch.rand(reward.shape, generator=generator, device=device, dtype=torch.float32) < rate
     return reward.masked_fill(drop.to(reward.device), float("nan"))
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Windows of one environment, among those that one forward reads.
+    """The windows of one environment that one forward reads.
 
     Attributes:
-        windows: Tokens to read, with rewards dropped or not.
-        batch: What they are tokens of; gives the targets.
-        tokenizer: Of the environment.
+        windows: Tokens to read, with or without dropped rewards.
+        batch: The batch that they are tokens of, which gives the targets.
+        tokenizer: Tokenizer of the environment.
         terminates: Whether ``alive`` is trained.
     """
 
@@ -71,17 +71,17 @@ class Part:
 def next_token_loss(
     network: TransformerNetwork, parts: Sequence[Part], *, action_weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean negative log-likelihood per predicted token, and what it consists of.
+    """The mean negative log-likelihood per predicted token, and its parts.
 
-    The loss is computed for each environment by itself; the result is the mean of the environments' losses,
-    weighted by their numbers of windows. All environments share one forward.
+    The loss of each environment is computed separately. The result is the mean of these losses, weighted by
+    the numbers of windows. All environments share one forward.
 
     Observation scalars are predicted from the second step of a window on, because a change has no meaning at
     the first; rewards wherever they are known; actions wherever one was taken.
 
     Args:
         network: The transformer.
-        parts: One for each environment.
+        parts: One part per environment.
         action_weight: Weight of action tokens.
 
     Returns:
@@ -118,12 +118,12 @@ def next_token_loss(
 
 @dataclass(frozen=True, slots=True)
 class _Predictions:
-    """Tokens of one environment and kind that are predicted: where from, and what they are.
+    """Predicted tokens of one environment and kind: their places and their targets.
 
     Attributes:
-        index: ``[R]``, in the flat sequence.
-        target: ``[R]``, :data:`IGNORED` where nothing is to be predicted.
-        choices: ``[R]``, how many bins there are to choose from, or None for all.
+        index: ``[R]``, places in the flat sequence from which they are predicted.
+        target: ``[R]``, the tokens; :data:`IGNORED` where nothing is predicted.
+        choices: ``[R]``, the number of bins to choose from, or None for all.
     """
 
     index: Tensor
@@ -132,7 +132,7 @@ class _Predictions:
 
 
 def _predictions(part: Part, first: int) -> dict[str, _Predictions]:
-    """What is predicted from the tokens of a part, which begin at ``first``, by kind."""
+    """The predictions from the tokens of a part, which begin at ``first``, by kind."""
     batch, tokenizer = part.batch, part.tokenizer
     n = part.windows.layout.observation_dim
     tokens = part.windows.tokens
@@ -159,9 +159,9 @@ def _predictions(part: Part, first: int) -> dict[str, _Predictions]:
 
 
 def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Predictions]) -> Tensor:
-    """Negative log-likelihood of each part's targets, summed over its tokens, ``[P]``.
+    """The negative log-likelihood of each part's targets, summed over its tokens, ``[P]``.
 
-    ``4 R bins`` bytes are kept for the gradient, and twice as many more are needed for a moment; all kinds
+    ``4 R bins`` bytes are kept for the gradient, and twice as many more are needed temporarily; all kinds
     together have ``R <= S``. The network's blocks keep more, about ``4 S (11 d + 4 feedforward)`` bytes each,
     so logits are not cut into chunks.
     """
@@ -178,11 +178,11 @@ def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Pr
 
 
 def _mean_alive_nll(logit: Tensor, batches: Sequence[Batch]) -> Tensor:
-    """Mean negative log-likelihood of ``alive`` over the valid steps of each batch, ``[P]``.
+    """The mean negative log-likelihood of ``alive`` over the valid steps of each batch, ``[P]``.
 
     Args:
-        logit: ``[R]``, of all steps of all batches, one batch after the other.
-        batches: ``P`` of them.
+        logit: ``[R]``, the logits of all steps, batch by batch.
+        batches: ``P`` batches.
     """
     alive = torch.cat([batch.alive.flatten() for batch in batches]).float()
     nll = F.binary_cross_entropy_with_logits(logit, alive, reduction="none")

@@ -1,9 +1,9 @@
 """The transformer dynamics model as a world model that planners imagine with.
 
 A Generalist Dynamics Model for Control (2305.10912): one transformer over trajectory tokens is dynamics
-model, reward model and behaviour-cloning policy, by what it is conditioned on. What is ours: the history is
-encoded once per decision and shared by all candidates, everything that is known together goes through one
-forward, and output bins may cover changes.
+model, reward model and behaviour-cloning policy, depending on what it is conditioned on. Three things are
+ours: the history is encoded once per decision and shared by all candidates, everything that is known together
+goes through one forward, and output bins may cover changes.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class TransformerWorldModel(LearnedModel):
         network: Weights to share with other environments' models; by default new ones.
 
     Raises:
-        ValueError: If the numbers of choices of discrete actions are missing or more than the bins, or a step
-            does not fit the context, or the network is of other sizes.
+        ValueError: If the numbers of choices of discrete actions are missing or exceed the bins, a step does
+            not fit the context, or the network has other sizes.
     """
 
     config_type: ClassVar[type[TransformerConfig]] = TransformerConfig
@@ -89,7 +89,7 @@ class TransformerWorldModel(LearnedModel):
 
     @property
     def spec(self) -> ModelSpec:
-        """The environment as modelled, on the device where the weights are now."""
+        """The spec of the model, on the present device of the weights."""
         return replace(self._spec, device=self.network.head.weight.device)
 
     @property
@@ -99,7 +99,7 @@ class TransformerWorldModel(LearnedModel):
 
     @property
     def decoder(self) -> Decoder:
-        """What imagines, of this model's parts as they are now."""
+        """A decoder of this model's present parts."""
         return Decoder(
             self.network,
             self.tokenizer,
@@ -113,8 +113,8 @@ class TransformerWorldModel(LearnedModel):
         """The same weights, shared, with other decoding options.
 
         Args:
-            changes: Fields of :class:`.decoding.options.DecodingOptions`; those that are not named stay as
-                they are. ``parallel=None`` is the automatic choice.
+            changes: Fields of :class:`.decoding.options.DecodingOptions`; the others stay as they are.
+                ``parallel=None`` is the automatic choice.
 
         Raises:
             TypeError: If there is no such option.
@@ -129,7 +129,7 @@ class TransformerWorldModel(LearnedModel):
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
-        """Sizes, tokens and planners by name."""
+        """Presets by name: sizes, tokens and planners."""
         return PRESETS
 
     @classmethod
@@ -139,10 +139,10 @@ class TransformerWorldModel(LearnedModel):
         """A new transformer of one environment; see :meth:`tdm_agents.protocols.TrainableModel.build`.
 
         Args:
-            specs: Of the environment.
+            specs: The spec of the environment, by name.
             config: Settings; see :func:`~tdm_agents.world_models.transformer.beginning.with_room`.
-            seed: Of the initial weights.
-            source: A transformer or generalist to begin with. Where its tokens need no data, it need not have
+            seed: Seed of the initial weights.
+            source: A transformer or generalist to start from. Where its tokens need no data, it need not have
                 seen the environment.
 
         Raises:
@@ -157,7 +157,7 @@ class TransformerWorldModel(LearnedModel):
         return model
 
     def summary(self) -> str:
-        """Numbers of weights and of tokens that each token attends to."""
+        """The number of weights, and of tokens that each token attends to."""
         return f"{super().summary()}, a context of {self.config.context:,} tokens"
 
     def forward(
@@ -173,7 +173,7 @@ class TransformerWorldModel(LearnedModel):
         return next_token_loss(self.network, [part], action_weight=self.config.action_weight)
 
     def part(self, batch: Batch, *, generator: torch.Generator | None) -> Part:
-        """Windows of this model's environment as a part of what one forward reads; see :meth:`forward`."""
+        """A batch of this model's environment as a part of the input of one forward."""
         reward = batch.reward
         if generator is not None:
             reward = drop_rewards(reward, self.config.reward_dropout, generator)
@@ -191,8 +191,8 @@ class TransformerWorldModel(LearnedModel):
         """Encode ``B`` histories in one forward; rows of different lengths are masked.
 
         Args:
-            history: The last ``context_steps`` of it are read.
-            horizon: Steps that may be imagined from here.
+            history: The histories, of which the last ``context_steps`` are read.
+            horizon: Number of steps that may be imagined from here.
 
         Raises:
             ValueError: If shapes do not fit the model, a value is NaN, or ``horizon < 1``.
@@ -222,7 +222,7 @@ class TransformerWorldModel(LearnedModel):
 
         Raises:
             RuntimeError: If ``state`` was consumed, or stands at its horizon.
-            ValueError: If ``action`` has another shape, or is not of the model's kind of numbers.
+            ValueError: If ``action`` has another shape or type than the model's actions.
         """
         decoder = self.decoder
         state.check_horizon()
@@ -233,11 +233,11 @@ class TransformerWorldModel(LearnedModel):
     def rollout(
         self, state: TransformerState, actions: Tensor, *, generator: torch.Generator | None = None
     ) -> Rollout:
-        """``H`` calls of :meth:`step`, for ``actions[N, H, m]``; raises what they do. Consumes ``state``.
+        """``H`` calls of :meth:`step`, for ``actions[N, H, m]``, with the same errors. Consumes ``state``.
 
-        With ``capture``, rows that are fresh from :meth:`start` and :meth:`take`, as many of each environment
-        and in its order, replay a captured step. Otherwise rows that ended are no longer imagined, where to
-        look at them does not make a GPU wait.
+        With ``capture``, rows that come directly from :meth:`start` and :meth:`take`, in equal numbers per
+        environment and in order, replay a captured step. Otherwise, where reading ``alive`` does not make a
+        GPU wait, rows that have ended are no longer imagined.
         """
         decoder = self.decoder
         for time in range(actions.shape[1]):
@@ -289,28 +289,28 @@ class TransformerWorldModel(LearnedModel):
     # -- keeping --------------------------------------------------------------------------------------------
 
     def fit(self, data: Mapping[str, Trajectories]) -> None:
-        """Set the token ranges from the data of the one environment; see :meth:`Tokenizer.fit_columns`.
+        """Fit the token ranges to the data of the environment; see :meth:`Tokenizer.fit_columns`.
 
         Raises:
-            ValueError: If the data are of another observation size, empty, or not finite.
+            ValueError: If the data have another observation size, are empty or are not finite.
         """
         (trajectories,) = data.values()
         fit_tokens(self.tokenizer, trajectories)
 
     def save(self, folder: Path | str) -> None:
-        """Write ``weights.safetensors`` and ``model.json`` to a folder, atomically each, JSON last."""
+        """Write ``weights.safetensors`` and ``model.json`` to a folder, each atomically, the JSON last."""
         write_model(folder, "transformer", self, spec=self._spec, config=self.config)
 
     @classmethod
     def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> TransformerWorldModel:
-        """Read what :meth:`save` wrote.
+        """The model that :meth:`save` wrote.
 
         Raises:
-            CheckpointError: If a file is missing, truncated, altered, or of another schema or type.
+            CheckpointError: If a file is missing, truncated or altered, or has another schema or type.
         """
 
         def build(spec: ModelSpec, settings: Mapping[str, Any]) -> TransformerWorldModel:
-            with seeded(0):  # of weights that are read over
+            with seeded(0):  # for weights that are overwritten
                 return cls(spec, TransformerConfig.from_json(settings))
 
         return read_model(folder, "transformer", build, device=device)

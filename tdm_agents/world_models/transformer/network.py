@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,11 @@ class NetworkConfig:
     """Shape of the network.
 
     Attributes:
-        layers: Blocks.
+        layers: Number of blocks.
         width: Model width ``d``.
-        heads: Attention heads; ``d / heads`` must be even.
+        heads: Number of attention heads; ``d / heads`` must be even.
         feedforward: Hidden width of the GEGLU.
-        bins: Output bins.
+        bins: Number of output bins.
         max_observation: Largest observation that has positions.
         max_action: Largest action that has positions.
 
@@ -61,21 +62,23 @@ class NetworkConfig:
 
 
 class Block(nn.Module):
-    """One pre-norm block, in two halves so that any attention can stand between them."""
+    """One pre-norm block, in two halves, so that any attention can come between them."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, device: torch.device | str = "cpu") -> None:
         super().__init__()
         width = config.width
+        # stated everywhere: what torch makes by default is the user's setting, and not ours
+        made: dict[str, Any] = {"device": device, "dtype": torch.float32}
         self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.attention_out = nn.Linear(width, width, bias=False)
-        self.feedforward_norm = nn.LayerNorm(width)
-        self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False)
-        self.feedforward_out = nn.Linear(config.feedforward, width, bias=False)
+        self.attention_norm = nn.LayerNorm(width, **made)
+        self.qkv = nn.Linear(width, 3 * width, bias=False, **made)
+        self.attention_out = nn.Linear(width, width, bias=False, **made)
+        self.feedforward_norm = nn.LayerNorm(width, **made)
+        self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False, **made)
+        self.feedforward_out = nn.Linear(config.feedforward, width, bias=False, **made)
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-        """``[B, S, d]`` to rotated queries and keys, and values: ``[B, heads, S, head_dim]`` each."""
+        """Project ``[B, S, d]`` to rotated queries and keys, and values, each ``[B, heads, S, head_dim]``."""
         batch, length, width = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(batch, length, 3 * self.heads, width // self.heads)
         rotated = rotate(qkv[:, :, : 2 * self.heads], rotation)  # [B, S, 2 heads, head_dim]
@@ -86,45 +89,52 @@ class Block(nn.Module):
         """Weights that project tokens of one decision step to *rotated* queries and keys, and values.
 
         Args:
-            rotation: ``[3 heads, head_dim, head_dim]``, of :meth:`TransformerNetwork.step_rotations`.
+            rotation: ``[3 heads, head_dim, head_dim]``, from :meth:`TransformerNetwork.step_rotations`.
 
         Returns:
-            ``[3 heads, d, head_dim]``.
+            Weights ``[3 heads, d, head_dim]``.
         """
         heads, head_dim = rotation.shape[:2]
         return torch.bmm(self.qkv.weight.view(heads, head_dim, -1).transpose(1, 2), rotation)
 
     def project_step(self, x: Tensor, projection: Tensor) -> Tensor:
-        """New tokens ``[S, d]`` of a step to rotated queries and keys, and values.
+        """Project new tokens ``[S, d]`` of a step to rotated queries and keys, and values.
 
         Args:
             x: The tokens of all rows.
-            projection: Of the step, :meth:`step_projection`.
+            projection: The :meth:`step_projection` of the step.
 
         Returns:
-            ``[3 heads, S, head_dim]``; heads come first, as a decoder's cache has them.
+            ``[3 heads, S, head_dim]``; heads come first, as in a decoder's cache.
         """
         return torch.bmm(self.attention_norm(x).expand(len(projection), -1, -1), projection)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The output, from the input and what was attended, ``[..., d]`` both."""
+        """The block's output, from its input and the attended values, both ``[..., d]``."""
         x = x + self.attention_out(attended)
         gate, value = self.feedforward_in(self.feedforward_norm(x)).chunk(2, dim=-1)
         return x + self.feedforward_out(F.gelu(gate) * value)  # type: ignore[no-any-return]
 
 
 class TransformerNetwork(nn.Module):
-    """Token table, positions inside the step, blocks, and the output heads."""
+    """Token table, positions inside the step, blocks, and the output heads.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Args:
+        config: Its shape.
+        device: Where its float32 weights are made; ``"meta"`` makes none.
+    """
+
+    def __init__(self, config: NetworkConfig, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.config = config
-        self.token = nn.Embedding(config.bins + 2, config.width)  # values, NONE, SEP
-        self.position = nn.Embedding(config.max_observation + 2 + config.max_action, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, config.bins, bias=False)
-        self.alive = nn.Linear(config.width, 1)
+        made: dict[str, Any] = {"device": device, "dtype": torch.float32}
+        self.token = nn.Embedding(config.bins + 2, config.width, **made)  # values, NONE, SEP
+        positions = config.max_observation + 2 + config.max_action
+        self.position = nn.Embedding(positions, config.width, **made)
+        self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, **made)
+        self.head = nn.Linear(config.width, config.bins, bias=False, **made)
+        self.alive = nn.Linear(config.width, 1, **made)
         if self.token.weight.device.type != "meta":
             self._initialise()
 
@@ -150,12 +160,12 @@ class TransformerNetwork(nn.Module):
                     nn.init.normal_(linear.weight, std=gain * linear.in_features**-0.5)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Tokens ``[..., S]`` at positions ``[S]`` of their steps, to ``[..., S, d]``."""
+        """Embed tokens ``[..., S]`` at positions ``[S]`` of their steps as ``[..., S, d]``."""
         x: Tensor = self.token(tokens) + self.position(positions)
         return x
 
     def rotation(self, steps: Tensor) -> Rotation:
-        """Cosines and sines of step numbers ``[S]`` (relative ones suffice), in the network's dtype."""
+        """The cosines and sines of step numbers ``[S]`` (relative ones suffice), in the network's dtype."""
         half = self.config.head_dim // 2
         frequency = 10_000.0 ** (-torch.arange(half, device=steps.device, dtype=torch.float32) / half)
         angle = steps.float()[:, None] * frequency  # [S, head_dim / 2]
@@ -165,7 +175,7 @@ class TransformerNetwork(nn.Module):
     def step_rotations(self, steps: Tensor) -> Tensor:
         """:meth:`rotation` as matrices ``[S, 3 heads, head_dim, head_dim]``, for :meth:`Block.project_step`.
 
-        All that is decoded together stands at one decision step, so that its rotation can be a part of the
+        All tokens that are decoded together belong to one decision step, so their rotation can be part of the
         weights. Queries are also scaled by ``head_dim ** -0.5``; values stay as they are.
         """
         cosine, sine = (x.diag_embed() for x in self.rotation(steps))
@@ -175,10 +185,10 @@ class TransformerNetwork(nn.Module):
         return matrices.repeat_interleave(self.config.heads, dim=1)
 
     def forward(self, packed: Packed) -> Tensor:
-        """Hidden states of whole decision steps, without a cache.
+        """The hidden states of whole decision steps, without a cache.
 
         Args:
-            packed: ``S`` tokens of windows of one or more environments.
+            packed: ``S`` tokens of windows from one or more environments.
 
         Returns:
             ``[S, d]``, normalised; :meth:`logits` reads it.
@@ -211,10 +221,10 @@ def fourier_features(bins: int, width: int) -> Tensor:
     """Damped Fourier features of the bin index, ``[bins, width]``, rows of unit mean square.
 
     Column pair ``k`` is ``cos, sin`` of ``pi k x`` for ``x`` in [0, 1], with amplitude ``1 / (1 + k / 8)``:
-    low frequencies dominate, so bins that are close start close, and are learnable from there.
+    low frequencies dominate, so that neighbouring bins start close to each other and can still be learned.
     """
-    x = (torch.arange(bins, dtype=torch.float32) + 0.5) / bins
-    k = torch.arange(1, math.ceil(width / 2) + 1, dtype=torch.float32)
+    x = (torch.arange(bins, dtype=torch.float32, device="cpu") + 0.5) / bins
+    k = torch.arange(1, math.ceil(width / 2) + 1, dtype=torch.float32, device="cpu")
     phase = math.pi * x[:, None] * k  # [bins, width / 2]
     features = torch.cat([phase.cos(), phase.sin()], dim=1)[:, :width]
     features = features / (1.0 + torch.cat([k, k])[:width] / 8.0)

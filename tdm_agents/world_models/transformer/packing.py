@@ -1,8 +1,8 @@
-"""Windows of environments of different sizes as one flat sequence of tokens.
+"""Packing of windows of environments of different sizes into one flat sequence of tokens.
 
-Everything in a transformer but attention is per token, so it does not matter to it whose token comes next. A
-flat sequence says of each token where it stands in its step and at which step of its window; attention is
-computed for one band after the other
+Everything in a transformer except attention is per token, so tokens of different windows can follow each
+other. A flat sequence holds the position of each token in its step, and of that step in its window. Attention
+is computed for one band after another
 (:func:`~tdm_agents.world_models.transformer.attention.packed_attention`).
 """
 
@@ -19,13 +19,13 @@ from tdm_agents.world_models.transformer.layout import StepLayout
 
 @dataclass(frozen=True, slots=True, order=True)
 class Band:
-    """Neighbouring windows of a flat sequence that attend alike.
+    """Neighbouring windows of a flat sequence with the same attention pattern.
 
     Attributes:
-        step_tokens: Tokens of a decision step.
-        steps: ``T`` of each window.
-        context_steps: Steps that a token sees, its own included.
-        windows: Their number.
+        step_tokens: Tokens per decision step.
+        steps: ``T``, the steps per window.
+        context_steps: Number of steps that a token sees, its own included.
+        windows: Number of windows.
     """
 
     step_tokens: int
@@ -50,8 +50,8 @@ class Windows:
 
     Attributes:
         tokens: ``[B, T, n + m + 2]`` int64.
-        layout: Of the environment.
-        context_steps: Steps that a token sees, its own included.
+        layout: Layout of the environment's steps.
+        context_steps: Number of steps that a token sees, its own included.
     """
 
     tokens: Tensor
@@ -60,7 +60,7 @@ class Windows:
 
     @property
     def band(self) -> Band:
-        """How they attend."""
+        """The band that these windows form."""
         windows, steps, step_tokens = self.tokens.shape
         return Band(step_tokens, steps, self.context_steps, windows)
 
@@ -71,9 +71,9 @@ class Packed:
 
     Attributes:
         tokens: ``[S]`` int64.
-        positions: ``[S]`` int64, of each token in its decision step.
-        steps: ``[S]`` int64, of each token in its window, from 0.
-        bands: In order; their tokens are all ``S``.
+        positions: ``[S]`` int64, the position of each token in its decision step.
+        steps: ``[S]`` int64, the step of each token in its window, from 0.
+        bands: The bands in order, which cover all ``S`` tokens.
     """
 
     tokens: Tensor
@@ -83,9 +83,9 @@ class Packed:
 
 
 def pack(several: Sequence[Windows]) -> Packed:
-    """Windows of one or more environments, in the order given.
+    """The flat sequence of windows of one or more environments, in the order given.
 
-    Neighbours that attend alike become one band, so it pays to sort them by :attr:`Windows.band`.
+    Neighbours with the same attention pattern become one band, so it pays to sort by :attr:`Windows.band`.
 
     Args:
         several: At least one, all on one device.

@@ -1,7 +1,8 @@
-"""Named settings of the transformer: sizes and tokens, a time step, and the planner that plans with it.
+"""Presets of the transformer: sizes and tokens, a time step, and a planner.
 
-The paper's (2305.10912, section 4.1) plan at every environment step, by random shooting on Brownian noise:
-for cartpole with 128 candidates (K) over 100 steps (H), for walker 64 over 25, for humanoid 64 over 20.
+The paper's presets (2305.10912, section 4.1) plan at every environment step, by random shooting with Brownian
+noise: with 128 candidates (K) over 100 steps (H) for cartpole, 64 over 25 for walker, 64 over 20 for
+    humanoid.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SMALL = TransformerConfig(layers=3, width=96, heads=4, feedforward=192, context
 CONFIGS: dict[str, TransformerConfig] = {
     # for two cores and one environment; what the bundled checkpoint uses
     "small": _SMALL,
-    # the same network with the papers' scheme, for comparison
+    # the same network with the paper's tokens, for comparison
     "small-paper-tokens": replace(_SMALL, tokenizer=_PAPER_TOKENS, decoding=_SAMPLE),
     # 2305.10912, section 4.1: 77M parameters
     "gato-79m": TransformerConfig(
@@ -52,4 +53,4 @@ PRESETS: dict[str, Preset] = {
     "paper-walker": _paper(num_samples=64, horizon=25),
     "paper-humanoid": _paper(num_samples=64, horizon=20),
 }
-"""By name, the default first."""
+"""Presets by name, the default first."""

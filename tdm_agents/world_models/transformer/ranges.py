@@ -1,4 +1,4 @@
-"""Ranges of bins that are taken from data."""
+"""Ranges of bins, fitted to data."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 from tdm_agents.errors import WrongValueError
 
 OBSERVATION_TAIL = 0.0005
-"""Share of observations left out at each end of a quantile range."""
+"""Share of observations that is left out at each end of a quantile range."""
 CHANGE_TAIL = 0.0002
-"""Share of changes left out at each end of their range."""
+"""Share of changes that is left out at each end of their range."""
 QUANTILE_MARGIN = 0.10
-"""What a quantile range grows at each end, as a share of itself."""
+"""Growth of a quantile range at each end, as a share of its length."""
 REWARD_MARGIN = 0.05
-"""What the rewards' min-max range grows at each end: a planner seeks the top, so nothing is cut off."""
+"""Growth of the rewards' min-max range at each end: a planner seeks the top, so nothing is cut off."""
 
 
 def check_samples(name: str, data: Tensor, columns: int | None = None) -> None:
-    """Refuse data that no range can be taken from.
+    """Refuse data from which no range can be taken.
 
     Args:
-        name: What the data are, for the message.
+        name: Name of the data, for the message.
         data: ``[S]``, or ``[S, columns]``.
-        columns: How many, or None for one scalar.
+        columns: Number of columns, or None for one scalar.
 
     Raises:
-        ValueError: If they are empty, of another shape, not floating point, or have a NaN or inf.
+        ValueError: If they are empty, have another shape, are not floating point, or have a NaN or inf.
     """
     expected = "[S]" if columns is None else f"[S, {columns}]"
     wrong = data.ndim != 1 if columns is None else data.ndim != 2 or data.shape[1] != columns
@@ -46,32 +46,32 @@ def check_samples(name: str, data: Tensor, columns: int | None = None) -> None:
 
 
 def column_ranges(name: str, columns: Iterable[Tensor], count: int, tail: float) -> tuple[Tensor, Tensor]:
-    """Ranges ``[count]`` of columns ``[S]`` without the ``tail`` share at each end, then moved out.
+    """The ranges ``[count]`` of columns ``[S]``, without the ``tail`` share at each end, then widened.
 
-    Nearest ranks, rounded outwards. One column is read at a time.
+    Quantiles are nearest ranks, rounded outwards. One column is read at a time.
 
     Raises:
-        ValueError: If there are fewer or more columns, or one is not fit to take a range from.
+        ValueError: If there are fewer or more columns, or no range can be taken from one.
     """
     lows, highs = [], []
     for data in columns:
         check_samples(name, data)
         last = data.shape[0] - 1
         ranks = [math.floor(tail * last), math.ceil((1.0 - tail) * last)]
-        # numpy's partition needs no indices beside the numbers, unlike torch's kthvalue
+        # numpy's partition stores no indices beside the numbers, unlike torch's kthvalue
         low, high = np.partition(data.cpu().numpy(), ranks)[ranks]
-        lows.append(torch.tensor(low, dtype=torch.float64))
-        highs.append(torch.tensor(high, dtype=torch.float64))
+        lows.append(torch.tensor(low, dtype=torch.float64, device="cpu"))
+        highs.append(torch.tensor(high, dtype=torch.float64, device="cpu"))
     if len(lows) != count:
         raise WrongValueError(f"{name} has {len(lows)} columns; expected {count}")
     return _moved_out(torch.stack(lows), torch.stack(highs), QUANTILE_MARGIN)
 
 
 def least_to_most(name: str, chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Range from the least to the greatest of all chunks ``[any]``, then moved out; empty ones do not count.
+    """The range from the least to the greatest of all chunks ``[any]``, then widened; chunks may be empty.
 
     Raises:
-        ValueError: If there is not a single number, or a chunk is not fit to take a range from.
+        ValueError: If there is not a single number, or no range can be taken from a chunk.
     """
     lows, highs = [], []
     for data in chunks:

@@ -1,16 +1,16 @@
-"""Numbers to tokens and back: the scheme of Gato and of TDM, and the presets of this package.
+"""The tokenizer, which turns numbers into tokens and back: the scheme of Gato and TDM, and our own.
 
 A scalar becomes one of ``bins`` tokens; a token becomes the centre of its bin. Two scales exist:
 
 - *mu-law*, the papers' preset: ``sign(x) log(1 + mu |x|) / log(1 + mu M)``, clipped to [-1, 1], then uniform
   bins (Gato, arXiv 2205.06175, appendix B; TDM, arXiv 2305.10912). It needs no data, so it fits any body.
-- *quantile*: uniform bins over the range that the data of each dimension cover, finer at equal size.
+- *quantile*: uniform bins over the range that the data of each dimension cover: finer at the same number.
 
 The output bins of an observation scalar cover its next value (``absolute``) or its change (``change``). A
 discrete action has no scale: its choice, counted from 0, is its token.
 
-No function depends on data in its control flow, so all of them may be compiled or captured in a CUDA graph.
-Values clip into the range. NaN has no token except as a reward; refuse it before it comes here.
+The control flow of no function depends on data, so all of them may be compiled or captured in a CUDA graph.
+Values are clipped to the range. NaN has no token except as a reward, and has to be refused earlier.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from tdm_agents.world_models.transformer.ranges import (
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """How numbers become tokens. The paper's scheme is ``observation="mu_law", target="absolute"``.
+    """Settings of a tokenizer. The paper's scheme is ``observation="mu_law", target="absolute"``.
 
     Attributes:
-        observation: Bins of observation scalars as inputs, and of rewards.
+        observation: Scale of the bins of rewards, and of observation scalars as inputs.
         target: What the output bins of an observation scalar cover: its next value, or its change.
-        bins: Number of bins a scalar, from 2 to 65536 (float32 tells no more apart reliably).
+        bins: Number of bins per scalar, from 2 to 65536 (float32 cannot reliably tell more apart).
         mu: Compression of the mu-law.
-        limit: ``M`` of the mu-law: magnitude at which it clips.
+        limit: ``M`` of the mu-law, the magnitude at which it clips.
 
     Raises:
-        ValueError: If a field has no meaning.
+        ValueError: If a setting makes no sense.
     """
 
     observation: Literal["mu_law", "quantile"] = "quantile"
@@ -68,29 +68,30 @@ class TokenizerConfig:
 
     @property
     def fixed(self) -> bool:
-        """Whether no range is taken from data, so that one scheme fits any environment."""
+        """Whether no range is fitted to data, so that one scheme fits any environment."""
         return self.observation == "mu_law" and self.target == "absolute"
 
 
 class Tokenizer(nn.Module):
-    """Tokens of one body's observations, rewards and actions; buffers only, no parameters.
+    """The tokenizer of one environment's observations, rewards and actions; buffers only, no parameters.
 
-    Tokens ``0 .. bins - 1`` are values, :attr:`none` an unknown reward, :attr:`separator` stands between
-    reward and action. Decoders expect value tokens (``decode_reward`` also :attr:`none`) and do not check
-    it. Encoding or decoding with bins that wait for :meth:`fit` raises ``RuntimeError``, a last axis of the
-    wrong length ``ValueError``.
+    Tokens ``0 .. bins - 1`` are values, :attr:`none` is an unknown reward, and :attr:`separator` comes
+    between reward and action. The decoding methods expect value tokens (``decode_reward`` also :attr:`none`)
+    and do not check them. Bins that have not been fitted yet (:meth:`fit`) raise ``RuntimeError``, and a last
+    axis of the wrong length raises ``ValueError``.
 
-    ``encode(decode(token)) == token`` for every token. For changes it needs a ``previous`` whose float32
-    spacing is below half a bin of change.
+    ``encode(decode(token)) == token`` holds for every token. For changes it holds if the float32 spacing of
+    ``previous`` is below half a bin of change.
 
     Args:
-        config: The scheme.
+        config: The settings.
         observation_dim: ``n``.
         action_dim: ``m``.
         action_choices: Number of choices of each component where actions are discrete; else empty.
+        device: Where the ranges of its bins are.
 
     Raises:
-        ValueError: If a dimension is below 1, or there are not ``m`` numbers of choices, from 1 to ``bins``.
+        ValueError: If a dimension is below 1, or ``action_choices`` is not ``m`` numbers from 1 to ``bins``.
     """
 
     choices: Tensor
@@ -101,6 +102,7 @@ class Tokenizer(nn.Module):
         observation_dim: int,
         action_dim: int,
         action_choices: Sequence[int] = (),
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         if observation_dim < 1 or action_dim < 1:
@@ -119,40 +121,44 @@ class Tokenizer(nn.Module):
         self.action_dim = action_dim
         scale = MuLaw(config.mu, config.limit) if config.observation == "mu_law" else None
         fixed = scale is not None
-        self.observation = Bins(observation_dim, config.bins, scale=scale, fixed=fixed)
-        self.reward = Bins(None, config.bins, scale=scale, fixed=fixed)
+        self.observation = Bins(observation_dim, config.bins, scale=scale, fixed=fixed, device=device)
+        self.reward = Bins(None, config.bins, scale=scale, fixed=fixed, device=device)
         self.action_choices = tuple(action_choices)
-        self.action = None if action_choices else Bins(action_dim, config.bins, scale=None, fixed=True)
+        self.action = (
+            None if action_choices else Bins(action_dim, config.bins, scale=None, fixed=True, device=device)
+        )
         # not in checkpoints, whose spec says it
         self.register_buffer(
-            "choices", torch.tensor(self.action_choices, dtype=torch.int64), persistent=False
+            "choices", torch.tensor(self.action_choices, dtype=torch.int64, device=device), persistent=False
         )
         self.change = (
-            Bins(observation_dim, config.bins, scale=None, fixed=False) if config.target == "change" else None
+            Bins(observation_dim, config.bins, scale=None, fixed=False, device=device)
+            if config.target == "change"
+            else None
         )
 
     @property
     def none(self) -> int:
-        """Token of an unknown or first reward."""
+        """The token of an unknown or first reward."""
         return self.config.bins
 
     @property
     def separator(self) -> int:
-        """Token between reward and action."""
+        """The token between reward and action."""
         return self.config.bins + 1
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens."""
+        """The number of different tokens."""
         return self.config.bins + 2
 
     @property
     def fitted(self) -> bool:
-        """Whether all bins have a range; the paper's scheme has from the start."""
+        """Whether all bins have a range; those of the paper's scheme always do."""
         return all(b.fitted for b in self.children() if isinstance(b, Bins))
 
     def fit(self, observation: Tensor, change: Tensor, reward: Tensor) -> None:
-        """Set the ranges from data in memory; :meth:`fit_columns` says which.
+        """Fit the ranges to data in memory; see :meth:`fit_columns`.
 
         Args:
             observation: ``[S, n]``.
@@ -160,7 +166,7 @@ class Tokenizer(nn.Module):
             reward: ``[S'']``, known rewards only.
 
         Raises:
-            ValueError: If one is empty, of another shape, not floating point, or has a NaN or inf.
+            ValueError: If one is empty, has another shape, is not floating point, or has a NaN or inf.
         """
         check_samples("observation", observation, self.observation_dim)
         check_samples("change", change, self.observation_dim)
@@ -171,22 +177,23 @@ class Tokenizer(nn.Module):
     def fit_columns(
         self, observation: Iterable[Tensor], change: Iterable[Tensor], reward: Iterable[Tensor]
     ) -> None:
-        """Set the ranges in place: what the scheme takes from data, and nothing else.
+        """Fit the ranges that the scheme takes from data, in place.
 
-        Observations span their quantiles ``.0005`` to ``.9995``, changes ``.0002`` to ``.9998``, each end
-        moved out by 10 % of the span; rewards their minimum to maximum, each end moved out by 5 %. Mu-law
-        bins of observations and rewards are fixed, so only changes count there. A dimension that never
-        moves gets a short range about its value (:meth:`Bins.set_range`).
+        The range of observations is from quantile ``.0005`` to ``.9995``, that of changes from ``.0002`` to
+        ``.9998``, both widened by 10 % of their length at each end. That of rewards is from minimum to
+        maximum, widened by 5 % at each end. Mu-law bins of observations and rewards are fixed, so only
+        changes are fitted there. A dimension that never changes gets a short range around its value
+        (:meth:`Bins.set_range`).
 
         Args:
             observation: ``n`` columns ``[S]``, read one at a time.
             change: ``n`` columns ``[S']``, next minus previous observation within episodes.
-            reward: Chunks ``[any]`` of known rewards, read one at a time; those that are empty do not count.
+            reward: Chunks ``[any]`` of known rewards, read one at a time; they may be empty.
 
         Raises:
-            ValueError: If one is empty, of another shape, not floating point, or has a NaN or inf.
+            ValueError: If one is empty, has another shape, is not floating point, or has a NaN or inf.
         """
-        ranges: list[tuple[Bins, tuple[Tensor, Tensor]]] = []  # set when all are known: all or none
+        ranges: list[tuple[Bins, tuple[Tensor, Tensor]]] = []  # set together, once all are known
         if self.config.observation == "quantile":
             columns = column_ranges("observation", observation, self.observation_dim, OBSERVATION_TAIL)
             ranges += [(self.observation, columns), (self.reward, least_to_most("reward", reward))]
@@ -197,45 +204,45 @@ class Tokenizer(nn.Module):
             bins.set_range(low, high)
 
     def encode_observation(self, value: Tensor) -> Tensor:
-        """``[..., n]`` values to ``[..., n]`` int64 tokens."""
+        """Turn values ``[..., n]`` into tokens ``[..., n]`` int64."""
         return self.observation.encode(value)
 
     def decode_observation(self, token: Tensor) -> Tensor:
-        """``[..., n]`` tokens to ``[..., n]`` float32 bin centres."""
+        """Turn tokens ``[..., n]`` into bin centres ``[..., n]`` float32."""
         return self.observation.decode(token)
 
     def encode_observation_scalar(self, index: int, value: Tensor) -> Tensor:
-        """``[...]`` values of column ``index`` to ``[...]`` int64 tokens."""
+        """Turn values ``[...]`` of column ``index`` into tokens ``[...]`` int64."""
         return self.observation.encode(value, index)
 
     def encode_reward(self, value: Tensor) -> Tensor:
-        """``[...]`` rewards to ``[...]`` int64 tokens; NaN, a reward that is not known, to :attr:`none`."""
+        """Turn rewards ``[...]`` into tokens ``[...]`` int64; NaN, an unknown reward, is :attr:`none`."""
         unknown = value.isnan()
         return self.reward.encode(value.masked_fill(unknown, 0.0)).masked_fill(unknown, self.none)
 
     def decode_reward(self, token: Tensor) -> Tensor:
-        """``[...]`` tokens to ``[...]`` float32 bin centres; :attr:`none` to NaN."""
+        """Turn tokens ``[...]`` into bin centres ``[...]`` float32; :attr:`none` becomes NaN."""
         return self.reward.decode(token).masked_fill(token == self.none, math.nan)
 
     def encode_action(self, value: Tensor) -> Tensor:
-        """``[..., m]`` actions to ``[..., m]`` int64 tokens.
+        """Turn actions ``[..., m]`` into tokens ``[..., m]`` int64.
 
-        Continuous ones, in [-1, 1], by uniform bins in every scheme; discrete ones are their own tokens.
+        Continuous actions, in [-1, 1], have uniform bins in every scheme; discrete ones are their own tokens.
         """
         if self.action is None:
             return torch.minimum(value.long().clamp(min=0), self.choices - 1)
         return self.action.encode(value)
 
     def decode_action(self, token: Tensor) -> Tensor:
-        """``[..., m]`` tokens to ``[..., m]`` actions: float32 bin centres, or int64 choices."""
+        """Turn tokens ``[..., m]`` into actions ``[..., m]``: float32 bin centres, or int64 choices."""
         return token if self.action is None else self.action.decode(token)
 
     def mask_actions(self, logits: Tensor, component: int | None = None) -> Tensor:
-        """Logits ``[..., m, bins]`` with -inf where a token is no choice of its component.
+        """The logits ``[..., m, bins]``, with -inf where a token is not a choice of its component.
 
         Args:
-            logits: Of every component, or ``[..., bins]`` of one.
-            component: That one.
+            logits: Logits of every component, or ``[..., bins]`` of one.
+            component: The component, where there is only one.
         """
         if self.action is not None:
             return logits
@@ -244,24 +251,24 @@ class Tokenizer(nn.Module):
         return logits.masked_fill(beyond, -math.inf)
 
     def encode_target(self, previous: Tensor, next: Tensor) -> Tensor:
-        """What the model is to predict of each observation scalar, int64 ``[..., n]``.
+        """The tokens that the model has to predict for observation scalars, int64 ``[..., n]``.
 
         Args:
             previous: ``[..., n]``, the last observation; unused where targets are absolute.
-            next: ``[..., n]``, the one after it.
+            next: ``[..., n]``, the observation after it.
         """
         if self.change is None:
             return self.observation.encode(next)
         return self.change.encode(next.float() - previous.float())
 
     def decode_target(self, previous: Tensor, token: Tensor) -> Tensor:
-        """The next observation, float32 ``[..., n]``: a bin centre, or ``previous`` plus such a change."""
+        """The next observation, float32 ``[..., n]``: bin centres, or ``previous`` plus bin centres."""
         if self.change is None:
             return self.observation.decode(token)
         return previous.float() + self.change.decode(token)
 
     def target_centres(self, index: int) -> Tensor:
-        """``[bins]`` of column ``index``: next values (absolute) or changes (change)."""
+        """The centres ``[bins]`` of column ``index``: next values (absolute) or changes (change)."""
         return (self.observation if self.change is None else self.change).centres(index)
 
     def reward_centres(self) -> Tensor:

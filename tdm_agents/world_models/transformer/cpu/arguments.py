@@ -1,4 +1,4 @@
-"""What the compiled attention is called with."""
+"""Arguments of the compiled attention."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 
 
 class Argument(IntEnum):
-    """Where an argument stands: addresses of contiguous arrays, then integers.
+    """Places of the arguments: addresses of contiguous arrays, then integers.
 
     Attributes:
         NEW: ``[N c, 3 width]`` float32: queries (their products with keys are the logarithms of weights, to
             base 2), keys and values of the new tokens.
-        OWN: ``[N, 2, C, width]`` float32: the rows' own keys and values, a ring; the new ones are added.
-        KEYS: ``[B, heads, panels, head_dim, PANEL]`` float32, of the histories.
-        VALUES: ``[B, heads, P, head_dim]`` float32, of the histories.
+        OWN: ``[N, 2, C, width]`` float32: the rows' own keys and values, a ring to which new ones are added.
+        KEYS: ``[B, heads, panels, head_dim, PANEL]`` float32, keys of the histories.
+        VALUES: ``[B, heads, P, head_dim]`` float32, values of the histories.
         HISTORY_OF: ``[N]`` int64, the history that each row continues.
-        FIRST: ``[B]`` int64, the first token of each history that is seen; at most ``P``.
-        OUT: ``[N q, width]`` float32, which is written.
-        ROWS: ``N``.
-        CHUNK: ``c``.
-        OUTPUTS: ``q``, of how many of the last tokens the output is wanted.
-        CAPACITY: ``C``.
-        BATCH: ``B``.
-        LENGTH: ``P``.
-        PLACE: In the ring, of the first new token.
-        START: In the ring, of the first token that is seen.
-        SEEN: How many are, the new ones included.
+        FIRST: ``[B]`` int64, the first visible token of each history; at most ``P``.
+        OUT: ``[N q, width]`` float32, the output.
+        ROWS: ``N``, the number of rows.
+        CHUNK: ``c``, the number of new tokens per row.
+        OUTPUTS: ``q``, the number of last tokens whose output is wanted.
+        CAPACITY: ``C``, the tokens of the ring.
+        BATCH: ``B``, the number of histories.
+        LENGTH: ``P``, the tokens of a history.
+        PLACE: Place of the first new token in the ring.
+        START: Place of the first visible token in the ring.
+        SEEN: Number of visible tokens in the ring, the new ones included.
         THREAD_NUMBER: The address of a function that says which thread this is; 0 if there is only one.
-        THREAD_COUNT: Likewise, how many there are.
+        THREAD_COUNT: The address of a function that says how many threads there are; 0 if there is only one.
     """
 
     NEW = 0
@@ -53,10 +53,10 @@ class Argument(IntEnum):
 
 
 def table(**arguments: int) -> np.ndarray:
-    """Arguments by the names of :class:`Argument` in small letters, as a C function takes them.
+    """An array of the arguments, given by the names of :class:`Argument` in small letters.
 
     Raises:
-        KeyError: If one is missing.
+        KeyError: If an argument is missing.
     """
     return np.array([arguments[name] for name in _NAMES], dtype=np.int64)
 

@@ -1,8 +1,8 @@
-"""Attention over a shared history and each row's own tokens, for one new forward of all rows, as one loop.
+"""Attention over a shared history and each row's own tokens, for one forward of all rows, as one loop.
 
 Scores never reach memory: for a few lines at a time (a line is a query of a row) they are computed, turned
-into weights and used while they are in the first-level cache. The history is read once for these lines, as
-products of matrices; the rows' own keys and values, which are most of what is read, are fetched while the
+into weights and used while they are in the first-level cache. The history is read once for these lines, by
+products of matrices. Most of what is read are the rows' own keys and values; they are fetched while the
 history is computed.
 """
 
@@ -22,10 +22,10 @@ from tdm_agents.world_models.transformer.cpu.registers import COLUMNS, FETCHED, 
 from tdm_agents.world_models.transformer.cpu.vectors import call, multiply, pointer, score, weigh
 
 _PIECE = 64
-"""Tokens of the history whose values are added up between two looks at what to fetch."""
+"""Tokens of the history whose values are added up between two fetches."""
 
 _COUNT = len(Argument)
-# plain integers: older numba does not take members of enumerations for indices
+# plain integers: older numba does not accept members of enumerations as indices
 _NEW, _OWN, _KEYS, _VALUES, _HISTORY_OF, _FIRST, _OUT = range(Argument.NEW, Argument.OUT + 1)
 _ROWS, _CHUNK, _OUTPUTS, _CAPACITY, _BATCH, _LENGTH = range(Argument.ROWS, Argument.LENGTH + 1)
 _PLACE, _START, _SEEN, _THREAD_NUMBER, _THREAD_COUNT = range(Argument.PLACE, Argument.THREAD_COUNT + 1)
@@ -37,11 +37,11 @@ _loop = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
 def attention(heads: int, head_dim: int) -> Any:
     """The loop for heads of one size, as a C function of a :func:`.arguments.table`.
 
-    It does its thread's share of the rows. Compiled here, which takes seconds, and kept on disk.
+    It does its thread's share of the rows. It is compiled here, which takes seconds, and kept on disk.
     """
     width, lanes = heads * head_dim, lanes_of(head_dim)
-    columns = 2 * lanes if head_dim % (2 * lanes) == 0 else lanes  # of the output, at once
-    version = VERSION  # among what numba looks at
+    columns = 2 * lanes if head_dim % (2 * lanes) == 0 else lanes  # of the output, per block
+    version = VERSION  # numba compares it with what it kept
 
     def share(arguments: Any) -> None:
         _ = version
@@ -96,11 +96,11 @@ def _attend(
     head_dim: int,
     columns: int,
 ) -> None:
-    """Rows ``begin`` to ``end``; the sizes of heads, and columns of the output at once, are constants."""
+    """Attention of rows ``begin`` to ``end``; sizes of heads and of column blocks are constants."""
     width, capacity = heads * head_dim, own.shape[2]
     panels, length = keys.shape[2], values.shape[2]
-    half, whole = capacity * width, 2 * capacity * width  # from a row's keys to its values, to the next row
-    # a row's own keys or values, in whole steps of what products fetch
+    half, whole = capacity * width, 2 * capacity * width  # from keys to values, and to the next row
+    # a row's own keys or values, in units of what products fetch
     row_size = (seen * width // (FETCHED * _PIECE) + 1) * (FETCHED * _PIECE)
     scores = np.empty((ROWS, panels * PANEL + seen), np.float32)  # of a head
     across = scores.shape[1]
@@ -110,7 +110,7 @@ def _attend(
     while line < last:
         history = history_of[line // outputs]
         count = ROWS
-        if line + ROWS > last or (1 < outputs < chunk):  # lines evenly apart and of one history, or alone
+        if line + ROWS > last or (1 < outputs < chunk):  # lines evenly spaced in one history, or one line
             count = 1
         for i in range(1, count):
             if history_of[(line + i) // outputs] != history:
@@ -126,11 +126,11 @@ def _attend(
             done += 1
 
         for i in range(count):
-            row, later = (line + i) // outputs, outputs - 1 - (line + i) % outputs  # tokens that it misses
+            row, later = (line + i) // outputs, outputs - 1 - (line + i) % outputs  # tokens not seen
             visible = seen - later
             straight = min(visible, capacity - start)
             at, into = ((row + 1) * chunk - 1 - later) * 3 * width, i * heads * seen
-            # meanwhile the next row's keys, or the first one's values
+            # meanwhile fetch the next row's keys, or the first row's values
             ahead = whole if i < count - 1 else half - (row - row0) * whole
             for wrapped in range(1 + (visible > straight)):
                 score(
@@ -145,7 +145,7 @@ def _attend(
         for h in range(heads):
             of_head = history * heads + h
             for panel in range(since // PANEL, panels if since < length else 0):
-                # meanwhile the values of these rows
+                # meanwhile fetch the values of these rows
                 at = (h * panels + panel) * FETCHED * head_dim
                 row, soon, step = row0 + at // row_size, 0, 0
                 if row <= row1:
@@ -164,7 +164,7 @@ def _attend(
                 weights[i, h, :visible] = scores[i, length : length + visible]
                 out[line + i, h * head_dim : (h + 1) * head_dim] = np.float32(0)
             for piece in range(since, length, _PIECE):
-                # meanwhile the keys of the next rows
+                # meanwhile fetch the keys of the next rows
                 at = (h * length + piece) * FETCHED
                 row, soon, step = row1 + 1 + at // row_size, 0, 0
                 if row < min(end, 2 * row1 - row0 + 2):

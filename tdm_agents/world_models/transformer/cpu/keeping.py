@@ -1,4 +1,4 @@
-"""Compiled functions that the next process finds on disk."""
+"""Compiled functions, kept on disk for the next process."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import llvmlite.binding
 
 VERSION = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
-"""Of this folder. numba knows what it kept by the function's own source and the constants around it: what it
-calls has to be among them."""
+"""Version of the code in this folder. numba finds what it kept by a function's own source and constants. It
+does not compare the functions that are called, so their version has to be one of the constants."""
 
 
 def kept(compiler: Any, function: Any, *sizes: int) -> Any:
-    """A function that numba compiles, and keeps on disk where that can be.
+    """A function that numba compiles, and keeps on disk where possible.
 
-    Its name says for which sizes, version and processor it is: what has one name shares an index on disk,
-    which processes that compile at the same time would mix up.
+    Its name contains the sizes, version and processor that it is made for: functions with the same name share
+    an index on disk, which processes that compile at the same time would mix up.
 
     Args:
-        compiler: Takes ``cache``, and returns what compiles at once.
-        function: To compile.
-        sizes: That it is made for.
+        compiler: Takes ``cache``, and returns a decorator that compiles at once.
+        function: The function to compile.
+        sizes: Sizes that it is made for.
     """
     processor = zlib.crc32(llvmlite.binding.get_host_cpu_name().encode())
     name = "_".join([function.__name__, *map(str, sizes), f"{VERSION:08x}", f"{processor:08x}"])
@@ -31,5 +31,5 @@ def kept(compiler: Any, function: Any, *sizes: int) -> Any:
     try:
         return compiler(cache=True)(function)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
-        # nowhere to write, neither beside its file nor in the user's cache; a full disk; a broken file
+        # no writable folder, neither beside its file nor in the user's cache; a full disk; a broken file
         return compiler()(function)

@@ -1,7 +1,7 @@
 """Keys and values as the compiled loop reads them (:mod:`.attention_loop`), each token in one place.
 
-Where PyTorch's products read rows that lie apart in memory slowly, this loop does not: nothing has to be
-packed, and what is not written yet is not read.
+PyTorch's products are slow on rows that are apart in memory; this loop is not. Nothing has to be packed,
+and what is not written yet is not read.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class PanelHistory:
     """Keys and values of ``B`` histories; see :class:`.cache.HistoryCache`.
 
     Attributes:
-        keys: Per layer, ``[B, heads, panels, head_dim, PANEL]``: of :data:`.PANEL` tokens at a time, one
-            coordinate of all after another. Zero behind the last token.
+        keys: Per layer, ``[B, heads, panels, head_dim, PANEL]``: panels of :data:`.PANEL` tokens, each stored
+            coordinate by coordinate. Zero after the last token.
         values: Per layer, ``[B, heads, P, head_dim]``.
         first: ``[B]`` int64, the first token that is not padding.
     """
@@ -41,14 +41,14 @@ class PanelHistory:
 
     @staticmethod
     def of(layers: list[Tensor], visible: Tensor | None) -> PanelHistory:
-        """Laid out anew from keys and values, which are taken out of the list one by one.
+        """The history rearranged from keys and values, which are taken out of the list one by one.
 
         Args:
-            layers: As :class:`.packed_caches.PackedHistory` has them.
-            visible: Likewise; padding comes first.
+            layers: Keys and values, as in :class:`.packed_caches.PackedHistory`.
+            visible: As in :class:`.packed_caches.PackedHistory`; padding comes first.
         """
         keys, values = [], []
-        first = torch.zeros(layers[0].shape[2], dtype=torch.int64)
+        first = torch.zeros(layers[0].shape[2], dtype=torch.int64, device="cpu")
         while layers:
             key, value = layers.pop(0).transpose(1, 2)  # [B, heads, P, head_dim] each
             padded = torch.nn.functional.pad(key, (0, 0, 0, -key.shape[2] % PANEL))
@@ -80,15 +80,15 @@ class PanelHistory:
 
 
 class RingImagined:
-    """Keys and values of what each row imagined; a token's place is its number, around the attention band.
+    """Keys and values of what each row imagined; a token's place is its number modulo the attention band.
 
     Args:
-        history: What the rows continue.
-        rows: ``N``.
-        capacity: How many tokens a layer holds.
+        history: The histories that the rows continue.
+        rows: ``N``, the number of rows.
+        capacity: Number of tokens that a layer holds.
 
     Attributes:
-        written: Tokens so far, those that have left included.
+        written: Number of tokens so far, those that have left the band included.
         layers: Keys and values per layer, ``[N, 2, C, width]``; undefined where nothing is written.
     """
 
@@ -116,7 +116,7 @@ class RingImagined:
 
     @staticmethod
     def projection(block: Block, rotation: Tensor) -> Tensor:
-        """As :meth:`Block.step_projection`, as one matrix ``[d, 3 d]``, for weights that are powers of 2."""
+        """:meth:`Block.step_projection` as one matrix ``[d, 3 d]``, for weights that are powers of 2."""
         scaled = rotation.clone()
         scaled[: block.heads] *= math.log2(math.e)
         return block.step_projection(scaled).transpose(0, 1).flatten(1)
@@ -124,7 +124,7 @@ class RingImagined:
     def view(
         self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
     ) -> LoopView:
-        """What the next tokens attend to; see :meth:`.cache.ImaginedCache.view`."""
+        """The view of the next tokens; see :meth:`.cache.ImaginedCache.view`."""
         history = self._history
         return LoopView(
             projections=projections,
@@ -141,7 +141,7 @@ class RingImagined:
 
 @dataclass(frozen=True, slots=True)
 class LoopView:
-    """What new tokens attend to, as the loop is told; the attributes are its :mod:`.arguments`."""
+    """The view of new tokens for the loop; its attributes are the loop's :mod:`.arguments`."""
 
     projections: tuple[Tensor, ...]
     own: list[Tensor]
@@ -154,10 +154,10 @@ class LoopView:
     heads: int
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
-        """As :meth:`.view.View.through`.
+        """New tokens through one block; see :meth:`.view.View.through`.
 
         Raises:
-            TypeError: If projections are of another type than float32, as under ``torch.autocast``.
+            TypeError: If projections are not float32, as under ``torch.autocast``.
         """
         rows, chunk, width = x.shape
         new = block.attention_norm(x).flatten(0, 1) @ self.projections[index]  # [N c, 3 d]

@@ -1,4 +1,4 @@
-"""The threads of torch's own operators, for a C function: others would compete with them for the cores."""
+"""The threads of torch's own operators, used for a C function: other threads would compete for the cores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 def in_threads(function: int, arguments: int, *, parts: int) -> None:
     """Call a C function in each of ``torch.get_num_threads()`` threads, or in this one if there is one part.
 
-    Always in all of them: teams of changing size would end and begin threads.
+    All threads are always used: teams of changing size would end and start threads.
 
     Args:
-        function: Its address; it finds out its thread's number by :func:`thread_functions`.
-        arguments: The address that it is given.
-        parts: That its work has at most.
+        function: Address of the function, which learns its thread's number by :func:`thread_functions`.
+        arguments: Address that the function is given.
+        parts: Largest number of parts of its work.
     """
     openmp = _openmp()
     if openmp is None or parts == 1 or torch.get_num_threads() == 1:
@@ -28,13 +28,13 @@ def in_threads(function: int, arguments: int, *, parts: int) -> None:
 
 
 def can_share() -> bool:
-    """Whether work can be done by those threads, if there are several."""
+    """Whether a C function can run in those threads, if there are several."""
     return _openmp() is not None or torch.get_num_threads() == 1
 
 
 @functools.cache
 def thread_functions() -> tuple[int, int]:
-    """Addresses of the functions that say a thread's number, and how many there are; 0 if there is one."""
+    """Addresses of the functions for a thread's number and the number of threads; 0 if there is one."""
     openmp = _openmp()
     if openmp is None:
         return 0, 0

@@ -1,4 +1,4 @@
-"""Large pages of memory: fewer for the system to clear, and fewer to look up while much is read."""
+"""Huge pages of memory, of which there are fewer to clear, and fewer to look up while much is read."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 from torch import Tensor
 
-_SIZE = 2**21  # of a huge page
+_SIZE = 2**21  # bytes of a huge page
 
 
 def in_huge_pages(tensor: Tensor) -> Tensor:
-    """Ask Linux to make huge pages of what is not in memory yet; elsewhere nothing happens."""
+    """Ask Linux to use huge pages for what is not in memory yet; elsewhere do nothing."""
     advise = _madvise()
     first = -(-tensor.data_ptr() // _SIZE) * _SIZE
     size = (tensor.data_ptr() + tensor.nbytes - first) // _SIZE * _SIZE
     if advise is not None and size > 0:
-        advise(first, size, mmap.MADV_HUGEPAGE)  # an advice: that it is not taken is no failure
+        advise(first, size, mmap.MADV_HUGEPAGE)  # only advice: it is no failure if Linux ignores it
     return tensor
 
 

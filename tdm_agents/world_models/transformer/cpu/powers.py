@@ -18,10 +18,10 @@ loop = functools.partial(
 
 @loop
 def exp2(x: Any) -> Any:
-    """``2 ** x``, relative error below 3e-7; below -126, as of -126.
+    """``2 ** x`` with a relative error below 3e-7; an ``x`` below -126 counts as -126.
 
-    The fraction's power is a polynomial (least squares at Chebyshev's nodes), the whole number is added to
-    the exponent.
+    The power of the fraction is a polynomial (least squares at Chebyshev's nodes); the whole number is added
+    to the exponent.
     """
     x = max(x, np.float32(-126))
     whole = np.floor(x + np.float32(0.5))
@@ -37,7 +37,7 @@ def exp2(x: Any) -> Any:
 
 @loop
 def exp2_over_max(x: Any) -> Any:
-    """``x = 2 ** (x - max(x))`` in place, and the sum."""
+    """Set ``x = 2 ** (x - max(x))`` in place, and return the sum."""
     most = largest(x, x.shape[0])
     total = np.float32(0)
     for j in range(x.shape[0]):
@@ -48,7 +48,7 @@ def exp2_over_max(x: Any) -> Any:
 
 
 def _exp2_polynomial() -> tuple[float, ...]:
-    """Coefficients of powers 0 to 5; of 0 it is 1."""
+    """Coefficients of powers 0 to 5; that of power 0 is 1."""
     node = 0.5 * np.cos((np.arange(64) + 0.5) * np.pi / 64)
     powers = node[:, None] ** np.arange(1, 6)
     scale = 2.0**-node  # relative errors

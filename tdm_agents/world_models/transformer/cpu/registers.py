@@ -1,4 +1,4 @@
-"""LLVM instructions on registers of a vector unit, and how many numbers such a register holds here."""
+"""LLVM instructions on vector registers, and the number of values that such a register holds here."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if _WIDE else 8
 """Numbers in a register."""
 ROWS = 8 if _WIDE else 4
-"""Rows of a product that are computed together; their sums fill half of all registers."""
+"""Rows of a product that are computed together; their sums fill half of the registers."""
 COLUMNS = 2 * LANES
 """Columns of a product that are computed together."""
 
 LINE = 16
-"""Numbers in a line of cache."""
+"""Numbers in a cache line."""
 FETCHED = 2 * LINE
-"""Numbers that a product fetches for each of its depth."""
+"""Numbers that a product fetches per step of its depth."""
 FLOAT, INT, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-FAST = ("fast",)  # sums in any order, products and sums as one instruction
-ORDER = ("nnan", "nsz")  # there are infinities
+FAST = ("fast",)  # sums in any order, fused products and sums
+ORDER = ("nnan", "nsz")  # infinities occur
 
 
 def lanes_of(size: int) -> int:
-    """Numbers in a register, so that registers make up ``size`` numbers."""
+    """Numbers per register, chosen so that whole registers make up ``size`` numbers."""
     return gcd(size, LANES)
 
 
 class Instructions:
-    """Writes LLVM instructions; arrays are arguments by number."""
+    """Writer of LLVM instructions; arrays are arguments by number."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
         self._builder = builder
@@ -46,31 +46,31 @@ class Instructions:
         }
 
     def plus(self, x: Any, y: Any) -> Any:
-        """An index and another one, or an integer."""
+        """The sum of an index and another one, or an integer."""
         return self._builder.add(x, _constant(y))
 
     def times(self, x: Any, y: Any) -> Any:
-        """An index times another one, or an integer."""
+        """The product of an index and another one, or an integer."""
         return self._builder.mul(x, _constant(y))
 
     def pointer(self, array: int, at: Any) -> Any:
-        """To a number of an array."""
+        """The pointer to a number of an array."""
         return self._builder.gep(self._data[array], [at])
 
     def load(self, array: int, at: Any, lanes: int) -> Any:
-        """A register of neighbours."""
+        """Load a register of neighbouring numbers."""
         vector = ir.VectorType(FLOAT, lanes)
         return self._builder.load(
             self._builder.bitcast(self.pointer(array, at), vector.as_pointer()), align=4
         )
 
     def store(self, value: Any, array: int, at: Any) -> None:
-        """A number or a register, to an array."""
+        """Store a number or a register in an array."""
         into = self._builder.bitcast(self.pointer(array, at), value.type.as_pointer())
         self._builder.store(value, into, align=4)
 
     def splat(self, array: int, at: Any, lanes: int) -> Any:
-        """One number in all lanes."""
+        """Load one number into all lanes."""
         vector = ir.VectorType(FLOAT, lanes)
         nothing = ir.Constant(vector, ir.Undefined)
         one = self._builder.insert_element(
@@ -80,27 +80,27 @@ class Instructions:
         return self._builder.shuffle_vector(one, nothing, first)
 
     def sum(self, lanes: int, start: Any = None) -> Any:
-        """A register to add to; 0 at first if nothing is given."""
+        """A register to add to, which starts at ``start`` or at 0."""
         vector = ir.VectorType(FLOAT, lanes)
         register = cgutils.alloca_once(self._builder, vector)
         self._builder.store(ir.Constant(vector, [0.0] * lanes) if start is None else start, register)
         return register
 
     def larger(self, x: Any, y: Any) -> Any:
-        """Of two numbers, or lane by lane."""
+        """The larger of two numbers, or of each lane."""
         return self._builder.select(self._builder.fcmp_ordered(">", x, y, flags=ORDER), x, y)
 
     def add_product(self, register: Any, x: Any, y: Any) -> None:
-        """Add to a :meth:`sum`."""
+        """Add a product to a :meth:`sum`."""
         product = self._builder.fmul(x, y, flags=FAST)
         self._builder.store(self._builder.fadd(self._builder.load(register), product, flags=FAST), register)
 
     def function(self, name: str, result: Any, arguments: list[Any]) -> Any:
-        """One of LLVM's own."""
+        """One of LLVM's own functions."""
         return cgutils.get_or_insert_function(self._builder.module, ir.FunctionType(result, arguments), name)
 
     def fetch(self, array: int, at: Any, lines: int) -> None:
-        """Begin to load lines of cache to its second level; addresses outside an array do no harm."""
+        """Begin to load cache lines into the second-level cache; addresses outside an array do no harm."""
         byte = ir.IntType(8).as_pointer()
         prefetch = self.function("llvm.prefetch.p0", ir.VoidType(), [byte, INT, INT, INT])
         read, second_level, data = (ir.Constant(INT, x) for x in (0, 2, 1))

@@ -1,4 +1,4 @@
-"""One bin per row from its logits, in one pass over them while they are in the cache."""
+"""Sampling of one bin per row from its logits, in one pass while they are in the cache."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _LOG2_E = np.float32(np.log2(np.e))
 
 
 def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
-    """As :func:`tdm_agents.world_models.transformer.decoding.reading.choose_bin`, on a CPU.
+    """:func:`tdm_agents.world_models.transformer.decoding.reading.choose_bin` on a CPU.
 
     Args:
         logits: ``[..., bins]`` float32.
-        uniform: ``[...]`` float32, or what broadcasts to it.
+        uniform: ``[...]`` float32, or a shape that broadcasts to it.
 
     Returns:
         ``[...]`` int64.
     """
     uniform = uniform.expand(logits.shape[:-1])
-    chosen = torch.empty(uniform.shape, dtype=torch.int64)
+    chosen = torch.empty(uniform.shape, dtype=torch.int64, device="cpu")
     _compiled()(
         logits.reshape(-1, logits.shape[-1]).contiguous().numpy(),
         uniform.reshape(-1).contiguous().numpy(),
@@ -40,7 +40,7 @@ def sampled_bins(logits: Tensor, uniform: Tensor) -> Tensor:
 
 @functools.cache
 def _compiled() -> Any:
-    version = VERSION  # among what numba looks at
+    version = VERSION  # numba compares it with what it kept
 
     def sample(logits: Any, uniform: Any, chosen: Any) -> None:
         _ = version
@@ -61,17 +61,17 @@ def _sample(logits: Any, uniform: Any, chosen: Any) -> None:
         most = largest(logit, bins)
         for j in range(bins):
             power = (logit[j] - most) * _LOG2_E
-            weights[j] = exp2(power) if power > np.float32(-126) else np.float32(0)  # of a masked bin, none
+            weights[j] = exp2(power) if power > np.float32(-126) else np.float32(0)  # 0: a masked bin
         total = np.float32(0)
         for block in range(blocks):
             inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
             part = np.float32(0)
-            for j in range(inside.shape[0]):  # of unknown length and from 0 on, loops become vectors
+            for j in range(inside.shape[0]):  # numba vectorises loops of unknown length from 0
                 part += inside[j]
             sums[block] = part
             total += part
         threshold, below, before, chosen_block = uniform[row] * total, np.float32(0), np.float32(0), 0
-        # where rounding keeps the sum from passing the threshold, the last that made it larger is chosen
+        # if rounding keeps the sum below the threshold, the last bin that made it larger is chosen
         for block in range(blocks):
             if below + sums[block] > below:
                 chosen_block, before = block, below

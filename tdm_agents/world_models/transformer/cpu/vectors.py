@@ -1,7 +1,7 @@
-"""What a CPU's vector unit does best, as LLVM instructions: numba's own loops do not keep sums in registers.
+"""Products for a CPU's vector unit, in LLVM instructions: numba's own loops do not keep sums in registers.
 
-Each intrinsic is a loop over pointers into arrays whose shape it does not look at; offsets and distances are
-in numbers. How much is kept in registers is known when it is compiled.
+Each intrinsic is a loop over pointers into arrays whose shape it does not check; offsets and distances count
+numbers. The amount that is kept in registers is known at compile time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def as_float(_: Any, bits: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def pointer(_: Any, address: Any) -> Any:
-    """The pointer to an address, int64."""
+    """The pointer to an int64 address."""
     byte = ir.IntType(8).as_pointer()
     return types.voidptr(types.int64), lambda context, builder, signature, args: builder.inttoptr(
         args[0], byte
@@ -46,7 +46,7 @@ def pointer(_: Any, address: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def call(_: Any, address: Any) -> Any:
-    """What a C function at an address, of no arguments, returns: an int."""
+    """Call the C function at an address, which takes no arguments and returns an int."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         function = builder.inttoptr(args[0], ir.FunctionType(INT, []).as_pointer())
@@ -75,7 +75,7 @@ def multiply(
     columns: Any,
     add: Any,
 ) -> Any:
-    """``c[r, :] (+)= sum_k a[r, k] b[k, :]`` for ``rows`` and ``columns``, which are fixed, as is ``add``.
+    """``c[r, :] (+)= sum_k a[r, k] b[k, :]``; ``rows``, ``columns`` and ``add`` are known at compile time.
 
     Meanwhile :data:`FETCHED` numbers of ``soon`` are fetched for each ``k``, ``soon_step`` apart.
     """
@@ -124,7 +124,7 @@ def score(
     heads: Any,
     head_dim: Any,
 ) -> Any:
-    """``scores[h, j] = query[h] . keys[j, h]`` for ``count`` tokens, of which ``ahead`` is fetched, too."""
+    """``scores[h, j] = query[h] . keys[j, h]`` for ``count`` tokens; fetches those ``ahead``."""
     number, size = heads.literal_value, head_dim.literal_value
     lanes, index = lanes_of(size), types.int64
     signature = types.void(query, index, keys, index, index, scores, index, index, index, heads, head_dim)
@@ -167,7 +167,7 @@ def weigh(
     heads: Any,
     head_dim: Any,
 ) -> Any:
-    """``out[h] += sum_j weights[h, j] values[j, h]`` over ``count`` tokens, of which ``ahead`` is fetched."""
+    """``out[h] += sum_j weights[h, j] values[j, h]`` over ``count`` tokens; fetches those ``ahead``."""
     number, size = heads.literal_value, head_dim.literal_value
     lanes, index = lanes_of(size), types.int64
     signature = types.void(weights, index, index, values, index, index, out, index, index, heads, head_dim)
@@ -195,7 +195,7 @@ def weigh(
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def largest(_: Any, x: Any, count: Any) -> Any:
-    """The largest of the first ``count`` numbers; -inf of none."""
+    """The largest of the first ``count`` numbers; -inf if there are none."""
     signature = types.float32(x, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -19,14 +19,14 @@ def rollout_while_alive(
     *,
     generator: torch.Generator | None = None,
 ) -> Rollout:
-    """Rollout of steps one by one while rows are alive. Consumes ``state``.
+    """A rollout step by step, of those rows that are alive. Consumes ``state``.
 
-    Once half of the rows that are imagined have ended, they are dropped. Draws are made for all rows, so that
-    the others see the same. A row that ended stands still and earns 0; in the state that is left, another
-    row stands in for it.
+    Ended rows are dropped once they are half of those imagined. Draws are made for all rows, so that the rows
+    that go on see the same ones. A row that ended stands still and earns 0; in the final state, another row
+    takes its place.
 
     Args:
-        decoder: Imagines; its episodes end.
+        decoder: The decoder of a model whose episodes end.
         state: ``N`` rows.
         actions: ``[N, H, m]``.
         generator: Source of the draws, with ``read="sample"``.
@@ -37,7 +37,7 @@ def rollout_while_alive(
     rows, horizon = actions.shape[:2]
     state.check_usable()
     state.check_horizon(horizon)
-    going = torch.arange(rows, device=actions.device)  # those that are imagined
+    going = torch.arange(rows, device=actions.device)  # rows that are imagined
     alive = torch.ones_like(going, dtype=torch.bool)
     observation = state.observation
     steps: list[Step] = []

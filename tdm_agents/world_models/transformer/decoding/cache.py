@@ -1,7 +1,7 @@
-"""What a decoder keeps of tokens that were read: their keys and values, of two kinds.
+"""Caches of a decoder: keys and values of the tokens that it has read, of two kinds.
 
 The history of each of ``B`` environments is encoded once, and its keys and values are shared by all rows that
-continue it. What a row imagines is its own. How both lie in memory depends on what reads them: PyTorch's
+continue it. What a row imagines belongs to it alone. The layout of both depends on their reader: PyTorch's
 products (:mod:`.packed_caches`) or the compiled loop (:mod:`tdm_agents.world_models.transformer.cpu`).
 """
 
@@ -20,12 +20,12 @@ from tdm_agents.world_models.transformer.network import Block
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many tokens the cache of an imagined row holds, and which.
+    """The number of tokens that the cache of an imagined row holds, and their places.
 
     Attributes:
-        step: Tokens of a decision step.
+        step: Tokens per decision step.
         band: Tokens of the attention band, a multiple of ``step``.
-        most: Tokens that are held at once; ``band`` where imagined tokens leave it.
+        most: Largest number of tokens held at once; ``band`` where imagined tokens leave it.
         offset: Place of the first imagined token in its decision step.
     """
 
@@ -36,7 +36,7 @@ class Capacity:
 
     @staticmethod
     def of(horizon: int, context_steps: int, layout: StepLayout) -> Capacity:
-        """Capacity for ``horizon`` imagined steps, which a proposal may follow, in a band of steps."""
+        """Capacity for ``horizon`` imagined steps, and a proposal after them, in a band of steps."""
         band = context_steps * layout.tokens
         most = min(horizon * layout.tokens + layout.chunk, band)
         return Capacity(layout.tokens, band, most, layout.observation_dim)
@@ -69,7 +69,7 @@ class ImaginedCache(Protocol):
     """Keys and values of what each of ``N`` rows imagined.
 
     Attributes:
-        written: Tokens so far, those that have left the band included.
+        written: Number of tokens so far, those that have left the band included.
     """
 
     written: int
@@ -81,20 +81,20 @@ class ImaginedCache(Protocol):
 
     @staticmethod
     def projection(block: Block, rotation: Tensor) -> Tensor:
-        """A block's weights for tokens of one decision step, as :meth:`view` wants them."""
+        """A block's weights for tokens of one decision step, in the form that :meth:`view` takes."""
         ...
 
     def view(
         self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
     ) -> View:
-        """What the next tokens attend to; makes room for them.
+        """The view of the next tokens, after making room for them.
 
         Args:
-            grouping: Which row continues which history.
-            projections: Of each block, :meth:`projection`.
+            grouping: The history that each row continues.
+            projections: The :meth:`projection` of each block.
             first: The first token of the history inside the band; at least ``P`` if all have left.
-            chunk: How many tokens come next.
-            inside: Imagined tokens inside the band, the chunk included.
+            chunk: Number of next tokens.
+            inside: Number of imagined tokens inside the band, the chunk included.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Rollouts that replay one imagined step: on a GPU a captured CUDA graph, elsewhere the same work."""
+"""Rollouts that replay one imagined step: a captured CUDA graph on a GPU, the same work elsewhere."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.decoding.together import first_guess, next_guess, settled
 
 _MOST_KEPT = 2
-"""Captured sizes: rows that a planner imagines at once, and those that are left in the end."""
+"""Number of captured sizes: one for the rows that a planner imagines at once, one for those that remain."""
 
 
 class CapturedStep:
-    """An imagined step of rows of certain sizes, captured.
+    """A captured imagined step, for rows of given sizes.
 
-    One after another it is one graph. Together it is three: up to the first guess, a round, and what follows
-    the last round. Between rounds it is looked whether they suffice, as in :func:`.together.together`.
+    With scalars one after another it is one graph. With scalars together it is three: up to the first guess,
+    a round, and what follows the last round. Between rounds there is a check whether they suffice, as in
+    :func:`.together.together`.
 
     Args:
-        decoder: Imagines the step.
-        state: Rows whose sizes count.
-        action: ``[N, m]``, whose type counts.
+        decoder: The decoder that imagines the step.
+        state: Rows of the sizes to capture.
+        action: ``[N, m]``, an action of the type to capture.
         pool: Memory that graphs share; they are replayed one at a time, and leave nothing in it.
 
     Attributes:
-        rows: Before and after the step.
+        rows: The rows before and after the step.
     """
 
     def __init__(self, decoder: Decoder, state: TransformerState, action: Tensor, *, pool: Any) -> None:
@@ -56,7 +57,7 @@ class CapturedStep:
         self._changed = torch.zeros((), dtype=torch.bool, device=device)
         self._parts = [
             cuda_graph(self._guess_first, device, pool=pool, reset=reset),
-            # after a first guess: before it, a token would see nothing
+            # after a first guess: without one, a token would see nothing
             cuda_graph(self._guess_next, device, pool=pool),
             cuda_graph(self._arrive, device, pool=pool),
         ]
@@ -100,7 +101,7 @@ class CapturedStep:
 
 
 class CapturedSteps:
-    """The steps that a model has captured last; copies of the model, and files, do not have them."""
+    """The steps that a model captured last; they are not in copies of the model, nor in files."""
 
     def __init__(self) -> None:
         self._steps: OrderedDict[tuple[object, ...], CapturedStep] = OrderedDict()
@@ -113,11 +114,11 @@ class CapturedSteps:
         return CapturedSteps, ()
 
     def step(self, decoder: Decoder, state: TransformerState, action: Tensor) -> CapturedStep:
-        """A step of these sizes, captured now or before."""
+        """The step for these sizes, captured now or before."""
         history, rows = state.history, (state.rows, state.history.batch)
         assert isinstance(history, PackedHistory)
         room = history_room(state.history_steps, decoder.context_steps)
-        # a capture reads weights and ranges where they were
+        # a capture reads weights and ranges at their old addresses
         places = tuple(x.data_ptr() for x in (*decoder.network.parameters(), *decoder.tokenizer.buffers()))
         sizes = (rows, room, state.horizon, history.layers[0].dtype, action.dtype, action.device)
         key = (*sizes, decoder.options, places)
@@ -135,7 +136,7 @@ class CapturedSteps:
 
 
 def can_replay(state: TransformerState) -> bool:
-    """Whether rows are fresh from ``start`` and ``take``, history by history in equal counts."""
+    """Whether rows come directly from ``start`` and ``take``, in equal numbers per history, in order."""
     fresh = state.imagined is None and state.time == 0
     return fresh and state.grouping.in_order and isinstance(state.history, PackedHistory)
 
@@ -149,14 +150,14 @@ def captured_rollout(
     *,
     generator: torch.Generator | None = None,
 ) -> Rollout:
-    """Rollout that equals ``H`` steps one by one. Consumes ``state``.
+    """A rollout that equals ``H`` steps one by one. Consumes ``state``.
 
     Args:
-        decoder: Imagines.
-        captured: Steps that were captured before, to be used and added to.
-        state: ``N`` rows that :func:`can_replay`.
+        decoder: The decoder that imagines.
+        captured: Steps that were captured before; new ones are added.
+        state: ``N`` rows for which :func:`can_replay` is true.
         actions: ``[N, H, m]``.
-        generator: Source of the draws, with ``read="sample"``; they are those of steps one by one.
+        generator: Source of the draws, with ``read="sample"``; the draws are those of steps one by one.
 
     Raises:
         RuntimeError: If ``state`` was consumed, or fewer than ``H`` steps may be imagined from it.

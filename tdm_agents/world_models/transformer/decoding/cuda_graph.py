@@ -1,6 +1,6 @@
-"""CUDA graphs: work that is launched at once, every time it is repeated.
+"""CUDA graphs: repeated work that takes a single launch each time.
 
-A small model's kernels take less time than their launches.
+The kernels of a small model take less time than their launches.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def cuda_graph(
 ) -> Callable[[], object] | None:
     """A CUDA graph of some work, to be called in its place; None where there is no GPU.
 
-    The work is done twice before: libraries make their workspaces at a first call, which a capture forbids.
+    The work is done twice beforehand: libraries allocate at their first call, which a capture forbids.
 
     Args:
-        work: On tensors that stay where they are, and that the caller keeps as long as the graph; no shape
-            or choice depends on what they hold.
-        device: Where.
-        pool: Of memory, ``torch.cuda.graph_pool_handle()``; None for one of its own.
-        reset: What has to be done before the work is done another time.
+        work: Work on tensors that keep their addresses, and that the caller keeps as long as the graph. No
+            shape or branch depends on their values.
+        device: Device of the tensors.
+        pool: Memory pool, ``torch.cuda.graph_pool_handle()``; None for a pool of its own.
+        reset: Called before the work is done again.
     """
     if device.type != "cuda":
         return None

@@ -1,8 +1,8 @@
-"""The decoder of imagined steps: feeds tokens to the network, and reads values from what comes out.
+"""The decoder of imagined steps, which feeds tokens to the network and reads values from its output.
 
 A step is imagined in three parts: :meth:`Decoder.act` feeds reward, separator and action, which are known
 together; a strategy (:mod:`.sequential`, :mod:`.together`) reads and feeds the observation;
-:meth:`Decoder.arrive` reads what comes with it. A decoder has no state of its own: rows do.
+:meth:`Decoder.arrive` reads what comes with it. A decoder has no state of its own; rows do.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoder:
-    """The parts of a model that imagine.
+    """The parts of a model that are needed to imagine.
 
     Attributes:
         network: The weights.
-        tokenizer: Numbers to tokens and back.
+        tokenizer: Turns numbers into tokens and back.
         layout: The tokens of a decision step.
         context_steps: Decision steps in the attention band.
         terminates: Whether episodes end.
@@ -52,10 +52,12 @@ class Decoder:
         if self.options.read != "sample":
             return None
         device = self.network.head.weight.device
-        return torch.rand((self.layout.observation_dim + 2, rows), generator=generator, device=device).T
+        return torch.rand(
+            (self.layout.observation_dim + 2, rows), generator=generator, device=device, dtype=torch.float32
+        ).T
 
     def act(self, rows: Rows, action: Tensor) -> Tensor:
-        """Feed the reward that is known and an action ``[N, m]``; the rows go on to the next step.
+        """Feed the last reward and an action ``[N, m]``; the rows go on to the next step.
 
         Returns:
             The hidden state ``[N, d]`` from which the next observation is read.
@@ -66,17 +68,17 @@ class Decoder:
         return hidden
 
     def before_action(self, rows: Rows) -> Tensor:
-        """The tokens between an observation and the action taken there, ``[N, 2]``: reward and separator."""
+        """The tokens between an observation and the action after it, ``[N, 2]``: reward and separator."""
         return torch.stack([rows.reward, torch.full_like(rows.reward, self.tokenizer.separator)], dim=1)
 
     def arrive(self, rows: Rows, observation: Tensor, hidden: Tensor, draws: Tensor | None) -> Step:
-        """Read what comes with an observation; the rows stand there then.
+        """Read what comes with an observation, and move the rows there.
 
         Args:
-            rows: ``N`` of them, to which the observation was fed.
+            rows: ``N`` rows, to which the observation was fed.
             observation: ``[N, n]`` in the environment's units.
-            hidden: ``[N, d]``, after it.
-            draws: Of :meth:`draws`.
+            hidden: ``[N, d]``, the hidden state after the observation.
+            draws: Random numbers from :meth:`draws`.
         """
         drawn, alive = (None, None) if draws is None else (draws[:, -2], draws[:, -1])
         reward = self.read(hidden, rows.centres[-1], drawn)
@@ -85,15 +87,15 @@ class Decoder:
         return step
 
     def check_action(self, action: Tensor, rows: int) -> None:
-        """Refuse what cannot be the action of so many rows.
+        """Refuse an invalid action.
 
         Raises:
-            ValueError: If it has another shape than ``[N, m]``, or is not of the model's kind of numbers.
+            ValueError: If its shape is not ``[N, m]``, or its type is not that of the model's actions.
         """
         shape = (rows, self.layout.action_dim)
         if tuple(action.shape) != shape:
             raise ValueError(f"action has shape {tuple(action.shape)}; expected {shape}")
-        # looking at the data would make a GPU wait; there a planner's own clipping has to do
+        # reading the data would make a GPU wait; there the planner's own clipping has to suffice
         if action.device.type == "cpu" and action.is_floating_point() and not action.isfinite().all():
             raise ValueError("action holds NaN or inf; expected numbers in [-1, 1]")
         discrete = bool(self.tokenizer.action_choices)
@@ -107,16 +109,16 @@ class Decoder:
     def extend(self, rows: Rows, tokens: Tensor, *, offset: int, outputs: int = 1) -> Tensor:
         """Feed tokens of the rows' present step; their keys and values join the cache.
 
-        Everything that decides which keys are read is a counter: no data, no synchronisation.
+        Counters alone decide which keys are read, so nothing has to be synchronised.
 
         Args:
-            rows: ``N`` of them, owned by the caller.
-            tokens: ``[N, c]`` int64, next to each other in one decision step.
+            rows: ``N`` rows, owned by the caller.
+            tokens: ``[N, c]`` int64, consecutive tokens of one decision step.
             offset: Place of the first of them in that step.
-            outputs: For how many of the last tokens the hidden state is wanted.
+            outputs: Number of last tokens whose hidden state is wanted.
 
         Returns:
-            ``[N, outputs, d]``, normalised.
+            Hidden states ``[N, outputs, d]``, normalised.
         """
         network, (count, chunk) = self.network, tokens.shape
         view = rows.view(network, offset=offset, chunk=chunk)
@@ -136,9 +138,9 @@ class Decoder:
         """Values ``[...]`` from hidden states ``[..., d]``.
 
         Args:
-            hidden: After the token before each value.
-            centres: What the bins stand for, ``[(...,) bins]``.
-            draws: ``[...]`` in [0, 1), to sample with; None otherwise.
+            hidden: Hidden state after the token before each value.
+            centres: Values of the bins, ``[(...,) bins]``.
+            draws: ``[...]`` in [0, 1), with which to sample; None otherwise.
         """
         logits = self.network.logits(hidden)
         if self.options.read == "mean":
@@ -150,17 +152,17 @@ class Decoder:
         """Observation scalars ``[N, c]`` in the environment's units.
 
         Args:
-            rows: ``N`` of them; changes are added to their observation.
-            hidden: ``[N, c, d]``, before each scalar.
-            columns: Which scalars.
-            draws: Of :meth:`draws`.
+            rows: ``N`` rows; changes are added to their observation.
+            hidden: ``[N, c, d]``, the hidden state before each scalar.
+            columns: The scalars to read.
+            draws: Random numbers from :meth:`draws`.
         """
         drawn = None if draws is None else draws[:, columns]
         value = self.read(hidden, rows.centres[columns], drawn)
         return value if self.tokenizer.change is None else rows.observation[:, columns] + value
 
     def read_alive(self, hidden: Tensor, draws: Tensor | None) -> Tensor:
-        """Whether episodes go on, ``[N]`` bool: drawn, or without draws if that is likelier than not."""
+        """Whether episodes go on, ``[N]`` bool: drawn, or the likelier answer without draws."""
         if not self.terminates:
             return torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
         probability = self.network.alive(hidden)[:, 0].float().sigmoid()

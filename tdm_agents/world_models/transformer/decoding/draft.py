@@ -1,6 +1,6 @@
 """Transitions written token by token, for searches inside a transition.
 
-Where other strategies choose the tokens of a transition themselves, here a search does, and forks rows
+Other strategies choose the tokens of a transition themselves. Here a search chooses them, and forks rows
 between any two tokens. The histories stay shared, as everywhere.
 """
 
@@ -18,14 +18,14 @@ from tdm_agents.world_models.transformer.decoding.state import TransformerState
 
 @dataclass(slots=True)
 class TransformerDraft:
-    """``N`` transitions, of each the first tokens chosen; see :class:`tdm_agents.protocols.Draft`.
+    """``N`` transitions whose first tokens are chosen; see :class:`tdm_agents.protocols.Draft`.
 
     Attributes:
-        decoder: Reads and feeds the tokens.
-        state: State of the rows, owned. Its observation is the one that the action is taken at.
+        decoder: The decoder that reads and feeds the tokens.
+        state: State of the rows, owned. Its observation is the one at which the action is taken.
         hidden: ``[N, d]``, the output from which the next token is read.
-        tokens: ``[N, t]`` int64, chosen so far, as output bins (of an observation scalar: perhaps a change).
-        consumed: Whether ``push`` or ``finish`` took the buffers over.
+        tokens: ``[N, t]`` int64, chosen so far, as output bins (which may cover changes of observations).
+        consumed: Whether ``push`` or ``finish`` has taken over the buffers.
     """
 
     decoder: Decoder
@@ -37,7 +37,7 @@ class TransformerDraft:
     @staticmethod
     @torch.no_grad()
     def begin(decoder: Decoder, state: TransformerState) -> TransformerDraft:
-        """A draft without tokens: reward and separator are fed, as before a proposal. Consumes ``state``.
+        """A draft without tokens; reward and separator are fed, as before a proposal. Consumes ``state``.
 
         Raises:
             RuntimeError: If ``state`` was consumed, or stands at its horizon.
@@ -50,7 +50,7 @@ class TransformerDraft:
 
     @torch.no_grad()
     def log_probs(self) -> Tensor:
-        """``[N, V]`` float32: of a discrete action's choices, or of the bins of any other scalar.
+        """Log-probabilities ``[N, V]`` float32 of a discrete action's choices, or of another scalar's bins.
 
         Raises:
             RuntimeError: If the draft was consumed, or its transitions are complete.
@@ -71,7 +71,7 @@ class TransformerDraft:
         """
         self._check(complete=False)
         state, layout = self.state, self.decoder.layout
-        index = self.tokens.shape[1] - layout.action_dim  # of the observation scalar; below 0: of the action
+        index = self.tokens.shape[1] - layout.action_dim  # of the observation scalar; negative for the action
         hidden = self.hidden
         if index < 0:
             hidden = self._fed(token, offset=layout.tokens + index)
@@ -82,7 +82,7 @@ class TransformerDraft:
                 value = state.observation[:, index] + value
             hidden = self._fed(self.decoder.tokenizer.encode_observation_scalar(index, value), offset=index)
         self.consumed = True
-        # the reward, the last, is read where the last observation scalar was fed, and is fed with an action
+        # the reward comes last: it is read after the last observation scalar, and fed with the next action
         return TransformerDraft(self.decoder, state, hidden, torch.cat([self.tokens, token[:, None]], dim=1))
 
     def take(self, rows: Tensor) -> TransformerDraft:
@@ -96,7 +96,7 @@ class TransformerDraft:
 
     @torch.no_grad()
     def finish(self) -> tuple[TransformerState, Tensor, Step]:
-        """The states after the transitions, the actions ``[N, m]`` and what they led to. Consumes the draft.
+        """The states after the transitions, the actions ``[N, m]`` and the steps. Consumes the draft.
 
         Where the model ends episodes, a row is alive if that is likelier than not.
 

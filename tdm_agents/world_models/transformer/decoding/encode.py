@@ -1,4 +1,4 @@
-"""Histories, encoded in one forward to the state that rows imagine from."""
+"""Encoding of histories, in one forward, into the state from which rows imagine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
     """The state after ``B`` histories; rows of different lengths are masked.
 
     Args:
-        decoder: Will imagine from there.
-        history: The last ``context_steps`` of it are read.
-        horizon: Steps that may be imagined from here.
+        decoder: The decoder that will imagine from there.
+        history: The histories, of which the last ``context_steps`` are read.
+        horizon: Number of steps that may be imagined from here.
 
     Raises:
         ValueError: If shapes do not fit the model, a value is NaN, or ``horizon < 1``.
@@ -57,7 +57,7 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
 
 
 def _tokens(decoder: Decoder, history: History, steps: int) -> Tensor:
-    """Tokens of the last steps up to the present o_n, ``[B, P]``; reward and action of now come later."""
+    """Tokens of the last steps up to the present o_n, ``[B, P]``, without the present reward and action."""
     action = history.action[:, history.action.shape[1] - (steps - 1) :]
     action = torch.cat([action, action.new_zeros((history.batch, 1, decoder.layout.action_dim))], dim=1)
     observation, reward = history.observation[:, -steps:].float(), history.reward[:, -steps:].float()
@@ -68,14 +68,14 @@ def _tokens(decoder: Decoder, history: History, steps: int) -> Tensor:
 def _band(
     lengths: Tensor, steps: int, step_of: Tensor, layout: StepLayout
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What is no padding, ``[B, P]``, and the mask ``[B, 1, P, P]``; None where no history is shorter.
+    """The tokens that are not padding, ``[B, P]``, and the mask ``[B, 1, P, P]``; None without padding.
 
-    Without padding, all that came before a token is inside its band.
+    Without padding, all earlier tokens are inside a token's band.
     """
     if bool((lengths == steps).all()):
         return None, None
     visible = step_of[None] >= steps - lengths[:, None]  # [B, P]
-    # padding sees its own step, so that its softmax has something to read
+    # padding sees its own step, so that its softmax is not empty
     own = step_of[:, None] == step_of
     causal = band_mask(steps, layout.tokens, steps, step_of.device)[: len(step_of), : len(step_of)]
     return visible, (causal & (visible[:, None] | own))[:, None]
@@ -107,11 +107,11 @@ def _keys_and_values(
 
 
 def _as_read(layers: list[Tensor], visible: Tensor | None, options: DecodingOptions) -> HistoryCache:
-    """The keys and values as imagined rows read them; takes them out of the list."""
+    """The keys and values in the layout that imagined rows read; they are taken out of the list."""
     on_cpu = layers[0].device.type == "cpu" and layers[0].dtype == torch.float32
     if on_cpu and options.attention == "fused" and options.capture == "no" and compiles():
         from tdm_agents.world_models.transformer.cpu.loop_caches import (
-            PanelHistory,  # half a second to import
+            PanelHistory,  # takes half a second to import
         )
         from tdm_agents.world_models.transformer.cpu.openmp import can_share
 

@@ -1,8 +1,8 @@
-"""Imagined rows in buffers of fixed shape and place, so that a step is the same work every time.
+"""Imagined rows in buffers of fixed shape and address, so that every step is the same work.
 
-Where a :class:`.state.TransformerState` counts in Python and packs its caches anew, here the counter is a
-tensor and nothing moves: what is done in a step does not depend on the step, and can be captured and replayed
-(:mod:`.captured`). The price is that the whole buffers are read, with masks.
+A :class:`.state.TransformerState` counts in Python and repacks its caches. Here the counter is a tensor and
+nothing moves: the work of a step does not depend on the step, and can be captured and replayed
+(:mod:`.captured`). The price is that whole buffers are read, with masks.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from tdm_agents.world_models.transformer.network import Block, TransformerNetwor
 
 
 class FixedRows:
-    """``N`` rows that stand after the observation of step ``time``, as tensors that are written over.
+    """``N`` rows after the observation of step ``time``, in tensors that are overwritten.
 
-    A token's place among the rows' own is its number modulo the buffer's length, a whole number of steps: a
-    step's tokens take the places of those that have just left the band.
+    A token's place in its row's buffer is its number modulo the buffer's length, a whole number of steps: a
+    step's tokens replace those that have just left the band.
 
     Args:
-        network: The weights whose keys and values are held.
-        state: Rows whose sizes are taken, history by history in equal counts.
+        network: The network whose keys and values are held.
+        state: Rows of the same sizes, in equal numbers per history, in order.
         compiled: Whether blocks go through ``torch.compile``.
 
     Attributes:
-        time: Steps imagined so far, ``[1]`` int64.
-        action: ``[N, m]`` that is imagined next.
-        draws: ``[N, n + 2]``, of that step.
-        observation: ``[N, n]``.
+        time: Number of steps imagined so far, ``[1]`` int64.
+        action: ``[N, m]``, the action to imagine next.
+        draws: ``[N, n + 2]``, the random numbers of that step.
+        observation: ``[N, n]``, the last observation.
         reward: ``[N]`` int64, the reward's token.
         value: ``[N]``, the reward in the environment's units.
         alive: ``[N]`` bool.
-        centres: As the state's.
-        rounds: As the state's.
+        centres: As in the state.
+        rounds: As in the state.
     """
 
     def __init__(self, network: TransformerNetwork, state: TransformerState, *, compiled: bool) -> None:
@@ -55,7 +55,7 @@ class FixedRows:
         self._shared = [like.new_zeros((2, heads, batch, length, head_dim)) for _ in layers]
         self._own = [like.new_zeros((2, heads, rows, own, head_dim)) for _ in layers]
         self._real = torch.zeros((batch, length), dtype=torch.bool, device=like.device)
-        # steps of the histories' tokens; the present is 0
+        # steps of the histories' tokens, counted from the present, 0
         self._steps = torch.arange(-length, 0, device=like.device) + state.capacity.offset
         self._steps = self._steps.div(step, rounding_mode="floor")  # [P]
         self._places = torch.arange(own, device=like.device)
@@ -67,14 +67,14 @@ class FixedRows:
         self.draws = self.observation.new_zeros((rows, state.capacity.offset + 2))
         self.value = self.observation.new_zeros(rows)
         self.alive = torch.ones(rows, dtype=torch.bool, device=like.device)
-        self.action: Tensor  # of the first action's type
+        self.action: Tensor  # has the type of the first action
 
     def load(self, state: TransformerState) -> None:
-        """Begin anew from rows of the same sizes, at step 0."""
+        """Restart at step 0 from rows of the same sizes."""
         assert isinstance(state.history, PackedHistory)
         tokens = state.history.tokens
         for shared, layer in zip(self._shared, state.history.layers, strict=True):
-            shared[..., :-tokens, :].zero_()  # what is hidden weighs nothing, unless it is NaN
+            shared[..., :-tokens, :].zero_()  # hidden tokens weigh nothing, unless they are NaN
             shared[..., -tokens:, :].copy_(layer)
         visible = state.history.visible
         self._real.fill_(False)
@@ -88,10 +88,10 @@ class FixedRows:
         self.reward.copy_(state.reward)
 
     def view(self, network: TransformerNetwork, *, offset: int, chunk: int) -> ProductsView:
-        """What ``chunk`` tokens at ``offset`` of step ``time`` attend to; no shape depends on ``time``."""
+        """The view of ``chunk`` tokens at ``offset`` of step ``time``; no shape depends on ``time``."""
         capacity, length = self._capacity, len(self._places)
         last = self.time * capacity.step + (offset + chunk - 1)  # [1] number of the last token
-        token = last - (last - self._places) % length  # [S] the last one to be written to each place
+        token = last - (last - self._places) % length  # [S] the token last written to each place
         first = ((self.time + 1) * capacity.step - capacity.band).clamp_min(capacity.offset)
         query = last + torch.arange(1 - chunk, 1, device=last.device)  # [c]
         unseen = (token > query[:, None]) | (token < first)  # [c, S]
@@ -108,7 +108,7 @@ class FixedRows:
         )
 
     def fed(self, chunk: int) -> None:
-        """Nothing to note: places follow from ``time``."""
+        """Do nothing: places follow from ``time``."""
 
     def advance(self) -> None:
         """Go on to the next step."""
@@ -116,7 +116,7 @@ class FixedRows:
         self._project()
 
     def keep(self, step: Step, reward: Tensor) -> None:
-        """Put what a step led to, and the reward's token, where the next one starts from."""
+        """Store a step and its reward's token, from which the next step starts."""
         assert step.observation is not None
         self.observation.copy_(step.observation)
         self.reward.copy_(reward)
@@ -124,11 +124,11 @@ class FixedRows:
         self.alive.copy_(step.alive)
 
     def continued(self, state: TransformerState, time: int) -> TransformerState:
-        """These rows after ``time`` steps as a state of their own.
+        """The rows after ``time`` steps, as an independent state.
 
         Args:
-            state: The one that was loaded.
-            time: At least 1.
+            state: The state that was loaded.
+            time: Number of steps, at least 1.
         """
         assert isinstance(state.history, PackedHistory)
         capacity = self._capacity
@@ -154,7 +154,7 @@ class FixedRows:
         )
 
     def _project(self) -> None:
-        """Weights of the present step, in place."""
+        """Compute the weights of the present step, in place."""
         rotation = self._rotation.index_select(0, self.time)[0]
         for into, block in zip(self._projections, self._blocks(), strict=True):
             into.copy_(block.step_projection(rotation))
@@ -164,8 +164,8 @@ class FixedRows:
 
 
 def history_room(history_steps: int, context_steps: int) -> int:
-    """Steps of history that there is room for: its own, rounded up to a power of two or to the whole band.
+    """Steps of history to make room for: a power of two of at least its length, or the whole band.
 
-    A history that grows is captured anew a few times, not at every decision.
+    So a growing history is captured again a few times, not at every decision.
     """
     return min(context_steps, 1 << (history_steps - 1).bit_length())

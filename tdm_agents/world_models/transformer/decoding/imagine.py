@@ -1,4 +1,4 @@
-"""One imagined transition, its observation by the strategy that the options ask for."""
+"""One imagined transition, whose observation is decoded by the strategy in the options."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tdm_agents.world_models.transformer.decoding.together import together
 
 
 def imagine(decoder: Decoder, rows: Rows, action: Tensor, draws: Tensor | None) -> Step:
-    """One transition of rows whose buffers may be written to.
+    """Imagine one transition of rows whose buffers may be written to.
 
     Args:
-        decoder: Reads and feeds.
-        rows: ``N`` of them.
-        action: ``[N, m]``.
-        draws: Of :meth:`Decoder.draws`.
+        decoder: The decoder that reads and feeds.
+        rows: ``N`` rows.
+        action: ``[N, m]``, the action of each row.
+        draws: Random numbers from :meth:`Decoder.draws`.
     """
     hidden = decoder.act(rows, action)
     parallel = decoder.options.parallel

@@ -1,4 +1,4 @@
-"""Settings of decoding: how imagined scalars are read and computed. They are no part of what a model is."""
+"""Settings of decoding, for reading and computing imagined scalars; not part of a model's identity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Attention = Literal["fused", "products"]
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How imagined scalars are read and computed, by the same weights.
+    """The way in which imagined scalars are read and computed, with the same weights.
 
     Attributes:
         read: How a scalar is read from its distribution: drawn (``"sample"``), the most likely bin
@@ -25,12 +25,13 @@ class DecodingOptions:
             :mod:`tdm_agents.world_models.transformer.decoding.together`. None chooses: at once for a single
             row on a CPU only, where it was faster for two of three trained models
             (``benchmarks/parallel_seconds.py``).
-        capture: Whether rollouts replay one imagined step in buffers of fixed shape: on a GPU captured as a
-            CUDA graph, its blocks compiled before or not. On a CPU it is the same work uncaptured, which
+        capture: Whether rollouts replay one imagined step in buffers of fixed shape. On a GPU it is captured
+            as a CUDA graph, with or without compiled blocks. On a CPU it is the same work uncaptured, which
             gains nothing; ``"compiled"`` needs a C++ compiler there.
-        attention: How imagined rows attend on a CPU in float32: ``"fused"`` as one loop that numba compiles
-            (:mod:`tdm_agents.world_models.transformer.cpu`), or by PyTorch's ``"products"``, as everywhere
-            else, with ``capture``, and with several threads where PyTorch does not use GNU's OpenMP.
+        attention: How imagined rows attend on a CPU in float32: ``"fused"``, as one loop that numba compiles
+            (:mod:`tdm_agents.world_models.transformer.cpu`), or ``"products"``, by PyTorch. Everywhere
+            else, with ``capture``, and with several threads where PyTorch does not use GNU's OpenMP, it is
+            always by PyTorch.
 
     Raises:
         ValueError: If a setting makes no sense.

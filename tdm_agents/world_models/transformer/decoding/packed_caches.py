@@ -1,4 +1,4 @@
-"""Keys and values as PyTorch's products read them, packed so that they are read as fast as memory allows."""
+"""Caches for PyTorch's products, packed so that keys and values are read as fast as memory allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tdm_agents.world_models.transformer.decoding.products import ProductsView
 from tdm_agents.world_models.transformer.network import Block
 
 _LEAST_AHEAD = 16
-"""Tokens; PyTorch multiplies fewer by a slower way."""
+"""Fewest tokens for which a cache makes room: PyTorch multiplies fewer more slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class PackedHistory:
     """Keys and values of ``B`` histories; see :class:`.cache.HistoryCache`.
 
     Attributes:
-        layers: Keys and values per layer, ``[2, heads, B, P, head_dim]``. Heads come first, so that the rows
-            that share a history are one matrix per head without a copy.
+        layers: Keys and values per layer, ``[2, heads, B, P, head_dim]``. Heads come first, so that rows that
+            share a history form one matrix per head without a copy.
         visible: ``[B, P]`` bool, False on the padding of shorter histories; None if there is none.
     """
 
@@ -53,29 +53,29 @@ class PackedHistory:
 
 
 class PackedImagined:
-    """Keys and values of what each row imagined, packed: little more than what is read.
+    """Keys and values of what each row imagined, packed: they take little more memory than what is read.
 
-    Where rows are apart in memory, if only by four tokens, a CPU takes about twice as long to read them or
-    longer. So a layer holds the tokens that are needed and room for a
-    few steps, and is read whole; when it is full, it is packed anew, with more room. Once that is the whole
-    attention band, nothing moves any more: a step's tokens take the places of those that have just left it.
-    The memory is fixed at the start: a block per layer, and one that the next layer to be packed moves to.
+    Where rows are apart in memory, even by four tokens, a CPU takes at least about twice as long to read
+    them. So a layer holds the tokens that are needed and room for a few steps, and is read whole. When it is
+    full, it is packed again with more room. Once it holds the whole attention band, nothing moves any more: a
+    step's tokens replace those that have just left the band. The memory is fixed at the start: one block per
+    layer, and one to which the next layer to be packed moves.
 
     Args:
-        history: What the rows continue.
-        rows: ``N``.
-        capacity: How many tokens a layer may hold.
+        history: The histories that the rows continue.
+        rows: ``N``, the number of rows.
+        capacity: Number of tokens that a layer may hold.
 
     Attributes:
-        length: Tokens that a layer has room for now.
-        written: Tokens so far, those that have left included.
+        length: Number of tokens for which a layer has room now.
+        written: Number of tokens so far, those that have left the band included.
         layers: Keys and values per layer, ``[2, heads, N, length, head_dim]``; zero where nothing is written.
     """
 
     def __init__(self, history: PackedHistory, rows: int, capacity: Capacity) -> None:
         _, heads, _, _, head_dim = history.layers[0].shape
         self._history, self._capacity, self.length, self.written = history, capacity, 0, 0
-        self._first = 0  # number of the token at place 0, or once around less
+        self._first = 0  # number of the token at place 0, or ``length`` less
         self._shape = (heads, rows, head_dim)
         numbers = 2 * heads * rows * capacity.most * head_dim
         self._blocks = [history.layers[0].new_empty(numbers) for _ in range(len(history.layers) + 1)]
@@ -92,7 +92,7 @@ class PackedImagined:
         keep: int,
         layers: Iterable[Tensor],
     ) -> PackedImagined:
-        """A cache whose last ``keep`` tokens are given, ``[2, heads, N, keep, head_dim]`` per layer."""
+        """A cache of the given last ``keep`` tokens, ``[2, heads, N, keep, head_dim]`` per layer."""
         cache = cls(history, rows, capacity)
         cache.written = written
         cache._pack(layers, keep=keep, length=capacity.most)
@@ -100,7 +100,7 @@ class PackedImagined:
 
     @staticmethod
     def projection(block: Block, rotation: Tensor) -> Tensor:
-        """A block's weights for tokens of one decision step, as :meth:`view` wants them."""
+        """A block's weights for tokens of one decision step, in the form that :meth:`view` takes."""
         return block.step_projection(rotation)
 
     @property
@@ -110,15 +110,15 @@ class PackedImagined:
 
     @property
     def place(self) -> int:
-        """Where the next tokens of a step go."""
+        """The place of the next tokens of a step."""
         return (self.written - self._first) % self.length
 
     def make_room(self, tokens: int, *, keep: int) -> None:
-        """Make room for ``tokens`` more, of those written only the last ``keep`` being needed.
+        """Make room for ``tokens`` more; of the tokens written so far, only the last ``keep`` are needed.
 
         Args:
-            tokens: Of one decision step.
-            keep: At most the band's tokens less ``tokens``.
+            tokens: Number of new tokens, all of one decision step.
+            keep: Number of tokens to keep, at most the band's tokens less ``tokens``.
         """
         capacity = self._capacity
         if self.length == capacity.band or self.written - self._first + tokens <= self.length:
@@ -130,7 +130,7 @@ class PackedImagined:
     def view(
         self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
     ) -> ProductsView:
-        """What the next tokens attend to; see :meth:`.cache.ImaginedCache.view`."""
+        """The view of the next tokens; see :meth:`.cache.ImaginedCache.view`."""
         self.make_room(chunk, keep=inside - chunk)
         history = self._history
         left = first >= history.tokens
@@ -157,29 +157,29 @@ class PackedImagined:
         return taken
 
     def mask(self, chunk: int, inside: int) -> Tensor | None:
-        """What the next ``chunk`` tokens do not see, as :func:`.products.attend` wants it.
+        """The mask of the next ``chunk`` tokens, in the form that :func:`.products.attend` takes.
 
-        Left of the band, later tokens of the chunk, and what is not written yet.
+        It hides tokens left of the band, later tokens of the chunk, and places not written yet.
 
         Args:
-            chunk: Tokens that there is room for.
-            inside: Tokens inside the band, the chunk included.
+            chunk: Number of new tokens, for which there is room.
+            inside: Number of tokens inside the band, the chunk included.
         """
         if chunk == 1 and inside == self.length:
             return None
         last, like = self.written + chunk - 1, self.layers[0]
         place = torch.arange(self.length, device=like.device)
-        number = last - (last - self._first - place) % self.length  # of the token last written there
+        number = last - (last - self._first - place) % self.length  # of the token last written to each place
         query = torch.arange(self.written, last + 1, device=like.device)[:, None]
         unseen = (number > query) | (number <= last - inside)  # [c, S]
         return like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
 
     def _pack(self, old: Iterable[Tensor], *, keep: int, length: int) -> None:
-        """Move the last ``keep`` tokens of layers, one at a time, to where there is room for ``length``."""
-        # around the band, whole steps stay together
+        """Move the last ``keep`` tokens of each layer to a block with room for ``length``."""
+        # whole steps stay together where places wrap around the band
         self._first = -self._capacity.offset if length == self._capacity.band else self.written - keep
         start = (self.written - keep - self._first) % length
-        around = max(0, start + keep - length)  # of those kept, behind the others
+        around = max(0, start + keep - length)  # kept tokens that wrap around, after the others
         heads, rows, head_dim = self._shape
         empty = self._blocks[-1].new_zeros((2, heads, rows, length - keep, head_dim))
         before = length - keep if around else start
@@ -199,9 +199,9 @@ class PackedImagined:
 
 
 def ahead(keep: int, step: int) -> int:
-    """For how many tokens, in whole steps, a cache that keeps ``keep`` of them makes room.
+    """The number of tokens, in whole steps, for which a cache that keeps ``keep`` tokens makes room.
 
-    If to pack takes as long as to read all that is kept four times, and each token reads about ``r / 2`` that
-    are not written yet, then to pack once in ``r = sqrt(8 keep)`` tokens costs least.
+    If packing takes as long as reading all that is kept four times, and each token reads about ``r / 2``
+    places that are not written yet, packing once in ``r = sqrt(8 keep)`` tokens costs least.
     """
     return step * max(1, round(max(_LEAST_AHEAD, math.sqrt(8 * keep)) / step))

@@ -1,8 +1,8 @@
-"""Attention of imagined rows by PyTorch's products: over the history that rows share, and what is their own.
+"""Attention of imagined rows by PyTorch's products, over the history that rows share and their own tokens.
 
 A query attends over both in one softmax. The history is never copied for a row: queries of the rows that
 share one are brought together instead, which also turns many small products into one large one. All rows
-advance in lock-step, so which keys are inside the attention band depends on counters alone, never on data.
+advance in lock-step, so counters alone, never data, decide which keys are inside the attention band.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tdm_agents.world_models.transformer.network import Block
 
 @dataclass(frozen=True, slots=True)
 class ProductsView:
-    """What new tokens attend to, block by block, by PyTorch's products; see :class:`.view.View`.
+    """The view of new tokens, block by block, for PyTorch's products; see :class:`.view.View`.
 
     Attributes:
-        projections: Of each block, :meth:`.network.Block.step_projection` of the tokens' step.
-        own: Of each block, the rows' own keys and values, ``[2, heads, N, S, head_dim]``.
-        at: Where in ``S`` the tokens go: the first place of neighbours, or all of them, int64 ``[c]``.
-        shared: Of each block, the histories inside the band, ``[2, heads, B, P, head_dim]``, or None.
-        grouping: Which row continues which history.
-        visible: As :func:`attend` has it.
-        mask: As :func:`attend` has it.
+        projections: Per block, the :meth:`.network.Block.step_projection` of the tokens' step.
+        own: Per block, the rows' own keys and values, ``[2, heads, N, S, head_dim]``.
+        at: Places in ``S`` of the new tokens: the first of consecutive places, or all of them, int64 ``[c]``.
+        shared: Per block, the histories inside the band, ``[2, heads, B, P, head_dim]``, or None.
+        grouping: The history that each row continues.
+        visible: As in :func:`attend`.
+        mask: As in :func:`attend`.
         compiled: Whether blocks go through ``torch.compile``.
     """
 
@@ -44,7 +44,7 @@ class ProductsView:
     compiled: bool = False
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
-        """As :class:`.view.View` has it."""
+        """New tokens through one block; see :meth:`.view.View.through`."""
         through = _compiled() if self.compiled else through_block
         out: Tensor = through(
             block,
@@ -63,7 +63,7 @@ class ProductsView:
 
 
 def put(own: Tensor, keys_values: Tensor, at: int | Tensor) -> None:
-    """Write keys and values of new tokens ``[2, heads, N, c, head_dim]`` where :class:`ProductsView` says."""
+    """Write keys and values ``[2, heads, N, c, head_dim]`` of new tokens at the places ``at``."""
     if isinstance(at, int):
         own.narrow(3, at, keys_values.shape[3]).copy_(keys_values)
     else:
@@ -87,7 +87,7 @@ def through_block(
     """New tokens ``[N, c, d]`` through one block; see :class:`ProductsView`.
 
     Returns:
-        ``[N, outputs, d]`` of the last tokens; the others have left their keys and values.
+        Outputs ``[N, outputs, d]`` of the last tokens; the others have left their keys and values.
     """
     count, chunk, width = x.shape
     projected = block.project_step(x.flatten(0, 1), projection)  # [3 heads, N c, head_dim]
@@ -116,18 +116,19 @@ def attend(
 ) -> Tensor:
     """Attention of each row over its history and what it imagined, as one softmax.
 
-    Plain products. Scores of both are written side by side into one tensor, so that nothing has to be merged.
+    These are plain products. The scores of both are written side by side into one tensor, so that nothing has
+    to be merged.
 
     Args:
         query: ``[heads, N, c, head_dim]``, contiguous; its products with keys are the scores.
-        own: What rows imagined, ``[2, heads, N, S, head_dim]``.
-        shared: The histories inside the band, ``[2, heads, B, P, head_dim]``; None once they have left.
-        grouping: Which row continues which history.
-        visible: ``[B, P]`` bool over ``shared``, or None if all of it is.
-        mask: ``[c, S]`` float, -inf where ``own`` is not to be seen, otherwise 0; None if all of it is.
+        own: Keys and values of what rows imagined, ``[2, heads, N, S, head_dim]``.
+        shared: Those of histories inside the band, ``[2, heads, B, P, head_dim]``; None once they have left.
+        grouping: The history that each row continues.
+        visible: ``[B, P]`` bool over ``shared``, or None if all of it is visible.
+        mask: ``[c, S]`` float, -inf where ``own`` is hidden and 0 elsewhere; None if all of it is visible.
 
     Returns:
-        ``[heads, N, c, head_dim]``.
+        The attended values ``[heads, N, c, head_dim]``.
     """
     keys, values = own.flatten(1, 2)  # [heads N, S, head_dim]
     own_scores = torch.bmm(query.flatten(0, 1), keys.transpose(1, 2))  # [heads N, c, S]
@@ -164,9 +165,9 @@ def attend_by_values(
     visible: Tensor,
     mask: Tensor,
 ) -> Tensor:
-    """As :func:`attend`, without writing into views, which ``torch.compile`` does not take; it fuses this.
+    """:func:`attend` for ``torch.compile``, which does not support writing into views, and fuses this.
 
-    Rows have to be in order; the softmax is computed in float32.
+    Rows must be in order; the softmax is computed in float32.
     """
     heads, rows, chunk, head_dim = query.shape
     keys, values = own.flatten(1, 2)  # [heads N, S, head_dim]
@@ -188,7 +189,7 @@ def attend_by_values(
 def _compiled() -> Any:
     import torch._dynamo.config as dynamo  # seconds to import
 
-    # three variants per captured size; beyond the limits, 8 and 256 by default, a whole graph is an error
+    # three variants per captured size; beyond the limits (8 and 256 by default) a full graph is an error
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
         name = limit if hasattr(dynamo, limit) else limit.replace("recompile", "cache_size")  # torch < 2.6
         setattr(dynamo, name, max(getattr(dynamo, name), 1024))

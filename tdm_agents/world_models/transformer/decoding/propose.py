@@ -1,4 +1,4 @@
-"""Actions of the behaviour-cloning policy that the transformer also is."""
+"""Proposals of the behaviour-cloning policy, which the transformer also is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def propose(
     """Actions ``(h, o, r) -> a``, component after component; does not consume ``state``.
 
     Args:
-        decoder: Reads and feeds.
+        decoder: The decoder that reads and feeds.
         state: ``N`` rows.
         count: Actions per row.
         generator: Source of randomness.
@@ -40,8 +40,10 @@ def propose(
     hidden = decoder.extend(fork, decoder.before_action(fork), offset=layout.observation_dim)[:, 0]
     uniform = None
     if not deterministic:
-        uniform = torch.rand((layout.action_dim, len(rows)), generator=generator, device=rows.device)
-    tokens, log_prob = [], torch.zeros(len(rows), device=rows.device)
+        uniform = torch.rand(
+            (layout.action_dim, len(rows)), generator=generator, device=rows.device, dtype=torch.float32
+        )
+    tokens, log_prob = [], torch.zeros(len(rows), device=rows.device, dtype=torch.float32)
     for j in range(layout.action_dim):
         logits = tokenizer.mask_actions(decoder.network.logits(hidden), j)
         tokens.append(choose_bin(logits, None if uniform is None else uniform[j]))

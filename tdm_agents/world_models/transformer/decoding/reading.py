@@ -1,4 +1,4 @@
-"""From output logits to a value: sampled, the most likely bin, or the mean around it."""
+"""Reading of a value from output logits: a sample, the most likely bin, or the mean around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tdm_agents.world_models.transformer.cpu import compiles
 
 
 def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
-    """One bin per row: the inverse of the cumulative distribution at ``uniform``, or the mode without it.
+    """One bin per row: the inverse of the cumulative distribution at ``uniform``, or else the mode.
 
     One uniform number per row suffices to sample; noise for every bin is not needed.
 
@@ -18,7 +18,7 @@ def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
         uniform: ``[...]`` in [0, 1), or None for the mode.
 
     Returns:
-        ``[...]`` int64.
+        Bin indices ``[...]`` int64.
     """
     if uniform is None:
         return logits.argmax(dim=-1)
@@ -32,18 +32,18 @@ def choose_bin(logits: Tensor, uniform: Tensor | None) -> Tensor:
 
 
 def mean_near_mode(logits: Tensor, centres: Tensor, window: int) -> Tensor:
-    """Expected value over the ``2 window + 1`` bins around the mode.
+    """The expected value over the ``2 window + 1`` bins around the mode.
 
-    Finer than a bin, and, unlike the mean over all bins, never between two separate modes. Where the window
-    would pass an end, it is moved inside.
+    It is finer than a bin and, unlike the mean over all bins, never between two separate modes. A window that
+    would pass an end is moved inside.
 
     Args:
         logits: ``[..., bins]`` float32.
-        centres: The value of each bin, of ``logits``' shape but for leading axes.
+        centres: The value of each bin, in the shape of ``logits`` except for leading axes.
         window: Bins on either side of the mode.
 
     Returns:
-        ``[...]``.
+        Values ``[...]``.
     """
     bins = logits.shape[-1]
     size = min(2 * window + 1, bins)

@@ -1,4 +1,4 @@
-"""Memory of one imagined row, by formula."""
+"""Formulas for the memory of one imagined row."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from tdm_agents.world_models.transformer.network import NetworkConfig
 
 @dataclass(frozen=True, slots=True)
 class RowBytes:
-    """Bytes that a row needs beyond what rows share.
+    """Bytes that a row needs, beyond what rows share.
 
     Attributes:
         imagined: Its own keys and values, ``2 L d C`` numbers; ``C`` is ``most`` of
-            :class:`tdm_agents.world_models.transformer.decoding.cache.Capacity`. For PyTorch's products, a
-            layer more. Captured, ``2 L d R``; ``R`` are the tokens of ``H + 1`` steps, or of the band if that
-            is less.
-        working: The larger of what a block of a forward and a reading of logits need for a moment. Captured,
-            ``2 (L + 2) d C`` more: in the end what was imagined is copied, and graphs keep what they work on.
+            :class:`tdm_agents.world_models.transformer.decoding.cache.Capacity`. PyTorch's products need one
+            more layer. A captured step needs ``2 L d R`` numbers, where ``R`` is the number of tokens of
+            ``H + 1`` steps, or of the band if that is less.
+        working: The larger of the temporary memory of a block of a forward and of a reading of logits. A
+            captured step needs ``2 (L + 2) d C`` numbers more: what was imagined is copied at the end, and
+            graphs keep their workspace.
     """
 
     imagined: int
@@ -30,7 +31,7 @@ class RowBytes:
 
     @property
     def total(self) -> int:
-        """Sum of both."""
+        """The sum of both."""
         return self.imagined + self.working
 
 
@@ -49,21 +50,21 @@ def row_bytes(
 ) -> RowBytes:
     """The bytes of a row.
 
-    A forward of ``c`` tokens needs ``c (4 f + 7 d)`` numbers for the GEGLU, or, for products,
-    ``c heads (P + 2 C)`` for scores; logits of ``q`` scalars, three times ``q V`` float32, on a CPU once
-    (of other types twice). One after another ``c = m + 2``, ``q = 1``, in parallel ``c = n`` and
-    ``q = n - 1`` where that is more.
+    A forward of ``c`` tokens needs ``c (4 f + 7 d)`` numbers for the GEGLU or, with products,
+    ``c heads (P + 2 C)`` numbers for scores. The logits of ``q`` scalars need three times ``q V`` float32; on
+    a CPU once (twice for other types). With scalars one after another ``c = m + 2`` and ``q = 1``; in
+    parallel ``c = n`` and ``q = n - 1`` where that is more.
 
     Args:
         network: Sizes of the network.
         layout: The tokens of a decision step.
         context_steps: Decision steps in the attention band.
-        history_tokens: ``P``.
-        horizon: Steps that are imagined.
+        history_tokens: ``P``, the tokens of the longest history.
+        horizon: Number of steps that are imagined.
         parallel: Whether observation scalars are guessed together.
         captured: Whether a captured step is replayed.
         fused: Whether rows attend by :mod:`tdm_agents.world_models.transformer.cpu`.
-        on_cpu: Whether they are imagined there.
+        on_cpu: Whether rows are imagined on a CPU.
         number_bytes: Size of a number: 4 for float32, 2 for bfloat16.
     """
     dim, width = layout.observation_dim, network.width
@@ -86,8 +87,8 @@ def row_bytes(
 def needed_row_bytes(decoder: Decoder, state: TransformerState, *, horizon: int) -> int:
     """Bytes per row that a rollout of ``horizon`` steps from ``state`` needs.
 
-    Captured, with buffers for the rows that are left in the end; where episodes end, with half as many
-    rows beside those that they are taken from.
+    With a captured step this includes buffers for the rows that remain at the end. Where episodes end, it
+    includes half as many rows again, copied from the others.
     """
     weight, captured = decoder.network.head.weight, decoder.options.capture != "no"
     needed = row_bytes(

@@ -1,4 +1,4 @@
-"""Imagined rows, as a decoder sees them."""
+"""The interface of imagined rows to a decoder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tdm_agents.world_models.transformer.network import TransformerNetwork
 
 
 class Rows(Protocol):
-    """``N`` rows that tokens are fed to: they know what is cached, and what is inside the attention band.
+    """``N`` rows that are fed tokens: they know what is cached, and what is inside the attention band.
 
     Attributes:
-        observation: ``[N, n]``, of the last whole step.
+        observation: ``[N, n]``, the observation of the last whole step.
         reward: ``[N]`` int64, the token of the reward that came with it.
-        centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
-        rounds: Rounds of guesses before the first look at whether scalars still change; see :mod:`.together`.
+        centres: ``[n + 1, bins]``, the value of each output bin: observation scalars, then the reward.
+        rounds: Rounds of guesses before the first check whether scalars still change; see :mod:`.together`.
     """
 
     observation: Tensor
@@ -27,17 +27,17 @@ class Rows(Protocol):
     rounds: int
 
     def view(self, network: TransformerNetwork, *, offset: int, chunk: int) -> View:
-        """What ``chunk`` tokens at ``offset`` of the present step attend to."""
+        """The view of ``chunk`` tokens at ``offset`` of the present step."""
         ...
 
     def fed(self, chunk: int) -> None:
-        """Note that so many tokens joined the cache; a negative number leaves it again."""
+        """Note that ``chunk`` tokens joined the cache; a negative number removes them again."""
         ...
 
     def advance(self) -> None:
-        """Go on to the next step: reward, separator and action of this one have been fed."""
+        """Go on to the next step, after reward, separator and action of this one have been fed."""
         ...
 
     def keep(self, step: Step, reward: Tensor) -> None:
-        """Stand after a step, with the token ``[N]`` of its reward."""
+        """Store a step, with the token ``[N]`` of its reward, as the last one."""
         ...

@@ -1,4 +1,4 @@
-"""The observation scalars of an imagined step, one after another."""
+"""Decoding of the observation scalars of an imagined step one after another."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tdm_agents.world_models.transformer.decoding.rows import Rows
 
 
 def sequential(decoder: Decoder, rows: Rows, hidden: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Read and feed scalar after scalar: ``n`` forwards of one token per row.
+    """Read and feed one scalar after another: ``n`` forwards of one token per row.
 
     Args:
-        decoder: Reads and feeds.
-        rows: ``N`` of them, in the step whose observation is written; their observation is the last one.
-        hidden: ``[N, d]``, from which the first scalar is read.
-        draws: ``[N, n + 2]`` in [0, 1), to sample with; None otherwise.
+        decoder: The decoder that reads and feeds.
+        rows: ``N`` rows in the step whose observation is decoded; they hold the previous observation.
+        hidden: ``[N, d]``, the hidden state from which the first scalar is read.
+        draws: ``[N, n + 2]`` in [0, 1), with which to sample; None otherwise.
 
     Returns:
         The observation ``[N, n]`` in the environment's units, and the hidden state ``[N, d]`` after it.

@@ -1,4 +1,4 @@
-"""What a decoder knows about its rows between two imagined steps."""
+"""The state of a decoder's rows between two imagined steps."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tdm_agents.world_models.transformer.network import Block, TransformerNetwor
 
 @dataclass(slots=True)
 class TransformerState:
-    """``N`` rows that stand after the observation of decision step ``time``; 0 is the present.
+    """``N`` rows after the observation of decision step ``time``; 0 is the present.
 
-    The reward, separator and action of that step are not in the keys and values yet: they are known together
-    once an action is chosen, and take one forward.
+    The reward, separator and action of that step are not in the keys and values yet: they are fed together,
+    in one forward, once an action is chosen.
 
     Attributes:
         history: Keys and values of the histories, shared by the rows.
-        grouping: Which row continues which history.
+        grouping: The history that each row continues.
         imagined: Keys and values of what each row imagined; None until the first ``step``.
-        capacity: How many tokens ``imagined`` holds.
-        rotation: Of every step, :meth:`TransformerNetwork.step_rotations`.
-        centres: ``[n + 1, bins]``: what each output bin stands for, observation scalars, then the reward.
+        capacity: Number of tokens that ``imagined`` holds.
+        rotation: :meth:`TransformerNetwork.step_rotations` of every step.
+        centres: ``[n + 1, bins]``, the value of each output bin: observation scalars, then the reward.
         observation: ``[N, n]`` in the environment's units.
         reward: ``[N]`` int64, the token of the reward that came with it.
-        history_steps: Steps in the histories, the present one included.
-        horizon: Steps that may be imagined.
-        time: Steps imagined so far.
-        rounds: Rounds of guesses before the first look at whether scalars still change; see :mod:`.together`.
-        projections: Of each block at step ``projected``, as ``imagined`` wants them.
+        history_steps: Number of steps in the histories, the present one included.
+        horizon: Number of steps that may be imagined.
+        time: Number of steps imagined so far.
+        rounds: Rounds of guesses before the first check whether scalars still change; see :mod:`.together`.
+        projections: Projection of each block at step ``projected``, in the form that ``imagined`` takes.
         projected: The step of the tokens that were fed last; -1 at first.
-        consumed: Whether ``step`` or ``rollout`` took the buffers over.
+        consumed: Whether ``step`` or ``rollout`` has taken over the buffers.
     """
 
     history: HistoryCache
@@ -73,10 +73,10 @@ class TransformerState:
             )
 
     def check_horizon(self, steps: int = 1) -> None:
-        """Refuse a state from which so many steps may not be imagined.
+        """Refuse a state from which ``steps`` more steps may not be imagined.
 
         Raises:
-            RuntimeError: If they pass its horizon.
+            RuntimeError: If they pass the horizon.
         """
         if self.time + steps > self.horizon:
             raise RuntimeError(
@@ -85,7 +85,7 @@ class TransformerState:
             )
 
     def consume(self) -> TransformerState:
-        """The same rows as a state with buffers to write to; this one becomes unusable."""
+        """The same rows as a state with writable buffers; this one becomes unusable."""
         self.check_usable()
         imagined = self.imagined or self.history.imagined(self.rows, self.capacity)
         owner = replace(self, imagined=imagined)
@@ -93,7 +93,7 @@ class TransformerState:
         return owner
 
     def view(self, network: TransformerNetwork, *, offset: int, chunk: int) -> View:
-        """What ``chunk`` tokens at ``offset`` of step ``time`` attend to; makes room for them."""
+        """The view of ``chunk`` tokens at ``offset`` of step ``time``, after making room for them."""
         time, capacity, imagined = self.time, self.capacity, self.imagined
         assert imagined is not None
         # imagined tokens inside the band: all of them, or the band's other whole steps and this one
@@ -101,7 +101,7 @@ class TransformerState:
         inside = min(written, capacity.band - capacity.step + offset + chunk)
         if self.projected != time:
             rotation = self.rotation[time]
-            self.projections = ()  # not both at once
+            self.projections = ()  # frees the old ones first
             blocks = (block for block in network.blocks if isinstance(block, Block))
             self.projections = tuple(imagined.projection(block, rotation) for block in blocks)
             self.projected = time
@@ -114,7 +114,7 @@ class TransformerState:
         )
 
     def fed(self, chunk: int) -> None:
-        """Note that so many tokens joined the cache; a negative number leaves it again."""
+        """Note that ``chunk`` tokens joined the cache; a negative number removes them again."""
         assert self.imagined is not None
         self.imagined.written += chunk
 
@@ -123,12 +123,12 @@ class TransformerState:
         self.time += 1
 
     def keep(self, step: Step, reward: Tensor) -> None:
-        """Stand after a step, with the token ``[N]`` of its reward."""
+        """Store a step, with the token ``[N]`` of its reward, as the last one."""
         assert step.observation is not None
         self.observation, self.reward = step.observation, reward
 
     def take(self, rows: Tensor) -> TransformerState:
-        """Copies of the given rows: of what they imagined only, the history stays shared.
+        """Copies of the given rows. Only what they imagined is copied; the history stays shared.
 
         Raises:
             IndexError: If a row does not exist.

@@ -1,4 +1,4 @@
-"""What new tokens of imagined rows attend to, and how they go through a block."""
+"""The view of new tokens of imagined rows: what they attend to, and how they go through a block."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tdm_agents.world_models.transformer.network import Block
 
 
 class View(Protocol):
-    """What the new tokens of one forward attend to, and where their own keys and values go."""
+    """The keys and values that the new tokens of one forward attend to, and the places of their own."""
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
         """New tokens ``[N, c, d]`` through one block; all leave their keys and values in the cache.
 
         Args:
             index: Number of the block.
-            block: Its weights.
+            block: The block, with its weights.
             x: The tokens.
-            outputs: For how many of the last tokens the output is wanted.
+            outputs: Number of last tokens whose output is wanted.
 
         Returns:
-            ``[N, outputs, d]``.
+            Outputs ``[N, outputs, d]``.
         """
         ...

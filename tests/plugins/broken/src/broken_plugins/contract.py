@@ -1,4 +1,4 @@
-"""Classes that are not what their entry points say, and one that takes a name of ours."""
+"""Classes that are not what their entry points say, and one that takes one of our names."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,12 @@ class NoPlan:
     horizon: int = 5
 
     def init(self, spec: Any, batch: int) -> None:
-        """Nothing to remember."""
+        """None: nothing is remembered."""
 
 
 @dataclass(frozen=True)
 class Clash(NoPlan):
-    """A planner of a name that is taken."""
+    """A planner whose name is taken."""
 
     def plan(self, model: Any, state: Any, carry: Any, *, elapsed: Any, generator: Any) -> Any:
         """Never reached."""
@@ -27,9 +27,9 @@ class NoTake:
     """A world model whose states cannot be gathered."""
 
     def start(self, history: Any, *, horizon: int) -> Any:
-        """The present."""
+        """The history itself."""
         return history.observation[:, -1]
 
     def step(self, state: Any, action: Any, *, generator: Any = None) -> Any:
-        """Nothing changes."""
+        """Change nothing."""
         return state, None

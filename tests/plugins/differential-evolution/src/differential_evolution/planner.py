@@ -1,4 +1,4 @@
-"""The planner."""
+"""The planner, its settings and its loop."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tdm_planners.setting_checks import check_at_least, check_discount, check_ty
 
 @dataclass(frozen=True, kw_only=True)
 class DifferentialEvolution:
-    """Differential evolution (Storn and Price 1997), variant current-to-best/1/bin, of continuous actions.
+    """Differential evolution (Storn and Price 1997, variant current-to-best/1/bin) of continuous actions.
 
-    Each iteration makes one trial of every member, ``x + F (best - x) + F (y - z)`` with two other members
-    ``y`` and ``z``, takes over some of its numbers, and keeps it where it is worth at least as much. The
-    better half of a population starts the next decision, moved ahead; the other half is drawn anew.
+    Each iteration makes one trial per member, ``x + F (best - x) + F (y - z)`` with two other members ``y``
+    and ``z``. Some of its numbers are taken over, and the result is kept if it is worth at least as much. The
+    better half of a population, moved ahead, starts the next decision; the other half is drawn again.
 
     Attributes:
         horizon: Decisions imagined ahead.
         num_samples: Members of the population, at least 4.
-        iterations: Rollouts per decision; the first values the population, the others its trials.
+        iterations: Rollouts per decision; the first evaluates the population, the others its trials.
         factor: ``F``, in (0, 2].
-        crossover: Share of the numbers that a trial takes over, in [0, 1].
-        spread: New members are uniform in [-spread, spread], at most 1.
-        hold: Decisions for which a new member holds an action.
+        crossover: Share of a trial's numbers that are taken over, in [0, 1].
+        spread: Bound of new members, which are uniform in [-spread, spread]; at most 1.
+        hold: Number of decisions for which a new member holds an action.
         discount: Factor per decision on later rewards, in (0, 1].
     """
 
@@ -55,7 +55,7 @@ class DifferentialEvolution:
         check_discount(self.discount)
 
     def init(self, spec: ModelSpec, batch: int) -> ShootingCarry:
-        """An unknown best plan and the better half of an unknown population, of each environment."""
+        """An unknown best plan, and the better half of an unknown population, for each environment."""
         if spec.action_kind != "continuous":
             raise WrongValueError(
                 f"differential_evolution moves continuous actions; the model's are {spec.action_kind}: "
@@ -76,7 +76,7 @@ class DifferentialEvolution:
         elapsed: Tensor,
         generator: torch.Generator,
     ) -> Plan:
-        """The best member after the last iteration."""
+        """Decide for ``B`` environments: execute the best member after the last iteration."""
         memory = shift(carry, elapsed.to(carry.known.device))
         members = self._population(memory, generator)  # [B, K, H, m]
         values, refused = self._values(model, state, members, generator)  # [B, K]
@@ -103,7 +103,7 @@ class DifferentialEvolution:
         return Plan(best[:, 0], best, values.amax(dim=1), memory, stats)
 
     def _population(self, memory: ShootingCarry, generator: torch.Generator) -> Tensor:
-        """What is remembered and, for the rest, actions that are held: ``[B, K, H, m]``."""
+        """The remembered members and, for the rest, random held actions: ``[B, K, H, m]``."""
         batch, half, horizon, m = memory.elites.shape
         shape = (batch, self.num_samples, -(-horizon // self.hold), m)
         draws = torch.rand(shape, generator=generator, device=generator.device, dtype=memory.mean.dtype)
@@ -112,11 +112,11 @@ class DifferentialEvolution:
         return torch.cat([torch.where(known, memory.elites, fresh[:, :half]), fresh[:, half:]], dim=1)
 
     def _trials(self, members: Tensor, values: Tensor, generator: torch.Generator) -> Tensor:
-        """A trial of every member, inside the bounds of actions."""
+        """One trial per member, inside the bounds of actions."""
         batch, count, *_ = members.shape
         device = members.device
         draws = torch.rand((batch, count, count - 1), generator=generator, device=device)
-        others = draws.argsort(dim=2)[:, :, :2] + 1  # how far ahead: never the member itself, never one twice
+        others = draws.argsort(dim=2)[:, :, :2] + 1  # distances ahead: not 0, and two different ones
         others = (others + torch.arange(count, device=device)[:, None]) % count
         row = torch.arange(batch, device=device)[:, None]
         y, z = members[row, others[:, :, 0]], members[row, others[:, :, 1]]
@@ -128,7 +128,7 @@ class DifferentialEvolution:
     def _values(
         self, model: WorldModel[Any], state: Any, members: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, int]:
-        """What members are worth, -inf where that is not finite, and how many of those there are."""
+        """The values of members, -inf where they are not finite, and the number of those."""
         batch, count, *_ = members.shape
         rows = torch.arange(batch, device=members.device).repeat_interleave(count)
         imagined = rollout(model, model.take(state, rows), members.flatten(0, 1), generator=generator)

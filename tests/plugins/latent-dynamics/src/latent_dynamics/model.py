@@ -59,12 +59,12 @@ class LatentState:
 
 
 class LatentModel(LearnedModel):
-    """``z = encode(o)``, then ``z', r = dynamics(z, a)``, with a value and a proposal of ``z``.
+    """A latent model: ``z = encode(o)``, then ``z', r = dynamics(z, a)``, with value and proposal from ``z``.
 
     Args:
-        spec: What it models; continuous actions.
-        config: Its settings.
-        seed: Of the initial weights.
+        spec: Spec of the environment, which has continuous actions.
+        config: Settings of the model.
+        seed: Seed of the initial weights.
 
     Raises:
         ValueError: If actions are discrete.
@@ -103,7 +103,7 @@ class LatentModel(LearnedModel):
 
     @property
     def spec(self) -> ModelSpec:
-        """What it models, on the device of its weights."""
+        """The spec, on the device of the weights."""
         return replace(self._spec, device=self.log_std.device)
 
     def encode(self, observation: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class LatentModel(LearnedModel):
 
     @torch.no_grad()
     def fit(self, data: Mapping[str, Trajectories]) -> None:
-        """Set the normalisation of observations and rewards from data."""
+        """Fit the normalisation of observations and rewards to data."""
         (trajectories,) = data.values()
         mean, spread = moments(e.observation for e in trajectories.iterate())  # [n]
         self.mean.copy_(torch.from_numpy(mean))
@@ -129,10 +129,10 @@ class LatentModel(LearnedModel):
     def forward(
         self, batch: Batch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is wrong with the imagination from each window's first observation on.
+        """The loss of what is imagined from each window's first observation.
 
-        Latents are compared with the encodings of what was observed, which get no gradient: they would
-        collapse to a point. Rewards and values of the imagined latents keep them apart.
+        Latents are compared with the encodings of the observations, which get no gradient: with one they
+        would collapse to a point. Rewards and values of the imagined latents keep them apart.
         """
         real = batch.acted[:, :-1] & batch.valid[:, 1:]  # [B, T-1]
         known = real & batch.reward[:, 1:].isfinite()
@@ -140,7 +140,7 @@ class LatentModel(LearnedModel):
         with torch.no_grad():
             observed = self.encode(batch.observation)  # [B, T, z]
             value = self._valued(observed)  # [B, T]
-            for t in reversed(range(reward.shape[1])):  # from here on, discounted rewards to the window's end
+            for t in reversed(range(reward.shape[1])):  # discounted rewards from here to the window's end
                 ahead = reward[:, t] + self.config.discount * value[:, t + 1]
                 value[:, t] = torch.where(real[:, t], ahead, value[:, t])
         latents, rewards = [self.encode(batch.observation[:, 0])], []
@@ -155,7 +155,7 @@ class LatentModel(LearnedModel):
             "reward": torch.where(known, (torch.stack(rewards, dim=1) - reward).square(), 0.0),
             # a sum of about 1 / (1 - discount) rewards
             "value": (1.0 - self.config.discount) * (self._valued(before) - value[:, :-1]).square(),
-            "proposal": (deviation.square() / 2 + self.log_std).mean(dim=-1),  # Gaussian NLL, but a constant
+            "proposal": (deviation.square() / 2 + self.log_std).mean(dim=-1),  # Gaussian NLL less a constant
         }
         means = {name: error[real].mean() for name, error in errors.items()}
         return torch.stack(list(means.values())).sum(), {name: mean.detach() for name, mean in means.items()}
@@ -181,7 +181,7 @@ class LatentModel(LearnedModel):
 
     @torch.no_grad()
     def value(self, state: LatentState) -> Tensor:
-        """Discounted rewards ``[N]`` from here on, if one behaves as in the data."""
+        """The discounted rewards ``[N]`` from here on, for the policy of the data."""
         offset = self.reward_mean / (1.0 - self.config.discount)
         return self._valued(state.read()) * self.reward_scale + offset
 
@@ -194,7 +194,7 @@ class LatentModel(LearnedModel):
         generator: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Proposal:
-        """``count`` actions per row, as in the data; ``deterministic``: their mean."""
+        """``count`` actions per row, as in the data, or their mean if ``deterministic``."""
         mean = self._proposed(state.read())[:, None].repeat(1, count, 1)  # [N, count, m]
         if deterministic:
             return Proposal(mean)
@@ -221,5 +221,5 @@ class LatentModel(LearnedModel):
 
 
 def _normalised(latent: Tensor) -> Tensor:
-    # of fixed length, so that latents cannot shrink to make their errors small
+    # a fixed length, so that latents cannot shrink to make their errors small
     return F.layer_norm(latent, latent.shape[-1:])

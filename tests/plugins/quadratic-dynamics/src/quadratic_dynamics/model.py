@@ -26,7 +26,7 @@ class QuadraticConfig:
 
     Attributes:
         ridge: Penalty on squared coefficients, relative to the number of transitions; at least 0.
-        limit: Standard deviations from the data's mean at which observations are cut before they are squared.
+        limit: Standard deviations from the data's mean at which observations are clipped.
     """
 
     ridge: float = 1e-6
@@ -53,12 +53,12 @@ class QuadraticState:
 
 
 class QuadraticModel(LearnedModel):
-    """``(o' - o, r) = W phi``, with all products up to degree 2 of normalised ``o`` and ``a`` in ``phi``.
+    """A quadratic model ``(o' - o, r) = W phi``; ``phi`` has all products of ``o`` and ``a`` up to degree 2.
 
     Args:
-        spec: What it models; continuous actions.
-        config: Its settings.
-        seed: Not used: nothing here is random.
+        spec: Spec of the environment, which has continuous actions.
+        config: Settings of the model.
+        seed: Not used, since nothing is random.
     """
 
     config_type: ClassVar[type[QuadraticConfig]] = QuadraticConfig
@@ -80,7 +80,7 @@ class QuadraticModel(LearnedModel):
 
     @property
     def spec(self) -> ModelSpec:
-        """What it models, on the device of its weights."""
+        """The spec, on the device of the weights."""
         return replace(self._spec, device=self.weight.device)
 
     def _features(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class QuadraticModel(LearnedModel):
 
     @torch.no_grad()
     def fit(self, data: Mapping[str, Trajectories]) -> None:
-        """Ridge regression on all transitions of known reward, one episode in memory at a time."""
+        """Fit by ridge regression to all transitions with known rewards, one episode in memory at a time."""
         (trajectories,) = data.values()
         mean, spread = moments(e.observation for e in trajectories.iterate())
         self.mean.copy_(torch.from_numpy(mean))
@@ -115,7 +115,7 @@ class QuadraticModel(LearnedModel):
         self.weight.copy_(torch.linalg.solve(gram + penalty, moment))
 
     def _regression(self, trajectories: Trajectories) -> Iterator[tuple[Tensor, npt.NDArray[np.float64]]]:
-        """Features and targets ``[transitions, ...]`` of each episode, where the reward is known."""
+        """The features and targets ``[transitions, ...]`` of each episode, where the reward is known."""
         for e in trajectories.iterate():
             known = np.isfinite(e.reward[1:])
             now, action = (torch.from_numpy(x[:-1][known]) for x in (e.observation, e.action))
@@ -125,7 +125,7 @@ class QuadraticModel(LearnedModel):
     def forward(
         self, batch: Batch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of what is imagined from each window's first observation, in standard deviations."""
+        """The squared error of imagination from each window's first observation, in standard deviations."""
         real = batch.acted[:, :-1] & batch.valid[:, 1:]  # [B, T-1]
         known = real & batch.reward[:, 1:].isfinite()
         imagined, now = [], batch.observation[:, 0]
