@@ -125,11 +125,7 @@ def rows(agent: Path, root: Path) -> list[Row]:
     """All of them."""
     deciding = Deciding(agent, root)
     cache, nowhere = root / "numba", {"HOME": "/proc/1/nowhere", "XDG_CACHE_HOME": "/proc/1/nowhere"}
-    unwritable = {
-        **nowhere,
-        "NUMBA_CACHE_DIR": "/proc/1/nowhere",
-        "TORCHINDUCTOR_CACHE_DIR": "/proc/1/nowhere",
-    }
+    unwritable = nowhere | {"NUMBA_CACHE_DIR": "/proc/1/nowhere"}
     raising = "np.seterr(all='raise')\n" + SHOW
     return [
         deciding.row(
@@ -138,7 +134,7 @@ def rows(agent: Path, root: Path) -> list[Row]:
             processes=4,
         ),
         deciding.row("HOME that cannot be written", environ=nowhere),
-        deciding.row("no folder for compiled code can be written (HOME, cache)", environ=unwritable),
+        deciding.row("nowhere to keep compiled code (HOME and `NUMBA_CACHE_DIR`)", environ=unwritable),
         deciding.row(
             "`NUMBA_DISABLE_JIT=1`",
             environ={"NUMBA_DISABLE_JIT": "1"},

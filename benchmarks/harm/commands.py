@@ -184,7 +184,7 @@ def _command_line(pid: int) -> str:
 def _run(words: list[str], said: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores it
     os.environ["COLUMNS"] = "1000"  # no line is broken
-    with open(said, "a") as file:
+    with open(said, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.exit(main(words))

@@ -27,7 +27,9 @@ class Row:
     def check(self, fine: bool, otherwise: str) -> None:
         """Note what is wrong unless all is fine."""
         if not fine:
-            self.failures.append(" ".join(otherwise.split())[-300:])
+            text = " ".join(otherwise.split())
+            at = text.find("Traceback")
+            self.failures.append(text[-300:] if at < 0 else text[at : at + 1200])
 
     def count(self, name: str, more: int = 1) -> None:
         """Add to a note."""

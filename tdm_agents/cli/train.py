@@ -133,6 +133,7 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
             held_out_fraction=args.held_out_fraction,
             data_seed=args.data_seed,
         ),
+        model.config_type(),
     )
     for environment, kept in training.items():
         console.print(

@@ -279,7 +279,7 @@ class _Checks:
         source = self.built()
         model = self.kind.build(self.specs, self.config, seed=1, source=source)
         _assert_same(source.state_dict(), model.state_dict(), f"{self.name}: source= gives other weights")
-        twice = {**self.specs, **{f"{name} again": spec for name, spec in self.specs.items()}}
+        twice = {**self.specs, **{f"{name}-again": spec for name, spec in self.specs.items()}}
         try:
             several = self.kind.build(twice, self.config, seed=0)
         except ValueError as error:

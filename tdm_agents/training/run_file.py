@@ -64,8 +64,13 @@ def describe(
     return plain
 
 
-def claim(folder: Path, description: Mapping[str, Any]) -> None:
+def claim(folder: Path, description: Mapping[str, Any], defaults: Any) -> None:
     """Write the description of the run in ``folder``, or check that it is this one.
+
+    Args:
+        folder: Of the run.
+        description: Of :func:`describe`.
+        defaults: The model's settings, all at their defaults: those of a setting that is newer than the run.
 
     Raises:
         ValueError: If it is another run; the message says how they differ.
@@ -78,6 +83,7 @@ def claim(folder: Path, description: Mapping[str, Any]) -> None:
     there = read_json(path, schema=(1, SCHEMA))
     if there["schema"] == 1:
         there = _of_schema_1(there, description)
+    there = {**there, "config": _completed(there["config"], json.loads(json.dumps(identity(defaults))))}
     found = differences(there, description)
     if found:
         raise WrongValueError(
@@ -100,3 +106,13 @@ def _of_schema_1(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str,
     specs = {name: spec_to_json(spec_from_json(spec)) for name, spec in there["environments"].items()}
     config = {name: value for name, value in there["config"].items() if name in here["config"]}
     return there | {"schema": SCHEMA, "environments": specs, "config": config}
+
+
+def _completed(there: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were written down; what was not written down has its default."""
+    whole = dict(defaults) | dict(there)
+    for name, value in there.items():
+        default = defaults.get(name)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            whole[name] = _completed(value, default)
+    return whole

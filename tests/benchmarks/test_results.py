@@ -15,6 +15,8 @@ SOURCES = [
     for folder in ("tdm_agents", "planners", "envs", "benchmarks", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
+# what the package itself writes, or Minari
+WRITTEN = {"agent", "checkpoint", "index", "metadata", "model", "run", "verdict"}
 HELPERS = {"keep", "planner_returns_plot"}  # what scripts import
 
 
@@ -35,7 +37,7 @@ def test_every_benchmark_and_result_that_a_page_names_is_there(path):
     assert not [name for name in scripts if not (ROOT / name).exists()]
     if path.parent.name == "docs":
         named = re.findall(r"`(\w+)\.json`", text)
-        assert not [name for name in named if f"{name}.json" not in RESULTS]
+        assert not [name for name in named if f"{name}.json" not in RESULTS and name not in WRITTEN]
 
 
 @pytest.mark.parametrize("folder", sorted({path.relative_to(ROOT).parts[0] for path in SOURCES}))

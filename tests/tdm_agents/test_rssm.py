@@ -21,6 +21,7 @@ from tdm_agents.testing import (
 )
 from tdm_agents.training.model_choice import trainable_class, with_settings
 from tdm_agents.training.prediction import prediction_error
+from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.rssm.rssm_config import DREAMER_V2, RSSMConfig
 from tdm_agents.world_models.rssm.rssm_model import RSSMWorldModel
 
@@ -280,6 +281,9 @@ def test_it_is_trained_by_name():
     assert list(RSSMWorldModel.presets()) == ["default", "dreamer-v2"]
     config = with_settings("rssm", RSSMConfig(), {"latents": 4, "learning_rate": 1e-3})
     assert config == RSSMConfig(latents=4, learning_rate=1e-3)
+    assert identity(RSSMConfig(imagination="sample")) == identity(
+        RSSMConfig()
+    )  # what was learned is the same
 
 
 def test_the_papers_preset_has_the_papers_sizes():

@@ -34,6 +34,8 @@ from tdm_agents.testing import (
     check_world_model,
     recorded_episodes,
 )
+from tdm_agents.training.train_config import TrainConfig
+from tdm_agents.training.trainer import train
 from tdm_agents.world_models.tdmpc2.normed_layers import sim_norm
 from tdm_agents.world_models.tdmpc2.objectives import model_loss, policy_loss, td_target
 from tdm_agents.world_models.tdmpc2.pieces import cut
@@ -445,6 +447,26 @@ def test_it_keeps_the_contract_of_learned_models(choices):
     # the rate is the model's own
     config, usual = dataclasses.replace(TINY, learning_rate=3e-3), UpdateSettings().learning_rate
     check_trainable_model(TDMPC2, config=config, data={"any": data}, learning_rate=usual)
+
+
+def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path):
+    data = recorded_episodes()
+    sampler = WindowSampler(data, steps=5, batch_size=4, seed=0)
+    config = TrainConfig(steps=8, batch_size=4, window_steps=5, checkpoint_every=3, evaluate_every=10**6)
+
+    class Stops:
+        def batch(self, index):
+            if index == 5:
+                raise OSError("the disk is gone")
+            return sampler.batch(index)
+
+    whole, half, rest = (TDMPC2(data.spec, TINY, seed=seed) for seed in (0, 0, 1))
+    train(whole, sampler, None, config, tmp_path / "whole")
+    with pytest.raises(OSError, match="gone"):
+        train(half, Stops(), None, config, tmp_path / "stopped")
+    train(rest, sampler, None, config, tmp_path / "stopped")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, rest.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("action", [None, spaces.Discrete(4), spaces.MultiDiscrete([3, 2])])

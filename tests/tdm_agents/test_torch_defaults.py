@@ -28,6 +28,8 @@ from tdm_agents.testing import (
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
+from tdm_agents.world_models.tdmpc2.sizes import TDMPC2Config
+from tdm_agents.world_models.tdmpc2.tdmpc2_model import TDMPC2
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
@@ -35,6 +37,7 @@ from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 ROOT = Path(__file__).parents[2]
 CARTPOLE = "dm_control/cartpole-swingup-v0"
+SMALL = TDMPC2Config(encoder_width=16, width=16, latent=16, members=3, learning_rate=3e-3)
 TINY = TransformerConfig(
     layers=1, width=16, heads=2, feedforward=16, context=30, tokenizer=TokenizerConfig(bins=64)
 )
@@ -133,6 +136,8 @@ def test_world_models_keep_their_contract(parallel, read, elsewhere):
         (MLPWorldModel, {"config": MLPConfig(hidden=8, layers=1)}),
         (TransformerWorldModel, {"config": TINY}),
         (Generalist, {"config": TINY, "data": ("box", "levels")}),
+        (TDMPC2, {"config": SMALL, "learning_rate": 3e-3}),
+        (TDMPC2, {"config": SMALL, "data": ("levels",), "learning_rate": 3e-3}),
     ],
 )
 def test_models_are_trained_saved_and_loaded(kind, options, elsewhere):
