@@ -103,14 +103,15 @@ class Started:
         """Send a signal to the process alone."""
         os.kill(self.pid, number)
 
-    def end(self, *, seconds: float = 240.0) -> tuple[int | None, str]:
+    def end(self, *, seconds: float = 900.0) -> tuple[int | None, str]:
         """Wait for the end; the exit status, and what was said. None: it hung, and was killed."""
         self.process.join(seconds)
         status = self.process.exitcode
         if status is None:
             self.process.kill()
             self.process.join()
-        return status, self.said.read_text() if self.said.exists() else ""
+        text = self.said.read_text() if self.said.exists() else ""
+        return status, f"{text}\n(status {status})"
 
     def workers(self) -> list[int]:
         """Process ids of a collection's workers."""
