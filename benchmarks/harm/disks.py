@@ -33,7 +33,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path | None]:
 
 def full_disks(root: Path, data: Path) -> Row:
     """Train, collect and compare on disks of growing size, on most of which they do not fit."""
-    row = Row("`tdm train`, `collect` and `compare` on a full disk (tmpfs)", SAID)
+    row = Row("`train`, `collect` and `compare` on a full disk (tmpfs)", SAID)
     for kilobytes in (8, 16, 32, 64, 128, 256):
         with small_disk(root / "disk", f"{kilobytes}k") as disk:
             if disk is None:
@@ -63,7 +63,7 @@ def _litter(out: Path) -> list[str]:
 
 def read_only(root: Path, data: Path) -> Row:
     """The same where nothing may be written."""
-    row = Row("`tdm train`, `collect` and `compare` into a read-only folder", SAID)
+    row = Row("`train`, `collect` and `compare` into a read-only folder", SAID)
     with small_disk(root / "disk", "2m") as disk:
         if disk is None:
             row.count("tmpfs could not be mounted")

@@ -19,7 +19,7 @@ SAME = "the end equals that of an undisturbed run, bit by bit, and nothing half-
 def killed_training(root: Path, data: Path, model: str, kills: int) -> Row:
     """Kill trainings at random moments, most of which fall into the writing of a checkpoint."""
     row, rng = (
-        Row(f"SIGKILL to `tdm train`, {model}", f"every checkpoint was whole; {SAME}"),
+        Row(f"SIGKILL to `train`, {model}", f"every checkpoint was whole; {SAME}"),
         random.Random(0),
     )
     whole, said = root / f"{model}-whole", root / "said"
@@ -76,7 +76,7 @@ def _finish_collection(out: Path, root: Path, row: Row, expected: list[str]) -> 
 
 def killed_collectors(root: Path, kills: int) -> Row:
     """Kill the parent of a collection, at any moment from its start on."""
-    row, rng = Row("SIGKILL to the parent of `tdm collect`", SAME), random.Random(1)
+    row, rng = Row("SIGKILL to the parent of `collect`", SAME), random.Random(1)
     expected = _undisturbed_collection(root, row)
     while row.times < kills:
         out = root / f"collect-{row.times}"
@@ -98,7 +98,7 @@ def killed_collectors(root: Path, kills: int) -> Row:
 
 def killed_workers(root: Path, kills: int) -> Row:
     """Kill workers of a collection while they play and write episodes."""
-    row, rng = Row("SIGKILL to a worker of `tdm collect`", SAME), random.Random(4)
+    row, rng = Row("SIGKILL to a worker of `collect`", SAME), random.Random(4)
     expected = _undisturbed_collection(root, row)
     while row.times < kills:
         out = root / f"collect-{row.times}"
@@ -129,7 +129,7 @@ def _played(out: Path) -> int:
 
 def killed_comparison(root: Path, kills: int) -> Row:
     """Kill comparisons while they play and keep batches."""
-    row, rng, said = Row("SIGKILL to `tdm compare`", SAME), random.Random(2), root / "said"
+    row, rng, said = Row("SIGKILL to `compare`", SAME), random.Random(2), root / "said"
     whole = root / "compare-whole"
     status, text = complete(commands.compare_words(whole), said)
     row.check(status == 0, text)
@@ -156,7 +156,7 @@ def killed_comparison(root: Path, kills: int) -> Row:
 def signalled(root: Path, data: Path, number: signal.Signals, times: int) -> Row:
     """Interrupt trainings, which save where they are, and comparisons."""
     row = Row(
-        f"{number.name} to `tdm train` (three of four) and `tdm compare`",
+        f"{number.name} to `train` (three of four) and `compare`",
         "no traceback, status 130 (a comparison ends by SIGTERM itself), and the folder goes on",
     )
     rng = random.Random(3)
@@ -187,7 +187,7 @@ def signalled(root: Path, data: Path, number: signal.Signals, times: int) -> Row
 def together(root: Path, data: Path, times: int) -> Row:
     """Two of the same training in one folder at the same time."""
     row = Row(
-        "two `tdm train` started together in one folder", "one trains, the other is refused in one line"
+        "two `train` started together in one folder", "one trains, the other is refused in one line"
     )
     whole = root / "together-whole"
     complete(commands.train_words(data, whole, "mlp"), root / "said")
