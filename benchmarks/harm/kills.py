@@ -186,9 +186,7 @@ def signalled(root: Path, data: Path, number: signal.Signals, times: int) -> Row
 
 def together(root: Path, data: Path, times: int) -> Row:
     """Two of the same training in one folder at the same time."""
-    row = Row(
-        "two `train` started together in one folder", "one trains, the other is refused in one line"
-    )
+    row = Row("two `train` started together in one folder", "one trains, the other is refused in one line")
     whole = root / "together-whole"
     complete(commands.train_words(data, whole, "mlp"), root / "said")
     for index in range(times):

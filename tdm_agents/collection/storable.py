@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import gymnasium as gym
@@ -49,6 +50,12 @@ def check_storable(env: gym.Env[Any, Any]) -> None:
             data = write_dataset(Path(folder) / "small", env, [episode], description="", metadata={})
             (back,) = read_episodes(describe(data))
     except (TDMError, AssertionError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno is not None:  # of the disk, not of the spaces
+            raise DataError(
+                f"a small data set, by which {env} is tried, cannot be written to {gettempdir()} "
+                f"({os.strerror(cause.errno)}); make room there, or set TMPDIR to another folder"
+            ) from error
         raise DataError(
             f"{env} cannot be collected from, since a data set of its spaces {env.observation_space} and "
             f"{env.action_space} cannot be stored and read back ({type(error).__name__}: {error}); wrap it "

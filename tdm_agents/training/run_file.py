@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.errors import WrongValueError
+from tdm_agents.errors import TDMError, WrongValueError, brief
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
-from tdm_agents.storage import read_json, write_json
+from tdm_agents.storage import CheckpointError, read_json, write_json
 from tdm_agents.world_models.learned import differences, identity
 from tdm_agents.world_models.model_files import weights_sha256
 
@@ -80,14 +80,21 @@ def claim(folder: Path, description: Mapping[str, Any], defaults: Any) -> None:
     if not path.exists():
         write_json(path, description)
         return
-    there = read_json(path, schema=(1, SCHEMA))
+    there = read_json(path, schema=(1, SCHEMA), fields={"model": str, "config": dict})
     if there["schema"] == 1:
-        there = _of_schema_1(there, description)
+        try:
+            there = _of_schema_1(there, description)
+        except (TDMError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is not the description of a run ({type(error).__name__}: {brief(error)}); "
+                "restore it from where it came"
+            ) from error
     there = {**there, "config": _completed(there["config"], json.loads(json.dumps(identity(defaults))))}
     found = differences(there, description)
     if found:
         raise WrongValueError(
-            f"{folder} holds another run: {found[0]}; go on with its own settings, or choose another --out"
+            f"{folder} holds another run: {brief(found[0])}; go on with its own settings, or choose "
+            "another --out"
         )
 
 

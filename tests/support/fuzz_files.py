@@ -51,6 +51,7 @@ from tdm_agents.evaluation.as_json import evaluation_to_json
 from tdm_agents.evaluation.records import Episode, Evaluation
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.training import run_file, run_state
+from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
 from tdm_agents.world_models.transformer.config import TransformerConfig
@@ -139,8 +140,10 @@ def _part(folder: Path) -> None:
 
 def _run(folder: Path) -> None:
     run_state.load(folder / "run")
-    with contextlib.suppress(KeyError):
-        run_file.claim(folder / "run", json.loads((OLD_RUNS / "mlp" / "run.json").read_text()))
+    there = json.loads((OLD_RUNS / "mlp" / "run.json").read_text())
+    here = {"environments": {"the only one": there["spec"]}, "config": identity(MLPConfig())}
+    here = run_file._of_schema_1(there, here) | {"config": here["config"] | there["config"]}
+    run_file.claim(folder / "run", here, MLPConfig())
 
 
 def _data(folder: Path) -> None:

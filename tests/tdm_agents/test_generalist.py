@@ -301,7 +301,7 @@ def test_altered_files_are_refused(tmp_path):
     path.write_text(json.dumps(value))
     with pytest.raises(CheckpointError, match="it was altered"):
         Generalist.load(tmp_path)
-    with pytest.raises(CheckpointError, match="holds a model of type 'generalist'; expected 'transformer'"):
+    with pytest.raises(CheckpointError, match="is of a model of type 'generalist'; expected 'transformer'"):
         TransformerWorldModel.load(tmp_path)
 
 

@@ -237,7 +237,7 @@ def test_it_is_saved_loaded_and_chosen_when_loading(tmp_path):
     path.write_text(json.dumps({k: v for k, v in value.items() if k != "replan_every"}))
     assert TDMAgent.load(tmp_path).replan_every == 1  # written before there was the setting
     path.write_text(json.dumps({**value, "replan_every": "often"}))
-    with pytest.raises(CheckpointError, match='"replan_every" that is an integer'):
+    with pytest.raises(CheckpointError, match='"replan_every" that is a positive integer'):
         TDMAgent.load(tmp_path)
 
 

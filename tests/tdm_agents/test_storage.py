@@ -67,7 +67,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_beside_it(t
 def test_settings_that_are_not_json_leave_the_old_file(tmp_path: Path):
     path = tmp_path / "settings.json"
     write_json(path, {"schema": 1})
-    with pytest.raises(TypeError, match="not JSON serializable"):
+    with pytest.raises(TypeError, match="is no JSON value"):
         write_json(path, {"schema": 1, "device": torch.device("cpu")})
     assert read_json(path, schema=1) == {"schema": 1}
 
