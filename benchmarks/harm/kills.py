@@ -98,7 +98,8 @@ def killed_collectors(root: Path, kills: int) -> Row:
 
 def killed_workers(root: Path, kills: int) -> Row:
     """Kill workers of a collection while they play and write episodes."""
-    row, rng = Row("SIGKILL to a worker of `collect`", SAME), random.Random(4)
+    row = Row("SIGKILL to a worker of `collect`", f"it went on, or gave up in one line after three; {SAME}")
+    rng = random.Random(4)
     expected = _undisturbed_collection(root, row)
     while row.times < kills:
         out = root / f"collect-{row.times}"
@@ -186,9 +187,7 @@ def signalled(root: Path, data: Path, number: signal.Signals, times: int) -> Row
 
 def together(root: Path, data: Path, times: int) -> Row:
     """Two of the same training in one folder at the same time."""
-    row = Row(
-        "two `train` started together in one folder", "one trains, the other is refused in one line"
-    )
+    row = Row("two `train` started together in one folder", "one trains, the other is refused in one line")
     whole = root / "together-whole"
     complete(commands.train_words(data, whole, "mlp"), root / "said")
     for index in range(times):
