@@ -22,6 +22,7 @@ import tyro
 from harm import circumstances, commands, disks, kills
 from harm.rows import Row, table
 from keep import part, result
+from tdm_agents.evaluation.report import git_commit
 
 HEADING = "## What was tried"
 
@@ -68,11 +69,12 @@ def main(settings: Settings) -> int:
             "sigterm": lambda: [kills.signalled(root, data, signal.SIGTERM, settings.signals)],
             "together": lambda: [kills.together(root, data, settings.pairs)],
             "full": lambda: [disks.full_disks(root, data)],
-            "read-only": lambda: [disks.read_only(root, data)],
+            "read-only": lambda: [disks.read_only(root, data), disks.read_only_data(root, data, 4)],
             "collect-parent": lambda: [kills.killed_collectors(root, times)],
             "collect-worker": lambda: [kills.killed_workers(root, times)],
         }
         rows: list[Row] = []
+        measured_at: dict[str, str | None] = {}  # parts that were kept may be older than this run
         for name, make in tried.items():
             if settings.only and name not in settings.only:
                 continue
@@ -80,15 +82,21 @@ def main(settings: Settings) -> int:
             found = part(
                 settings.parts / f"{name}.json",
                 kept,
-                lambda make=make: {"rows": [dataclasses.asdict(row) for row in make()]},  # type: ignore[misc]
+                lambda make=make: {  # type: ignore[misc]
+                    "commit": git_commit(),
+                    "rows": [dataclasses.asdict(row) for row in make()],
+                },
             )
+            measured_at[name] = found["commit"]
             rows += [Row(**row) for row in found["rows"]]
             for row in rows[-len(found["rows"]) :]:
                 print(
                     f"{row.times:4} x {row.what}: {len(row.failures)} failures {row.failures[:3]}", flush=True
                 )
     if not settings.only:
-        result(settings.out, settings, rows=[dataclasses.asdict(row) for row in rows])
+        result(
+            settings.out, settings, measured_at=measured_at, rows=[dataclasses.asdict(row) for row in rows]
+        )
     print(table(rows))
     if settings.page is not None:
         above = settings.page.read_text().partition(HEADING)[0]

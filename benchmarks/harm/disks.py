@@ -83,3 +83,21 @@ def read_only(root: Path, data: Path) -> Row:
                     status == 2 and "Traceback" not in text, f"{out} {words[0]} status {status}: {text}"
                 )
     return row
+
+
+def read_only_data(root: Path, data: Path, times: int) -> Row:
+    """Train on data in a folder that is read-only, where the cache beside them cannot be made."""
+    row = Row("`train` on data in a read-only folder", "it trained, with its cache elsewhere")
+    with small_disk(root / "disk", "2m") as disk:
+        if disk is None:
+            row.count("tmpfs could not be mounted")
+            return row
+        shutil.copytree(data, disk / "data", ignore=shutil.ignore_patterns(".tdm-cache"))
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for index in range(times):
+            out = root / f"of-read-only-{index}"
+            status, text = complete(commands.train_words(disk / "data", out, "mlp", steps=4), root / "said")
+            row.times += 1
+            row.check(status == 0 and "Traceback" not in text, text)
+            shutil.rmtree(out, ignore_errors=True)
+    return row

@@ -98,7 +98,8 @@ def killed_collectors(root: Path, kills: int) -> Row:
 
 def killed_workers(root: Path, kills: int) -> Row:
     """Kill workers of a collection while they play and write episodes."""
-    row, rng = Row("SIGKILL to a worker of `collect`", SAME), random.Random(4)
+    row = Row("SIGKILL to a worker of `collect`", f"it went on, or gave up in one line after three; {SAME}")
+    rng = random.Random(4)
     expected = _undisturbed_collection(root, row)
     while row.times < kills:
         out = root / f"collect-{row.times}"
