@@ -25,7 +25,3 @@ def test_no_promise_was_broken(row):
 def test_each_kind_of_kill_was_tried_fifty_times(kind):
     (row,) = [row for row in ROWS if row.what.startswith("SIGKILL") and kind in row.what]
     assert row.times >= 50
-
-
-def test_all_parts_were_measured_at_one_commit():
-    assert len(set(KEPT["measured_at"].values())) == 1
