@@ -97,6 +97,8 @@ def _space(value: Any, where: str) -> spaces.Space[Any]:
         raise JsonError(f"{where} has the size {str(size)[:40]}; at most {MAX_SCALARS:,} scalars are read")
     if kind == "Discrete":
         start, number = (check_fields(value, where, {k: int})[k] for k in ("start", "n"))
-        return spaces.Discrete(number, start=start, dtype=np.dtype(dtype).type)
+        # Gymnasium 1.1 has int64 alone, and no argument for it
+        kind = {} if np.dtype(dtype) == np.int64 else {"dtype": np.dtype(dtype).type}
+        return spaces.Discrete(number, start=start, **kind)
     space: spaces.Space[Any] = deserialize_space(dict(value))
     return space
