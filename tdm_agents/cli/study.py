@@ -73,7 +73,10 @@ def run(arguments: Study) -> None:
     if arguments.dry_run:
         from tdm_agents.studies.forecast import forecast, table
 
-        console.print(table(one, forecast(one, device=arguments.device, workers=arguments.workers)))
+        expected = forecast(
+            one, device=arguments.device, workers=arguments.workers, threads=arguments.threads
+        )
+        console.print(table(one, expected))
         return
     if one.finished:
         console.print(f"{one.folder} is complete already; nothing to do.", soft_wrap=True)

@@ -67,7 +67,9 @@ def make(product: Product, products: Mapping[str, Product], means: Means) -> Non
     product.finish(result, seconds=time.monotonic() - began)
 
 
-def train_command(stage: Train, product: Product, products: Mapping[str, Product], means: Means) -> TrainCommand:
+def train_command(
+    stage: Train, product: Product, products: Mapping[str, Product], means: Means
+) -> TrainCommand:
     """The ``tdm train`` that makes a model."""
     recipe = stage.recipe
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in recipe.settings.items()}
@@ -111,7 +113,9 @@ def _train(stage: Train, product: Product, products: Mapping[str, Product], mean
     return {"prediction_errors": {env: found["errors"] for env, found in verdicts.items()}}
 
 
-def _evaluate(stage: Evaluate, product: Product, products: Mapping[str, Product], means: Means) -> dict[str, Any]:
+def _evaluate(
+    stage: Evaluate, product: Product, products: Mapping[str, Product], means: Means
+) -> dict[str, Any]:
     folders = {name: _readable(products[name]) for name in stage.needs}
     columns = (TextColumn("playing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=means.console) as progress:

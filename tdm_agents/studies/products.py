@@ -20,9 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tdm_agents.actors.entries import EXPERT, Entry, parse_entry
+from tdm_agents.actors.tuned import expert_for
+from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Preset
+from tdm_agents.registry import make_planner
 from tdm_agents.storage import CheckpointError, make_folder, read_json, write_json
 from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Stage, Train
 from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
@@ -149,6 +153,22 @@ def preset_of(recipe: Recipe) -> tuple[Preset, Any]:
     return preset, with_settings(f"world model {recipe.model!r}", preset.config, recipe.settings)
 
 
+def planner_of(entry: Entry, envs: Sequence[EnvRef]) -> dict[str, Any] | None:
+    """All settings of the planner that an entry names; None where it names none.
+
+    Raises:
+        LookupError: If there is no such planner, or no expert for an environment.
+        TypeError: If the planner has no such setting.
+    """
+    name = entry.options.get("planner")
+    if name is None:
+        return None
+    if name == EXPERT:
+        experts = {env.id: plain(expert_for(env)) for env in envs}
+        return {"name": name, "experts": experts, "settings": entry.planner_settings}
+    return {"name": name, "settings": make_planner(str(name), **entry.planner_settings)}
+
+
 def _depends(stage: Stage, keys: Mapping[str, str]) -> dict[str, Any]:
     if isinstance(stage, Collect):
         datasets = [{**one.settings(), "episodes": one.counts} for one in stage.datasets]
@@ -171,9 +191,11 @@ def _depends(stage: Stage, keys: Mapping[str, str]) -> dict[str, Any]:
             "data_seed": recipe.data_seed,
             "known_reward": recipe.known_reward,
         }
+    line = stage.filled(keys)
     return {
         "kind": "returns",
-        "line": stage.filled(keys),
+        "line": line,
+        "planner": planner_of(parse_entry(line), stage.envs),
         "envs": [env.name for env in stage.envs],
         "protocol": stage.protocol,
     }

@@ -29,7 +29,12 @@ TEXT_FILE = "results.md"
 
 def report_key(plan: Plan, products: Mapping[str, Product]) -> str:
     """The hash of what a report is made of: products, their labels, and how they are drawn."""
-    value = [SCHEMA, PRODUCTS_SCHEMA, plain(plan.figure), [_identity(product) for product in products.values()]]
+    value = [
+        SCHEMA,
+        PRODUCTS_SCHEMA,
+        plain(plan.figure),
+        [_identity(product) for product in products.values()],
+    ]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -105,7 +110,9 @@ def text(report: Mapping[str, Any]) -> str:
     for task in dict.fromkeys(task for row in rows for task in row["tasks"]):
         lines += [f"## {task}", "", "| contestant | return | 95 % |", "|---|---:|---:|"]
         lines += [
-            f"| {_name(row)} | {_cells(row['tasks'][task], digits=1)} |" for row in rows if task in row["tasks"]
+            f"| {_name(row)} | {_cells(row['tasks'][task], digits=1)} |"
+            for row in rows
+            if task in row["tasks"]
         ]
         lines.append("")
     return "\n".join(lines)
@@ -146,7 +153,8 @@ def _row(
         "x": first.x,
         "lines": {stage.name: stage.line for stage in stages},
         "tasks": {
-            task: {"returns": list(scores), **_interval(middle({task: scores}))} for task, scores in own.items()
+            task: {"returns": list(scores), **_interval(middle({task: scores}))}
+            for task, scores in own.items()
         },
         "normalised": _interval(middle(normalised(own, **ends))) if scaled else None,
         "gap": _interval(middle(planning_gap(own, **ends))) if gap else None,

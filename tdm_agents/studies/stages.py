@@ -229,7 +229,9 @@ class Plan:
             made.add(stage.name)
             # an evaluation on the true dynamics is the 1 of its own scale
             if isinstance(stage, Evaluate) and stage.reference is not None and stage.reference not in made:
-                raise WrongValueError(f"{stage.name} is compared with {stage.reference!r}, which is not before it")
+                raise WrongValueError(
+                    f"{stage.name} is compared with {stage.reference!r}, which is not before it"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
