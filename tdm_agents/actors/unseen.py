@@ -40,7 +40,7 @@ def unseen_model(folder: Path, env: EnvRef, device: str = "cpu") -> WorldModel[A
 
     Raises:
         CheckpointError: If a file is missing, truncated or altered.
-        ValueError: If the model in the folder is for its own environments only, or the environment does not fit.
+        ValueError: If the model in the folder is for its own environments only, or this one does not fit.
     """
     model = load_model(folder, device)
     if not isinstance(model, ForAnySpec):

@@ -25,8 +25,8 @@ class Study:
     name: tyro.conf.Positional[str] = ""
     """Name of the study; see --list."""
     size: Literal["smoke", "small", "paper"] = "small"
-    """`smoke`: a minute, to see that it runs, and no result; `small`: hours on two cores; `paper`: the paper's
-    sizes, for GPUs."""
+    """`smoke`: a minute, to see that it runs, without results; `small`: hours on two cores; `paper`: the
+    paper's sizes, for GPUs."""
     out: Path = Path("runs/studies")
     """Folder of products and reports."""
     list: bool = False
@@ -93,15 +93,18 @@ def run(arguments: Study) -> None:
     except KeyboardInterrupt:
         done = len(one.products) - len(one.missing)
         console.print(
-            f"Stopped. {done} of {len(one.products)} products are complete in {arguments.out}; what the others "
-            "have so far is kept, and the same command goes on from there.",
+            f"Stopped. {done} of {len(one.products)} products are complete in {arguments.out}; what there is "
+            "of the others is kept, and the same command goes on from there.",
             soft_wrap=True,
             markup=False,
         )
         raise SystemExit(130) from None
     console.print((folder / "results.md").read_text(), markup=False, soft_wrap=True)
-    console.print(f"report: {folder / 'results.json'}, {folder / 'results.md'}; figure: {folder / 'figure.png'}",
-                  soft_wrap=True, markup=False)  # fmt: skip
+    console.print(
+        f"report: {folder / 'results.json'}, {folder / 'results.md'}; figure: {folder / 'figure.png'}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _adoption(text: str) -> tuple[str, Path]:

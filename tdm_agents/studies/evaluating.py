@@ -1,4 +1,4 @@
-"""The matches of a study's evaluations: one contestant in one environment each, played by worker processes."""
+"""The matches of a study's evaluations, one contestant in one environment each, for worker processes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What is missing of a study, and about how long it takes on this machine.
 
-Whoever plays without learned weights (random actions, planners on the true dynamics) is played for a moment, here
-and now. What models need is computed from their sizes, at the rate of the machine (:mod:`.rates`). Hours of
-several worker processes are divided by their number.
+Whoever plays without learned weights (random actions, planners on the true dynamics) is played for a moment,
+here and now. What models need is computed from their sizes, at the rate of the machine (:mod:`.rates`). Hours
+of several worker processes are divided by their number; the start of processes is not counted.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def table(one: Opened, expected: Sequence[Expected]) -> Table:
     shown = Table(
         title=f"{one.study.name}, {one.size}: {missing} of {len(expected)} products are missing, "
         f"about {_duration(total)}",
-        caption="Policies without learned weights were just played for a moment in some environments; what models "
-        "need follows from their sizes and the rate of this machine. Expect a factor of two.",
+        caption="Whoever has no learned weights was just played for a moment in some environments; what "
+        "models need follows from their sizes and the rate of this machine. Expect a factor of two.",
     )
     for column in ("product", "what", "state"):
         shown.add_column(column, overflow="fold")
@@ -189,7 +189,7 @@ def _imagined(
     per_decision = operations / (share.imagining * rate)
     together = min(stage.protocol.batch, stage.protocol.episodes)
     per_decision += share.row_seconds * rows * horizon * iterations / together
-    return per_decision * stage.protocol.episodes * steps / recipe.action_repeat
+    return float(per_decision * stage.protocol.episodes * steps / recipe.action_repeat)
 
 
 def _training(stage: Train, environments: Mapping[str, Sequence[EnvRef]], rate: float) -> float:

@@ -1,4 +1,4 @@
-"""The making of products: each kind of stage by the command of the package that does it, in its own folder."""
+"""The making of products: each kind of stage as the package's own command does it, in a folder of its own."""
 
 from __future__ import annotations
 

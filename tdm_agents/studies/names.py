@@ -1,14 +1,20 @@
-"""Names that users type, and the nearest one where there is none of that name."""
+"""Names and settings as text: the nearest name where there is none of that name, and lines of entries."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tdm_agents.errors import UnknownNameError
+from tdm_agents.settings_text import value_text
 
 T = TypeVar("T")
+
+
+def in_a_line(settings: Mapping[str, Any]) -> str:
+    """Settings as ``NAME=VALUE`` pairs, as an entry takes them."""
+    return " ".join(f"{name}={value_text(value)}" for name, value in settings.items())
 
 
 def named(what: str, name: str, known: Mapping[str, T]) -> T:

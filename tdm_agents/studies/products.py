@@ -137,7 +137,9 @@ def plain(value: Any) -> Any:
     """Settings as JSON values; dataclasses as objects."""
 
     def default(one: Any) -> Any:
-        return dataclasses.asdict(one) if dataclasses.is_dataclass(one) else plain_number(one)
+        if dataclasses.is_dataclass(one) and not isinstance(one, type):
+            return dataclasses.asdict(one)
+        return plain_number(one)
 
     return json.loads(json.dumps(value, default=default))
 

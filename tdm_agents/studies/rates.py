@@ -1,10 +1,10 @@
-"""The speed of this machine, and the share of it that models use: what forecasts of learned models are made of.
+"""The speed of this machine, and the share of it that models use: what forecasts are made of.
 
 A model is taken to need 6 operations per weight and row when it learns and 2 when it imagines, where a row is
-one token of a transformer and one transition of any other model. The shares are kept here: of transformers from
-``benchmarks/training_speed.py`` and ``benchmarks/planning_speed.py``, of the others from short tries on a cartpole.
-The machine's own rate is measured whenever it is needed. Expect a factor of two, and more where other processes
-run.
+one token of a transformer and one transition of any other model. The shares are kept here: those of
+transformers are from ``benchmarks/training_speed.py`` and ``benchmarks/planning_speed.py``, those of others
+from short tries on a cartpole. The machine's own rate is measured whenever it is needed. Expect a factor of
+two, and more where other processes run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The report of a study: what was reached, as JSON, as a page of text, and as a figure.
 
-Everything but ``"provenance"`` and ``"costs"`` is a function of the products alone, however often their making
-was interrupted.
+Everything but ``"provenance"`` and ``"costs"`` is a function of the products alone, however often their
+making was interrupted.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def text(report: Mapping[str, Any]) -> str:
     lines = [f"# {report['title']} ({report['study']}, size {report['size']})", ""]
     if scaled:
         lines += [
-            "Normalised return: 0 is random actions, 1 the same planner on the true dynamics. Interquartile mean "
-            "over all tasks and seeds, with its 95 % interval (bootstrap, stratified by task). The planning gap "
-            "is what the same planner reaches more on the true dynamics, seed by seed.",
+            "Normalised return: 0 is random actions, 1 the same planner on the true dynamics. Interquartile "
+            "mean over all tasks and seeds, with its 95 % interval (bootstrap, stratified by task). The "
+            "planning gap is what the same planner reaches more on the true dynamics, seed by seed.",
             "",
             "| contestant | normalised return | 95 % | planning gap | 95 % |",
             "|---|---:|---:|---:|---:|",

@@ -1,4 +1,4 @@
-"""Returns on one scale: 0 is random actions, 1 the same planner on the true dynamics; and the gap to the latter.
+"""Returns on one scale: 0 is random actions, 1 the same planner on the true dynamics; and the gap to it.
 
 The interquartile mean over all episodes of all tasks, with 95 % intervals of a stratified bootstrap: episodes
 are drawn anew within each task (:func:`tdm_agents.evaluation.statistics.interval`). The ends of the scale are

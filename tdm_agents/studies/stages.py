@@ -133,8 +133,8 @@ class Protocol:
 
 
 Role = Literal["random", "simulator", "planned", "policy"]
-"""What a contestant is: random actions, the 0 of the scale; a planner on the true dynamics, its 1; a planner on
-a learned model, which has a planning gap; or a policy, which has none."""
+"""What a contestant is: random actions, the 0 of the scale; a planner on the true dynamics, its 1; a planner
+on a learned model, which has a planning gap; or a policy, which has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +144,13 @@ class Evaluate:
     Attributes:
         name: Name of the product.
         label: The contestant's name in figures; those of one label belong to one line or bar.
-        line: Who plays, as an entry of ``tdm compare`` (:mod:`tdm_agents.actors.entries`), in which ``{NAME}``
-            stands for the folder of the product of that name.
+        line: Who plays, as an entry of ``tdm compare`` (:mod:`tdm_agents.actors.entries`), in which
+            ``{NAME}`` stands for the folder of the product of that name.
         envs: Where.
         protocol: Seeds and length of the episodes.
         role: See :data:`Role`.
-        reference: Name of the evaluation of the same planner on the true dynamics, in the same environments and
-            on the same seeds: the 1 of this contestant's scale. None = no scale.
+        reference: Name of the evaluation of the same planner on the true dynamics, in the same environments
+            and on the same seeds: the 1 of this contestant's scale. None = no scale.
         x: Position on the horizontal axis where the figure has one.
     """
 
@@ -187,8 +187,8 @@ class Figure:
 
     Attributes:
         title: Title.
-        kind: ``"bars"``: normalised returns over all tasks, one bar per contestant. ``"curves"``: one panel per
-            task with returns over :attr:`Evaluate.x`.
+        kind: ``"bars"``: normalised returns over all tasks, one bar per contestant. ``"curves"``: one panel
+            per task with returns over :attr:`Evaluate.x`.
         x_label: Label of the horizontal axis of curves.
         logarithmic: Whether that axis is.
     """
@@ -200,8 +200,8 @@ class Figure:
 
 
 Size = Literal["smoke", "small", "paper"]
-"""``smoke``: a minute, to see that everything runs; what comes out means nothing. ``small``: hours on two cores.
-``paper``: the paper's sizes, for GPUs."""
+"""``smoke``: a minute, to see that everything runs; what comes out means nothing. ``small``: hours on two
+cores. ``paper``: the paper's sizes, for GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)

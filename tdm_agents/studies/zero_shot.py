@@ -1,11 +1,11 @@
-"""Bodies that were never trained on (figure 7 of the paper): planning against imitation, with the same weights."""
+"""Bodies that were never trained on (the paper's figure 7): planning against imitation, the same weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from tdm_agents.settings_text import value_text
+from tdm_agents.studies.names import in_a_line
 from tdm_agents.studies.stages import Collect, Evaluate, Figure, Plan, Protocol, Recipe, Size, Study, Train
 from tdm_agents.studies.walker_data import random_and_expert, undisturbed_expert, walkers
 from tdm_agents.training.train_config import TrainConfig
@@ -176,9 +176,9 @@ def _plan(size: Size) -> Plan:
         seen, random=of.random_episodes, expert=of.expert_episodes, max_steps=of.max_steps
     )
     imitated = undisturbed_expert(unseen, episodes=of.imitated_episodes, max_steps=of.max_steps)
-    planner = " ".join(f"{name}={value_text(value)}" for name, value in of.planner.items())
-    everywhere = {"envs": unseen, "protocol": of.protocol}
-    scaled = {**everywhere, "reference": "simulator"}
+    planner = in_a_line(of.planner)
+    everywhere: dict[str, Any] = {"envs": unseen, "protocol": of.protocol}
+    scaled: dict[str, Any] = {**everywhere, "reference": "simulator"}
     imitators: list[Train | Evaluate] = []
     for number, (env, dataset) in enumerate(zip(unseen, imitated, strict=True)):
         imitators += [

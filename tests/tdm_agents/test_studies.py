@@ -233,3 +233,44 @@ def test_every_study_fits_together_at_every_size(name, size, tmp_path):
     roles = {stage.role for stage in one.plan.stages if isinstance(stage, Evaluate)}
     assert {"random", "simulator", "planned"} <= roles
     assert not (tmp_path / "out").exists()  # nothing is written
+
+
+def test_a_dry_run_makes_nothing_and_names_what_is_missing(done, capsys, monkeypatch):
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study(seed=9))
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+    assert main(["study", "tiny", "--size", "smoke", "--out", str(done), "--dry-run"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
+    told = capsys.readouterr().out
+    assert "5 of 7 products are missing, about" in told  # all but random actions and the true dynamics
+    assert "train mlp, 40 updates" in told
+
+
+def test_a_finished_study_says_so(done, capsys, monkeypatch):
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study())
+    do(done)
+    assert main(["study", "tiny", "--size", "smoke", "--out", str(done)]) == 0
+    assert "is complete already; nothing to do" in capsys.readouterr().out
+
+
+def test_studies_are_listed(capsys):
+    assert main(["study", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(STUDIES)
+    assert main(["study"]) == 2
+    assert "no study is named; expected one of zero-shot" in capsys.readouterr().err
+
+
+IN_EVERY_RUN = ("zero-shot",)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in IN_EVERY_RUN else pytest.mark.slow) for name in STUDIES]
+)
+def test_a_study_runs_from_beginning_to_end(name, tmp_path, capsys):
+    assert main(["study", name, "--size", "smoke", "--out", str(tmp_path)]) == 0
+    folder = tmp_path / f"{name}-smoke"
+    assert f"figure: {folder / 'figure.png'}" in capsys.readouterr().out
+    plan = STUDIES[name].plan("smoke")
+    rows = report(folder)["contestants"]
+    assert {row["label"] for row in rows} == {s.label for s in plan.stages if isinstance(s, Evaluate)}
+    assert all(len(task["returns"]) for row in rows for task in row["tasks"].values())
