@@ -85,6 +85,7 @@ def train_command(
         data_seed=recipe.data_seed,
         device=means.device,
         known_reward=recipe.known_reward,
+        planner=recipe.planner,
         training=replace(recipe.training, threads=means.threads),
     )
 

@@ -186,7 +186,7 @@ def _depends(stage: Stage, keys: Mapping[str, str]) -> dict[str, Any]:
             "init_from": None if stage.init_from is None else keys[stage.init_from],
             "model": recipe.model,
             "config": config,
-            "planner": [preset.planner, preset.planner_settings],
+            "planner": recipe.planner or [preset.planner, preset.planner_settings],
             "action_repeat": recipe.action_repeat,
             "training": training,
             "held_out_fraction": recipe.held_out_fraction,

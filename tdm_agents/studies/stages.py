@@ -56,6 +56,7 @@ class Recipe:
         held_out_fraction: Fraction of the episodes of each environment that is kept for evaluation.
         data_seed: Seed of the choice of those episodes and of the order of the windows.
         known_reward: Whether the agent plans for the task's own reward function, where there is one.
+        planner: Planner that ``agent.json`` names, for whoever uses the model by itself; None = the preset's.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Recipe:
     held_out_fraction: float = 0.05
     data_seed: int = 0
     known_reward: bool = True
+    planner: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
