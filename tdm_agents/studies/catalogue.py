@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from tdm_agents.studies import zero_shot
+from tdm_agents.studies import ablations, few_shot, proposal, specialist, zero_shot
 from tdm_agents.studies.stages import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (zero_shot.STUDY,)}
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (zero_shot.STUDY, specialist.STUDY, proposal.STUDY, few_shot.STUDY, ablations.STUDY)
+}
 """By name."""

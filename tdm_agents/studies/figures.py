@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tdm_agents.plot_style import PLAYERS, STYLE, clean, save
 from tdm_agents.studies.stages import Figure
 
 _MARKERS = "osD^v"
+_ACROSS = 3
 
 
 def draw(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -50,42 +52,69 @@ def _bars(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None
 
 
 def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
-    tasks = list(dict.fromkeys(task for row in rows for task in row["tasks"]))
     labels = list(dict.fromkeys(str(row["label"]) for row in rows))
-    drawn = _figure(4.6 * len(tasks), 4.2)
-    for axis, task in zip(drawn.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        for number, label in enumerate(labels):
-            own = [row for row in rows if row["label"] == label and task in row["tasks"]]
-            _curve(axis, own, task, _look(number))
-        ticks = sorted({row["x"] for row in rows if task in row["tasks"] and row["x"] is not None})
+    looks = {label: _look(number) for number, label in enumerate(labels)}
+    panels = _panels(rows)
+    across = min(len(panels), _ACROSS)
+    down = math.ceil(len(panels) / across)
+    drawn = _figure(4.6 * across, 3.2 * down + 0.3 * math.ceil(len(labels) / 3))
+    axes = list(drawn.subplots(down, across, squeeze=False).flat)
+    for axis, (name, own) in zip(axes, panels.items(), strict=False):
+        for label in labels:
+            _curve(axis, [row for row in own if row["label"] == label], looks[label])
+        ticks = sorted({row["x"] for row in own if row["x"] is not None})
         if figure.logarithmic:
             axis.set_xscale("log")
             axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_locator(FixedLocator(ticks))
-        axis.set_xticklabels([f"{tick:g}" for tick in ticks])
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_xlabel(figure.x_label, **STYLE)
-        axis.set_title(task, loc="left", fontweight="bold", **STYLE)
+        axis.set_ylabel("return: IQM, 95 % interval", **STYLE)
+        axis.set_title(name, loc="left", fontweight="bold", **STYLE)
         clean(axis)
-    drawn.axes[0].set_ylabel("return: IQM, 95 % interval", **STYLE)
-    handles, names = drawn.axes[0].get_legend_handles_labels()
-    drawn.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    told = {
+        name: handle
+        for axis in drawn.axes
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    drawn.legend(told.values(), told, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     save(path, drawn)
 
 
-def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], task: str, look: Mapping[str, Any]) -> None:
+def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each panel; those without a panel are in every panel of their tasks."""
+    named = dict.fromkeys(row["panel"] for row in rows if row["panel"])
+    if not named:
+        tasks = dict.fromkeys(task for row in rows for task in row["tasks"])
+        return {task: [_only(row, task) for row in rows if task in row["tasks"]] for task in tasks}
+    found = {}
+    for name in named:
+        (task,) = next(row["tasks"] for row in rows if row["panel"] == name)
+        found[name] = [
+            _only(row, task) for row in rows if task in row["tasks"] and row["panel"] in ("", name)
+        ]
+    return found
+
+
+def _only(row: Mapping[str, Any], task: str) -> Mapping[str, Any]:
+    """A row in one of its tasks."""
+    return {**row, "here": row["tasks"][task]}
+
+
+def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], look: Mapping[str, Any]) -> None:
     """One contestant: a line over its points, or a level where it has no position."""
-    points = sorted(
-        ((row["x"], row["tasks"][task]) for row in rows if row["x"] is not None), key=lambda point: point[0]
-    )
+    points = sorted((row["x"], row["here"]["low"], row["here"]["iqm"], row["here"]["high"])
+                    for row in rows if row["x"] is not None)  # fmt: skip
     for row in rows:
         if row["x"] is None:
-            axis.axhline(row["tasks"][task]["iqm"], color=look["color"], linestyle="--", linewidth=1,
+            axis.axhline(row["here"]["iqm"], color=look["color"], linestyle="--", linewidth=1,
                          label=row["label"])  # fmt: skip
     if points:
-        x = [at for at, _ in points]
-        axis.fill_between(x, [p["low"] for _, p in points], [p["high"] for _, p in points],
-                          color=look["color"], alpha=0.15, linewidth=0)  # fmt: skip
-        axis.plot(x, [p["iqm"] for _, p in points], label=rows[0]["label"], linewidth=1.2, **look)
+        x, low, middle, high = zip(*points, strict=True)
+        axis.fill_between(x, low, high, color=look["color"], alpha=0.12, linewidth=0)
+        axis.plot(x, middle, label=rows[0]["label"], linewidth=1.2, **look)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tdm_agents.evaluation.report import provenance, write_report
 from tdm_agents.evaluation.statistics import Interval
 from tdm_agents.storage import CheckpointError, read_json, write_bytes
@@ -59,7 +61,13 @@ def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str,
     }
     evaluations = [stage for stage in plan.stages if isinstance(stage, Evaluate)]
     returns = {name: {env: one["returns"] for env, one in found.items()} for name, found in played.items()}
-    rows = [_row(stages, returns, evaluations) for stages in _contestants(evaluations)]
+    random = {
+        task: scores
+        for stage in evaluations
+        if stage.role == "random"
+        for task, scores in returns[stage.name].items()
+    }
+    rows = [_row(stages, returns, random) for stages in _contestants(evaluations)]
     report = {
         "schema": SCHEMA,
         "kind": "study",
@@ -115,56 +123,88 @@ def text(report: Mapping[str, Any]) -> str:
             if task in row["tasks"]
         ]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_errors(report["models"])])
+
+
+def _errors(models: Mapping[str, Any]) -> list[str]:
+    """How far off the models of one environment are, as ``tdm train`` found on held-out episodes."""
+    single = {name: next(iter(found.values())) for name, found in models.items() if len(found) == 1}
+    if not single:
+        return []
+    lines = [
+        "## Prediction errors",
+        "",
+        "Median over held-out starting points, in standard deviations of the data, after as many decisions.",
+        "",
+        "| model | decisions: error |",
+        "|---|---|",
+    ]
+    for name, errors in single.items():
+        told = (f"{one['horizon']}: {_number(one['median'])}" for one in errors)
+        lines.append(f"| {name} | {', '.join(told)} |")
+    return [*lines, ""]
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.2g}"
 
 
 def _contestants(evaluations: Sequence[Evaluate]) -> list[list[Evaluate]]:
-    """The evaluations of each contestant at each position."""
-    found: dict[tuple[str, float | None], list[Evaluate]] = {}
+    """The evaluations of each contestant at each position of each panel."""
+    found: dict[tuple[str, str, float | None], list[Evaluate]] = {}
     for stage in evaluations:
-        found.setdefault((stage.label, stage.x), []).append(stage)
+        found.setdefault((stage.label, stage.panel, stage.x), []).append(stage)
     return list(found.values())
 
 
 def _row(
-    stages: Sequence[Evaluate], returns: Mapping[str, Returns], evaluations: Sequence[Evaluate]
+    stages: Sequence[Evaluate], returns: Mapping[str, Returns], random: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     """One contestant in all tasks that it played."""
     first = stages[0]
-    own = {task: scores for stage in stages for task, scores in returns[stage.name].items()}
-    random = {
-        task: scores
-        for other in evaluations
-        if other.role == "random"
-        for task, scores in returns[other.name].items()
-    }
-    reference = {
-        task: scores
-        for stage in stages
-        if stage.reference is not None
-        for task, scores in returns[stage.reference].items()
-    }
-    ends = {"random": random, "reference": reference}
-    scaled = bool(reference) and has_scale(list(own), **ends)
-    gap = scaled and first.role == "planned"
+    own = _runs(stages, returns)
+    references = [stage.reference for stage in stages]
+    scale: dict[str, Any] = {"normalised": None, "gap": None}
+    if all(name is not None for name in references):
+        paired = {stage.name: returns[str(stage.reference)] for stage in stages}
+        ends = {"random": random, "reference": _runs(stages, paired)}
+        if has_scale(list(own), **ends):
+            scale["normalised"] = _interval(middle(normalised(own, **ends)))
+            if first.role == "planned":
+                scale["gap"] = _interval(middle(planning_gap(own, **ends)))
     return {
         "label": first.label,
         "role": first.role,
+        "panel": first.panel,
         "x": first.x,
         "lines": {stage.name: stage.line for stage in stages},
         "tasks": {
             task: {"returns": list(scores), **_interval(middle({task: scores}))}
             for task, scores in own.items()
         },
-        "normalised": _interval(middle(normalised(own, **ends))) if scaled else None,
-        "gap": _interval(middle(planning_gap(own, **ends))) if gap else None,
+        **scale,
+    }
+
+
+def _runs(stages: Sequence[Evaluate], returns: Mapping[str, Returns]) -> dict[str, list[float]]:
+    """The runs of each task: its episodes, or the means of several evaluations (of several draws of data).
+
+    Episodes of one draw of the training data say nothing of how much another draw would change.
+    """
+    several: dict[str, list[Sequence[float]]] = {}
+    for stage in stages:
+        for env in stage.envs:
+            several.setdefault(env.name, []).append(returns[stage.name][env.name])
+    return {
+        task: list(each[0]) if len(each) == 1 else [float(np.mean(one)) for one in each]
+        for task, each in several.items()
     }
 
 
 def _identity(product: Product) -> list[Any]:
     stage = product.stage
     if isinstance(stage, Evaluate):
-        return [stage.name, product.key, stage.label, stage.role, stage.reference, stage.x]
+        return [stage.name, product.key, stage.label, stage.role, stage.reference, stage.x, stage.panel]
     return [stage.name, product.key]
 
 
@@ -173,7 +213,11 @@ def _interval(found: Interval) -> dict[str, float]:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return str(row["label"]) if row["x"] is None else f"{row['label']}, {row['x']:g}"
+    return ", ".join([row["label"], *([row["panel"]] if row["panel"] else []), *_position(row)])
+
+
+def _position(row: Mapping[str, Any]) -> list[str]:
+    return [] if row["x"] is None else [f"{row['x']:g}"]
 
 
 def _cells(found: Mapping[str, float] | None, digits: int = 2) -> str:

@@ -66,7 +66,7 @@ def middle(by_task: Returns) -> Interval:
 
 def has_scale(tasks: Sequence[str], *, random: Returns, reference: Returns) -> bool:
     """Whether the reference is better than random actions in every one of these tasks."""
-    return all(np.mean(reference[task]) > np.mean(random[task]) for task in tasks)
+    return all(task in random and np.mean(reference[task]) > np.mean(random[task]) for task in tasks)
 
 
 def _top(task: str, random: Returns, reference: Returns) -> float:

@@ -134,9 +134,9 @@ class Protocol:
         return tuple(range(self.first_seed, self.first_seed + self.episodes))
 
 
-Role = Literal["random", "simulator", "planned", "policy"]
+Role = Literal["random", "simulator", "planned", "other"]
 """What a contestant is: random actions, the 0 of the scale; a planner on the true dynamics, its 1; a planner
-on a learned model, which has a planning gap; or a policy, which has none."""
+on a learned model, which has a planning gap; or whatever has none, such as a policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +154,7 @@ class Evaluate:
         reference: Name of the evaluation of the same planner on the true dynamics, in the same environments
             and on the same seeds: the 1 of this contestant's scale. None = no scale.
         x: Position on the horizontal axis where the figure has one.
+        panel: The panel of a figure of curves; "" = one per environment.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Evaluate:
     role: Role = "planned"
     reference: str | None = None
     x: float | None = None
+    panel: str = ""
 
     def __post_init__(self) -> None:
         check_name("name of a stage", self.name)
@@ -189,8 +191,8 @@ class Figure:
 
     Attributes:
         title: Title.
-        kind: ``"bars"``: normalised returns over all tasks, one bar per contestant. ``"curves"``: one panel
-            per task with returns over :attr:`Evaluate.x`.
+        kind: ``"bars"``: normalised returns over all tasks, one bar per contestant. ``"curves"``: returns
+            over :attr:`Evaluate.x`, in panels.
         x_label: Label of the horizontal axis of curves.
         logarithmic: Whether that axis is.
     """

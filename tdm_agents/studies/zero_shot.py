@@ -191,7 +191,7 @@ def _plan(size: Size) -> Plan:
                 line=f"{{imitator-{number}}} planner=policy",
                 envs=(env,),
                 protocol=of.protocol,
-                role="policy",
+                role="other",
                 reference="simulator",
             ),
         ]
@@ -218,7 +218,7 @@ def _plan(size: Size) -> Plan:
                 name="policy",
                 label="same weights as policy, expert's prompt",
                 line="{generalist} unseen=true planner=policy prompt={experts}",
-                role="policy",
+                role="other",
                 **scaled,
             ),
             *imitators,
