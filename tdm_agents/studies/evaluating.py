@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ class MatchJob:
     """A match to be played.
 
     Attributes:
+        product: Name of the evaluation.
         line: Who plays, with the folders of products.
         env: Where.
         rules: Seeds and settings.
         folder: Folder of the finished batches of episodes.
     """
 
+    product: str
     line: str
     env: EnvRef
     rules: Rules
@@ -36,31 +39,49 @@ class MatchJob:
         return f"{self.line} in {self.env}"
 
 
-def play_match(job: MatchJob) -> tuple[str, dict[str, Any]]:
-    """Play what is missing of a match, and return the environment's name and what was reached there.
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A match that was played.
+
+    Attributes:
+        job: The match.
+        reached: Returns, in the order of the seeds, and costs.
+        seconds: Wall-clock time of this process; little where the episodes were kept.
+    """
+
+    job: MatchJob
+    reached: dict[str, Any]
+    seconds: float
+
+
+def play_match(job: MatchJob) -> Played:
+    """Play what is missing of a match.
 
     Raises:
         TDMError: If the contestant cannot play there; see :func:`tdm_agents.comparison.matches.matches_of`.
     """
+    began = time.monotonic()
     (match,) = matches_of([parse_entry(job.line)], [job.env], job.rules)
     played = play(match, job.rules, job.folder)
-    return job.env.name, {
+    reached = {
         "returns": played.scores,
         "milliseconds_per_decision": played.milliseconds_per_decision,
         "transitions_per_decision": played.transitions_per_decision,
         "non_finite": played.non_finite,
     }
+    return Played(job, reached, time.monotonic() - began)
 
 
-def jobs_of(stage: Evaluate, product: Product, folders: Mapping[str, Path], device: str) -> list[MatchJob]:
+def jobs_of(product: Product, folders: Mapping[str, Path], device: str) -> list[MatchJob]:
     """The matches of an evaluation.
 
     Args:
-        stage: The evaluation.
         product: Its product.
         folders: Folders of the products that it needs, by name.
         device: Where learned models compute.
     """
+    stage = product.stage
+    assert isinstance(stage, Evaluate)
     protocol = stage.protocol
     rules = Rules(
         seeds=protocol.seeds,
@@ -70,33 +91,35 @@ def jobs_of(stage: Evaluate, product: Product, folders: Mapping[str, Path], devi
         device=device,
     )
     line = stage.filled({name: shlex.quote(str(folders[name])) for name in stage.needs})
-    return [MatchJob(line, env, rules, product.files) for env in stage.envs]
+    return [MatchJob(stage.name, line, env, rules, product.files) for env in stage.envs]
 
 
 def evaluate(
-    stage: Evaluate,
-    product: Product,
+    products: Sequence[Product],
     folders: Mapping[str, Path],
     *,
     device: str,
     pool: Pool,
-    watch: Callable[[str], None],
-) -> dict[str, Any]:
-    """Play the matches of an evaluation; those that are kept are read.
+    watch: Callable[[Played], None],
+) -> None:
+    """Play evaluations, all matches side by side, and finish each when its last match ends.
 
     Args:
-        stage: The evaluation.
-        product: Its product.
-        folders: Folders of the products that it needs, by name.
+        products: The evaluations; their inputs are complete.
+        folders: Folders of the products that they need, by name.
         device: Where learned models compute.
         pool: Who plays.
-        watch: Called with the environment of every finished match.
-
-    Returns:
-        What was reached, by environment in the order of the stage.
+        watch: Called for every match that ends.
     """
-    found: dict[str, Any] = {}
-    for env, reached in pool.imap_unordered(play_match, jobs_of(stage, product, folders, device)):
-        found[env] = reached
-        watch(env)
-    return {env.name: found[env.name] for env in stage.envs}
+    jobs = [job for product in products for job in jobs_of(product, folders, device)]
+    by_name = {product.stage.name: product for product in products}
+    found: dict[str, dict[str, Played]] = {name: {} for name in by_name}
+    for played in pool.imap_unordered(play_match, jobs):
+        name = played.job.product
+        found[name][played.job.env.name] = played
+        stage = by_name[name].stage
+        assert isinstance(stage, Evaluate)
+        if len(found[name]) == len(stage.envs):
+            reached = {env.name: found[name][env.name].reached for env in stage.envs}
+            by_name[name].finish(reached, seconds=sum(one.seconds for one in found[name].values()))
+        watch(played)

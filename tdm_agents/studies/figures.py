@@ -57,7 +57,7 @@ def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> No
     panels = _panels(rows)
     across = min(len(panels), _ACROSS)
     down = math.ceil(len(panels) / across)
-    drawn = _figure(4.6 * across, 3.2 * down + 0.3 * math.ceil(len(labels) / 3))
+    drawn = _figure(4.6 * across, 3.2 * down + 0.25 * math.ceil(len(labels) / across))
     axes = list(drawn.subplots(down, across, squeeze=False).flat)
     for axis, (name, own) in zip(axes, panels.items(), strict=False):
         for label in labels:
@@ -79,7 +79,7 @@ def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> No
         for axis in drawn.axes
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    drawn.legend(told.values(), told, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    drawn.legend(told.values(), told, loc="outside lower center", ncols=across, fontsize=8, frameon=False)
     save(path, drawn)
 
 

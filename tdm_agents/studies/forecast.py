@@ -79,7 +79,7 @@ def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Ex
         elif isinstance(stage, Collect):
             seconds = _collection(stage) / workers
         else:
-            seconds = _evaluation(stage, product, recipes, rate) / min(workers, len(stage.envs))
+            seconds = _evaluation(stage, product, recipes, rate) / workers
         state = "begun" if product.files.exists() else "missing"
         found.append(Expected(product, state, seconds))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,10 @@ class Means:
 
 
 def make(product: Product, products: Mapping[str, Product], means: Means) -> None:
-    """Make a product whose inputs are complete, or go on where that stopped.
+    """Collect data or train a model, or go on where that stopped.
 
     Args:
-        product: The product.
+        product: The product; its inputs are complete.
         products: All products of the study, by name.
         means: What to make it with.
 
@@ -60,11 +60,38 @@ def make(product: Product, products: Mapping[str, Product], means: Means) -> Non
     stage = product.stage
     if isinstance(stage, Collect):
         result = _collect(stage, product, means)
-    elif isinstance(stage, Train):
-        result = _train(stage, product, products, means)
     else:
-        result = _evaluate(stage, product, products, means)
+        assert isinstance(stage, Train)
+        result = _train(stage, product, products, means)
     product.finish(result, seconds=time.monotonic() - began)
+
+
+def play(evaluations: Sequence[Product], products: Mapping[str, Product], means: Means) -> None:
+    """Play the matches of evaluations, side by side.
+
+    Args:
+        evaluations: Their products; what they need is complete.
+        products: All products of the study, by name.
+        means: What to play them with.
+
+    Raises:
+        TDMError: If a contestant cannot play; what others reached is kept.
+    """
+    folders = {
+        name: data_path(product) if isinstance(product.stage, Collect) else product.files
+        for name, product in products.items()
+    }
+    total = sum(len(product.stage.envs) for product in evaluations if isinstance(product.stage, Evaluate))
+    columns = (TextColumn("playing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=means.console) as progress:
+        bar = progress.add_task("", total=total)
+        evaluate(
+            evaluations,
+            folders,
+            device=means.device,
+            pool=means.pool,
+            watch=lambda played: progress.update(bar, advance=1, description=played.job.product),
+        )
 
 
 def train_command(
@@ -112,25 +139,3 @@ def _train(stage: Train, product: Product, products: Mapping[str, Product], mean
     train(train_command(stage, product, products, means), console=means.console)
     verdicts = read_json(product.files / verdict.VERDICT_FILE, schema=verdict.SCHEMA)["environments"]
     return {"prediction_errors": {env: found["errors"] for env, found in verdicts.items()}}
-
-
-def _evaluate(
-    stage: Evaluate, product: Product, products: Mapping[str, Product], means: Means
-) -> dict[str, Any]:
-    folders = {name: _readable(products[name]) for name in stage.needs}
-    columns = (TextColumn("playing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=means.console) as progress:
-        bar = progress.add_task("", total=len(stage.envs))
-        return evaluate(
-            stage,
-            product,
-            folders,
-            device=means.device,
-            pool=means.pool,
-            watch=lambda _: progress.advance(bar),
-        )
-
-
-def _readable(product: Product) -> Path:
-    """The path by which an entry names a product."""
-    return data_path(product) if isinstance(product.stage, Collect) else product.files

@@ -13,7 +13,7 @@ from tdm_agents.collection.workers import one_thread
 from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.storage import foreign_file, locked
 from tdm_agents.studies import report
-from tdm_agents.studies.making import Means, make
+from tdm_agents.studies.making import Means, make, play
 from tdm_agents.studies.names import named
 from tdm_agents.studies.products import PRODUCTS_FOLDER, Product, products_of
 from tdm_agents.studies.stages import Evaluate, Plan, Size, Study
@@ -120,10 +120,18 @@ def run(
             adopt(one, name, folder)
         means = Means(pool=pool, device=device, threads=threads, console=console)
         stages = list(one.products.values())
+        # nothing is made of evaluations: they come last, where all their matches can be played side by side
         for number, product in enumerate(stages, 1):
-            if product.done:
-                continue
-            console.rule(f"{number} of {len(stages)}: {product.stage.name} ({product.kind})", align="left")
-            make(product, one.products, means)
+            if not product.done and not isinstance(product.stage, Evaluate):
+                console.rule(
+                    f"{number} of {len(stages)}: {product.stage.name} ({product.kind})", align="left"
+                )
+                make(product, one.products, means)
+        if evaluations := one.missing:
+            done = len(stages) - len(evaluations)
+            console.rule(
+                f"{done} of {len(stages)} products are complete: the others are played", align="left"
+            )
+            play(evaluations, one.products, means)
         report.write(one.folder, one.study.name, one.size, one.plan, one.products)
     return one.folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
@@ -24,12 +24,14 @@ class SuiteTask:
         repeat: Environment steps per decision.
         candidates: Candidates of the paper's random shooting.
         horizons: Decisions imagined ahead; the last is the longest.
+        tuned: Settings of MPPI other than those of the task's expert.
     """
 
     name: str
     repeat: int
     candidates: int
     horizons: tuple[int, ...]
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def env(self) -> EnvRef:
@@ -41,8 +43,8 @@ class SuiteTask:
         return in_a_line({"planner": "random_shooting", "num_samples": self.candidates, "horizon": horizon})
 
     def mppi(self, horizon: int) -> str:
-        """The planner that is tuned for the task, with another horizon."""
-        settings = {**expert_for(self.env).settings, "horizon": horizon}
+        """The planner that is tuned for the task, with another horizon and :attr:`tuned`."""
+        settings = {**expert_for(self.env).settings, **self.tuned, "horizon": horizon}
         if settings.get("noise_knots") is not None:
             settings["noise_knots"] = min(int(settings["noise_knots"]), horizon)
         return in_a_line({"planner": "mppi", **settings})
