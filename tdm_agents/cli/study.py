@@ -61,7 +61,7 @@ def run(arguments: Study) -> None:
     console = Console()
     if arguments.list:
         for study in STUDIES.values():
-            console.print(f"{study.name:<12} {study.paper}: {study.question}", soft_wrap=True, markup=False)
+            console.print(f"{study.name:<18} {study.paper}: {study.question}", soft_wrap=True, markup=False)
         return
     if not arguments.name:
         raise WrongValueError(f"no study is named; expected one of {', '.join(STUDIES)} (see --list)")

@@ -7,6 +7,13 @@ from tdm_agents.studies.stages import Study
 
 STUDIES: dict[str, Study] = {
     study.name: study
-    for study in (zero_shot.STUDY, specialist.STUDY, proposal.STUDY, few_shot.STUDY, ablations.STUDY)
+    for study in (
+        zero_shot.STUDY,
+        zero_shot.ALL_FAMILIES,
+        specialist.STUDY,
+        proposal.STUDY,
+        few_shot.STUDY,
+        ablations.STUDY,
+    )
 }
 """By name."""

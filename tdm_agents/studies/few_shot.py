@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,6 +184,16 @@ PAPER = _Sizes(
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What is learned from a draw; from scratch where there is no source."""
+
+    name: str
+    label: str
+    recipe: Recipe
+    source: str | None = None
+
+
 def _plan(size: Size) -> Plan:
     of = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}[size]
     task = of.task
@@ -213,12 +223,12 @@ def _plan(size: Size) -> Plan:
             Collect(name=f"seen{which}", datasets=datasets),
             Train(name=f"generalist{which}", data=(f"seen{which}",), recipe=of.pretrained),
         ]
-    models = {
-        "TDM, fine-tuned": (of.tuned, "generalist"),
-        "TDM, fine-tuned (more poles seen)": (of.tuned, "generalist-poles"),
-        "TDM from scratch": (of.tuned, None),
-        "MLP from scratch": (of.mlp, None),
-    }
+    models = (
+        _Model("tuned", "TDM, fine-tuned", of.tuned, "generalist"),
+        _Model("tuned-poles", "TDM, fine-tuned (more poles seen)", of.tuned, "generalist-poles"),
+        _Model("scratch", "TDM from scratch", of.tuned),
+        _Model("mlp", "MLP from scratch", of.mlp),
+    )
     for count in of.episodes:
         for draw in range(of.draws):
             stages += _draw(task, count, draw, models, planner, everywhere, of.max_steps)
@@ -237,7 +247,7 @@ def _draw(
     task: SuiteTask,
     count: int,
     draw: int,
-    models: Mapping[str, tuple[Recipe, str | None]],
+    models: Sequence[_Model],
     planner: str,
     everywhere: Mapping[str, Any],
     max_steps: int,
@@ -247,13 +257,13 @@ def _draw(
     # one more, which is held out and never trained on
     dataset = half_planned(task, random=0, planned=count + 1, seed=draw, max_steps=max_steps)
     stages: list[Stage] = [Collect(name=data, datasets=(dataset,))]
-    for number, (label, (recipe, source)) in enumerate(models.items()):
-        name = f"model-{count}-{draw}-{number}"
+    for model in models:
+        name = f"{model.name}-{count}-{draw}"
         stages += [
-            Train(name=name, data=(data,), recipe=recipe, init_from=source),
+            Train(name=name, data=(data,), recipe=model.recipe, init_from=model.source),
             Evaluate(
-                name=f"returns-{count}-{draw}-{number}",
-                label=label,
+                name=f"{name}-returns",
+                label=model.label,
                 line=f"{{{name}}} reward_function={task.env.id} {planner}",
                 reference="simulator",
                 x=count,

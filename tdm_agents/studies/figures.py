@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from tdm_agents.plot_style import PLAYERS, STYLE, clean, save
+from tdm_agents.studies.panels import panels_of
 from tdm_agents.studies.stages import Figure
 
 _MARKERS = "osD^v"
@@ -54,7 +55,7 @@ def _bars(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None
 def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
     labels = list(dict.fromkeys(str(row["label"]) for row in rows))
     looks = {label: _look(number) for number, label in enumerate(labels)}
-    panels = _panels(rows)
+    panels = panels_of(rows)
     across = min(len(panels), _ACROSS)
     down = math.ceil(len(panels) / across)
     drawn = _figure(4.6 * across, 3.2 * down + 0.25 * math.ceil(len(labels) / across))
@@ -81,26 +82,6 @@ def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> No
     }
     drawn.legend(told.values(), told, loc="outside lower center", ncols=across, fontsize=8, frameon=False)
     save(path, drawn)
-
-
-def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The rows of each panel; those without a panel are in every panel of their tasks."""
-    named = dict.fromkeys(row["panel"] for row in rows if row["panel"])
-    if not named:
-        tasks = dict.fromkeys(task for row in rows for task in row["tasks"])
-        return {task: [_only(row, task) for row in rows if task in row["tasks"]] for task in tasks}
-    found = {}
-    for name in named:
-        (task,) = next(row["tasks"] for row in rows if row["panel"] == name)
-        found[name] = [
-            _only(row, task) for row in rows if task in row["tasks"] and row["panel"] in ("", name)
-        ]
-    return found
-
-
-def _only(row: Mapping[str, Any], task: str) -> Mapping[str, Any]:
-    """A row in one of its tasks."""
-    return {**row, "here": row["tasks"][task]}
 
 
 def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], look: Mapping[str, Any]) -> None:

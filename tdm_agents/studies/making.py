@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def _collect(stage: Collect, product: Product, means: Means) -> dict[str, Any]:
     for dataset in check(stage.datasets, product.files):
         counts.update(dataset.counts)
     progress = CollectionProgress(counts, clock=time.monotonic)
-    with progress.live(means.console):
+    # what was adopted may be complete, with nothing to show
+    with progress.live(means.console) if counts else nullcontext():
         collect(stage.datasets, product.files, pool=means.pool, watch=progress.add)
     return {"episodes": sum(sum(one.counts.values()) for one in stage.datasets)}
 

@@ -18,6 +18,7 @@ from tdm_agents.evaluation.report import provenance, write_report
 from tdm_agents.evaluation.statistics import Interval
 from tdm_agents.storage import CheckpointError, read_json, write_bytes
 from tdm_agents.studies.figures import draw
+from tdm_agents.studies.panels import Row, panels_of
 from tdm_agents.studies.products import SCHEMA as PRODUCTS_SCHEMA
 from tdm_agents.studies.products import Product, plain
 from tdm_agents.studies.scores import Returns, has_scale, middle, normalised, planning_gap
@@ -101,29 +102,44 @@ def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str,
 
 def text(report: Mapping[str, Any]) -> str:
     """The report as a page of Markdown."""
-    rows: Sequence[Mapping[str, Any]] = report["contestants"]
-    scaled = [row for row in rows if row["normalised"] is not None]
-    lines = [f"# {report['title']} ({report['study']}, size {report['size']})", ""]
+    rows: Sequence[Row] = report["contestants"]
+    lines = [f"# {report['title']} ({report['study']}, size {report['size']})", "", *_ABOUT, ""]
+    scaled = [row for row in rows if row["normalised"] is not None and row["x"] is None]
     if scaled:
-        lines += [
-            "Normalised return: 0 is random actions, 1 the same planner on the true dynamics. Interquartile "
-            "mean over all tasks and seeds, with its 95 % interval (bootstrap, stratified by task). The "
-            "planning gap is what the same planner reaches more on the true dynamics, seed by seed.",
-            "",
-            "| contestant | normalised return | 95 % | planning gap | 95 % |",
-            "|---|---:|---:|---:|---:|",
-        ]
-        lines += [f"| {_name(row)} | {_cells(row['normalised'])} | {_cells(row['gap'])} |" for row in scaled]
+        lines += ["| contestant | normalised return | planning gap |", "|---|---:|---:|"]
+        lines += [f"| {row['label']} | {_cell(row['normalised'])} | {_cell(row['gap'])} |" for row in scaled]
         lines.append("")
-    for task in dict.fromkeys(task for row in rows for task in row["tasks"]):
-        lines += [f"## {task}", "", "| contestant | return | 95 % |", "|---|---:|---:|"]
-        lines += [
-            f"| {_name(row)} | {_cells(row['tasks'][task], digits=1)} |"
-            for row in rows
-            if task in row["tasks"]
-        ]
-        lines.append("")
+    for name, own in panels_of(rows).items():
+        lines += [f"## {name}", "", *_table("return", own, [row["here"] for row in own], digits=1)]
+        if any(row["gap"] is not None and row["x"] is not None for row in own):
+            lines += _table("planning gap", own, [row["gap"] for row in own], digits=2)
     return "\n".join([*lines, *_errors(report["models"])])
+
+
+_ABOUT = (
+    "Interquartile means with 95 % intervals (bootstrap, stratified by task). Normalised return: 0 is random",
+    "actions, 1 the same planner on the true dynamics. Planning gap: what that planner reaches more on the",
+    "true dynamics, seed by seed, on the same scale.",
+)
+
+
+def _table(
+    what: str, rows: Sequence[Row], found: Sequence[Mapping[str, float] | None], digits: int
+) -> list[str]:
+    """Contestants by position; those without a position say the same at each."""
+    positions = sorted({row["x"] for row in rows if row["x"] is not None})
+    columns = [f"{position:g}" for position in positions] or [what]
+    cells: dict[str, list[str]] = {}
+    for row, one in zip(rows, found, strict=True):
+        if one is None:
+            continue
+        own = cells.setdefault(str(row["label"]), ["-"] * len(columns))
+        for at in range(len(columns)):
+            if row["x"] is None or row["x"] == positions[at]:
+                own[at] = _cell(one, digits)
+    head = f"{what} of" if positions else "contestant"
+    lines = [f"| {' | '.join([head, *columns])} |", "|---" + "|---:" * len(columns) + "|"]
+    return [*lines, *(f"| {' | '.join([label, *own])} |" for label, own in cells.items()), ""]
 
 
 def _errors(models: Mapping[str, Any]) -> list[str]:
@@ -212,15 +228,8 @@ def _interval(found: Interval) -> dict[str, float]:
     return {"iqm": found.value, "low": found.low, "high": found.high}
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return ", ".join([row["label"], *([row["panel"]] if row["panel"] else []), *_position(row)])
-
-
-def _position(row: Mapping[str, Any]) -> list[str]:
-    return [] if row["x"] is None else [f"{row['x']:g}"]
-
-
-def _cells(found: Mapping[str, float] | None, digits: int = 2) -> str:
+def _cell(found: Mapping[str, float] | None, digits: int = 2) -> str:
     if found is None:
-        return "- | -"
-    return f"{found['iqm']:.{digits}f} | {found['low']:.{digits}f} to {found['high']:.{digits}f}"
+        return "-"
+    low, high = f"{found['low']:.{digits}f}", f"{found['high']:.{digits}f}"
+    return f"{found['iqm']:.{digits}f} ({low} to {high})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tdm_agents.studies.names import in_a_line
@@ -20,7 +22,7 @@ REPEAT = 2
 class _Sizes:
     """Everything that differs between the sizes of the study."""
 
-    train_bodies: int
+    train_bodies: int  # of all families together, as the next
     unseen_bodies: int
     dof: tuple[int, int]
     random_episodes: int
@@ -170,10 +172,10 @@ PAPER = _Sizes(
 )
 
 
-def _plan(size: Size) -> Plan:
+def _plan(size: Size, families: tuple[str, ...]) -> Plan:
     of = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}[size]
-    seen = walkers(("chain",), of.train_bodies, "train", 0, of.dof)
-    unseen = walkers(("chain",), of.unseen_bodies, "test", 1, of.dof)
+    seen = walkers(families, math.ceil(of.train_bodies / len(families)), "train", 0, of.dof)
+    unseen = walkers(families, math.ceil(of.unseen_bodies / len(families)), "test", 1, of.dof)
     data = random_and_expert(
         seen, random=of.random_episodes, expert=of.expert_episodes, max_steps=of.max_steps
     )
@@ -183,12 +185,13 @@ def _plan(size: Size) -> Plan:
     scaled: dict[str, Any] = {**everywhere, "reference": "simulator"}
     imitators: list[Train | Evaluate] = []
     for number, (env, dataset) in enumerate(zip(unseen, imitated, strict=True)):
+        name = f"imitator-{number}"
         imitators += [
-            Train(name=f"imitator-{number}", data=("experts",), only=dataset.name, recipe=of.specialist),
+            Train(name=name, data=("experts",), only=dataset.name, recipe=of.specialist),
             Evaluate(
-                name=f"imitated-{number}",
+                name=f"{name}-returns",
                 label="imitation trained on this body",
-                line=f"{{imitator-{number}}} planner=policy",
+                line=f"{{{name}}} planner=policy",
                 envs=(env,),
                 protocol=of.protocol,
                 role="other",
@@ -223,7 +226,7 @@ def _plan(size: Size) -> Plan:
             ),
             *imitators,
         ),
-        figure=Figure(title="Unseen chain walkers, without training on them"),
+        figure=Figure(title=f"Unseen walkers ({', '.join(families)}), without training on them"),
     )
 
 
@@ -231,5 +234,12 @@ STUDY = Study(
     name="zero-shot",
     paper="figure 7",
     question="Does a generalist that plans act well in bodies it never saw, where imitation does not?",
-    plan=_plan,
+    plan=partial(_plan, families=("chain",)),
+)
+
+ALL_FAMILIES = Study(
+    name="zero-shot-families",
+    paper="figure 7",
+    question="The same for walkers of all four families, which one model has to tell apart.",
+    plan=partial(_plan, families=("line", "chain", "bush", "tree")),
 )

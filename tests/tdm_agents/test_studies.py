@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -274,3 +275,28 @@ def test_a_study_runs_from_beginning_to_end(name, tmp_path, capsys):
     rows = report(folder)["contestants"]
     assert {row["label"] for row in rows} == {s.label for s in plan.stages if isinstance(s, Evaluate)}
     assert all(len(task["returns"]) for row in rows for task in row["tasks"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_study_killed_at_ten_random_moments_has_the_same_report(tmp_path):
+    def begin(out):
+        words = ["study", "zero-shot", "--size", "smoke", "--out", str(out)]
+        command = [sys.executable, "-m", "tdm_agents.cli.main", *words]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert begin(tmp_path / "whole").wait() == 0
+    whole = time.monotonic() - began
+    moments, kills = random.Random(0), 0
+    while kills < 10:
+        process = begin(tmp_path / "killed")
+        try:
+            process.wait(timeout=moments.uniform(0.1, 0.5) * whole)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        if process.wait() == 0:  # done before ten: what is left is killed while the report is made again
+            (tmp_path / "killed/zero-shot-smoke/results.json").unlink(missing_ok=True)
+    assert begin(tmp_path / "killed").wait() == 0
+    assert report(tmp_path / "killed/zero-shot-smoke") == report(tmp_path / "whole/zero-shot-smoke")
