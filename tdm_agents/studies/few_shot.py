@@ -69,7 +69,9 @@ SMALL = _Sizes(
         repeat=4,
         candidates=128,
         horizons=(25,),
-        tuned={"num_samples": 32, "iterations": 2},  # as the shipped checkpoint plans
+        # as the shipped checkpoint plans, and as its data were collected
+        tuned={"num_samples": 32, "iterations": 2},
+        collector={"num_samples": 32, "iterations": 1, "horizon": 25},
     ),
     seen=_SEEN,
     random_episodes=6,
@@ -94,7 +96,7 @@ SMALL = _Sizes(
         settings={**_SMALL_MODEL, "max_observation": 78, "max_action": 21},
         action_repeat=4,
         # windows as long as the histories that the context holds here
-        training=TrainConfig(steps=1_000, batch_size=6, window_steps=40, learning_rate=5e-4, **_FEW),
+        training=TrainConfig(steps=600, batch_size=6, window_steps=40, learning_rate=5e-4, **_FEW),
         held_out_fraction=1e-3,
     ),
     mlp=Recipe(

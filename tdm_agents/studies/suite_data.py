@@ -25,6 +25,7 @@ class SuiteTask:
         candidates: Candidates of the paper's random shooting.
         horizons: Decisions imagined ahead; the last is the longest.
         tuned: Settings of MPPI other than those of the task's expert.
+        collector: Settings of the MPPI that collects, on the true dynamics; None = the task's expert.
     """
 
     name: str
@@ -32,6 +33,7 @@ class SuiteTask:
     candidates: int
     horizons: tuple[int, ...]
     tuned: Mapping[str, Any] = field(default_factory=dict)
+    collector: Mapping[str, Any] | None = None
 
     @property
     def env(self) -> EnvRef:
@@ -53,7 +55,7 @@ class SuiteTask:
 def half_planned(
     task: SuiteTask, *, random: int, planned: int, of: str | None = None, seed: int = 0, max_steps: int
 ) -> DatasetSpec:
-    """Episodes of random actions and of the task's tuned planner, disturbed.
+    """Episodes of random actions and of the task's planner on the true dynamics, disturbed.
 
     Args:
         task: The task.
@@ -63,10 +65,10 @@ def half_planned(
         seed: Seed of the collection.
         max_steps: Environment steps per episode.
     """
-    policies: tuple[tuple[BehaviourPolicy, int], ...] = (
-        (RandomPolicy(), random),
-        (expert_for(task.env).make_policy(), planned),
-    )
+    planner = expert_for(task.env).make_policy()
+    if task.collector is not None:
+        planner = PlannerPolicy("mppi", task.collector)
+    policies: tuple[tuple[BehaviourPolicy, int], ...] = ((RandomPolicy(), random), (planner, planned))
     env = task.env if of is None else EnvRef(f"dm_control/{of}-v0")
     return DatasetSpec(
         env=env,
