@@ -86,7 +86,7 @@ SMALL = _Sizes(
         settings=_SMALL_MODEL,
         action_repeat=4,
         training=TrainConfig(
-            steps=20_000, batch_size=32, window_steps=6, learning_rate=1e-3, warmup_steps=500,
+            steps=12_000, batch_size=32, window_steps=6, learning_rate=1e-3, warmup_steps=500,
             context_steps=3, checkpoint_every=2_000, **_FEW,
         ),
     ),
