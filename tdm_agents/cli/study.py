@@ -71,6 +71,8 @@ def run(arguments: Study) -> None:
     one = opened(named("study", arguments.name, STUDIES), arguments.size, arguments.out)
     adopted = dict(map(_adoption, arguments.adopt))
     if arguments.dry_run:
+        if adopted:
+            raise WrongValueError("--adopt has no place beside --dry-run, which makes nothing")
         from tdm_agents.studies.forecast import forecast, table
 
         expected = forecast(

@@ -23,7 +23,7 @@ from typing import Any
 from tdm_agents.actors.entries import EXPERT, Entry, parse_entry
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.environments import EnvRef
-from tdm_agents.errors import PathTakenError, WrongValueError
+from tdm_agents.errors import PathTakenError
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Preset
 from tdm_agents.registry import make_planner
@@ -102,10 +102,7 @@ class Product:
 
         Raises:
             PathTakenError: If the product has files already.
-            ValueError: If there is no such folder.
         """
-        if not other.is_dir():
-            raise WrongValueError(f"{other} is not a folder; expected one of `tdm collect` or `tdm train`")
         if self.files.is_symlink() and self.files.resolve() == other.resolve():
             return
         if self.files.exists() or self.files.is_symlink():
@@ -114,6 +111,10 @@ class Product:
             )
         make_folder(self.folder)
         self.files.symlink_to(other.resolve(), target_is_directory=True)
+
+    def disown(self) -> None:
+        """Undo :meth:`adopt`; the other folder stays as it is."""
+        self.files.unlink()
 
 
 def products_of(stages: Sequence[Stage], out: Path) -> dict[str, Product]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tdm_agents.collection.pool import WorkerPool
 from tdm_agents.collection.workers import one_thread
-from tdm_agents.errors import PathTakenError, WrongValueError
+from tdm_agents.errors import PathTakenError, TDMError, WrongValueError
 from tdm_agents.storage import foreign_file, locked
 from tdm_agents.studies import report
 from tdm_agents.studies.making import Means, make, play
@@ -72,20 +72,21 @@ def opened(study: Study, size: Size, out: Path) -> Opened:
     return Opened(study, size, plan, out, products_of(plan.stages, out))
 
 
-def adopt(one: Opened, name: str, folder: Path) -> None:
-    """Let a folder that `tdm collect` or `tdm train` made be a product; it is checked when it is made.
+def adoptable(one: Opened, name: str, folder: Path) -> Product:
+    """The product that a folder of `tdm collect` or `tdm train` is to be; nothing is written.
 
     Raises:
         LookupError: If the study has no such product.
         ValueError: If it is of another kind, or there is no such folder.
-        PathTakenError: If the product has files already.
     """
     product = named(f"product of {one.study.name}", name, one.products)
     if isinstance(product.stage, Evaluate):
         raise WrongValueError(
             f"{name} is an evaluation, which is played here; expected the name of data or of a model"
         )
-    product.adopt(folder)
+    if not folder.is_dir():
+        raise WrongValueError(f"{folder} is not a folder; expected one of `tdm collect` or `tdm train`")
+    return product
 
 
 def run(
@@ -101,7 +102,8 @@ def run(
 
     Args:
         one: The study.
-        adopted: Folders to adopt, by the names of products.
+        adopted: Folders of `tdm collect` or `tdm train` to adopt, by the names of products. A stage refuses
+            one that has other settings when it goes on in it.
         workers: Processes that play episodes.
         device: Where models train and plan.
         threads: PyTorch's threads while a model trains.
@@ -115,9 +117,10 @@ def run(
         TDMError: If a stage refuses something, such as an adopted folder with other settings.
         SystemExit: On Ctrl-C during training, with code 130.
     """
+    adoptions = [(adoptable(one, name, folder), folder) for name, folder in adopted.items()]
     with locked(one.out), WorkerPool(workers, one_thread) as pool:
-        for name, folder in adopted.items():
-            adopt(one, name, folder)
+        for product, folder in adoptions:
+            product.adopt(folder)
         means = Means(pool=pool, device=device, threads=threads, console=console)
         stages = list(one.products.values())
         # nothing is made of evaluations: they come last, where all their matches can be played side by side
@@ -126,7 +129,12 @@ def run(
                 console.rule(
                     f"{number} of {len(stages)}: {product.stage.name} ({product.kind})", align="left"
                 )
-                make(product, one.products, means)
+                try:
+                    make(product, one.products, means)
+                except TDMError:
+                    if product.stage.name in adopted:
+                        product.disown()
+                    raise
         if evaluations := one.missing:
             done = len(stages) - len(evaluations)
             console.rule(

@@ -187,6 +187,8 @@ def test_what_has_other_settings_is_not_adopted(done, tmp_path, name, other, mes
     needed = {"data": products["data"].files} if name == "first" else {}
     with pytest.raises(TDMError, match=message):
         do(tmp_path, {**needed, name: products[other].files})
+    here = opened(tiny_study.study(), "smoke", tmp_path).products[name]
+    assert not here.done and not here.files.is_symlink()  # so that another may be adopted, or it is made
 
 
 def test_names_of_products_to_adopt_are_checked(tmp_path):
