@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -176,10 +178,12 @@ def test_imagined_scalars_are_those_of_a_forward_over_the_same_tokens(model):
 
 
 def test_a_body_with_scalars_that_were_not_trained_on_is_refused(model):
-    with pytest.raises(
-        ValueError, match="does not know the observation scalars hinge7_angle, hinge7_velocity"
-    ):
-        model.for_spec(spec(7, 1))
+    larger = spec(7, 1)
+    with pytest.raises(ValueError, match="max_action is 6, but the environment has 7"):
+        model.for_spec(larger)
+    few = dataclasses.replace(larger, action_dim=6)
+    with pytest.raises(ValueError, match="the observation scalars hinge7_angle, hinge7_velocity"):
+        model.for_spec(few)
     with pytest.raises(ValueError, match="does not know the observation scalars 0, 1, 2"):
         model.for_spec(spec_of(gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-1, 1, (4,))))
 
