@@ -12,11 +12,14 @@ from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.actors.contestant import Contestant
 from tdm_agents.actors.entries import EXPERT, Entry
 from tdm_agents.actors.functions import UniformActions
+from tdm_agents.actors.prompts import best_episode
 from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
+from tdm_agents.actors.unseen import unseen_model
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.agent.reward_choice import vet_reward
+from tdm_agents.data.minari_io import content_hash
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.model_files import MODEL_FILE
@@ -83,20 +86,22 @@ def environment_of(entry: Entry) -> EnvRef | None:
 
 def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     folder = agent_files.resolve(entry.source)
-    agent = TDMAgent.load(
-        folder,
-        entry.options.get("planner"),
-        seed,
-        device,
-        env_id=str(env),
-        reward_function=entry.options.get("reward_function"),
-        replan_every=entry.options.get("replan_every"),
-        **entry.planner_settings,
-    )
+    options = entry.options
+    if unseen := _flag(entry, "unseen", False, "true where a generalist was not trained"):
+        agent = _unseen(entry, folder, env, seed, device)
+    else:
+        agent = TDMAgent.load(
+            folder,
+            options.get("planner"),
+            seed,
+            device,
+            env_id=str(env),
+            reward_function=options.get("reward_function"),
+            replan_every=options.get("replan_every"),
+            **entry.planner_settings,
+        )
     model = type(agent.base_model).__name__
-    alive = entry.options.get("alive", True)
-    if not isinstance(alive, bool):
-        raise WrongValueError(f"alive is {alive!r}; expected true, or false to plan as if no episode ended")
+    alive = _flag(entry, "alive", True, "false to plan as if no episode ended")
     if not alive:
         agent = TDMAgent(
             WithoutAlive(agent.base_model),
@@ -107,22 +112,50 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
             replan_every=agent.replan_every,
         )
     name = agent_files.planner_name(agent.planner)
+    repeat = agent.model.spec.action_repeat
     settings = {
         "model": entry.source,
-        "action_repeat": agent.model.spec.action_repeat,
+        "action_repeat": repeat,
         "planner": name,
         "planner_settings": agent.planner,
         "replan_every": agent.replan_every,
         "reward_function": agent.reward_function,
         "alive": alive,
     }
-    files = (folder / file for file in (WEIGHTS_FILE, MODEL_FILE))
+    files = [folder / WEIGHTS_FILE, folder / MODEL_FILE]
+    if unseen:
+        settings["unseen"] = True
+    if (source := options.get("prompt")) is not None:
+        prompt, data = best_episode(str(source), env, action_repeat=repeat)
+        agent.reset(history=prompt)
+        settings["prompt"] = content_hash(data)
     return Entered(
         f"{name} on {model}" + ("" if alive else " without alive"),
         agent,
         settings,
-        tuple(f for f in files if f.exists()),
+        tuple(file for file in files if file.exists()),
     )
+
+
+def _unseen(entry: Entry, folder: Path, env: EnvRef, seed: int, device: str) -> TDMAgent:
+    """The agent of a generalist in an environment that it was not trained on."""
+    saved, options = agent_files.read_settings(folder), entry.options
+    reward = options.get("reward_function")
+    return TDMAgent(
+        unseen_model(folder, env, device),
+        agent_files.choose_planner(saved, options.get("planner"), entry.planner_settings),
+        seed,
+        env_id=str(env),
+        reward_function=None if reward == PREDICTED else reward,
+        replan_every=options.get("replan_every", saved.replan_every),
+    )
+
+
+def _flag(entry: Entry, name: str, default: bool, meaning: str) -> bool:
+    value = entry.options.get(name, default)
+    if not isinstance(value, bool):
+        raise WrongValueError(f"{name} is {value!r}; expected {str(default).lower()}, or {meaning}")
+    return value
 
 
 def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:

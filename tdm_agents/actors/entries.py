@@ -8,6 +8,8 @@
     simulator planner=mppi horizon=25 action_repeat=4
     expert                                              tuned for the environment (`tdm experts list`)
     runs/hopper alive=false                             planning as if no episode ended
+    runs/walkers unseen=true                            a generalist, in an environment it was not trained on
+    runs/walkers planner=policy prompt=runs/experts     continuing the best episode of a data set
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     random                                              uniform actions
 
@@ -29,7 +31,7 @@ from tdm_agents.settings_text import parse_settings, split_line
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "checkpoint": ("planner", "replan_every", "reward_function", "alive"),
+    "checkpoint": ("planner", "replan_every", "reward_function", "alive", "unseen", "prompt"),
     "simulator": ("like", "planner", "replan_every", "action_repeat", "reward_function"),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("Train", "train a world model on a data set"),
     "evaluate": ("Evaluate", "play episodes on fixed seeds and report return and cost"),
     "compare": ("Compare", "play several contestants on the same seeds: table, JSON, plot"),
+    "study": ("Study", "run an experiment of the paper; the same command goes on"),
     "play": ("Play", "play one episode, with a plot and a video"),
     "experts": ("Experts", "list tuned planners, train policies of Stable-Baselines3"),
     "data": ("Data", "look at data sets: episodes, returns, ranges, as text and as a plot"),
@@ -33,7 +34,7 @@ COMMANDS = {
     "doctor": ("Doctor", "say what is installed, what is missing, and what helps"),
 }
 
-WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "experts"})
+WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "study", "experts"})
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(

@@ -1,0 +1,114 @@
+"""``tdm study``: the paper's experiments, each in one command that goes on where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.errors import WrongValueError
+
+
+@dataclass(frozen=True)
+class Study:
+    """Run an experiment of the paper: collect, train, evaluate, draw. The same command goes on.
+
+    What is made is kept in OUT/products by the hash of what it depends on. A changed setting makes anew only
+    what depends on it, and studies with the same OUT share what they have in common. The report is in
+    OUT/NAME-SIZE: results.json, results.md, figure.png.
+    """
+
+    name: tyro.conf.Positional[str] = ""
+    """Name of the study; see --list."""
+    size: Literal["smoke", "small", "paper"] = "small"
+    """`smoke`: a minute, to see that it runs, without results; `small`: hours on two cores; `paper`: the
+    paper's sizes, for GPUs."""
+    out: Path = Path("runs/studies")
+    """Folder of products and reports."""
+    list: bool = False
+    """List the studies, and do nothing."""
+    dry_run: bool = False
+    """List what is missing and about how long it takes on this machine, and make nothing."""
+    adopt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """PRODUCT=FOLDER: what `tdm collect` or `tdm train` made elsewhere, if it has the settings that the study
+    declares; repeat the option for several. An unfinished one goes on in its folder."""
+    workers: int = 1
+    """Number of processes that play episodes, of one thread each; at most as many as there are idle cores."""
+    device: str = "cpu"
+    """Where models train and plan."""
+    threads: int = 1
+    """Threads of PyTorch while a model trains."""
+
+
+def run(arguments: Study) -> None:
+    """Do what ``tdm study`` says.
+
+    Raises:
+        LookupError: If there is no such study or product.
+        ValueError: If an option makes no sense, or what is adopted has other settings.
+        FolderInUseError: If another process works in the folder.
+        SystemExit: On Ctrl-C, with code 130, after saying how to go on.
+    """
+    from tdm_agents.studies.catalogue import STUDIES
+    from tdm_agents.studies.names import named
+    from tdm_agents.studies.running import opened
+    from tdm_agents.studies.running import run as run_study
+
+    console = Console()
+    if arguments.list:
+        for study in STUDIES.values():
+            console.print(f"{study.name:<12} {study.paper}: {study.question}", soft_wrap=True, markup=False)
+        return
+    if not arguments.name:
+        raise WrongValueError(f"no study is named; expected one of {', '.join(STUDIES)} (see --list)")
+    at_least(1, workers=arguments.workers, threads=arguments.threads)
+    output_folder(arguments.out)
+    usable_device(arguments.device)
+    one = opened(named("study", arguments.name, STUDIES), arguments.size, arguments.out)
+    adopted = dict(map(_adoption, arguments.adopt))
+    if arguments.dry_run:
+        from tdm_agents.studies.forecast import forecast, table
+
+        expected = forecast(
+            one, device=arguments.device, workers=arguments.workers, threads=arguments.threads
+        )
+        console.print(table(one, expected))
+        return
+    if one.finished:
+        console.print(f"{one.folder} is complete already; nothing to do.", soft_wrap=True)
+        return
+    try:
+        folder = run_study(
+            one,
+            adopted=adopted,
+            workers=arguments.workers,
+            device=arguments.device,
+            threads=arguments.threads,
+            console=console,
+        )
+    except KeyboardInterrupt:
+        done = len(one.products) - len(one.missing)
+        console.print(
+            f"Stopped. {done} of {len(one.products)} products are complete in {arguments.out}; what there is "
+            "of the others is kept, and the same command goes on from there.",
+            soft_wrap=True,
+            markup=False,
+        )
+        raise SystemExit(130) from None
+    console.print((folder / "results.md").read_text(), markup=False, soft_wrap=True)
+    console.print(
+        f"report: {folder / 'results.json'}, {folder / 'results.md'}; figure: {folder / 'figure.png'}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _adoption(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise WrongValueError(f"--adopt {text!r} is not PRODUCT=FOLDER, for example walkers=runs/walkers")
+    return name, Path(folder).expanduser()

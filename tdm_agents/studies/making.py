@@ -1,0 +1,136 @@
+"""The making of products: each kind of stage as the package's own command does it, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tdm_agents.cli.collect_progress import Progress as CollectionProgress
+from tdm_agents.cli.train import Train as TrainCommand
+from tdm_agents.cli.train import run as train
+from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.collection_check import check
+from tdm_agents.collection.pool import Pool
+from tdm_agents.storage import read_json
+from tdm_agents.studies.evaluating import evaluate
+from tdm_agents.studies.products import Product
+from tdm_agents.studies.stages import Collect, Evaluate, Train
+from tdm_agents.training import verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What products are made with; nothing here changes what comes out.
+
+    Attributes:
+        pool: Who plays episodes.
+        device: Where models train and plan.
+        threads: PyTorch's threads while a model trains.
+        console: Where progress is shown.
+    """
+
+    pool: Pool
+    device: str
+    threads: int
+    console: Console
+
+
+def make(product: Product, products: Mapping[str, Product], means: Means) -> None:
+    """Make a product whose inputs are complete, or go on where that stopped.
+
+    Args:
+        product: The product.
+        products: All products of the study, by name.
+        means: What to make it with.
+
+    Raises:
+        TDMError: What the package's own commands refuse; an adopted folder, for example, that holds something
+            else than what was declared.
+        SystemExit: On Ctrl-C during training, with code 130.
+    """
+    began = time.monotonic()
+    stage = product.stage
+    if isinstance(stage, Collect):
+        result = _collect(stage, product, means)
+    elif isinstance(stage, Train):
+        result = _train(stage, product, products, means)
+    else:
+        result = _evaluate(stage, product, products, means)
+    product.finish(result, seconds=time.monotonic() - began)
+
+
+def train_command(
+    stage: Train, product: Product, products: Mapping[str, Product], means: Means
+) -> TrainCommand:
+    """The ``tdm train`` that makes a model."""
+    recipe = stage.recipe
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in recipe.settings.items()}
+    return TrainCommand(
+        data=tuple(data_path(products[name], stage.only) for name in stage.data),
+        out=product.files,
+        model=recipe.model,
+        preset=recipe.preset,
+        model_settings=texts,
+        action_repeat=recipe.action_repeat,
+        init_from=None if stage.init_from is None else products[stage.init_from].files,
+        held_out_fraction=recipe.held_out_fraction,
+        data_seed=recipe.data_seed,
+        device=means.device,
+        known_reward=recipe.known_reward,
+        planner=recipe.planner,
+        training=replace(recipe.training, threads=means.threads),
+    )
+
+
+def data_path(product: Product, only: str | None = None) -> Path:
+    """The path of a collection, or of one data set of it, as trainings and prompts read it."""
+    assert isinstance(product.stage, Collect)
+    if only is not None:
+        return product.files / only / "data"
+    return product.files if product.stage.datasets[0].name else product.files / "data"
+
+
+def _collect(stage: Collect, product: Product, means: Means) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    for dataset in check(stage.datasets, product.files):
+        counts.update(dataset.counts)
+    progress = CollectionProgress(counts, clock=time.monotonic)
+    with progress.live(means.console):
+        collect(stage.datasets, product.files, pool=means.pool, watch=progress.add)
+    return {"episodes": sum(sum(one.counts.values()) for one in stage.datasets)}
+
+
+def _train(stage: Train, product: Product, products: Mapping[str, Product], means: Means) -> dict[str, Any]:
+    train(train_command(stage, product, products, means), console=means.console)
+    verdicts = read_json(product.files / verdict.VERDICT_FILE, schema=verdict.SCHEMA)["environments"]
+    return {"prediction_errors": {env: found["errors"] for env, found in verdicts.items()}}
+
+
+def _evaluate(
+    stage: Evaluate, product: Product, products: Mapping[str, Product], means: Means
+) -> dict[str, Any]:
+    folders = {name: _readable(products[name]) for name in stage.needs}
+    columns = (TextColumn("playing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=means.console) as progress:
+        bar = progress.add_task("", total=len(stage.envs))
+        return evaluate(
+            stage,
+            product,
+            folders,
+            device=means.device,
+            pool=means.pool,
+            watch=lambda _: progress.advance(bar),
+        )
+
+
+def _readable(product: Product) -> Path:
+    """The path by which an entry names a product."""
+    return data_path(product) if isinstance(product.stage, Collect) else product.files

@@ -1,0 +1,129 @@
+"""The running of a study: what is missing is made, in order, and then reported; the same call goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tdm_agents.collection.pool import WorkerPool
+from tdm_agents.collection.workers import one_thread
+from tdm_agents.errors import PathTakenError, WrongValueError
+from tdm_agents.storage import foreign_file, locked
+from tdm_agents.studies import report
+from tdm_agents.studies.making import Means, make
+from tdm_agents.studies.names import named
+from tdm_agents.studies.products import PRODUCTS_FOLDER, Product, products_of
+from tdm_agents.studies.stages import Evaluate, Plan, Size, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A study at one size, in a folder.
+
+    Attributes:
+        study: The study.
+        size: Its size.
+        plan: Its stages.
+        out: Folder of the products, which studies may share.
+        products: The products, by the names of their stages.
+    """
+
+    study: Study
+    size: Size
+    plan: Plan
+    out: Path
+    products: Mapping[str, Product]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the report."""
+        return self.out / f"{self.study.name}-{self.size}"
+
+    @property
+    def missing(self) -> list[Product]:
+        """Products that are not complete, in the order in which they are made."""
+        return [product for product in self.products.values() if not product.done]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.missing and report.is_reported(self.folder, self._key)
+
+    @property
+    def _key(self) -> str:
+        return report.report_key(self.plan, self.products)
+
+
+def opened(study: Study, size: Size, out: Path) -> Opened:
+    """A study in a folder; nothing is written.
+
+    Raises:
+        PathTakenError: If the folder holds something else.
+        TDMError: If the study names a model, preset or setting that does not exist.
+    """
+    if not (out / PRODUCTS_FOLDER).exists() and (found := foreign_file(out)) is not None:
+        raise PathTakenError(
+            f"--out {out} holds {found!r} and no study; choose another folder, or empty this one"
+        )
+    plan = study.plan(size)
+    return Opened(study, size, plan, out, products_of(plan.stages, out))
+
+
+def adopt(one: Opened, name: str, folder: Path) -> None:
+    """Let a folder that `tdm collect` or `tdm train` made be a product; it is checked when it is made.
+
+    Raises:
+        LookupError: If the study has no such product.
+        ValueError: If it is of another kind, or there is no such folder.
+        PathTakenError: If the product has files already.
+    """
+    product = named(f"product of {one.study.name}", name, one.products)
+    if isinstance(product.stage, Evaluate):
+        raise WrongValueError(
+            f"{name} is an evaluation, which is played here; expected the name of data or of a model"
+        )
+    product.adopt(folder)
+
+
+def run(
+    one: Opened,
+    *,
+    adopted: Mapping[str, Path],
+    workers: int,
+    device: str,
+    threads: int,
+    console: Console,
+) -> Path:
+    """Make what is missing of a study and write its report.
+
+    Args:
+        one: The study.
+        adopted: Folders to adopt, by the names of products.
+        workers: Processes that play episodes.
+        device: Where models train and plan.
+        threads: PyTorch's threads while a model trains.
+        console: Where progress is shown.
+
+    Returns:
+        The folder of the report.
+
+    Raises:
+        FolderInUseError: If another process works in the folder.
+        TDMError: If a stage refuses something, such as an adopted folder with other settings.
+        SystemExit: On Ctrl-C during training, with code 130.
+    """
+    with locked(one.out), WorkerPool(workers, one_thread) as pool:
+        for name, folder in adopted.items():
+            adopt(one, name, folder)
+        means = Means(pool=pool, device=device, threads=threads, console=console)
+        stages = list(one.products.values())
+        for number, product in enumerate(stages, 1):
+            if product.done:
+                continue
+            console.rule(f"{number} of {len(stages)}: {product.stage.name} ({product.kind})", align="left")
+            make(product, one.products, means)
+        report.write(one.folder, one.study.name, one.size, one.plan, one.products)
+    return one.folder

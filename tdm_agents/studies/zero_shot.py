@@ -1,0 +1,235 @@
+"""Bodies that were never trained on (the paper's figure 7): planning against imitation, the same weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tdm_agents.studies.names import in_a_line
+from tdm_agents.studies.stages import Collect, Evaluate, Figure, Plan, Protocol, Recipe, Size, Study, Train
+from tdm_agents.studies.walker_data import random_and_expert, undisturbed_expert, walkers
+from tdm_agents.training.train_config import TrainConfig
+
+STEPS = 400
+"""Environment steps per episode, of data and of evaluations."""
+REPEAT = 2
+"""Environment steps per decision: the experts' of walkers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Everything that differs between the sizes of the study."""
+
+    train_bodies: int
+    unseen_bodies: int
+    dof: tuple[int, int]
+    random_episodes: int
+    expert_episodes: int
+    imitated_episodes: int
+    max_steps: int
+    generalist: Recipe
+    specialist: Recipe
+    planner: dict[str, Any]
+    protocol: Protocol
+
+
+def _observed(**changes: Any) -> TrainConfig:
+    """Training with few held-out numbers per body, since there are many bodies."""
+    few = {"evaluate_batches": 1, "starts": 8, "horizons": (1, 5), "evaluate_every": 20_000}
+    return TrainConfig(**{**few, **changes})
+
+
+# the tuned planner of walkers (`tdm experts list`) with twice the candidates, and without memory between
+# decisions, as in the paper
+_MPPI: dict[str, Any] = {
+    "planner": "mppi",
+    "num_samples": 32,
+    "horizon": 8,
+    "iterations": 1,
+    "noise_knots": 3,
+    "initial_std": 0.7,
+    "temperature": 0.3,
+    "execute": "mean",
+    "warm_start": False,
+}
+
+GENERALIST = Recipe(
+    model="generalist",
+    preset="small-paper-tokens",
+    settings={"layers": 4, "width": 128, "feedforward": 384, "context": 96},
+    action_repeat=REPEAT,
+    training=_observed(
+        steps=30_000,
+        batch_size=32,
+        window_steps=8,
+        learning_rate=1e-3,
+        warmup_steps=500,
+        context_steps=3,
+        checkpoint_every=2_000,
+    ),
+)
+"""The generalist of the size ``small``: the one value to change for another model, other tokens or a longer
+training."""
+
+SMALL = _Sizes(
+    train_bodies=160,
+    unseen_bodies=10,
+    dof=(5, 10),
+    random_episodes=8,
+    expert_episodes=4,
+    imitated_episodes=12,
+    max_steps=STEPS,
+    generalist=GENERALIST,
+    specialist=Recipe(
+        model="transformer",
+        preset="small-paper-tokens",
+        settings={"context": 96, "action_weight": 1.0},
+        action_repeat=REPEAT,
+        training=_observed(steps=1_000, batch_size=16, window_steps=8, learning_rate=1e-3, context_steps=3),
+    ),
+    planner=_MPPI,
+    protocol=Protocol(episodes=5, batch=5, max_steps=STEPS),
+)
+
+SMOKE = _Sizes(
+    train_bodies=3,
+    unseen_bodies=2,
+    dof=(4, 5),
+    random_episodes=2,
+    expert_episodes=1,
+    imitated_episodes=2,
+    max_steps=24,
+    generalist=Recipe(
+        model="generalist",
+        preset="small-paper-tokens",
+        settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 96},
+        action_repeat=REPEAT,
+        planner="policy",  # timed at the end of training, and the fastest
+        training=_observed(
+            steps=30,
+            batch_size=8,
+            window_steps=4,
+            horizons=(1,),
+            starts=2,
+            context_steps=2,
+            checkpoint_every=10,
+        ),
+    ),
+    specialist=Recipe(
+        model="transformer",
+        preset="small-paper-tokens",
+        settings={
+            "layers": 1,
+            "width": 16,
+            "heads": 2,
+            "feedforward": 16,
+            "context": 96,
+            "action_weight": 1.0,
+        },
+        action_repeat=REPEAT,
+        planner="policy",  # timed at the end of training, and the fastest
+        training=_observed(steps=10, batch_size=4, window_steps=4, horizons=(1,), starts=2, context_steps=2),
+    ),
+    planner={**_MPPI, "num_samples": 4, "horizon": 2, "noise_knots": None},
+    protocol=Protocol(episodes=2, batch=2, max_steps=16),
+)
+
+PAPER = _Sizes(
+    train_bodies=1_000,
+    unseen_bodies=10,
+    dof=(4, 20),
+    random_episodes=20,
+    expert_episodes=20,
+    imitated_episodes=100,
+    max_steps=1_000,
+    generalist=Recipe(
+        model="generalist",
+        preset="gato-79m",
+        action_repeat=REPEAT,
+        training=_observed(
+            steps=500_000,
+            batch_size=128,
+            window_steps=30,
+            learning_rate=1e-4,
+            warmup_steps=5_000,
+            context_steps=20,
+            checkpoint_every=2_000,
+            bf16=True,
+        ),
+    ),
+    specialist=Recipe(
+        model="transformer",
+        preset="gato-79m",
+        action_repeat=REPEAT,
+        training=_observed(
+            steps=20_000, batch_size=32, window_steps=30, learning_rate=1e-4, context_steps=20, bf16=True
+        ),
+    ),
+    planner=_MPPI,
+    protocol=Protocol(episodes=10, batch=10, max_steps=1_000),
+)
+
+
+def _plan(size: Size) -> Plan:
+    of = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}[size]
+    seen = walkers(("chain",), of.train_bodies, "train", 0, of.dof)
+    unseen = walkers(("chain",), of.unseen_bodies, "test", 1, of.dof)
+    data = random_and_expert(
+        seen, random=of.random_episodes, expert=of.expert_episodes, max_steps=of.max_steps
+    )
+    imitated = undisturbed_expert(unseen, episodes=of.imitated_episodes, max_steps=of.max_steps)
+    planner = in_a_line(of.planner)
+    everywhere: dict[str, Any] = {"envs": unseen, "protocol": of.protocol}
+    scaled: dict[str, Any] = {**everywhere, "reference": "simulator"}
+    imitators: list[Train | Evaluate] = []
+    for number, (env, dataset) in enumerate(zip(unseen, imitated, strict=True)):
+        imitators += [
+            Train(name=f"imitator-{number}", data=("experts",), only=dataset.name, recipe=of.specialist),
+            Evaluate(
+                name=f"imitated-{number}",
+                label="imitation trained on this body",
+                line=f"{{imitator-{number}}} planner=policy",
+                envs=(env,),
+                protocol=of.protocol,
+                role="policy",
+                reference="simulator",
+            ),
+        ]
+    return Plan(
+        stages=(
+            Collect(name="walkers", datasets=data),
+            Collect(name="experts", datasets=imitated),
+            Train(name="generalist", data=("walkers",), recipe=of.generalist),
+            Evaluate(name="random", label="random actions", line="random", role="random", **everywhere),
+            Evaluate(
+                name="simulator",
+                label="true dynamics, same planner",
+                line=f"simulator action_repeat={REPEAT} {planner}",
+                role="simulator",
+                **scaled,
+            ),
+            Evaluate(
+                name="planned",
+                label="TDM, plans (predicted rewards)",
+                line=f"{{generalist}} unseen=true {planner}",
+                **scaled,
+            ),
+            Evaluate(
+                name="policy",
+                label="same weights as policy, expert's prompt",
+                line="{generalist} unseen=true planner=policy prompt={experts}",
+                role="policy",
+                **scaled,
+            ),
+            *imitators,
+        ),
+        figure=Figure(title="Unseen chain walkers, without training on them"),
+    )
+
+
+STUDY = Study(
+    name="zero-shot",
+    paper="figure 7",
+    question="Does a generalist that plans act well in bodies it never saw, where imitation does not?",
+    plan=_plan,
+)

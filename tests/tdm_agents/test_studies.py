@@ -1,0 +1,276 @@
+"""Studies: what a product depends on, what is made again, what goes on, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_study
+from rich.console import Console
+
+from tdm_agents.cli.main import main
+from tdm_agents.collection.seeds import COLLECTION_FIRST, EVALUATION_LAST, TUNING_FIRST
+from tdm_agents.errors import TDMError, UnknownNameError
+from tdm_agents.storage import FolderInUseError, locked
+from tdm_agents.studies.catalogue import STUDIES
+from tdm_agents.studies.names import named
+from tdm_agents.studies.products import products_of
+from tdm_agents.studies.running import opened, run
+from tdm_agents.studies.stages import Collect, Evaluate, Plan, Protocol, Train
+
+HERE = Path(__file__).parents[1] / "support"
+
+
+def do(out, adopted=None, **changes):
+    one = opened(tiny_study.study(**changes), "smoke", out)
+    return run(
+        one,
+        adopted=adopted or {},
+        workers=1,
+        device="cpu",
+        threads=1,
+        console=Console(file=open(os.devnull, "w")),
+    )
+
+
+def keys(**changes):
+    plan = tiny_study.plan(**changes)
+    return {name: product.key for name, product in products_of(plan.stages, Path("out")).items()}
+
+
+def report(folder):
+    """A report without what tells when and where it was made."""
+    value = json.loads((folder / "results.json").read_text())
+    return {name: part for name, part in value.items() if name not in ("provenance", "costs")}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The finished tiny study."""
+    out = tmp_path_factory.mktemp("studies")
+    do(out)
+    return out
+
+
+CHANGES = {
+    "collection": ({"seed": 5}, {"data", "more", "first", "second", "planned"}),
+    "model": (
+        {"recipe": replace(tiny_study.RECIPE, settings={"hidden": 9})},
+        {"first", "second", "planned"},
+    ),
+    "training": (
+        {"recipe": replace(tiny_study.RECIPE, training=replace(tiny_study.TRAINING, learning_rate=1e-4))},
+        {"first", "second", "planned"},
+    ),
+    "planner": ({"planner": tiny_study.PLANNER + " discount=0.9"}, {"simulator", "planned"}),
+    "protocol": (
+        {"protocol": replace(tiny_study.PROTOCOL, first_seed=7)},
+        {"random", "simulator", "planned"},
+    ),
+    "observers of training": (
+        {"recipe": replace(tiny_study.RECIPE, training=replace(tiny_study.TRAINING, evaluate_every=5))},
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_changed_setting_changes_what_depends_on_it_and_nothing_else(what):
+    changes, expected = CHANGES[what]
+    before, after = keys(), keys(**changes)
+    assert {name for name in before if before[name] != after[name]} == expected
+
+
+def test_a_name_is_no_part_of_what_a_product_is():
+    plan = tiny_study.plan()
+    renamed = replace(plan.stages[0], name="other")
+    (product,) = products_of([renamed], Path("out")).values()
+    assert product.key == keys()["data"]
+
+
+def test_a_finished_study_has_its_report_and_is_not_made_again(done, capsys):
+    folder = done / "tiny-smoke"
+    assert {path.name for path in folder.iterdir()} == {"results.json", "results.md", "figure.png"}
+    made = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()}
+    assert opened(tiny_study.study(), "smoke", done).finished
+    do(done)  # even if it is asked to
+    again = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()}
+    assert {path for path in made if made[path] != again[path]} <= {*folder.iterdir(), done / ".lock"}
+
+
+def test_a_report_has_returns_scales_and_gaps(done):
+    rows = {row["label"]: row for row in report(done / "tiny-smoke")["contestants"]}
+    assert set(rows) == {"random", "true dynamics", "MLP"}
+    (task,) = rows["MLP"]["tasks"]
+    assert len(rows["MLP"]["tasks"][task]["returns"]) == tiny_study.PROTOCOL.episodes
+    assert rows["random"]["normalised"] is None and rows["true dynamics"]["gap"] is None
+    best, zero = (rows[label]["tasks"][task]["returns"] for label in ("true dynamics", "random"))
+    if sum(best) > sum(zero):  # the scale exists
+        assert rows["MLP"]["normalised"]["low"] <= rows["MLP"]["normalised"]["high"]
+        assert rows["MLP"]["gap"] is not None
+
+
+def test_only_what_depends_on_a_change_is_made_again(done):
+    folder = do(done, planner=tiny_study.PLANNER + " discount=0.9")
+    before = {
+        name: product.folder for name, product in opened(tiny_study.study(), "smoke", done).products.items()
+    }
+    assert all(path.exists() for path in before.values())  # what was made stays
+    made = set(report(folder)["products"].values())
+    assert made & {path.name for path in before.values()} == {
+        before[name].name for name in ("data", "more", "first", "second", "random")
+    }
+    do(done)  # the report of the study as it was, of products that are all there
+
+
+@pytest.mark.timeout(600)
+def test_a_study_that_is_killed_time_and_again_has_the_same_report(done, tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import tiny_study, pathlib\n"
+    code += "from rich.console import Console\nfrom tdm_agents.studies.running import opened, run\n"
+    code += "if __name__ == '__main__':\n"
+    code += "    one = opened(tiny_study.study(), 'smoke', pathlib.Path(sys.argv[1]))\n"
+    code += "    run(one, adopted={}, workers=1, device='cpu', threads=1, console=Console())\n"
+    script = tmp_path / "again.py"
+    script.write_text(code)
+    out = tmp_path / "out"
+
+    def begin():
+        return subprocess.Popen([sys.executable, str(script), str(out)], stdout=subprocess.DEVNULL)
+
+    # killed once some of each kind of product is there, in the middle of the next
+    for marks in (
+        "products/data-*/files/data",
+        "products/model-*/files/checkpoint.json",
+        "products/returns-*",
+    ):
+        process = begin()
+        while not list(out.glob(marks)) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert begin().wait() == 0
+    do(done)
+    assert report(out / "tiny-smoke") == report(done / "tiny-smoke")
+
+
+def test_two_processes_in_one_folder_are_refused(tmp_path):
+    with locked(tmp_path), pytest.raises(FolderInUseError, match="another process writes to"):
+        do(tmp_path)
+
+
+def test_what_was_made_elsewhere_is_adopted(done, tmp_path):
+    products = opened(tiny_study.study(), "smoke", done).products
+    adopted = {name: products[name].files for name in ("data", "more", "first", "second")}
+    folder = do(tmp_path, adopted)
+    assert report(folder) == report(done / "tiny-smoke")
+    again = opened(tiny_study.study(), "smoke", tmp_path).products
+    assert again["first"].files.resolve() == adopted["first"].resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        ("data", "more", "was collected with seed 1, now 0 is asked for"),
+        ("first", "second", "holds another run"),
+        ("data", "first", "holds .* and no collection"),
+        ("first", "data", "holds .* and no run of tdm train"),
+    ],
+)
+def test_what_has_other_settings_is_not_adopted(done, tmp_path, name, other, message):
+    products = opened(tiny_study.study(), "smoke", done).products
+    needed = {"data": products["data"].files} if name == "first" else {}
+    with pytest.raises(TDMError, match=message):
+        do(tmp_path, {**needed, name: products[other].files})
+
+
+def test_names_of_products_to_adopt_are_checked(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'data'"):
+        do(tmp_path / "a", {"date": tmp_path})
+    with pytest.raises(TDMError, match="random is an evaluation"):
+        do(tmp_path / "b", {"random": tmp_path})
+    with pytest.raises(TDMError, match="is not a folder"):
+        do(tmp_path / "c", {"data": tmp_path / "nowhere"})
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(TDMError, match=r"holds 'thesis\.tex' and no study"):
+        do(tmp_path)
+
+
+@pytest.mark.parametrize("first", [TUNING_FIRST, COLLECTION_FIRST, EVALUATION_LAST, -1])
+def test_evaluation_seeds_are_apart_from_all_others(first):
+    with pytest.raises(TDMError, match="apart from those of collections and of tuning"):
+        Protocol(episodes=2, first_seed=first)
+
+
+def test_stages_that_do_not_fit_together_are_refused():
+    data, _, first, *_ = tiny_study.plan().stages
+    figure = tiny_study.plan().figure
+    with pytest.raises(TDMError, match="first needs 'data', which no stage before it makes"):
+        Plan(stages=(first, data), figure=figure)
+    with pytest.raises(TDMError, match="two stages are called 'data'"):
+        Plan(stages=(data, data), figure=figure)
+
+
+def test_the_nearest_name_is_told(capsys):
+    with pytest.raises(UnknownNameError, match="did you mean 'zero-shot'"):
+        named("study", "zeroshot", STUDIES)
+    assert main(["study", "zeroshot", "--size", "smoke"]) == 2
+    assert "did you mean 'zero-shot'? there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["smoke", "small", "paper"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_fits_together_at_every_size(name, size, tmp_path):
+    one = opened(STUDIES[name], size, tmp_path / "out")
+    assert {Collect, Train, Evaluate} == {type(product.stage) for product in one.products.values()}
+    roles = {stage.role for stage in one.plan.stages if isinstance(stage, Evaluate)}
+    assert {"random", "simulator", "planned"} <= roles
+    assert not (tmp_path / "out").exists()  # nothing is written
+
+
+def test_a_dry_run_makes_nothing_and_names_what_is_missing(done, capsys, monkeypatch):
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study(seed=9))
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+    assert main(["study", "tiny", "--size", "smoke", "--out", str(done), "--dry-run"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
+    told = capsys.readouterr().out
+    assert "5 of 7 products are missing, about" in told  # all but random actions and the true dynamics
+    assert "train mlp, 40 updates" in told
+
+
+def test_a_finished_study_says_so(done, capsys, monkeypatch):
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study())
+    do(done)
+    assert main(["study", "tiny", "--size", "smoke", "--out", str(done)]) == 0
+    assert "is complete already; nothing to do" in capsys.readouterr().out
+
+
+def test_studies_are_listed(capsys):
+    assert main(["study", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(STUDIES)
+    assert main(["study"]) == 2
+    assert "no study is named; expected one of zero-shot" in capsys.readouterr().err
+
+
+IN_EVERY_RUN = ("zero-shot",)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in IN_EVERY_RUN else pytest.mark.slow) for name in STUDIES]
+)
+def test_a_study_runs_from_beginning_to_end(name, tmp_path, capsys):
+    assert main(["study", name, "--size", "smoke", "--out", str(tmp_path)]) == 0
+    folder = tmp_path / f"{name}-smoke"
+    assert f"figure: {folder / 'figure.png'}" in capsys.readouterr().out
+    plan = STUDIES[name].plan("smoke")
+    rows = report(folder)["contestants"]
+    assert {row["label"] for row in rows} == {s.label for s in plan.stages if isinstance(s, Evaluate)}
+    assert all(len(task["returns"]) for row in rows for task in row["tasks"].values())
