@@ -11,6 +11,7 @@ import torch
 from gymnasium.wrappers import FlattenObservation, FrameStackObservation
 
 import tdm_envs  # noqa: F401 (registers the walkers)
+from tdm_agents import TDMAgent, make_planner
 from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
@@ -207,3 +208,17 @@ def test_environments_without_names_share_ranges_by_number(data):
     built.fit(data)
     low, high = (built.environment(name).tokenizer.observation.low for name in data)
     assert torch.equal(low, high[: len(low)])
+
+
+def test_a_loaded_generalist_acts_in_a_body_that_was_not_trained_on(model, tmp_path):
+    seen = model.environment(str(walker(4, 1)))
+    TDMAgent(seen, make_planner("mppi", horizon=2, num_samples=4)).save(tmp_path)
+    model.save(tmp_path)
+    env = walker(5, 9).make()
+    agent = TDMAgent.load(tmp_path, env=env)
+    observation, _ = env.reset(seed=0)
+    assert agent.act(observation).shape == (5,)
+    with pytest.raises(ValueError, match="max_action is 6, but the environment has 7"):
+        TDMAgent.load(tmp_path, env=walker(7, 1).make())
+    with pytest.raises(LookupError, match="expected one of this generalist's environments"):
+        TDMAgent.load(tmp_path, env_id="tdm/WalkerChain-v0 dof=5 body=9")
