@@ -217,6 +217,7 @@ def test_a_loaded_generalist_acts_in_a_body_that_was_not_trained_on(model, tmp_p
     env = walker(5, 9).make()
     agent = TDMAgent.load(tmp_path, env=env)
     observation, _ = env.reset(seed=0)
+    agent.reset()
     assert agent.act(observation).shape == (5,)
     with pytest.raises(ValueError, match="max_action is 6, but the environment has 7"):
         TDMAgent.load(tmp_path, env=walker(7, 1).make())

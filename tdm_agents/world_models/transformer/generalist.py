@@ -130,7 +130,8 @@ class Generalist(LearnedModel):
                 return model
         raise UnknownNameError(
             f"env_id is {name!r}; expected one of this generalist's environments, "
-            f"{', '.join(self._models)}; a model of another is Generalist.load(folder).for_spec(spec)"
+            f"{', '.join(self._models)[:2000]}; for another, give the environment itself: "
+            "TDMAgent.load(folder, env=env), or unseen=true in an entry"
         )
 
     def for_spec(self, spec: ModelSpec) -> TransformerWorldModel:
