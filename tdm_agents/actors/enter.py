@@ -16,7 +16,6 @@ from tdm_agents.actors.prompts import best_episode
 from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
-from tdm_agents.actors.unseen import unseen_model
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.data.minari_io import content_hash
@@ -87,19 +86,23 @@ def environment_of(entry: Entry) -> EnvRef | None:
 def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     folder = agent_files.resolve(entry.source)
     options = entry.options
-    if unseen := _flag(entry, "unseen", False, "true where a generalist was not trained"):
-        agent = _unseen(entry, folder, env, seed, device)
-    else:
+    unseen = _flag(entry, "unseen", False, "true where a generalist was not trained")
+    made = env.make() if unseen else None
+    try:
         agent = TDMAgent.load(
             folder,
             options.get("planner"),
             seed,
             device,
             env_id=str(env),
+            env=made,
             reward_function=options.get("reward_function"),
             replan_every=options.get("replan_every"),
             **entry.planner_settings,
         )
+    finally:
+        if made is not None:
+            made.close()
     model = type(agent.base_model).__name__
     alive = _flag(entry, "alive", True, "false to plan as if no episode ended")
     if not alive:
@@ -134,20 +137,6 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
         agent,
         settings,
         tuple(file for file in files if file.exists()),
-    )
-
-
-def _unseen(entry: Entry, folder: Path, env: EnvRef, seed: int, device: str) -> TDMAgent:
-    """The agent of a generalist in an environment that it was not trained on."""
-    saved, options = agent_files.read_settings(folder), entry.options
-    reward = options.get("reward_function")
-    return TDMAgent(
-        unseen_model(folder, env, device),
-        agent_files.choose_planner(saved, options.get("planner"), entry.planner_settings),
-        seed,
-        env_id=str(env),
-        reward_function=None if reward == PREDICTED else reward,
-        replan_every=options.get("replan_every", saved.replan_every),
     )
 
 

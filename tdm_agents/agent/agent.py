@@ -453,6 +453,7 @@ class TDMAgent:
         device: str | torch.device = "cpu",
         *,
         env_id: str | None = None,
+        env: gym.Env[Any, Any] | None = None,
         reward_function: str | RewardFn | None = None,
         replan_every: int | None = None,
         **planner_settings: Any,
@@ -466,6 +467,7 @@ class TDMAgent:
             seed: Seed of the agent's randomness.
             device: Where the model computes.
             env_id: Which environment the agent is for, where the checkpoint is of several (a generalist).
+            env: The environment that the agent is for. A generalist need not have been trained on it.
             reward_function: A function to plan for, or its name; ``"predicted"``: the reward that the model
                 itself predicts. None: the one that the checkpoint was saved with.
             replan_every: Decisions per plan. None: what the checkpoint was saved with.
@@ -478,7 +480,8 @@ class TDMAgent:
                 checkpoint is of several environments and ``env_id`` is none of them.
             TypeError: If the planner has no such setting, or an argument is of the wrong type.
             ValueError: If the reward function is of another body or the model imagines no observations for it
-                to read, or the planner's horizon is shorter than ``replan_every``.
+                to read, the planner's horizon is shorter than ``replan_every``, or ``env`` does not fit the
+                model.
         """
         folder = agent_files.resolve(name_or_folder)
         saved = agent_files.read_settings(folder)
@@ -486,9 +489,9 @@ class TDMAgent:
         reward = reward_function
         if reward is None:
             vet_reward(reward := saved.reward_function, str(folder / agent_files.AGENT_FILE))
-        model = agent_files.load_model(folder, device, env_id=env_id)
+        model = agent_files.load_model(folder, device, env_id=env_id, env=env)
         try:
-            return cls(
+            agent = cls(
                 model,
                 chosen,
                 seed,
@@ -496,6 +499,9 @@ class TDMAgent:
                 reward_function=None if reward == PREDICTED else reward,
                 replan_every=saved.replan_every if replan_every is None else replan_every,
             )
+            if env is not None:
+                agent.check_env(env)
+            return agent
         except WrongValueError as error:
             raise WrongValueError(f"{folder}: {error}") from error
         except LookupError as error:

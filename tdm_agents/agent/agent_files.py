@@ -18,10 +18,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium as gym
 import torch
 
 from tdm_agents import registry
 from tdm_agents.agent.reward_choice import reward_name
+from tdm_agents.agent.unseen import ForAnySpec, model_for
 from tdm_agents.errors import (
     PathTakenError,
     UnknownNameError,
@@ -29,6 +31,7 @@ from tdm_agents.errors import (
     WrongValueError,
     brief,
     is_mistake,
+    retold,
 )
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Planner, RewardFn, TrainableModel, WorldModel
@@ -236,7 +239,11 @@ def _planner_of_file(saved: AgentSettings, settings: Mapping[str, Any]) -> Plann
 
 
 def load_model(
-    folder: Path, device: str | torch.device = "cpu", *, env_id: str | None = None
+    folder: Path,
+    device: str | torch.device = "cpu",
+    *,
+    env_id: str | None = None,
+    env: gym.Env[Any, Any] | None = None,
 ) -> WorldModel[Any]:
     """The world model in a folder.
 
@@ -244,13 +251,20 @@ def load_model(
         folder: Folder of the model.
         device: Where it computes.
         env_id: The environment whose model to return, where the folder's is of several; otherwise not read.
+        env: The environment itself, in place of ``env_id``; it need not be one of those.
 
     Raises:
         CheckpointError: If a file is missing, truncated or altered.
         UnknownNameError: If no installed package provides the model's class.
         LookupError: If the model is of several environments and ``env_id`` is none of them.
+        ValueError: If ``env`` does not fit the model.
     """
     model = model_files.load_model(folder, device)
+    if env is not None and isinstance(model, ForAnySpec):
+        try:
+            return model_for(model, env)
+        except ValueError as error:
+            raise retold(error, f"{folder}: {error}") from error
     found: WorldModel[Any] = model.environment(env_id) if isinstance(model, TrainableModel) else model
     return found
 

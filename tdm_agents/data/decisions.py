@@ -243,6 +243,7 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             "source": digest,
             "observation_space": space_to_json(info.observation_space),
             "action_space": space_to_json(info.action_space),
+            "observation_names": list(info.observation_names),
         },
     )
 

@@ -34,6 +34,7 @@ from tdm_agents.errors import brief
 from tdm_agents.json_text import check_fields, parse_json
 from tdm_agents.spaces import FloatArray, ObservationCodec
 from tdm_agents.spaces.leaves import encode_leaf, is_leaf, shape_of
+from tdm_agents.spaces.names import observation_names
 from tdm_agents.spaces.space_json import space_from_json, space_to_json
 from tdm_agents.storage import write_json
 
@@ -71,6 +72,7 @@ class DatasetInfo:
         episodes: Number of episodes.
         env_kwargs: Keyword arguments of ``gymnasium.make``, where the data set has them; two bodies may
             differ in these alone.
+        observation_names: Name of each observation scalar, where the data set has them.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class DatasetInfo:
     action_space: spaces.Space[Any]
     episodes: int
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_names: tuple[str, ...] = ()
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
@@ -100,6 +103,8 @@ def locate(source: str | os.PathLike[str]) -> Path:
     )
 
 
+NAMES = "observation_names"
+"""Entry of ``metadata.json`` with the names of observation scalars, where the environment says them."""
 EPISODES_FOLDER = ".episodes"
 """Folder of the episodes of an unfinished collection, inside the data set's folder."""
 
@@ -125,7 +130,15 @@ def describe(path: Path) -> DatasetInfo:
         said.get("action_space", storage.action_space),
         raw["total_episodes"],
         env_kwargs,
+        _names(raw, str(path / METADATA_FILE_NAME)),
     )
+
+
+def _names(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    said = check_fields({NAMES: [], **raw}, where, {NAMES: list})[NAMES]
+    if not all(isinstance(name, str) for name in said):
+        raise DataError(f"{where} has {NAMES} {str(said)[:80]}; expected texts")
+    return tuple(said)
 
 
 def _environment(raw: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -320,6 +333,7 @@ def _build(
             "description": description,
             "env_id": env.spec.id if env.spec is not None else "",
             "dataset_size": storage.get_size(),
+            **({NAMES: list(names)} if (names := observation_names(env)) else {}),
             **metadata,
         }
     )

@@ -37,6 +37,7 @@ class TrajectoryInfo:
         action_repeat: Environment steps per decision; rewards are sums over them.
         source: sha256 of each data set, in the order of the parts.
         env_kwargs: Keyword arguments of ``gymnasium.make``, where known.
+        observation_names: Name of each observation scalar, where known.
     """
 
     env_id: str
@@ -45,6 +46,7 @@ class TrajectoryInfo:
     action_repeat: int
     source: tuple[str, ...]
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Trajectories:
                 action_repeat=stored["action_repeat"],
                 source=(stored["source"],),
                 env_kwargs=stored["env_kwargs"],
+                observation_names=tuple(stored.get("observation_names", ())),
             ),
         )
 
@@ -157,7 +160,7 @@ class Trajectories:
         parts: list[Decisions] = []
         episodes: list[IntArray] = []
         for index, other in enumerate(several):
-            for what in ("observation_space", "action_space", "action_repeat"):
+            for what in ("observation_space", "action_space", "action_repeat", "observation_names"):
                 mine, theirs = getattr(first, what), getattr(other.info, what)
                 if mine != theirs:
                     raise DataError(
@@ -187,6 +190,7 @@ class Trajectories:
             self.info.action_space,
             action_repeat=self.info.action_repeat,
             terminates=self.terminates,
+            observation_names=self.info.observation_names,
         )
 
     @property

@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
+from tdm_agents.spaces.names import check_names
 
 
 def spec_of(
@@ -16,6 +17,7 @@ def spec_of(
     *,
     action_repeat: int = 1,
     terminates: bool = False,
+    observation_names: tuple[str, ...] = (),
 ) -> ModelSpec:
     """The spec of a model of an environment with these spaces.
 
@@ -24,19 +26,23 @@ def spec_of(
         action_space: ``Box`` with finite bounds, ``Discrete`` or ``MultiDiscrete``.
         action_repeat: Environment steps per decision.
         terminates: Whether episodes may terminate.
+        observation_names: Name of each observation scalar; empty where unknown.
 
     Raises:
-        ValueError: If the spaces cannot be planned over.
+        ValueError: If the spaces cannot be planned over, or the names are not one per scalar.
     """
     codec = action_codec(action_space)
+    observation_dim = ObservationCodec(observation_space).dim
+    check_names(observation_names, observation_dim)
     discrete = isinstance(codec, DiscreteActionCodec)
     return ModelSpec(
         observation_space=observation_space,
         action_space=action_space,
-        observation_dim=ObservationCodec(observation_space).dim,
+        observation_dim=observation_dim,
         action_dim=codec.dim,
         action_kind="discrete" if discrete else "continuous",
         action_choices=codec.choices if isinstance(codec, DiscreteActionCodec) else (),
         action_repeat=action_repeat,
         terminates=terminates,
+        observation_names=observation_names,
     )

@@ -12,6 +12,7 @@ from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import JsonError, check_fields
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
+from tdm_agents.spaces.names import check_names
 from tdm_agents.spaces.space_json import space_from_json, space_to_json
 from tdm_agents.storage import CheckpointError
 
@@ -19,6 +20,7 @@ _SCALARS = ("observation_dim", "action_dim", "action_kind", "action_repeat", "hi
 MAX_REPEAT = 10_000
 MAX_HISTORY = 1_000_000
 _OBSERVATIONS = "imagines_observations"
+_NAMES = "observation_names"
 _FIELDS: dict[str, type | UnionType] = {
     "observation_space": str,
     "action_space": str,
@@ -54,6 +56,8 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     if not spec.imagines_observations:
         # left out where True, so that older files and runs under way compare equal
         value[_OBSERVATIONS] = False
+    if spec.observation_names:
+        value[_NAMES] = list(spec.observation_names)
     return value | {
         "action_choices": list(spec.action_choices),
         "dtype": str(spec.dtype).removeprefix("torch."),
@@ -73,6 +77,7 @@ def spec_from_json(value: Mapping[str, Any], device: torch.device | str = "cpu")
             action_space=space_from_json(value["action_space"], "the action_space"),
             **{name: value[name] for name in _SCALARS},
             imagines_observations=bool(value.get(_OBSERVATIONS, True)),
+            observation_names=tuple(value.get(_NAMES, ())),
             action_choices=tuple(int(c) for c in value["action_choices"]),
             device=torch.device(device),
             dtype={"float32": torch.float32, "float64": torch.float64}[value["dtype"]],
@@ -98,6 +103,7 @@ def _check(spec: ModelSpec) -> None:
     for name, value in expected.items():
         if (said := getattr(spec, name)) != value:
             raise JsonError(f"{name} is {str(said)[:80]}; of these spaces it is {str(value)[:80]}")
+    check_names(spec.observation_names, spec.observation_dim)
     if not (1 <= spec.action_repeat <= MAX_REPEAT and 1 <= spec.history_steps <= MAX_HISTORY):
         raise JsonError(
             f"action_repeat is {spec.action_repeat} and history_steps {spec.history_steps}; expected 1 to "

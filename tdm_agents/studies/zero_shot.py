@@ -57,17 +57,19 @@ _MPPI: dict[str, Any] = {
 
 GENERALIST = Recipe(
     model="generalist",
-    preset="small-paper-tokens",
-    settings={"layers": 4, "width": 128, "feedforward": 384, "context": 96},
+    preset="small-generalist",
+    settings={"width": 128, "feedforward": 256},
     action_repeat=REPEAT,
+    held_out_fraction=0.08,
     training=_observed(
-        steps=30_000,
-        batch_size=32,
+        steps=16_000,
+        batch_size=6,
         window_steps=8,
-        learning_rate=1e-3,
-        warmup_steps=500,
-        context_steps=3,
-        checkpoint_every=2_000,
+        learning_rate=3e-3,
+        context_steps=6,
+        evaluate_every=10**6,
+        horizons=(1,),
+        starts=4,
     ),
 )
 """The generalist of the size ``small``: the one value to change for another model, other tokens or a longer
@@ -84,13 +86,13 @@ SMALL = _Sizes(
     generalist=GENERALIST,
     specialist=Recipe(
         model="transformer",
-        preset="small-paper-tokens",
-        settings={"context": 96, "action_weight": 1.0},
+        preset="small",
+        settings={"context": 400, "action_weight": 1.0},
         action_repeat=REPEAT,
-        training=_observed(steps=1_000, batch_size=16, window_steps=8, learning_rate=1e-3, context_steps=3),
+        training=_observed(steps=600, batch_size=12, window_steps=8, learning_rate=2e-3, context_steps=6),
     ),
     planner=_MPPI,
-    protocol=Protocol(episodes=5, batch=5, max_steps=STEPS),
+    protocol=Protocol(episodes=3, batch=3, max_steps=STEPS),
 )
 
 SMOKE = _Sizes(

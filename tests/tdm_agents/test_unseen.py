@@ -70,7 +70,7 @@ def test_where_it_was_trained_it_plays_the_same_either_way(generalist):
 
 
 def test_a_specialist_is_not_for_other_environments():
-    with pytest.raises(TDMError, match="plays only where it was trained"):
+    with pytest.raises(TDMError, match="observation_space of the environment is"):
         enter(parse_entry(f"cartpole-swingup {POLICY}"), UNSEEN)
     with pytest.raises(TDMError, match="unseen is 'perhaps'; expected false, or true where"):
         enter(parse_entry("cartpole-swingup unseen=perhaps"), UNSEEN)

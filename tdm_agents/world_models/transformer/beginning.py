@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -13,11 +13,13 @@ import torch
 from tdm_agents.data.sampled_steps import SampledSteps
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces.names import names_or_numbers
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.world_models.learned import differences, does_not_fit, identity
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import TransformerNetwork
+from tdm_agents.world_models.transformer.role_ranges import take_roles
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 CONTEXT_STEPS = 3
@@ -50,6 +52,7 @@ def with_room(config: TransformerConfig, specs: Mapping[str, ModelSpec], source:
             context=before.context,
             max_observation=config.max_observation or before.max_observation,
             max_action=config.max_action or before.max_action,
+            names=config.names or before.names,
         )
     layout = StepLayout(
         observation_dim=config.max_observation or max(s.observation_dim for s in specs.values()),
@@ -58,6 +61,18 @@ def with_room(config: TransformerConfig, specs: Mapping[str, ModelSpec], source:
     )
     fits = config.context >= layout.tokens
     return config if fits else replace(config, context=CONTEXT_STEPS * layout.tokens)
+
+
+def with_names(config: TransformerConfig, specs: Sequence[ModelSpec]) -> TransformerConfig:
+    """The settings, with the names of all observation scalars where ranges go by role.
+
+    Those of the largest environment come first.
+    """
+    if config.tokenizer.ranges != "role" or config.names:
+        return config
+    largest_first = sorted(specs, key=lambda spec: -spec.observation_dim)
+    found = [names_or_numbers(spec.observation_names, spec.observation_dim) for spec in largest_first]
+    return replace(config, names=tuple(dict.fromkeys(name for names in found for name in names)))
 
 
 def fit_tokens(tokenizer: Tokenizer, trajectories: Trajectories) -> None:
@@ -93,7 +108,11 @@ def begin_with(source: Any, model: Any, names: Mapping[str, Any]) -> None:
     theirs, ours = ({"config": identity(m.config)} for m in (source, model))
     if found := differences(theirs, ours):
         raise does_not_fit(found[0])
-    if not model.config.tokenizer.fixed:
+    if model.config.tokenizer.ranges == "role":
+        known = [source.environment(name) for name in getattr(source, "environments", (None,))]
+        for name in names:
+            take_roles(known, model.environment(name))
+    elif not model.config.tokenizer.fixed:
         for name in names:
             _copy_tokens(source, model, name)
     if found := differences(asdict(source.network.config), asdict(model.network.config)):

@@ -8,7 +8,9 @@ from typing import Any
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
+from tdm_agents.spaces.names import names_or_numbers
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
+from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import NetworkConfig
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -35,6 +37,8 @@ class TransformerConfig:
         action_weight: Weight of the behaviour-cloning tokens in the loss; 1 in the paper.
         max_observation: Largest observation with positions; None for the environment's own.
         max_action: Largest action with positions; None for the environment's own.
+        names: Names of observation scalars that have positions, where the tokenizer's ranges go by role; by
+            default those of the environments that the model is built for.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -51,6 +55,7 @@ class TransformerConfig:
     action_weight: float = 1.0
     max_observation: int | None = None
     max_action: int | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.context < 1:
@@ -74,6 +79,7 @@ class TransformerConfig:
         if not isinstance(decoding, Mapping):
             flat = {} if decoding is None else {"read": decoding}
             decoding = flat | {name: settings.pop(name) for name in _FLAT_OPTIONS if name in settings}
+        settings["names"] = tuple(settings.get("names", ()))
         return cls(tokenizer=TokenizerConfig(**tokenizer), decoding=DecodingOptions(**decoding), **settings)
 
     def network(self, spec: ModelSpec) -> NetworkConfig:
@@ -83,7 +89,7 @@ class TransformerConfig:
             ValueError: If the environment is larger than ``max_observation`` or ``max_action``.
         """
         for name, most, size in (
-            ("max_observation", self.max_observation, spec.observation_dim),
+            ("max_observation", None if self.names else self.max_observation, spec.observation_dim),
             ("max_action", self.max_action, spec.action_dim),
         ):
             if most is not None and size > most:
@@ -94,6 +100,26 @@ class TransformerConfig:
             heads=self.heads,
             feedforward=self.feedforward,
             bins=self.tokenizer.bins,
-            max_observation=self.max_observation or spec.observation_dim,
+            max_observation=len(self.names) or self.max_observation or spec.observation_dim,
             max_action=self.max_action or spec.action_dim,
         )
+
+    def layout(self, spec: ModelSpec) -> StepLayout:
+        """The tokens of a step of an environment, and their positions.
+
+        Raises:
+            ValueError: If an observation scalar has a name without a position.
+        """
+        size = self.network(spec).max_observation
+        if not self.names:
+            return StepLayout(spec.observation_dim, spec.action_dim, size)
+        place = {name: index for index, name in enumerate(self.names)}
+        scalars = names_or_numbers(spec.observation_names, spec.observation_dim)
+        if unknown := [name for name in scalars if name not in place]:
+            raise WrongValueError(
+                f"the model does not know the observation scalar{'s' * (len(unknown) > 1)} "
+                f"{', '.join(unknown)[:120]}; it was trained on {', '.join(self.names)[:240]}: train it on "
+                "environments that have them"
+            )
+        places = tuple(place[name] for name in scalars)
+        return StepLayout(spec.observation_dim, spec.action_dim, size, places)

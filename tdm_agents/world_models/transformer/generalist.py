@@ -2,8 +2,8 @@
 
 The environments share every weight. Each has its own layout and its own tokenizer, which has no weights, and
 becomes a :class:`TransformerWorldModel` that shares the network: planners, evaluation and fine-tuning see no
-difference. With tokens that need no data (the paper's: mu-law and absolute targets) this also holds for
-environments that were not trained on.
+difference. With tokens that need no data (the paper's: mu-law and absolute targets), or whose ranges belong
+to the role of a scalar instead of an environment, this also holds for environments that were not trained on.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ from tdm_agents.protocols import Batch, MixedBatch, ModelSpec, Preset, Trainable
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.world_models.learned import LearnedModel
 from tdm_agents.world_models.model_files import read_described, write_described
-from tdm_agents.world_models.transformer.beginning import begin_with, fit_tokens, seeded, with_room
+from tdm_agents.world_models.transformer.beginning import (
+    begin_with,
+    fit_tokens,
+    seeded,
+    with_names,
+    with_room,
+)
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.loss import next_token_loss
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.role_ranges import fit_roles, take_roles
 
 KIND = "generalist"
 
@@ -56,7 +63,7 @@ class Generalist(LearnedModel):
         if not specs:
             raise WrongValueError("specs is empty; a generalist needs at least one environment")
         self.config = replace(
-            config,
+            with_names(config, list(specs.values())),
             max_observation=config.max_observation or max(s.observation_dim for s in specs.values()),
             max_action=config.max_action or max(s.action_dim for s in specs.values()),
         )
@@ -123,7 +130,8 @@ class Generalist(LearnedModel):
                 return model
         raise UnknownNameError(
             f"env_id is {name!r}; expected one of this generalist's environments, "
-            f"{', '.join(self._models)}; a model of another is Generalist.load(folder).for_spec(spec)"
+            f"{', '.join(self._models)[:2000]}; for another, give the environment itself: "
+            "TDMAgent.load(folder, env=env), or unseen=true in an entry"
         )
 
     def for_spec(self, spec: ModelSpec) -> TransformerWorldModel:
@@ -133,20 +141,27 @@ class Generalist(LearnedModel):
             spec: Spec of the environment, for example from :func:`tdm_agents.spaces.model_spec.spec_of`.
 
         Raises:
-            ValueError: If tokens are fitted to data, which a new environment does not have, or it is larger
-                than ``max_observation`` or ``max_action``.
+            ValueError: If tokens are fitted to data of each environment, which a new one does not have, its
+                scalars have names or roles that were not trained on, or it is larger than ``max_observation``
+                or ``max_action``.
         """
-        if not self.config.tokenizer.fixed:
+        if not self.config.tokenizer.transfers:
             raise WrongValueError(
                 f"tokens are {self.config.tokenizer.observation!r} with {self.config.tokenizer.target!r} "
                 "targets, whose ranges are fitted to data, so that another environment's are not known; "
-                "train the generalist with the paper's tokens (--preset small-paper-tokens, gato-79m, ...)"
+                "train the generalist with ranges by role (--preset small-generalist) or with the paper's "
+                "tokens (--preset small-paper-tokens, gato-79m, ...)"
             )
-        # fixed tokenizers are built on the CPU
-        return TransformerWorldModel(spec, self.config, self.network).to(self.network.head.weight.device)
+        model = TransformerWorldModel(spec, self.config, self.network)
+        if not self.config.tokenizer.fixed:
+            take_roles(self._models.values(), model)
+        return model.to(self.network.head.weight.device)  # tokenizers are built on the CPU
 
     def fit(self, data: Mapping[str, Trajectories]) -> None:
-        """Fit each environment's token ranges to its data; see :meth:`TransformerWorldModel.fit`."""
+        """Fit each environment's token ranges to its data, or those of each role to the data of all."""
+        if self.config.tokenizer.ranges == "role":
+            fit_roles([(self.environment(name), trajectories) for name, trajectories in data.items()])
+            return
         for name, trajectories in data.items():
             fit_tokens(self.environment(name).tokenizer, trajectories)
 

@@ -19,18 +19,21 @@ from tdm_agents.errors import WrongValueError
 class StepLayout:
     """The tokens of one decision step of an environment with ``(n, m)``.
 
-    Position embeddings are shared by environments of different sizes, so observation scalar ``i`` has
-    position ``i``, and the positions of reward, separator and actions come after the largest observation.
+    Position embeddings are shared by environments of different sizes. Observation scalar ``i`` has position
+    ``i``, or the place of its name where scalars have names, and the positions of reward, separator and
+    actions come after the largest observation.
 
     Attributes:
         observation_dim: ``n``.
         action_dim: ``m``.
         max_observation: Largest ``n`` that the network has positions for.
+        places: Position of each observation scalar; empty for 0 to ``n - 1``.
     """
 
     observation_dim: int
     action_dim: int
     max_observation: int
+    places: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -44,14 +47,16 @@ class StepLayout:
 
     def positions(self, device: torch.device | None = None) -> Tensor:
         """The position of each token inside its step, ``[tokens]`` int64."""
-        observation = torch.arange(self.observation_dim, device=device)
-        rest = self.position(self.observation_dim) + torch.arange(self.chunk, device=device)
-        return torch.cat([observation, rest])
+        observation = self.places or range(self.observation_dim)
+        rest = range(self.max_observation, self.max_observation + self.chunk)
+        return torch.tensor([*observation, *rest], device=device)
 
     def position(self, offset: int) -> int:
         """The position of the token at ``offset`` of its step."""
         behind = offset - self.observation_dim
-        return offset if behind < 0 else self.max_observation + behind
+        if behind >= 0:
+            return self.max_observation + behind
+        return self.places[offset] if self.places else offset
 
 
 def context_steps(context: int, layout: StepLayout) -> int:

@@ -32,7 +32,13 @@ from tdm_agents.protocols import (
 )
 from tdm_agents.world_models.learned import LearnedModel, only_environment
 from tdm_agents.world_models.model_files import read_model, write_model
-from tdm_agents.world_models.transformer.beginning import begin_with, fit_tokens, seeded, with_room
+from tdm_agents.world_models.transformer.beginning import (
+    begin_with,
+    fit_tokens,
+    seeded,
+    with_names,
+    with_room,
+)
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding.alive import rollout_while_alive
 from tdm_agents.world_models.transformer.decoding.captured import CapturedSteps, can_replay, captured_rollout
@@ -43,11 +49,12 @@ from tdm_agents.world_models.transformer.decoding.imagine import imagine
 from tdm_agents.world_models.transformer.decoding.propose import propose
 from tdm_agents.world_models.transformer.decoding.row_memory import needed_row_bytes
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
-from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
+from tdm_agents.world_models.transformer.layout import context_steps
 from tdm_agents.world_models.transformer.loss import Part, drop_rewards, next_token_loss, step_tokens
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.packing import Windows
 from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.role_ranges import fit_roles
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 
@@ -75,14 +82,14 @@ class TransformerWorldModel(LearnedModel):
             raise WrongValueError(
                 "action_choices is empty, but actions are discrete; expected one per component"
             )
-        self.config = config
+        self.config = config = with_names(config, [spec])
         sizes = config.network(spec)
         if network is not None and network.config != sizes:
             raise ValueError(f"the network is {network.config}; expected {sizes}")
         self.network = network if network is not None else TransformerNetwork(sizes)
         choices = spec.action_choices if discrete else ()
         self.tokenizer = Tokenizer(config.tokenizer, spec.observation_dim, spec.action_dim, choices)
-        self.layout = StepLayout(spec.observation_dim, spec.action_dim, self.network.config.max_observation)
+        self.layout = config.layout(spec)
         self.context_steps = context_steps(config.context, self.layout)
         self.captured_steps = CapturedSteps()
         self._spec = replace(spec, history_steps=self.context_steps)
@@ -295,7 +302,10 @@ class TransformerWorldModel(LearnedModel):
             ValueError: If the data have another observation size, are empty or are not finite.
         """
         (trajectories,) = data.values()
-        fit_tokens(self.tokenizer, trajectories)
+        if self.config.tokenizer.ranges == "role":
+            fit_roles([(self, trajectories)])
+        else:
+            fit_tokens(self.tokenizer, trajectories)
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, each atomically, the JSON last."""

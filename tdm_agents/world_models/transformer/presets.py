@@ -24,6 +24,10 @@ CONFIGS: dict[str, TransformerConfig] = {
     "small": _SMALL,
     # the same network with the paper's tokens, for comparison
     "small-paper-tokens": replace(_SMALL, tokenizer=_PAPER_TOKENS, decoding=_SAMPLE),
+    # for two cores and many environments: ranges by role, so that an unseen body has tokens too
+    "small-generalist": replace(
+        _SMALL, context=400, tokenizer=TokenizerConfig(bins=512, ranges="role"), action_weight=0.3
+    ),
     # 2305.10912, section 4.1: 77M parameters
     "gato-79m": TransformerConfig(
         layers=8, width=768, heads=24, feedforward=3072, context=1023,

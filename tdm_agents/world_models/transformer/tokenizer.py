@@ -41,6 +41,9 @@ class TokenizerConfig:
     Attributes:
         observation: Scale of the bins of rewards, and of observation scalars as inputs.
         target: What the output bins of an observation scalar cover: its next value, or its change.
+        ranges: Whose data a fitted range covers: a scalar's of one ``environment``, or a scalar's ``role`` in
+            all environments together (:func:`tdm_agents.spaces.names.role`). The latter also fits an
+            environment without data, if its scalars have roles that are known.
         bins: Number of bins per scalar, from 2 to 65536 (float32 cannot reliably tell more apart).
         mu: Compression of the mu-law.
         limit: ``M`` of the mu-law, the magnitude at which it clips.
@@ -51,6 +54,7 @@ class TokenizerConfig:
 
     observation: Literal["mu_law", "quantile"] = "quantile"
     target: Literal["absolute", "change"] = "change"
+    ranges: Literal["environment", "role"] = "environment"
     bins: int = 1024
     mu: float = 100.0
     limit: float = 256.0
@@ -60,6 +64,8 @@ class TokenizerConfig:
             raise WrongValueError(f"observation={self.observation!r}; expected 'mu_law' or 'quantile'")
         if self.target not in ("absolute", "change"):
             raise WrongValueError(f"target={self.target!r}; expected 'absolute' or 'change'")
+        if self.ranges not in ("environment", "role"):
+            raise WrongValueError(f"ranges={self.ranges!r}; expected 'environment' or 'role'")
         if not 2 <= self.bins <= 65536:
             raise WrongValueError(f"bins={self.bins}; expected 2 to 65536 (the papers use 1024)")
         for name, value in (("mu", self.mu), ("limit", self.limit)):
@@ -70,6 +76,11 @@ class TokenizerConfig:
     def fixed(self) -> bool:
         """Whether no range is fitted to data, so that one scheme fits any environment."""
         return self.observation == "mu_law" and self.target == "absolute"
+
+    @property
+    def transfers(self) -> bool:
+        """Whether environments without data can have tokens: those of the same roles, or any if fixed."""
+        return self.fixed or self.ranges == "role"
 
 
 class Tokenizer(nn.Module):

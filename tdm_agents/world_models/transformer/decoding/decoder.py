@@ -122,8 +122,12 @@ class Decoder:
         """
         network, (count, chunk) = self.network, tokens.shape
         view = rows.view(network, offset=offset, chunk=chunk)
-        start = self.layout.position(offset)
-        x = network.token(tokens) + network.position.weight[start : start + chunk]  # [N, c, d]
+        start, end = self.layout.position(offset), self.layout.position(offset + chunk - 1) + 1
+        if end - start == chunk:
+            place = network.position.weight[start:end]
+        else:  # scalars whose names are not next to each other
+            place = network.position(self.layout.positions(tokens.device)[offset : offset + chunk])
+        x = network.token(tokens) + place  # [N, c, d]
         last = len(network.blocks) - 1
         for index, block in enumerate(network.blocks):
             assert isinstance(block, Block)
