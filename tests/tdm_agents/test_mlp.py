@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from installed_gymnasium import TYPED_DISCRETE
+from installed_versions import TYPED_DISCRETE
 
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.moments import moments

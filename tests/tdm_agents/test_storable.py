@@ -11,7 +11,7 @@ import minari
 import numpy as np
 import pytest
 from gymnasium import spaces
-from installed_gymnasium import TYPED_DISCRETE
+from installed_versions import STORES_BYTES, TYPED_DISCRETE
 
 from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.agent.attach import check_spaces
@@ -56,7 +56,6 @@ GOOD: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
             (np.float32, -1, 1),
             (np.float64, -1, 1),
             (np.int8, -128, 127),
-            (np.uint8, 0, 255),
             (np.int16, -9, 9),
             (np.uint16, 0, 2**16 - 1),
             (np.int32, -(2**24), 2**24),
@@ -83,10 +82,6 @@ GOOD: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
         spaces.MultiDiscrete([2, 5], dtype=np.int32),
         spaces.MultiDiscrete([2, 3], dtype=np.int32),
     ),
-    "multi-discrete uint8": (
-        spaces.MultiDiscrete([[2], [5]], dtype=np.uint8),
-        spaces.MultiDiscrete([[2], [3]], dtype=np.uint8),
-    ),
     "a leaf without scalars": (
         spaces.Dict({"a": UNIT, "b": spaces.Box(-1, 1, (0,), np.float32)}),
         ACTION,
@@ -94,6 +89,15 @@ GOOD: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
     "integer actions": (UNIT, spaces.Box(-3, 3, (2,), np.int32)),
     "float64 actions": (UNIT, spaces.Box(-3, 3, (2,), np.float64)),
 }
+BYTES = {
+    "box uint8": (spaces.Box(0, 255, (3,), np.uint8), ACTION),
+    "multi-discrete uint8": (
+        spaces.MultiDiscrete([[2], [5]], dtype=np.uint8),
+        spaces.MultiDiscrete([[2], [3]], dtype=np.uint8),
+    ),
+}
+if STORES_BYTES:
+    GOOD |= BYTES
 if TYPED_DISCRETE:
     GOOD |= {
         "discrete int32": (spaces.Discrete(4, dtype=np.int32), spaces.Discrete(3, start=2, dtype=np.int32)),
@@ -107,6 +111,7 @@ BAD: dict[str, spaces.Space[Any]] = {
     "surrogate": spaces.Dict({"\ud800": UNIT}),
     "a number as key": spaces.Dict([(1, UNIT)]),
     "no text as key": spaces.Dict([(("a", "b"), UNIT)]),
+    **({} if STORES_BYTES else {kind: observation for kind, (observation, _) in BYTES.items()}),
     "deep inside": spaces.Tuple([UNIT, spaces.Dict({"x": spaces.Dict({"a/b": UNIT})})]),
 }
 gym.register("storable/Any-v0", entry_point=AnySpaces)
