@@ -105,8 +105,12 @@ class TDMPC2(LearnedModel):
                 f"the data's observations have {trajectories.observation_dim} scalars; "
                 f"the model expects {self._spec.observation_dim}"
             )
+        self.expect(int(trajectories.episodes[:, 2].max()) - 1)
+
+    def expect(self, decisions: int) -> None:
+        """Set the discount for episodes of at most ``decisions``, unless the settings say what it is."""
         if self.config.discount is None:
-            self.discount.fill_(discount_of(int(trajectories.episodes[:, 2].max()) - 1))
+            self.discount.fill_(discount_of(decisions))
 
     # -- learning ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,169 @@
+"""``tdm online``: a world model that learns an environment from nothing, by acting in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from tdm_agents.cli.checks import output_folder, tell_endless, usable_device
+from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import plain_number
+from tdm_agents.online import acting
+from tdm_agents.online.online_config import OBSERVERS, OnlineConfig
+from tdm_agents.online.online_trainer import OnlineResult, train_online
+from tdm_agents.protocols import Planner, Preset
+from tdm_agents.registry import make_planner
+from tdm_agents.settings_text import parse_settings
+from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.spaces.spec_json import spec_to_json
+from tdm_agents.storage import foreign_file, locked, read_json
+from tdm_agents.training import run_file, run_state
+from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
+from tdm_agents.world_models.learned import identity
+
+
+@dataclass(frozen=True)
+class Online:
+    """Train a world model on what its own agent does. The same command again goes on where it stopped.
+
+    Attributes:
+        env_id: The environment, with its arguments if it takes some: ``"tdm/WalkerTree-v0 dof=12 body=3"``.
+        out: Folder of the run: the agent, its curve, checkpoints, TensorBoard events, the replay memory.
+        model: Kind of world model: ``tdmpc2``, ``mlp``, ``pets``, or one of an installed plug-in.
+        preset: One of the model's named configurations, for example ``1m`` of ``tdmpc2``; the model's first
+            by default. It also has the defaults of ``action_repeat`` and ``planner``.
+        model_settings: Settings of the model that differ from the preset, as pairs of name and value.
+        action_repeat: Environment steps per decision; the preset's by default.
+        terminates: Whether episodes may terminate, so that the model learns when; by default whether one of a
+            few random episodes does.
+        planner: The planner; the preset's by default.
+        planner_settings: The planner's settings that differ from the preset's (or, for another planner, from
+            its defaults), as pairs of name and value.
+        device: Where to train, for example ``cpu`` or ``cuda``.
+        training: Steps, seed, data and updates, evaluation.
+    """
+
+    env_id: str
+    out: Path
+    model: str = "tdmpc2"
+    preset: str | None = None
+    model_settings: dict[str, str] = field(default_factory=dict)
+    action_repeat: int | None = None
+    terminates: bool | None = None
+    planner: str | None = None
+    planner_settings: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    training: Annotated[OnlineConfig, tyro.conf.arg(name="")] = field(default_factory=OnlineConfig)
+    import_: Modules = ()
+
+
+def run(args: Online, *, console: Console | None = None) -> OnlineResult:
+    """Do what ``tdm online`` says.
+
+    Raises:
+        ValueError: If ``args.out`` cannot be written to or holds another run or other files, or a setting or
+            space makes no sense.
+        LookupError: If there is no such planner, world model, preset or environment.
+        PluginError: If the package that provides one of them cannot be used.
+        TrainingError: If a loss or gradient is not finite.
+        FolderInUseError: If another process writes to ``args.out``.
+        SystemExit: On Ctrl-C, with code 130, after saying how to go on.
+    """
+    console = console if console is not None else Console(stderr=True)
+    import_modules(args.import_)
+    kind = trainable_class(args.model)
+    preset = chosen_preset(args.model, kind, args.preset)
+    what = f"world model {args.model!r}"
+    config = with_settings(what, preset.config, parse_settings(args.model_settings))
+    planner = planner_of(args, preset)
+    device = usable_device(args.device)
+    env = EnvRef.parse(args.env_id)
+    repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
+    if repeat < 1:
+        raise WrongValueError(f"--action-repeat is {repeat}; expected at least 1")
+    made = env.make()
+    tell_endless(str(env), made, args.training.max_steps, console.print)
+    spaces = made.observation_space, made.action_space
+    made.close()
+    spec = spec_of(*spaces, action_repeat=repeat)  # what cannot be planned over is refused now
+    output_folder(args.out)
+    _check_ours(args.out)
+    with locked(args.out):
+        ends = args.terminates
+        if ends is None:
+            ends = _known_ends(args.out, env)
+        if ends is None:
+            ends = acting.terminates(env, args.training)
+        spec = spec_of(*spaces, action_repeat=repeat, terminates=ends)
+        model = kind.build({env.name: spec}, config, seed=args.training.seed)
+        description = {
+            "schema": run_file.SCHEMA,
+            "online": str(env),
+            "model": args.model,
+            "config": identity(config),
+            "environments": {env.name: spec_to_json(model.environment(None).spec)},
+            "planner": {"name": args.planner or preset.planner, "settings": asdict(_dataclass(planner))},
+            "settings": {k: v for k, v in asdict(args.training).items() if k not in OBSERVERS},
+        }
+        run_file.claim(
+            args.out, json.loads(json.dumps(description, default=plain_number)), model.config_type()
+        )
+        ending = "ends that are learned" if ends else "no ends (--terminates where it has some)"
+        console.print(f"{env}: {model.summary()}; {ending}", highlight=False)
+        result = train_online(model.to(device), env, planner, args.training, args.out, console=console)
+    if result.interrupted:
+        raise SystemExit(130)  # as shells report Ctrl-C
+    console.print(
+        f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or tdm evaluate --checkpoint "
+        f"{args.out}; curves: {args.out / 'curve.json'} and tensorboard --logdir {args.out}"
+    )
+    return result
+
+
+def planner_of(args: Online, preset: Preset) -> Planner:
+    """The preset's planner, or the one that ``args`` names, with the settings that ``args`` has.
+
+    Raises:
+        LookupError: If there is no such planner.
+        TypeError: If it has no such setting.
+        ValueError: If a setting makes no sense.
+    """
+    own = args.planner is None or args.planner == preset.planner
+    settings = dict(preset.planner_settings) if own else {}
+    return make_planner(
+        args.planner or preset.planner, **{**settings, **parse_settings(args.planner_settings)}
+    )
+
+
+def _dataclass(planner: Planner) -> Any:
+    return planner
+
+
+def _known_ends(folder: Path, env: EnvRef) -> bool | None:
+    """Whether the run in a folder found that the environment ends episodes; None where there is none."""
+    if not run_file.exists(folder):
+        return None
+    there = read_json(folder / run_file.RUN_FILE, schema=run_file.SCHEMA)
+    environments = there.get("environments")
+    spec = environments.get(env.name) if isinstance(environments, dict) else None
+    ends = spec.get("terminates") if isinstance(spec, dict) else None
+    return ends if isinstance(ends, bool) else None
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder that holds files but no run."""
+    if not folder.exists() or run_file.exists(folder) or run_state.exists(folder):
+        return
+    found = foreign_file(folder)
+    if found is not None:
+        raise WrongValueError(
+            f"--out {folder} holds {found!r} and no run of tdm online; choose another --out, or empty this "
+            "folder"
+        )
