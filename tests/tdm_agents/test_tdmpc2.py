@@ -36,7 +36,7 @@ from tdm_agents.testing import (
 )
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
-from tdm_agents.world_models.tdmpc2.normed_layers import sim_norm
+from tdm_agents.world_models.tdmpc2.activations import sim_norm
 from tdm_agents.world_models.tdmpc2.objectives import model_loss, policy_loss, td_target
 from tdm_agents.world_models.tdmpc2.pieces import cut
 from tdm_agents.world_models.tdmpc2.policy_prior import CategoricalPolicy, GaussianPolicy

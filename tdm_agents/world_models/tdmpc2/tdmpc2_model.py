@@ -79,6 +79,7 @@ class TDMPC2(LearnedModel):
         self._spec = replace(spec, history_steps=1, dtype=torch.float32, imagines_observations=False)
         generator = torch.Generator("cpu").manual_seed(int(seed))
         self.networks = LatentNetworks(self._spec, self.config, generator=generator)
+        self._rounded: list[LatentNetworks] = []  # a list, so that it is no part of the module
         self.discount: Tensor
         known = self.config.discount
         self.register_buffer("discount", torch.tensor(0.99 if known is None else known, device="cpu"))
@@ -170,9 +171,9 @@ class TDMPC2(LearnedModel):
             NotFiniteError: If a loss or a gradient is not finite.
             ValueError: If the batch holds no transition.
         """
-        networks = self.networks
+        networks, half = self.networks, settings.bf16 or self.config.bf16
         pieces = cut(batch, self.config.horizon)
-        with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
+        with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=half):
             loss = self._loss(pieces, generator)
             policy, scale, metrics = policy_loss(
                 networks, loss.latents, pieces.reached, self.config, generator=generator
@@ -210,7 +211,17 @@ class TDMPC2(LearnedModel):
     @torch.no_grad()
     def start(self, history: History, *, horizon: int) -> TDMPC2State:
         """The encodings of the present observations; ``horizon`` does not matter."""
-        return TDMPC2State(self.networks.encoder(history.observation[:, -1].to(self.discount)))
+        return TDMPC2State(self._imagining(latest=True).encoded(history.observation[:, -1].to(self.discount)))
+
+    def _imagining(self, *, latest: bool = False) -> LatentNetworks:
+        """The networks to imagine with; ``latest``: after whatever changed the weights."""
+        if not self.config.bf16:
+            return self.networks
+        if not self._rounded or next(self._rounded[0].parameters()).device != self.discount.device:
+            self._rounded = [self.networks.rounded()]
+        elif latest:
+            self._rounded[0].follow(self.networks)
+        return self._rounded[0]
 
     @torch.no_grad()
     def step(
@@ -221,9 +232,10 @@ class TDMPC2(LearnedModel):
         Raises:
             RuntimeError: If ``state`` was consumed.
         """
-        latent, reward = self.networks.imagined(state.consume(), encoded_action(action, self._spec))
-        alive = self.networks.ends(latent) <= 0
-        return TDMPC2State(latent), Step(None, self.networks.bins.decode(reward), alive)
+        networks = self._imagining()
+        latent, reward = networks.imagined(state.consume(), encoded_action(action, self._spec))
+        alive = networks.ends(latent) <= 0
+        return TDMPC2State(latent), Step(None, networks.bins.decode(reward), alive)
 
     def take(self, state: TDMPC2State, rows: Tensor) -> TDMPC2State:
         """A new state of the rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.
@@ -236,7 +248,7 @@ class TDMPC2(LearnedModel):
     @torch.no_grad()
     def value(self, state: TDMPC2State) -> Tensor:
         """Discounted rewards ``[N]`` from here on, if one behaves as the policy; the mean of two members."""
-        return self.networks.worth(state.latent)
+        return self._imagining().worth(state.latent)
 
     @torch.no_grad()
     def propose(
@@ -249,7 +261,7 @@ class TDMPC2(LearnedModel):
     ) -> Proposal:
         """``count`` actions per row drawn from the policy, or its likeliest; does not consume ``state``."""
         latent = state.latent[:, None].expand(-1, count, -1)
-        drawn = self.networks.policy(latent, generator=generator, deterministic=deterministic)
+        drawn = self._imagining().policy(latent, generator=generator, deterministic=deterministic)
         return Proposal(drawn.action, None if deterministic else drawn.log_prob)
 
     def row_bytes(self, state: TDMPC2State, *, horizon: int) -> int:
