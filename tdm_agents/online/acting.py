@@ -52,7 +52,9 @@ def random_actor(env: Env, seed: int) -> Actor:
 
 def exploring_actor(model: TrainableModel, planner: Planner, env: EnvRef, *, envs: int, seed: int) -> Actor:
     """The agent, varying what it executes."""
-    return AgentActor(TDMAgent(model.environment(None), for_exploration(planner), seed, env_id=str(env)), envs)
+    return AgentActor(
+        TDMAgent(model.environment(None), for_exploration(planner), seed, env_id=str(env)), envs
+    )
 
 
 def longest_episode(env: Env, config: OnlineConfig) -> int:

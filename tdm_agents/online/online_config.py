@@ -100,4 +100,4 @@ OBSERVERS = frozenset(
         "threads",
     }
 )
-"""Settings that may change when a run goes on: they do not affect what is learned (threads: only rounding)."""
+"""Settings that may change when a run goes on: they do not affect the updates (threads: only rounding)."""

@@ -62,9 +62,19 @@ class OnlineProgress:
             pace = (now - self._planned[1]) / (done - self._planned[0])
             left = duration(max(0.0, pace * (self._steps - done))) + " left"
         self._bar.update(self._task, completed=done, status=self._status, left=left)
+        self._line(f"step {done:,} of {self._steps:,}  {self._status}  {left}")
+
+    def learned(self, updates: int, due: int) -> None:
+        """Show how much has been learned from the random episodes."""
+        status = f"{updates:,} of {due:,} updates with random episodes"
+        self._bar.update(self._task, status=status)
+        self._line(status)
+
+    def _line(self, text: str) -> None:
+        now = time.monotonic()
         if not self._console.is_terminal and now - self._printed > _WAIT_SECONDS:
             self._printed = now
-            self._console.print(f"step {done:,} of {self._steps:,}  {self._status}  {left}", highlight=False)
+            self._console.print(text, highlight=False)
 
     def ended(self, score: float) -> None:
         """Note the return of an episode."""

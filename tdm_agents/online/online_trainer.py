@@ -162,8 +162,8 @@ class _Run:
         if room > self.config.buffer_size:
             raise WrongValueError(
                 f"buffer_size is {self.config.buffer_size:,}, and {self.config.envs} episodes of at most "
-                f"{self.longest:,} decisions need {room:,}: raise it (--buffer-size), or cut episodes earlier "
-                "(--max-steps)"
+                f"{self.longest:,} decisions need {room:,}: raise it (--buffer-size), or cut episodes "
+                "earlier (--max-steps)"
             )
         exists = run_state.exists(self.folder)
         self.replay = Replay(
@@ -269,8 +269,8 @@ class _Run:
         config, counts, first = self.config, self.counts, self.counts.episodes
         random = counts.decisions < self.seed_decisions
         if not random:
-            self.progress.learning(counts.env_steps)
             self.learn(between_rounds=True)
+            self.progress.learning(counts.env_steps)
         seeds = [acting.reset_seed(config, first + i) for i in range(config.envs)]
         seen = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)]
         seed = acting.acting_seed(config, first)
@@ -335,6 +335,7 @@ class _Run:
                 for name, value in numbers.items():
                     self.board.add_scalar(f"train/{name}", value, counts.updates)
             if between_rounds:
+                self.progress.learned(counts.updates, due)
                 self.save_if_due()
         self.model.eval()
 
@@ -385,7 +386,7 @@ class _Run:
     # -- evaluation --------------------------------------------------------------------------------------
 
     def evaluation_due(self) -> bool:
-        """Whether another ``evaluate_every`` environment steps have been made; not before anything is learned."""
+        """Whether another ``evaluate_every`` environment steps have been made, and something was learned."""
         done, every = self.counts.env_steps, self.config.evaluate_every
         before = self.curve.evaluations[-1]["env_steps"] if self.curve.evaluations else 0
         return self.counts.updates > 0 and done // every > before // every

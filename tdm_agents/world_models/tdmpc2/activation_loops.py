@@ -23,6 +23,7 @@ EPSILON = 1e-5
 
 _LOG2_E = np.float32(np.log2(np.e))
 _BEYOND = np.float32(20.0)  # where Mish is its argument to the last bit
+_LARGEST = np.float32(80.0)  # e to that power, and a sum of many of them, is a float32
 _FAST = {"contract", "nnan", "nsz", "reassoc", "arcp", "afn"}
 
 
@@ -74,6 +75,7 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
     """
     number = types.uint16 if size == 2 else types.float32
     data, vector, rows = number[:, :, ::1], types.float32[:, ::1], types.float32[:, :, ::1]
+    softmax, softmax_gradient = _sim_norm_of(max(group, 1))
     version = VERSION  # numba compares it with what it kept
 
     # x, gain, shift, y, [mean, 1 / std]
@@ -95,7 +97,7 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
                 for j in range(width):
                     u[j] = (u[j] - mean) * scale * gain[e, j] + shift[e, j]
                 if group:
-                    _sim_norm(u, group)
+                    softmax(u)
                     for j in range(width):
                         y[e, r, j] = _stored(u[j], like)
                 else:
@@ -120,8 +122,8 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
                     u[j] = h[j] * gain[e, j] + shift[e, j]
                     d[j] = _number(dy[e, r, j])
                 if group:
-                    _sim_norm(u, group)
-                    _sim_norm_gradient(u, d, group)
+                    softmax(u)
+                    softmax_gradient(u, d)
                 else:
                     _mish_gradient(u, d)
                 first, second = np.float32(0), np.float32(0)
@@ -150,36 +152,33 @@ def _compiled(signature: Any, *, cache: bool = False) -> Any:
 _loop = functools.partial(njit, fastmath=_FAST, nogil=True, error_model="numpy")
 
 
-@_loop
-def _sim_norm(u: Any, group: int) -> None:
-    """Softmax over consecutive groups, in place.
+@functools.cache
+def _sim_norm_of(group: int) -> tuple[Any, Any]:
+    """Softmax over consecutive groups, in place, and its gradient; the loops know the size of the groups."""
 
-    All are divided by the exponential of the largest number: after LayerNorm they are so near to each other
-    that no group vanishes.
-    """
-    width, most = u.shape[0], u[0]
-    for j in range(width):
-        most = max(most, u[j])
-    for j in range(width):
-        u[j] = exp2((u[j] - most) * _LOG2_E)
-    for first in range(0, width, group):
-        total = np.float32(0)
-        for j in range(group):
-            total += u[first + j]
-        share = np.float32(1) / total
-        for j in range(group):
-            u[first + j] *= share
+    # after LayerNorm no number is so large that its exponential overflows, unless its gain is absurd
+    @_loop
+    def softmax(u: Any) -> None:
+        for j in range(u.shape[0]):
+            u[j] = exp2(min(u[j], _LARGEST) * _LOG2_E)
+        for first in range(0, u.shape[0], group):
+            total = np.float32(0)
+            for j in range(group):
+                total += u[first + j]
+            share = np.float32(1) / total
+            for j in range(group):
+                u[first + j] *= share
 
+    @_loop
+    def gradient(y: Any, d: Any) -> None:
+        for first in range(0, y.shape[0], group):
+            total = np.float32(0)
+            for j in range(group):
+                total += d[first + j] * y[first + j]
+            for j in range(group):
+                d[first + j] = y[first + j] * (d[first + j] - total)
 
-@_loop
-def _sim_norm_gradient(y: Any, d: Any, group: int) -> None:
-    """The gradient ``d`` of the softmax ``y`` into that of its argument, in place."""
-    for first in range(0, y.shape[0], group):
-        total = np.float32(0)
-        for j in range(first, first + group):
-            total += d[j] * y[j]
-        for j in range(first, first + group):
-            d[j] = y[j] * (d[j] - total)
+    return softmax, gradient
 
 
 @_loop

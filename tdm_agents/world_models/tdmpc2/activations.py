@@ -25,8 +25,13 @@ def normed(x: Tensor, gain: Tensor, shift: Tensor, *, group: int = 0) -> Tensor:
     if x.device.type == "cpu" and x.dtype in _COMPILED and compiles():
         members = gain.shape[0] if gain.ndim == 2 else 1
         rows = x.reshape(members, -1, x.shape[-1])
-        y: Tensor = _Normed.apply(rows, gain.view(members, -1), shift.view(members, -1), group)
-        return y.view(x.shape)
+        parameters = gain.view(members, -1), shift.view(members, -1)
+        if torch.is_grad_enabled():
+            y: Tensor = _Normed.apply(rows, *parameters, group)
+            return y.view(x.shape)
+        moments = torch.empty((*rows.shape[:2], 2), dtype=torch.float32, device="cpu")
+        _loops(x, group)[0](*_arrays(rows, *parameters, rows, moments))
+        return rows.view(x.shape)
     between = (1,) * (x.ndim - 2)
     if gain.ndim == 2:
         gain, shift = (z.view(len(z), *between, -1) for z in (gain, shift))
@@ -45,25 +50,27 @@ class _Normed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, group: int) -> Tensor:
-        from tdm_agents.world_models.tdmpc2.activation_loops import loops  # here: it compiles
-
         x = x.contiguous()
         y = torch.empty_like(x)
         moments = torch.empty((*x.shape[:2], 2), dtype=torch.float32, device=x.device)
-        loops(x.element_size(), group)[0](*_arrays(x, gain, shift, y, moments))
+        _loops(x, group)[0](*_arrays(x, gain, shift, y, moments))
         ctx.save_for_backward(x, gain, shift, moments)
         ctx.group = group
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from tdm_agents.world_models.tdmpc2.activation_loops import loops
-
         x, gain, shift, moments = ctx.saved_tensors
         dx, dgain, dshift = torch.empty_like(x), torch.empty_like(gain), torch.empty_like(shift)
         dy = gradients[0].to(x.dtype).contiguous()
-        loops(x.element_size(), ctx.group)[1](*_arrays(x, gain, shift, moments, dy, dx, dgain, dshift))
+        _loops(x, ctx.group)[1](*_arrays(x, gain, shift, moments, dy, dx, dgain, dshift))
         return dx, dgain, dshift, None
+
+
+def _loops(x: Tensor, group: int) -> tuple[Any, Any]:
+    from tdm_agents.world_models.tdmpc2.activation_loops import loops  # here: importing numba takes a second
+
+    return loops(x.element_size(), group)
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:

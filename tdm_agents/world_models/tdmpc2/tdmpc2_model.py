@@ -18,6 +18,7 @@ from tdm_agents.protocols import (
     Optimizers,
     Preset,
     Proposal,
+    Rollout,
     Step,
     UpdateSettings,
 )
@@ -232,10 +233,29 @@ class TDMPC2(LearnedModel):
         Raises:
             RuntimeError: If ``state`` was consumed.
         """
-        networks = self._imagining()
-        latent, reward = networks.imagined(state.consume(), encoded_action(action, self._spec))
-        alive = networks.ends(latent) <= 0
-        return TDMPC2State(latent), Step(None, networks.bins.decode(reward), alive)
+        after, imagined = self._imagined(state.consume(), action[:, None])
+        return after, Step(None, imagined.reward[:, 0], imagined.alive[:, 0])
+
+    @torch.no_grad()
+    def rollout(
+        self, state: TDMPC2State, actions: Tensor, *, generator: torch.Generator | None = None
+    ) -> Rollout:
+        """``H`` transitions of ``N`` rows; ``actions`` is ``[N, H, m]``. Consumes ``state``, draws nothing.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
+        return self._imagined(state.consume(), actions)[1]
+
+    def _imagined(self, latent: Tensor, actions: Tensor) -> tuple[TDMPC2State, Rollout]:
+        networks, encoded = self._imagining(), encoded_action(actions, self._spec)
+        path = [latent]
+        for t in range(encoded.shape[1]):
+            path.append(networks.moved(path[-1], encoded[:, t]))
+        logits = networks.rewards(torch.stack(path[:-1], dim=1), encoded)  # [N, H, V]
+        ended = networks.ends(torch.stack(path[1:], dim=1)) > 0
+        after = TDMPC2State(path[-1])
+        return after, Rollout(None, networks.bins.decode(logits), ended.cumsum(dim=1) == 0, after)
 
     def take(self, state: TDMPC2State, rows: Tensor) -> TDMPC2State:
         """A new state of the rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.
@@ -265,12 +285,13 @@ class TDMPC2(LearnedModel):
         return Proposal(drawn.action, None if deterministic else drawn.log_prob)
 
     def row_bytes(self, state: TDMPC2State, *, horizon: int) -> int:
-        """Bytes that an imagined row needs: its states, the widest layer, its rewards and actions."""
+        """Bytes that an imagined row needs: its states, the widest layer of them all, rewards and actions."""
         config, spec = self.config, self._spec
         action = sum(spec.action_choices) or spec.action_dim
-        latents = 2 * (config.latent + action) + config.latent
-        layers = 2 * 4 * max(config.width, config.latent, config.bins)  # of two members of the ensemble
-        return 4 * (latents + layers + horizon * (spec.action_dim + 2))
+        latents = 3 * (config.latent + action)
+        # several at once: of all steps for the rewards, of two members of the ensemble for the value
+        layers = 4 * max(config.width, config.latent, config.bins) * max(horizon, 2)
+        return 4 * (horizon * (latents + spec.action_dim + 2) + layers)
 
     # -- files -------------------------------------------------------------------------------------------
 
