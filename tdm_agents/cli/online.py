@@ -16,7 +16,7 @@ from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.online import acting
-from tdm_agents.online.online_config import OBSERVERS, OnlineConfig
+from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_trainer import OnlineResult, train_online
 from tdm_agents.protocols import Planner, Preset
 from tdm_agents.registry import make_planner
@@ -110,7 +110,6 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
             "config": identity(config),
             "environments": {env.name: spec_to_json(model.environment(None).spec)},
             "planner": {"name": args.planner or preset.planner, "settings": asdict(_dataclass(planner))},
-            "settings": {k: v for k, v in asdict(args.training).items() if k not in OBSERVERS},
         }
         run_file.claim(
             args.out, json.loads(json.dumps(description, default=plain_number)), model.config_type()

@@ -246,14 +246,14 @@ class _Run:
             OnlineProgress(self.console, config.steps, counts.env_steps) as self.progress,
         ):
             try:
-                while counts.env_steps < config.steps:
-                    self.round()
-                    if counts.env_steps < config.steps and self.evaluation_due():
+                while True:
+                    if self.evaluation_due():
                         scores = self.evaluate()
+                        self.save()
+                    if counts.env_steps >= config.steps:
+                        break
+                    self.round()
                     self.save_if_due()
-                if not self.evaluated_at(counts.env_steps):
-                    scores = self.evaluate()
-                self.save()
             except _Interrupted:
                 done = run_state.load(self.folder).progress["counts"]["env_steps"]
                 self.console.print(
@@ -386,14 +386,12 @@ class _Run:
     # -- evaluation --------------------------------------------------------------------------------------
 
     def evaluation_due(self) -> bool:
-        """Whether another ``evaluate_every`` environment steps have been made, and something was learned."""
+        """Whether the run is at its end, or another ``evaluate_every`` environment steps since it learns."""
         done, every = self.counts.env_steps, self.config.evaluate_every
         before = self.curve.evaluations[-1]["env_steps"] if self.curve.evaluations else 0
+        if done >= self.config.steps:
+            return done > before
         return self.counts.updates > 0 and done // every > before // every
-
-    def evaluated_at(self, env_steps: int) -> bool:
-        """Whether the last evaluation is of now."""
-        return bool(self.curve.evaluations) and self.curve.evaluations[-1]["env_steps"] == env_steps
 
     def evaluate(self) -> tuple[float, ...]:
         """Play the evaluation's episodes with the agent as it is now, and save that agent."""
