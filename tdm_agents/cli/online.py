@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from tdm_agents.agent.agent_files import settings_of
 from tdm_agents.cli.checks import output_folder, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.online import acting
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_trainer import OnlineResult, train_online
-from tdm_agents.protocols import Planner, Preset
+from tdm_agents.protocols import ModelSpec, Planner, Preset
 from tdm_agents.registry import make_planner
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.spaces.observations import difference
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import foreign_file, locked, read_json
 from tdm_agents.training import run_file, run_state
-from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
+from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
 from tdm_agents.world_models.learned import identity
+from tdm_agents.world_models.model_files import weights_sha256
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class Online:
         planner: The planner; the preset's by default.
         planner_settings: The planner's settings that differ from the preset's (or, for another planner, from
             its defaults), as pairs of name and value.
+        data: Minari data sets of the environment (folders or ids), or folders with an index of several, with
+            which the replay memory begins.
+        init_from: Folder of a trained model of the same kind, size and spaces to start from, for example one
+            of ``tdm train`` or of ``tdm online``. It acts from the first decision on.
         device: Where to train, for example ``cpu`` or ``cuda``.
         training: Steps, seed, data and updates, evaluation.
     """
@@ -59,6 +67,8 @@ class Online:
     terminates: bool | None = None
     planner: str | None = None
     planner_settings: dict[str, str] = field(default_factory=dict)
+    data: tuple[Path, ...] = ()
+    init_from: Path | None = None
     device: str = "cpu"
     training: Annotated[OnlineConfig, tyro.conf.arg(name="")] = field(default_factory=OnlineConfig)
     import_: Modules = ()
@@ -70,6 +80,8 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     Raises:
         ValueError: If ``args.out`` cannot be written to or holds another run or other files, or a setting or
             space makes no sense.
+        DataError: If the data are missing or damaged.
+        CheckpointError: If ``args.init_from`` is not a model that fits.
         LookupError: If there is no such planner, world model, preset or environment.
         PluginError: If the package that provides one of them cannot be used.
         TrainingError: If a loss or gradient is not finite.
@@ -96,27 +108,37 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     output_folder(args.out)
     _check_ours(args.out)
     with locked(args.out):
-        ends = args.terminates
-        if ends is None:
-            ends = _known_ends(args.out, env)
-        if ends is None:
-            ends = acting.terminates(env, args.training)
+        data = _data(args.data, spec)
+        source = load_trained(args.init_from) if args.init_from is not None else None
+        ends = _ends(args, env, data)
         spec = spec_of(*spaces, action_repeat=repeat, terminates=ends)
-        model = kind.build({env.name: spec}, config, seed=args.training.seed)
+        model = kind.build({env.name: spec}, config, seed=args.training.seed, source=source)
+        planner_settings = settings_of(planner, None, None).planner_settings
         description = {
             "schema": run_file.SCHEMA,
             "online": str(env),
             "model": args.model,
             "config": identity(config),
             "environments": {env.name: spec_to_json(model.environment(None).spec)},
-            "planner": {"name": args.planner or preset.planner, "settings": asdict(_dataclass(planner))},
+            "data": [] if data is None else list(data.info.source),
+            "init_from": None if args.init_from is None else weights_sha256(args.init_from),
+            "planner": {"name": args.planner or preset.planner, "settings": planner_settings},
         }
         run_file.claim(
             args.out, json.loads(json.dumps(description, default=plain_number)), model.config_type()
         )
         ending = "ends that are learned" if ends else "no ends (--terminates where it has some)"
         console.print(f"{env}: {model.summary()}; {ending}", highlight=False)
-        result = train_online(model.to(device), env, planner, args.training, args.out, console=console)
+        result = train_online(
+            model.to(device),
+            env,
+            planner,
+            args.training,
+            args.out,
+            data=data,
+            trained=source is not None,
+            console=console,
+        )
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C
     console.print(
@@ -141,8 +163,25 @@ def planner_of(args: Online, preset: Preset) -> Planner:
     )
 
 
-def _dataclass(planner: Planner) -> Any:
-    return planner
+def _data(sources: tuple[Path, ...], spec: ModelSpec) -> Trajectories | None:
+    """The given data, of the environment's spaces."""
+    if not sources:
+        return None
+    data = Trajectories.from_minari(list(sources), action_repeat=spec.action_repeat)
+    for name in ("observation_space", "action_space"):
+        if found := difference(getattr(data.info, name), getattr(spec, name), name):
+            there = found.replace("the model", "the data")
+            raise WrongValueError(f"--data {sources[0]}: {there}; pass data of this environment")
+    return data
+
+
+def _ends(args: Online, env: EnvRef, data: Trajectories | None) -> bool:
+    """Whether the model learns that episodes terminate."""
+    if args.terminates is not None:
+        return args.terminates
+    if (known := _known_ends(args.out, env)) is not None:
+        return known
+    return (data is not None and data.terminates) or acting.terminates(env, args.training)
 
 
 def _known_ends(folder: Path, env: EnvRef) -> bool | None:

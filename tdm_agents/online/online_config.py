@@ -17,9 +17,12 @@ class OnlineConfig:
         steps: Environment steps in all; the episodes under way are played to their end.
         seed: Seed of everything: weights, actions, resets of the environment, order of the data.
         envs: Environments that are played side by side; the next episodes begin when all have ended.
-        seed_decisions: Decisions that are random, before the model learns anything; None: 1,000, or five
-            whole episodes if they are more.
+        seed_decisions: Decisions before the model learns anything, which are random unless it is trained
+            already; None: 1,000, or five whole episodes if they are more. None are needed where data are
+            given.
         updates_per_decision: Updates of the model per decision, the random ones included.
+        offline_updates: Updates with the given data, before the first decision; None: as many as for
+            decisions of the run's own.
         batch_size: Windows per update.
         window_steps: Decision steps per window, one more than transitions.
         buffer_size: Decisions that the replay memory holds, the latest ones.
@@ -42,6 +45,7 @@ class OnlineConfig:
     envs: int = 1
     seed_decisions: int | None = None
     updates_per_decision: float = 1.0
+    offline_updates: int | None = None
     batch_size: int = 256
     window_steps: int = 4
     buffer_size: int = 1_000_000
@@ -59,6 +63,7 @@ class OnlineConfig:
             "steps",
             "envs",
             "seed_decisions",
+            "offline_updates",
             "batch_size",
             "buffer_size",
             "max_steps",

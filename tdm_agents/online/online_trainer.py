@@ -35,7 +35,7 @@ from tdm_agents.online import acting
 from tdm_agents.online.curve import Curve
 from tdm_agents.online.online_config import OBSERVERS, OnlineConfig
 from tdm_agents.online.online_progress import OnlineProgress
-from tdm_agents.online.replay import Replay
+from tdm_agents.online.replay import PlayedEpisode, Replay
 from tdm_agents.online.rounds import Played, play_round
 from tdm_agents.protocols import Discounts, NotFiniteError, Planner, TrainableModel
 from tdm_agents.storage import CheckpointError
@@ -57,12 +57,14 @@ class Counts:
         decisions: Decisions, those of all environments together.
         updates: Updates of the model.
         episodes: Episodes.
+        given: Decisions of the data that it began with.
     """
 
     env_steps: int = 0
     decisions: int = 0
     updates: int = 0
     episodes: int = 0
+    given: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ def train_online(
     config: OnlineConfig,
     folder: Path,
     *,
+    data: Trajectories | None = None,
+    trained: bool = False,
     console: Console | None = None,
 ) -> OnlineResult:
     """Train ``model`` in place on what its own agent does, and save that agent in ``folder``.
@@ -104,6 +108,8 @@ def train_online(
         planner: The planner; its discount becomes the model's, if the model has one.
         config: Settings of the run.
         folder: Folder of the run.
+        data: Episodes of the environment that somebody else played, with which the replay memory begins.
+        trained: Whether the model has been trained before, and acts from the first decision on.
         console: Where to show progress; by default standard error.
 
     Raises:
@@ -120,8 +126,8 @@ def train_online(
         refuse_shared(envs)
         stack.enter_context(threads(config.threads))
         interrupted = stack.enter_context(interrupts())
-        run = _Run(model, env, envs, planner, config, folder, console, interrupted)
-        run.begin()
+        run = _Run(model, env, envs, planner, config, folder, console, interrupted, trained=trained)
+        run.begin(data)
         return run.loop()
 
 
@@ -138,7 +144,10 @@ class _Run:
         folder: Path,
         console: Console,
         interrupted: threading.Event,
+        *,
+        trained: bool,
     ) -> None:
+        self.trained = trained
         self.model, self.env, self.envs, self.config, self.folder = model, env, envs, config, folder
         self.console, self.interrupted = console, interrupted
         self.spec = model.environment(None).spec
@@ -148,7 +157,6 @@ class _Run:
         if isinstance(model, Discounts):
             model.expect(self.longest)
         self.planner = acting.discounted(planner, model)
-        self.seed_decisions = config.seed_decisions or max(1000, 5 * self.longest)
         self.counts, self.curve = Counts(), Curve()
         self.saved = -1  # decisions and updates at the last checkpoint
         self.optimizers = model.optimizers(config.update)
@@ -156,7 +164,7 @@ class _Run:
 
     # -- checkpoints -------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def begin(self, data: Trajectories | None) -> None:
         """Go on with the run in the folder, or make its first checkpoint."""
         room = self.config.envs * (self.longest + 1)
         if room > self.config.buffer_size:
@@ -174,6 +182,14 @@ class _Run:
             fresh=not exists,
         )
         if not exists:
+            if data is not None:
+                self.replay.add(
+                    [
+                        PlayedEpisode(e.observation, e.action[:-1], e.reward[1:], not e.alive[-1])
+                        for e in data.iterate()
+                    ]
+                )
+                self.counts.given = self.replay.decisions
             self.save()
             return
         found = run_state.load(self.folder)
@@ -267,8 +283,9 @@ class _Run:
     def round(self) -> None:
         """Play one episode in every environment, learn meanwhile, and remember them."""
         config, counts, first = self.config, self.counts, self.counts.episodes
-        random = counts.decisions < self.seed_decisions
-        if not random:
+        learning = counts.decisions >= self.seed_decisions
+        random = not learning and not self.trained
+        if learning:
             self.learn(between_rounds=True)
             self.progress.learning(counts.env_steps)
         seeds = [acting.reset_seed(config, first + i) for i in range(config.envs)]
@@ -284,7 +301,7 @@ class _Run:
             counts.decisions += decisions
             counts.env_steps += steps
             self.progress.moved(counts.env_steps)
-            if not random:
+            if learning:
                 self.learn(between_rounds=False)
             return not self.interrupted.is_set()
 
@@ -318,13 +335,23 @@ class _Run:
             self.progress.ended(one.score)
         self.board.add_scalar("return/training", np.mean([one.score for one in played]), counts.env_steps)
 
+    @property
+    def seed_decisions(self) -> int:
+        """Decisions before the first update."""
+        if self.counts.given:
+            return self.config.seed_decisions or 0
+        return self.config.seed_decisions or max(1000, 5 * self.longest)
+
     def learn(self, *, between_rounds: bool) -> None:
         """Make the updates that are due."""
         config, counts = self.config, self.counts
-        due = int(config.updates_per_decision * counts.decisions)
+        offline = config.offline_updates
+        if offline is None:
+            offline = int(config.updates_per_decision * counts.given)
+        due = offline + int(config.updates_per_decision * counts.decisions)
         if counts.updates >= due:
             return
-        if counts.updates == 0:
+        if counts.updates == 0 and not self.trained:
             self.fit()
         self.model.train()
         while counts.updates < due:
@@ -360,7 +387,7 @@ class _Run:
         return numbers
 
     def fit(self) -> None:
-        """Fit what needs no gradient to the random episodes."""
+        """Fit what needs no gradient to the episodes so far."""
         episodes = [self.replay.episode(i) for i in range(self.replay.episodes)]
         lengths = [len(e.reward) + 1 for e in episodes]
         alive = [np.array([True] * len(e.reward) + [not e.terminated]) for e in episodes]

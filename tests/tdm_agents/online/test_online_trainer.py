@@ -14,6 +14,7 @@ from rich.console import Console
 from small_online import CONFIG, FEW, online, result, rows
 
 from tdm_agents import TDMAgent
+from tdm_agents.cli.main import main
 from tdm_agents.online import acting
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.storage import CheckpointError, FolderInUseError, locked
@@ -89,7 +90,7 @@ def test_a_finished_run_goes_on_where_more_steps_are_asked_for(tmp_path, undistu
 
 def test_other_settings_are_another_run(undisturbed):
     out, _ = undisturbed
-    with pytest.raises(ValueError, match="the run in .* has batch_size=16, now it is 8: go on with its own"):
+    with pytest.raises(ValueError, match=r"the run in .* has batch_size=16, now it is 8: go on with its own"):
         online(out, batch_size=8)
     with pytest.raises(ValueError, match=r"holds another run: .*config.width is 16 there and 32 here"):
         online(out, model_settings={"width": "32", "latent": "16", "encoder-width": "16"})
@@ -146,6 +147,43 @@ def test_discrete_actions(tmp_path):
     agent = TDMAgent.load(tmp_path)
     agent.reset()
     assert agent.act(np.zeros(4, np.float32)) in (0, 1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data")
+    few = ("--random-episodes", "3", "--planner-episodes", "0", "--max-steps", "40", "--action-repeat", "2")
+    assert main(["collect", "--env-id", "Pendulum-v1", *few, "--out", str(out)]) == 0
+    return out / "data"
+
+
+def test_data_come_first_and_experience_is_added(data, tmp_path):
+    done = online(tmp_path, data=(data,), seed_decisions=None, steps=120)
+    assert (done.counts.given, done.counts.decisions, done.counts.updates) == (60, 60, 120)
+    assert not any(e["random"] for e in rows(tmp_path)["episodes"])
+    assert rows(tmp_path)["episodes"][0]["updates"] == 60 + 20
+    online(tmp_path, data=(data,), seed_decisions=None)
+    undisturbed = tmp_path / "undisturbed"
+    online(undisturbed, data=(data,), seed_decisions=None)
+    assert rows(tmp_path)["episodes"] == rows(undisturbed)["episodes"]
+    few = online(tmp_path / "few", data=(data,), seed_decisions=None, offline_updates=7, steps=40)
+    assert few.counts.updates == 7 + 20
+    with pytest.raises(ValueError, match=r"holds another run: .*data"):
+        online(tmp_path)
+
+
+def test_data_of_another_environment_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match=r"observation_space of the environment is .*; pass data of this"):
+        online(tmp_path / "out", "MountainCarContinuous-v0", data=(data,))
+
+
+def test_a_trained_model_acts_at_once_and_learns_on(undisturbed, tmp_path):
+    done = online(tmp_path, init_from=undisturbed[0], steps=120, seed=3)
+    assert not any(e["random"] for e in rows(tmp_path)["episodes"])
+    assert rows(tmp_path)["episodes"][1]["updates"] == 0  # not before 40 decisions
+    assert done.counts.updates == 60
+    with pytest.raises(CheckpointError, match=r"does not fit: config.encoder_width is 16 there and 256 here"):
+        online(tmp_path / "other", init_from=undisturbed[0], model_settings={})
 
 
 def test_updates_per_decision(tmp_path):
