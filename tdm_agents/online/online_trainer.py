@@ -153,7 +153,7 @@ class _Run:
         self.spec = model.environment(None).spec
         self.device = self.spec.device
         self.most = acting.longest_episode(envs[0], config)
-        self.longest = -(-self.most // self.spec.action_repeat)  # in decisions
+        self.longest: int = -(-self.most // self.spec.action_repeat)  # in decisions
         if isinstance(model, Discounts):
             model.expect(self.longest)
         self.planner = acting.discounted(planner, model)

@@ -200,7 +200,7 @@ class Replay:
     def _crc32(self, rows: npt.NDArray[np.int64]) -> int:
         value = 0
         for array in (self._observation, self._action, self._reward):
-            value = zlib.crc32(np.ascontiguousarray(array[rows]), value)
+            value = zlib.crc32(np.ascontiguousarray(array[rows]).data, value)
         return value
 
     def _index(self) -> None:

@@ -27,7 +27,7 @@ def normed(x: Tensor, gain: Tensor, shift: Tensor, *, group: int = 0) -> Tensor:
         rows = x.reshape(members, -1, x.shape[-1])
         parameters = gain.view(members, -1), shift.view(members, -1)
         if torch.is_grad_enabled():
-            y: Tensor = _Normed.apply(rows, *parameters, group)
+            y: Tensor = _Normed.apply(rows, *parameters, group)  # type: ignore[no-untyped-call]
             return y.view(x.shape)
         moments = torch.empty((*rows.shape[:2], 2), dtype=torch.float32, device="cpu")
         _loops(x, group)[0](*_arrays(rows, *parameters, rows, moments))
