@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -114,16 +114,18 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         spec = spec_of(*spaces, action_repeat=repeat, terminates=ends)
         model = kind.build({env.name: spec}, config, seed=args.training.seed, source=source)
         planner_settings = settings_of(planner, None, None).planner_settings
-        description = {
+        description: dict[str, Any] = {
             "schema": run_file.SCHEMA,
             "online": str(env),
             "model": args.model,
             "config": identity(config),
             "environments": {env.name: spec_to_json(model.environment(None).spec)},
-            "data": [] if data is None else list(data.info.source),
-            "init_from": None if args.init_from is None else weights_sha256(args.init_from),
             "planner": {"name": args.planner or preset.planner, "settings": planner_settings},
         }
+        if data is not None:
+            description["data"] = list(data.info.source)
+        if args.init_from is not None:
+            description["init_from"] = weights_sha256(args.init_from)
         run_file.claim(
             args.out, json.loads(json.dumps(description, default=plain_number)), model.config_type()
         )

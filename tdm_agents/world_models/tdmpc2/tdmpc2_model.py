@@ -83,7 +83,8 @@ class TDMPC2(LearnedModel):
         self._rounded: list[LatentNetworks] = []  # a list, so that it is no part of the module
         self.discount: Tensor
         known = self.config.discount
-        self.register_buffer("discount", torch.tensor(0.99 if known is None else known, device="cpu"))
+        number = torch.tensor(0.99 if known is None else known, device="cpu", dtype=torch.float32)
+        self.register_buffer("discount", number)
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:

@@ -63,4 +63,4 @@ def test_a_run_that_is_killed_twice_is_the_same(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_run_that_is_killed_twenty_times_is_the_same(tmp_path):
-    killed_often(tmp_path, 20, "--steps", "6000", "--envs", "2", "--buffer-size", "300")
+    killed_often(tmp_path, 20, "--steps", "12000", "--envs", "2", "--buffer-size", "300")
