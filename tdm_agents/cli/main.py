@@ -35,9 +35,7 @@ COMMANDS = {
     "doctor": ("Doctor", "say what is installed, what is missing, and what helps"),
 }
 
-WITHOUT_SCREEN = frozenset(
-    {"collect", "data", "train", "online", "evaluate", "compare", "study", "experts"}
-)
+WITHOUT_SCREEN = frozenset({"collect", "data", "train", "online", "evaluate", "compare", "study", "experts"})
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(
