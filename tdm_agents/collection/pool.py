@@ -252,14 +252,17 @@ def _serve(pipe: Connection, initializer: Callable[[], None] | None) -> None:
     while True:
         try:
             func, argument = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # closed; reset where a result was not read before
             return
         try:
             result = (True, func(argument))
         except Exception as error:  # whatever it is, the parent raises it
             error.add_note(f"in a worker process:\n{traceback.format_exc()}")
             result = (False, _portable(error))
-        pipe.send(result)
+        try:
+            pipe.send(result)
+        except (BrokenPipeError, ConnectionResetError):
+            return
 
 
 def _end_with_parent() -> None:

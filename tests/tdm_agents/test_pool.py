@@ -2,11 +2,12 @@ import multiprocessing
 import os
 import signal
 import textwrap
+import time
 from itertools import count, islice
 
 import pytest
 
-from tdm_agents.collection.pool import WorkerDeath, WorkerDiedError, WorkerPool
+from tdm_agents.collection.pool import WorkerDeath, WorkerDiedError, WorkerPool, _serve
 
 # workers import what they do by name, from a module that they find where the parent does
 WORK = """
@@ -117,3 +118,17 @@ def test_mistakes_of_the_caller_are_refused(work):
         next(pool.imap_unordered(work.double, [1, 2]))
         with pytest.raises(RuntimeError, match="still busy"):
             next(pool.imap_unordered(work.double, [3]))
+
+
+@pytest.mark.parametrize("task", [(abs, -1), (time.sleep, 0.5)], ids=["a result unread", "a result unsent"])
+def test_a_worker_whose_parent_is_gone_ends_without_a_word(task):
+    ours, theirs = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, None))
+    worker.start()
+    theirs.close()
+    ours.send(task)
+    if task[0] is abs:
+        assert ours.poll(100)
+    ours.close()
+    worker.join(100)
+    assert worker.exitcode == 0
