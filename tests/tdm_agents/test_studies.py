@@ -248,6 +248,18 @@ def test_a_dry_run_makes_nothing_and_names_what_is_missing(done, capsys, monkeyp
     assert "train mlp, 40 updates" in told
 
 
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tdm_agents.studies.running.make", interrupted)
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study())
+    with pytest.raises(SystemExit) as end:
+        main(["study", "tiny", "--size", "smoke", "--out", str(tmp_path)])
+    assert end.value.code == 130
+    assert "Stopped. 0 of 7 products are complete" in capsys.readouterr().out
+
+
 def test_a_finished_study_says_so(done, capsys, monkeypatch):
     monkeypatch.setitem(STUDIES, "tiny", tiny_study.study())
     do(done)
