@@ -21,8 +21,8 @@ def text(report: Mapping[str, Any]) -> str:
     bare = [row["label"] for row in rows if row["normalised"] is None and row["role"] in scaled_roles]
     if bare:
         lines += [
-            f"Not normalised: {', '.join(dict.fromkeys(bare))}. No planner on the true dynamics is beside them, "
-            "or it is no better than random actions in one of their tasks.",
+            f"Not normalised: {', '.join(dict.fromkeys(bare))}. No planner on the true dynamics is beside "
+            "them, or it is no better than random actions in one of their tasks.",
             "",
         ]
     for name, own in panels_of(rows).items():
