@@ -40,7 +40,7 @@ quick: install
 	$(BIN)/ruff check .
 	$(PYTEST) $(LONG:%=--ignore-glob='*/%.py')
 
-# the same tests with the oldest versions that pyproject.toml allows; about five minutes
+# the tests of `make quick` with the oldest versions that pyproject.toml allows; a few minutes
 OLDEST := .venv-oldest
 test-floors: $(OLDEST)/.installed
 	MUJOCO_GL=$${MUJOCO_GL:-disable} $(OLDEST)/bin/python -m pytest -n 2 --dist loadfile $(LONG:%=--ignore-glob='*/%.py')

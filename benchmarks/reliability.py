@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 
-from harm import circumstances, commands, disks, kills
+from harm import circumstances, commands, disks, kills, pairs, signals
 from harm.rows import Row, table
 from keep import part, result
 from tdm_agents.evaluation.report import git_commit
@@ -39,8 +39,8 @@ class Settings:
     """SIGKILLs of each kind."""
     signals: int = 20
     """SIGINTs, and SIGTERMs."""
-    pairs: int = 10
-    """Pairs of processes in one folder."""
+    pairs: int = 12
+    """Pairs of processes in one folder, a third each of training, collecting and comparing."""
     only: tuple[str, ...] = ()
     """Parts to try, by name; all by default. Of some parts no result is written."""
     page: Path | None = None
@@ -65,9 +65,9 @@ def main(settings: Settings) -> int:
             "train-mlp": lambda: [kills.killed_training(root, data, "mlp", times)],
             "train-transformer": lambda: [kills.killed_training(root, data, "transformer", times)],
             "compare": lambda: [kills.killed_comparison(root, times)],
-            "sigint": lambda: [kills.signalled(root, data, signal.SIGINT, settings.signals)],
-            "sigterm": lambda: [kills.signalled(root, data, signal.SIGTERM, settings.signals)],
-            "together": lambda: [kills.together(root, data, settings.pairs)],
+            "sigint": lambda: [signals.signalled(root, data, signal.SIGINT, settings.signals)],
+            "sigterm": lambda: [signals.signalled(root, data, signal.SIGTERM, settings.signals)],
+            "together": lambda: [pairs.together(root, data, settings.pairs)],
             "full": lambda: [disks.full_disks(root, data)],
             "read-only": lambda: [disks.read_only(root, data), disks.read_only_data(root, data, 4)],
             "collect-parent": lambda: [kills.killed_collectors(root, times)],

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
+import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +34,7 @@ except ImportError:  # Windows
 
 LOCK_FILE = ".lock"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
-_PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.partial")
 
 
 class CheckpointError(TDMError, RuntimeError):
@@ -104,6 +106,45 @@ def sweep_partial(folder: Path, ours: Callable[[str], bool] = lambda _name: True
         found = _PARTIAL.fullmatch(path.name)
         if found is not None and ours(found["name"]) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+ABANDONED_AFTER = 600.0
+"""Seconds without a write after which a folder whose process is not found counts as left behind."""
+
+
+def sweep_partial_folders(folder: Path, ours: Callable[[str], bool]) -> None:
+    """Remove ``.NAME.PID.partial`` folders that killed processes left; for places without a lock.
+
+    A process of another machine or container is not seen from here, so that what was written to within
+    :data:`ABANDONED_AFTER` stays too.
+
+    Args:
+        folder: Where they lie.
+        ours: Whether the folder of that ``NAME`` would be one of the caller's.
+    """
+    for path in list(folder.glob(".*.partial")):
+        found = _PARTIAL.fullmatch(path.name)
+        if found is None or not ours(found["name"]) or _is_alive(int(found["pid"])):
+            continue
+        try:
+            written = max(inside.stat().st_mtime for inside in (path, *path.iterdir()))
+        except OSError:  # not a folder, or it went away meanwhile
+            continue
+        if time.time() - written > ABANDONED_AFTER:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process may run on this machine; where that cannot be told, it may."""
+    if os.name != "posix":
+        return True  # signal 0 means Ctrl-C on Windows
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

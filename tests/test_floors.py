@@ -36,6 +36,7 @@ FLOORS = (
     ("tdm_agents.collection", "tdm_agents.comparison"),
     ("tdm_agents.experts",),
     ("tdm_agents.training",),
+    ("tdm_agents.online",),
     ("tdm_agents.cli",),
 )
 """From the ground up. What stands on one floor may import each other, but not in a circle."""

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import tdm_agents
 from harm.rows import Row
 
 # a tiny transformer that plans; prints its actions
@@ -64,6 +65,26 @@ CHILDREN = """
 """
 
 
+# in a view of the file system of its own, in which everything that modules are imported from is read-only
+READ_ONLY = """
+for folder in "$@"; do
+    if [ "$folder" = -- ]; then break; fi
+    mount --bind "$folder" "$folder" && mount -o remount,ro,bind "$folder" || exit 1
+    if touch "$folder/written" 2>/dev/null; then echo "$folder can be written to" >&2; exit 1; fi
+done
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+"""
+
+
+def in_read_only_packages() -> tuple[str, ...]:
+    """Words before a command that make the packages' folders read-only for it."""
+    clone = Path(tdm_agents.__file__).parents[1]
+    folders = {str(clone), *(path for path in sys.path if path.endswith("site-packages"))}
+    return ("unshare", "--mount", "sh", "-c", READ_ONLY, "sh", *sorted(folders), "--")
+
+
 class Deciding:
     """Runs the agent in a folder in processes of its own.
 
@@ -75,20 +96,25 @@ class Deciding:
     def __init__(self, agent: Path, root: Path) -> None:
         self.agent = agent
         self.root = root
-        self.usual = self.end(self.start(SHOW))
+        self.usual = self.end(self.start(SHOW, {}))
 
     def start(
-        self, body: str, environ: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()
+        self,
+        body: str,
+        environ: Mapping[str, str],
+        flags: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
     ) -> subprocess.Popen[str]:
         """Start a process that decides."""
         script = self.root / f"decide-{abs(hash((body, flags)))}.py"
-        script.write_text(textwrap.dedent(DECIDE) + textwrap.dedent(body))
+        if not script.exists():  # one that starts at the same time may be reading it
+            script.write_text(textwrap.dedent(DECIDE) + textwrap.dedent(body))
         return subprocess.Popen(
-            [sys.executable, *flags, script, self.agent],
+            [*before, sys.executable, "-X", "faulthandler", *flags, script, self.agent],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(environ or {})},
+            env={**os.environ, **environ},
         )
 
     @staticmethod
@@ -99,45 +125,56 @@ class Deciding:
         except subprocess.TimeoutExpired:
             process.kill()
             return "no answer within 900 s"
-        return said.strip().splitlines()[-1] if process.returncode == 0 and said.strip() else wrong[-400:]
+        if process.returncode == 0 and said.strip():
+            return said.strip().splitlines()[-1]
+        return f"status {process.returncode}: {wrong[-1200:]}"
 
     def row(
         self,
         what: str,
         body: str = SHOW,
         *,
-        environ: Mapping[str, str] | None = None,
+        rounds: Sequence[Mapping[str, str]] = ({},),
         flags: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
         processes: int = 1,
         promise: str = "the same actions as usual",
         same: bool = True,
     ) -> Row:
-        """Run processes at once; a row about them."""
+        """Run processes at once, a round for each environment; a row about them."""
         row = Row(what, promise)
-        for process in [self.start(body, environ, flags) for _ in range(processes)]:
-            found = self.end(process)
-            row.times += 1
-            row.check(found == self.usual if same else found.startswith("["), found)
+        for environ in rounds:
+            for process in [self.start(body, environ, flags, before) for _ in range(processes)]:
+                found = self.end(process)
+                row.times += 1
+                row.check(found == self.usual if same else found.startswith("["), found)
         return row
 
 
 def rows(agent: Path, root: Path) -> list[Row]:
     """All of them."""
     deciding = Deciding(agent, root)
-    cache, nowhere = root / "numba", {"HOME": "/proc/1/nowhere", "XDG_CACHE_HOME": "/proc/1/nowhere"}
+    nowhere = {"HOME": "/proc/1/nowhere", "XDG_CACHE_HOME": "/proc/1/nowhere"}
     unwritable = nowhere | {"NUMBA_CACHE_DIR": "/proc/1/nowhere"}
+    read_only = in_read_only_packages()
     raising = "np.seterr(all='raise')\n" + SHOW
     return [
         deciding.row(
             "four processes at once, compile cache empty",
-            environ={"NUMBA_CACHE_DIR": str(cache)},
+            rounds=[{"NUMBA_CACHE_DIR": str(root / f"numba-{index}")} for index in range(3)],
             processes=4,
         ),
-        deciding.row("HOME that cannot be written", environ=nowhere),
-        deciding.row("nowhere to keep compiled code (HOME and `NUMBA_CACHE_DIR`)", environ=unwritable),
+        deciding.row("HOME that cannot be written", rounds=[nowhere]),
+        deciding.row("nowhere to keep compiled code (HOME and `NUMBA_CACHE_DIR`)", rounds=[unwritable]),
+        deciding.row(
+            "site-packages that cannot be written, compile cache empty",
+            rounds=[{"HOME": str(root / "home"), "XDG_CACHE_HOME": str(root / "home" / "cache")}],
+            before=read_only,
+        ),
+        deciding.row("neither site-packages nor HOME can be written", rounds=[nowhere], before=read_only),
         deciding.row(
             "`NUMBA_DISABLE_JIT=1`",
-            environ={"NUMBA_DISABLE_JIT": "1"},
+            rounds=[{"NUMBA_DISABLE_JIT": "1"}],
             promise="it decides (sums are rounded in another order)",
             same=False,
         ),

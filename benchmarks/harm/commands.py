@@ -130,6 +130,19 @@ def step_of(out: Path) -> int:
     return run_state.load(out).step if run_state.exists(out) else -1
 
 
+def played(out: Path) -> int:
+    """Episodes that a collection keeps until it is done."""
+    return sum(1 for _ in out.glob(".episodes/*.safetensors"))
+
+
+def progress_of(out: Path) -> int:
+    """How far a training (updates), collection (episodes) or comparison (batches) has got; -1: nowhere."""
+    pointer = out / "checkpoint.json"
+    if pointer.exists():  # it alone is read: a training that runs replaces what it points to
+        return int(json.loads(pointer.read_text())["step"])
+    return (played(out) or sum(1 for _ in out.glob("parts/*.json"))) or -1
+
+
 def pointer_time(out: Path) -> int:
     """When the present checkpoint was switched to; 0 without one."""
     try:

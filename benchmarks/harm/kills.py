@@ -1,4 +1,4 @@
-"""SIGKILL, SIGINT and SIGTERM to commands, and two commands in one folder."""
+"""SIGKILL to commands, at any moment."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def killed_collectors(root: Path, kills: int) -> Row:
         out = root / f"collect-{row.times}"
         for _ in range(8):
             run = Started(commands.collect_words(out, EPISODES, workers=2), root / "said")
-            played = _played(out)
+            played = commands.played(out)
             if rng.random() < 0.7:  # at any moment; otherwise while episodes are written
-                run.until(lambda out=out, played=played: _played(out) > played)  # type: ignore[misc]
+                run.until(lambda out=out, played=played: commands.played(out) > played)  # type: ignore[misc]
             time.sleep(rng.uniform(0, 0.5))
             if not run.process.is_alive() or row.times >= kills:
                 break
@@ -105,9 +105,9 @@ def killed_workers(root: Path, kills: int) -> Row:
         out = root / f"collect-{row.times}"
         run = Started(commands.collect_words(out, EPISODES, workers=2), root / "said")
         while row.times < kills:
-            played = _played(out)
+            played = commands.played(out)
             # an episode that kills its workers time and again is given up, so others have to get on between
-            if not run.until(lambda out=out, played=played: _played(out) > played):  # type: ignore[misc]
+            if not run.until(lambda out=out, played=played: commands.played(out) > played):  # type: ignore[misc]
                 break
             time.sleep(rng.uniform(0, 0.05))
             if not (pids := run.workers()):
@@ -122,10 +122,6 @@ def killed_workers(root: Path, kills: int) -> Row:
         row.check(status == 0 or (status == 2 and "Traceback" not in text), f"status {status}: {text}")
         _finish_collection(out, root, row, expected)
     return row
-
-
-def _played(out: Path) -> int:
-    return sum(1 for _ in out.glob(".episodes/*.safetensors"))
 
 
 def killed_comparison(root: Path, kills: int) -> Row:
@@ -150,56 +146,5 @@ def killed_comparison(root: Path, kills: int) -> Row:
         if status == 0:
             row.check(commands.scores_of(out) == commands.scores_of(whole), "other returns")
             row.check(not commands.litter(out), f"left {commands.litter(out)}")
-        shutil.rmtree(out, ignore_errors=True)
-    return row
-
-
-def signalled(root: Path, data: Path, number: signal.Signals, times: int) -> Row:
-    """Interrupt trainings, which save where they are, and comparisons."""
-    row = Row(
-        f"{number.name} to `train` (three of four) and `compare`",
-        "no traceback, status 130 (a comparison ends by SIGTERM itself), and the folder goes on",
-    )
-    rng = random.Random(3)
-    while row.times < times:
-        out, said = root / f"{number.name}-{row.times}", root / f"{number.name}-{row.times}.txt"
-        training = row.times % 4 != 3
-        words = (
-            commands.train_words(data, out, "mlp", steps=100_000)
-            if training
-            else commands.compare_words(out, 4000)
-        )
-        run = Started(words, said)
-        run.until(lambda out=out: bool(list(out.rglob("*.json"))))  # type: ignore[misc]
-        time.sleep(rng.uniform(0.05, 0.5))
-        run.send(number)
-        status, text = run.end(seconds=60)
-        row.times += 1
-        allowed = {130} if training or number == signal.SIGINT else {130, -number}
-        row.check(status in allowed, f"status {status}: {text}")
-        row.check("Traceback" not in text, text)
-        if training:
-            row.check("run the same command to go on" in text and commands.step_of(out) >= 0, text)
-        row.check(not training or not commands.litter(out), f"left {commands.litter(out)}")
-        shutil.rmtree(out, ignore_errors=True)
-    return row
-
-
-def together(root: Path, data: Path, times: int) -> Row:
-    """Two of the same training in one folder at the same time."""
-    row = Row("two `train` started together in one folder", "one trains, the other is refused in one line")
-    whole = root / "together-whole"
-    complete(commands.train_words(data, whole, "mlp"), root / "said")
-    for index in range(times):
-        out = root / f"together-{index}"
-        runs = [Started(commands.train_words(data, out, "mlp"), root / f"said-{index}-{i}") for i in (0, 1)]
-        ends = [run.end() for run in runs]
-        row.times += 1
-        row.check(0 in [status for status, _ in ends], f"nobody trained: {ends}")
-        row.count("the other was late enough to find all done", sum(status == 0 for status, _ in ends) == 2)
-        for status, text in ends:
-            fine = status == 0 or (status == 2 and "another process writes" in text)
-            row.check(fine and "Traceback" not in text, f"status {status}: {text}")
-        row.check(commands.weights_of(out) == commands.weights_of(whole), "other weights")
         shutil.rmtree(out, ignore_errors=True)
     return row

@@ -29,7 +29,7 @@ class Row:
         if not fine:
             text = " ".join(otherwise.split())
             at = text.find("Traceback")
-            self.failures.append(text[-300:] if at < 0 else text[at : at + 1200])
+            self.failures.append(text[-1200:] if at < 0 else text[at : at + 1200])
 
     def count(self, name: str, more: int = 1) -> None:
         """Add to a note."""

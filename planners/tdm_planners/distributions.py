@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import ModelSpec
+from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry
 from tdm_planners.noise import white_noise
 
@@ -45,6 +46,10 @@ class Distribution(Protocol):
             candidates: ``[B, K, H, m]``, inside their bounds.
             weights: ``[B, K]``, which sum to 1 over ``K``.
         """
+        ...
+
+    def disturbed(self, sequence: Tensor, generator: torch.Generator) -> Tensor:
+        """``sequence`` ``[B, H, m]`` as the distribution would vary it, inside its bounds."""
         ...
 
     def stats(self) -> Mapping[str, float]:
@@ -98,6 +103,11 @@ class Gaussian:
             mean = torch.lerp(mean, self.mean, self.momentum)
             std = torch.lerp(std, self.std, self.momentum)
         return replace(self, mean=mean, std=std.clamp(self.floor, self.ceiling))
+
+    def disturbed(self, sequence: Tensor, generator: torch.Generator) -> Tensor:
+        """``sequence`` with the distribution's noise around it, inside [-1, 1]."""
+        noise = self.noise(tuple(sequence.shape), generator, sequence.dtype)
+        return within_bounds(sequence + self.std * noise)
 
     def stats(self) -> Mapping[str, float]:
         """``sample_std``, the mean standard deviation."""
@@ -174,6 +184,10 @@ class Categorical:
         fitted = torch.zeros_like(self.probabilities).scatter_add(-1, index, share)
         fitted = torch.lerp(fitted, self.probabilities, self.momentum)
         return replace(self, probabilities=(1.0 - self.floor) * fitted + self.floor * self.uniform)
+
+    def disturbed(self, sequence: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw from the distribution, which knows nothing of a single ``sequence``."""
+        return self.sample(1, generator)[:, 0]
 
     def stats(self) -> Mapping[str, float]:
         """``sample_entropy``, the mean entropy as a share of that of uniform choices (1 for one choice)."""

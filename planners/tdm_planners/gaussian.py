@@ -41,6 +41,9 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
         execute: ``"best"``: the best candidate of the last iteration, with its value;
             ``"sample"``: one drawn by weight, with its value; ``"mean"``: the final mean, with the weighted
             mean of the candidates' values as an estimate, because the final mean itself is not imagined.
+        explore: Whether that sequence is disturbed as TD-MPC2 does while it collects data
+            (arXiv:2310.16828): by noise of the last standard deviation, or, for discrete actions, by a draw
+            from the last distribution.
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -53,6 +56,7 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
     uniform_floor: float = 0.05
     momentum: float = 0.0
     execute: Execute = "best"
+    explore: bool = False
 
     keeps_mean: ClassVar[bool] = True
 
@@ -100,11 +104,13 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
         weights: Tensor,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """The sequence that ``execute`` names, and its value."""
+        """The sequence that ``execute`` names, disturbed if ``explore`` says so; and its value."""
         if self.execute == "mean":
-            estimate = (weights * values.masked_fill(values == -math.inf, 0.0)).sum(dim=1)
-            return distribution.centre, estimate
-        if self.execute == "sample":
+            value = (weights * values.masked_fill(values == -math.inf, 0.0)).sum(dim=1)
+            sequence = distribution.centre
+        elif self.execute == "sample":
             drawn = torch.multinomial(weights, 1, generator=generator).squeeze(1)
-            return pick(candidates, values, drawn)
-        return super().choose(distribution, candidates, values, weights, generator)
+            sequence, value = pick(candidates, values, drawn)
+        else:
+            sequence, value = super().choose(distribution, candidates, values, weights, generator)
+        return (distribution.disturbed(sequence, generator) if self.explore else sequence), value

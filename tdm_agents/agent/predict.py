@@ -62,6 +62,18 @@ def for_determinism(planner: Planner, deterministic: bool) -> Planner:
     return planner
 
 
+def for_exploration(planner: Planner) -> Planner:
+    """The planner set to vary what it executes, as data to learn from need it.
+
+    A planner that can (CEM, MPPI) has a setting ``explore``; others execute a sample where they have the
+    choice (:func:`for_determinism`).
+    """
+    chosen = for_determinism(planner, deterministic=False)
+    if is_dataclass(chosen) and not isinstance(chosen, type) and hasattr(chosen, "explore"):
+        chosen = replace(chosen, explore=True)
+    return chosen
+
+
 def checked_state(state: Any, rows: int) -> PredictState:
     """A state that an earlier call returned, of as many environments.
 

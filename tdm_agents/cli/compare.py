@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -11,6 +13,9 @@ from tdm_agents.actors.entries import parse_entry
 from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
+
+if TYPE_CHECKING:
+    from tdm_agents.comparison.matches import Match, Rules
 
 REPORT_FILE = "comparison.json"
 
@@ -65,20 +70,16 @@ def run(arguments: Compare) -> None:
         LookupError: If there is no such checkpoint, planner or environment.
         ValueError: If an entry cannot be read or does not fit an environment, or a setting makes no sense.
         CheckpointError: If the report that would be replaced or a kept part is not what was written.
+        FolderInUseError: If another comparison writes to the folder.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     _check(arguments)
     import torch
-    from rich.console import Console
 
     from tdm_agents.actors.enter import environment_of
-    from tdm_agents.comparison.comparison_plot import plot_comparison
-    from tdm_agents.comparison.comparison_report import comparison_report, markdown, sections
-    from tdm_agents.comparison.matches import Rules, kept_episodes, matches_of, play
+    from tdm_agents.comparison.matches import PARTS_FOLDER, Rules, matches_of
     from tdm_agents.environments import EnvRef
-    from tdm_agents.evaluation.progress_bar import ProgressBar
-    from tdm_agents.evaluation.report import table, write_report
-    from tdm_agents.storage import write_bytes
+    from tdm_agents.storage import locked, sweep_partial
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -102,6 +103,22 @@ def run(arguments: Compare) -> None:
         tell_endless(str(env), made, arguments.max_steps, print)
         made.close()
     matches = matches_of(entries, envs, rules)
+    with locked(arguments.out):
+        sweep_partial(arguments.out / PARTS_FOLDER)
+        _play_and_report(arguments, matches, rules)
+
+
+def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules) -> None:
+    """Play what is missing and write the report, into a folder that this process has locked."""
+    from rich.console import Console
+
+    from tdm_agents.comparison.comparison_plot import plot_comparison
+    from tdm_agents.comparison.comparison_report import comparison_report, markdown, sections
+    from tdm_agents.comparison.matches import kept_episodes, play
+    from tdm_agents.evaluation.progress_bar import ProgressBar
+    from tdm_agents.evaluation.report import table, write_report
+    from tdm_agents.storage import write_bytes
+
     console, out = Console(), arguments.out
     former = _episodes_of(out / REPORT_FILE)
     played = []

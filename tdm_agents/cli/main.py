@@ -22,6 +22,7 @@ from tdm_agents.cli.refusals import mistake
 COMMANDS = {
     "collect": ("Collect", "play episodes of an environment into a Minari data set"),
     "train": ("Train", "train a world model on a data set"),
+    "online": ("Online", "train a world model on what its own agent does, from nothing"),
     "evaluate": ("Evaluate", "play episodes on fixed seeds and report return and cost"),
     "compare": ("Compare", "play several contestants on the same seeds: table, JSON, plot"),
     "study": ("Study", "run an experiment of the paper; the same command goes on"),
@@ -34,7 +35,7 @@ COMMANDS = {
     "doctor": ("Doctor", "say what is installed, what is missing, and what helps"),
 }
 
-WITHOUT_SCREEN = frozenset({"collect", "data", "train", "evaluate", "compare", "study", "experts"})
+WITHOUT_SCREEN = frozenset({"collect", "data", "train", "online", "evaluate", "compare", "study", "experts"})
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(

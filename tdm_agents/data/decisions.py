@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -33,12 +34,13 @@ from tdm_agents.data.minari_io import (
 from tdm_agents.errors import PathError, WrongValueError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
 from tdm_agents.spaces.space_json import space_to_json
-from tdm_agents.storage import read_json, write_json
+from tdm_agents.storage import read_json, sweep_partial_folders, write_json
 
 SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
 INFO_FILE = "info.json"
 CACHE_FOLDER = ".tdm-cache"
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 class CacheMovedWarning(UserWarning):
@@ -110,7 +112,7 @@ def cache_decisions(
     """The folder with the decision steps of a Minari data set, written unless it exists.
 
     Its name is a hash of the data set's files and ``action_repeat``, and it appears whole or not at all.
-    Only one episode is in memory at a time.
+    Only one episode is in memory at a time. What killed processes left half-written there is removed.
 
     Args:
         source: A folder or Minari id, see :func:`~tdm_agents.data.minari_io.locate`.
@@ -135,6 +137,7 @@ def cache_decisions(
     key = hashlib.sha256(f"{SCHEMA}:{action_repeat}:{digest}".encode()).hexdigest()[:16]
     places = [Path(cache)] if cache is not None else [info.path.parent / CACHE_FOLDER, _own_cache()]
     for place in places:
+        sweep_partial_folders(place, lambda name: _KEY.fullmatch(name) is not None)
         if (place / key).is_dir():
             return place / key
     building = _begin(places, f".{key}.{os.getpid()}.partial")

@@ -14,6 +14,7 @@ from tdm_agents.protocols.imagining import (
     rollout,
 )
 from tdm_agents.protocols.learning import (
+    Discounts,
     NotFiniteError,
     Optimizers,
     Preset,
@@ -35,6 +36,7 @@ from tdm_agents.protocols.values import (
 __all__ = [
     "ActionKind",
     "Batch",
+    "Discounts",
     "Draft",
     "HasOnly",
     "HasProposal",

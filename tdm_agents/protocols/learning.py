@@ -252,3 +252,18 @@ class TrainableModel(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Set weights and buffers by name."""
         ...
+
+
+@runtime_checkable
+class Discounts(Protocol):
+    """A model whose value discounts later rewards, the less the longer episodes are.
+
+    Attributes:
+        discount: Factor per decision, a scalar; a planner should discount as much.
+    """
+
+    discount: Tensor
+
+    def expect(self, decisions: int) -> None:
+        """Set the discount for episodes of at most ``decisions``, unless the settings say what it is."""
+        ...

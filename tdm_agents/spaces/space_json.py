@@ -6,12 +6,14 @@ Here both are kept; what is written is still what Minari reads.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from minari.serialization import deserialize_space, serialize_space
@@ -97,8 +99,13 @@ def _space(value: Any, where: str) -> spaces.Space[Any]:
         raise JsonError(f"{where} has the size {str(size)[:40]}; at most {MAX_SCALARS:,} scalars are read")
     if kind == "Discrete":
         start, number = (check_fields(value, where, {k: int})[k] for k in ("start", "n"))
-        # Gymnasium 1.1 has int64 alone, and no argument for it
-        kind = {} if np.dtype(dtype) == np.int64 else {"dtype": np.dtype(dtype).type}
-        return spaces.Discrete(number, start=start, **kind)
+        if np.dtype(dtype) == np.int64:
+            return spaces.Discrete(number, start=start)
+        if "dtype" not in inspect.signature(spaces.Discrete).parameters:
+            raise JsonError(
+                f"{where} is a Discrete of {dtype}; Gymnasium {gym.__version__} has them of int64 alone: "
+                "install a newer one"
+            )
+        return spaces.Discrete(number, start=start, dtype=np.dtype(dtype).type)
     space: spaces.Space[Any] = deserialize_space(dict(value))
     return space

@@ -55,7 +55,7 @@ class TrainingProgress:
         """Show one more update."""
         self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
         now = time.monotonic()
-        left = _duration((now - self._began) / (step - self._first) * (self._steps - step)) + " left"
+        left = duration((now - self._began) / (step - self._first) * (self._steps - step)) + " left"
         self._bar.update(self._task, completed=step, loss=f"{self._loss:.4f}", left=left)
         if not self._console.is_terminal and now - self._printed > _WAIT_SECONDS:
             self._printed = now
@@ -72,7 +72,8 @@ class TrainingProgress:
         self._console.print(f"step {step}  held out: " + "  ".join(shown), highlight=False)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as ``[hours:]minutes:seconds``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,14 @@ class RunState:
         weights: The model's ``state_dict``.
         optimizers: State of the optimizers, see :func:`optimizer_state`.
         settings: The settings that the run was started with, as JSON.
+        progress: Whatever else a run counts, as JSON.
     """
 
     step: int
     weights: Mapping[str, Tensor]
     optimizers: OptimizerState
     settings: Mapping[str, Any]
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ def save(folder: Path, state: RunState) -> None:
         "optimizer_numbers": dict(state.optimizers.numbers),
         "settings": state.settings,
     }
+    if state.progress:
+        value["progress"] = state.progress
     write_json(folder / _POINTER, value | {SETTINGS_SHA256: settings_sha256(value)})
     for path in files.iterdir():
         if _OURS.fullmatch(path.name) and path.name not in names.values():
@@ -116,6 +120,7 @@ def load(folder: Path) -> RunState:
             (_file(folder, value["files"][kind]), str(sha256[kind])) for kind in _KINDS[value["schema"]]
         )
         numbers = {str(name): float(number) for name, number in value.get("optimizer_numbers", {}).items()}
+        progress = dict(value.get("progress", {}))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder / _POINTER} was altered ({type(error).__name__}: {brief(error)}); train into a "
@@ -129,6 +134,7 @@ def load(folder: Path) -> RunState:
         weights=read_tensors(weights[0], sha256=weights[1]),
         optimizers=OptimizerState(tensors, numbers),
         settings=settings,
+        progress=progress,
     )
 
 

@@ -16,6 +16,10 @@ def test_the_page_shows_the_table():
     assert (ROOT / "docs/reliability.md").read_text().rstrip().endswith(table(ROWS))
 
 
+def test_all_parts_were_measured_at_one_commit():
+    assert len(set(KEPT["measured_at"].values())) == 1
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 def test_no_promise_was_broken(row):
     assert row.times > 0 and not row.failures

@@ -167,6 +167,12 @@ def test_a_second_training_in_a_folder_is_refused_before_data_are_read(tmp_path,
         assert "another process writes to" in refused(*TRAIN, "--out", tmp_path)
 
 
+def test_a_second_comparison_in_a_folder_is_refused(tmp_path, refused):
+    with locked(tmp_path):
+        said = refused("compare", "--entry", "random", "--env-id", PENDULUM, "--out", tmp_path)
+    assert "another process writes to" in said
+
+
 def test_a_run_whose_folder_cannot_be_made_is_refused_before_data_are_read(refused):
     said = refused(*TRAIN, "--out", "/proc/nowhere")
     assert "/proc" in said and "choose another" in said

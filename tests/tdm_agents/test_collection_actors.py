@@ -182,6 +182,21 @@ def test_where_nothing_can_be_planned_the_default_is_random(env_id, tmp_path, mo
     assert "no episodes of 'planner' can be played in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["CartPole-v1", "--random-episodes", "1", "--planner-episodes", "1"], "--planner-episodes 0"),
+        (["Pendulum-v1", "--actor", "cartpole-swingup"], "leave out its --actor"),
+        (["CartPole-v1", "--random-episodes", "1", "--planner-episodes", "0"], None),
+    ],
+)
+def test_what_is_advised_was_not_given_already(words, remedy, tmp_path, capsys):
+    command = ["collect", "--env-id", *words, "--max-steps", "5", "--out", str(tmp_path / "out")]
+    assert main(command) == (0 if remedy is None else 2)
+    said = capsys.readouterr().err
+    assert (f"ask for none ({remedy})" in said) if remedy else not said
+
+
 def test_where_something_can_be_planned_the_default_is_both():
     (dataset,) = datasets_of(Collect(out=Path("out")))
     assert dataset.counts == {"random": 200, "planner": 200} and dataset.action_repeat == 4

@@ -263,13 +263,16 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path):
     assert 0 < len(parts) < 8
     for part in parts:  # nothing half-written, and nothing else
         assert part.suffix == ".json" and len(json.loads(part.read_text())["played"]["episodes"]) == 2
-    assert sorted(p.name for p in out.iterdir()) == ["parts"]
+    assert sorted(p.name for p in out.iterdir()) == [".lock", "parts"]
+    for left in (out / ".comparison.md.7.partial", out / "parts" / f".{parts[0].name}.7.partial"):
+        left.touch()  # by one that was killed
     before = {part: part.stat().st_mtime_ns for part in parts}
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120)
     assert done.returncode == 0, done.stderr
     assert f"({2 * len(parts)} episodes are kept)" in done.stderr
     assert before == {part: part.stat().st_mtime_ns for part in parts}
     assert len(list((out / "parts").iterdir())) == 8
+    assert not list(out.rglob("*.partial"))
     (contestant,) = json.loads((out / "comparison.json").read_text())["contestants"]
     assert contestant["summary"]["episodes"] == 16
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from installed_versions import TYPED_DISCRETE
 
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.moments import moments
@@ -238,7 +239,7 @@ NESTED = spaces.Dict(
     [
         (ACTION, "continuous", ()),
         (spaces.Discrete(3, start=1), "discrete", (3,)),
-        (spaces.Discrete(3, start=-1, dtype=np.int32), "discrete", (3,)),
+        *([(spaces.Discrete(3, start=-1, dtype=np.int32), "discrete", (3,))] if TYPED_DISCRETE else []),
         (spaces.MultiDiscrete([2, 5]), "discrete", (2, 5)),
         (spaces.MultiDiscrete([2, 5], dtype=np.uint8), "discrete", (2, 5)),
     ],

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
 from tdm_agents import TDMAgent, make_planner
-from tdm_agents.agent.predict import for_determinism
+from tdm_agents.agent.predict import for_determinism, for_exploration
 from tdm_agents.protocols import ModelSpec, Plan, Step
 from tdm_agents.testing import LinearQuadraticModel
 
@@ -317,6 +317,13 @@ def test_planners_without_the_choice_do_the_same_in_both():
         agent = TDMAgent(Model(), planner)
         both = [agent.predict(observations(2), deterministic=d)[0] for d in (True, False)]
         np.testing.assert_array_equal(*both)
+
+
+def test_planners_explore_if_they_can():
+    assert for_exploration(cem()) == cem(execute="sample", explore=True)
+    policy = make_planner("policy")
+    assert for_exploration(policy) == replace(policy, execute="sample")
+    assert for_exploration(Counting()) == Counting()
 
 
 def test_a_planner_that_calls_the_choice_by_its_former_name_is_understood_and_told():

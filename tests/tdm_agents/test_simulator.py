@@ -404,7 +404,6 @@ def test_what_wrappers_that_look_on_leave_is_foreseen_bit_by_bit(wrap, env_id):
 
 
 HARMFUL = {
-    "RepeatAction": (lambda env: gym.wrappers.RepeatAction(env, 4), "action_repeat="),
     "MaxAndSkipObservation": (lambda env: gym.wrappers.MaxAndSkipObservation(env, 4), "action_repeat="),
     "StickyAction": (lambda env: gym.wrappers.StickyAction(env, 0.5), "random"),
     "RescaleAction": (lambda env: gym.wrappers.RescaleAction(env, -1.0, 1.0), "take it off"),
@@ -429,6 +428,8 @@ HARMFUL = {
     "Deceiving": (lambda env: Deceiving(env, 100), r"looks_on = True"),
     "Heir": (Heir, r"looks_on = True"),
 }
+if hasattr(gym.wrappers, "RepeatAction"):  # not in Gymnasium 1.1
+    HARMFUL["RepeatAction"] = (lambda env: gym.wrappers.RepeatAction(env, 4), "action_repeat=")
 
 
 @pytest.mark.parametrize("name", HARMFUL)
@@ -452,7 +453,7 @@ def test_minaris_recorder_is_looked_through():
 def test_every_wrapper_of_gymnasium_is_decided():
     kinds = [getattr(gym.wrappers, name) for name in dir(gym.wrappers)]
     kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, gym.Wrapper)]
-    assert len(kinds) > 30
+    assert len(kinds) >= 30  # as many has Gymnasium 1.1, the oldest
     for kind in kinds:
         assert _looks_on(kind) != (kind.__name__ in _REFUSED), kind.__name__
 

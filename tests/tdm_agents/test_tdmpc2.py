@@ -36,7 +36,7 @@ from tdm_agents.testing import (
 )
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
-from tdm_agents.world_models.tdmpc2.normed_layers import sim_norm
+from tdm_agents.world_models.tdmpc2.activations import sim_norm
 from tdm_agents.world_models.tdmpc2.objectives import model_loss, policy_loss, td_target
 from tdm_agents.world_models.tdmpc2.pieces import cut
 from tdm_agents.world_models.tdmpc2.policy_prior import CategoricalPolicy, GaussianPolicy
@@ -498,15 +498,18 @@ def test_a_memory_budget_bounds_the_rows_at_once():
     planner = make_planner(
         "mppi", **(dict(PLANNER) | FEW), max_memory=5 * model.row_bytes(state, horizon=3) / 2**30
     )
-    step = model.step
+    step, rollout = model.step, model.rollout
 
-    def watched(state, action, *, generator=None):
-        sizes.append(len(action))
-        return step(state, action, generator=generator)
+    def watched(imagine):
+        def watching(state, actions, *, generator=None):
+            sizes.append(len(actions))
+            return imagine(state, actions, generator=generator)
 
-    model.step = watched
+        return watching
+
+    model.step, model.rollout = watched(step), watched(rollout)
     planner.plan(model, state, planner.init(model.spec, 2), elapsed=torch.zeros(2).long(), generator=seeded())
-    assert max(sizes) == 5 and sum(sizes) == 2 * 3 * (4 + 3 * 32)
+    assert max(sizes) == 5 and sum(sizes) == 2 * (3 * 4 + 3 * 32)  # steps of the policy's, rollouts of all
 
 
 def test_its_name_is_in_the_registry():

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -12,11 +17,12 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdm_agents.data.decisions import decisions
+from tdm_agents.data.decisions import cache_decisions, decisions
 from tdm_agents.data.minari_io import DataError, FlatEpisode, read_episodes, write_dataset
 from tdm_agents.data.minari_io import describe as describe_dataset
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.spaces import ActionCodec
+from tdm_agents.storage import ABANDONED_AFTER
 
 
 class Shell(gym.Env):
@@ -149,6 +155,50 @@ def test_arrays_are_mapped_and_made_once(tmp_path):
     other = write(tmp_path / "other", episode(1, 8, repeat=2))
     assert Trajectories.from_minari(other).info.source != first.info.source
     assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+
+
+MAKE_CACHE = """
+import sys
+from tdm_agents.data.decisions import cache_decisions
+
+cache_decisions(sys.argv[1], action_repeat=1)
+"""
+NOBODY = 2**22 + 1
+"""Larger than any process id."""
+
+
+def make_old(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (time.time() - 2 * ABANDONED_AFTER,) * 2)
+
+
+def test_what_a_killed_process_left_in_the_cache_is_swept_but_not_a_living_ones(tmp_path):
+    folder = write(tmp_path / "shell", *[episode(seed, 4) for seed in range(300)])
+    with subprocess.Popen([sys.executable, "-c", MAKE_CACHE, folder]) as child:
+        while not (begun := list(folder.glob(".tdm-cache/.*.partial"))):
+            assert child.poll() is None
+            time.sleep(0.001)
+        child.send_signal(signal.SIGSTOP)
+        make_old(begun[0])
+        made = cache_decisions(folder, action_repeat=1)
+        assert begun[0].is_dir(), "its process is alive"
+        child.kill()
+    make_old(begun[0])
+    assert cache_decisions(folder, action_repeat=1) == made
+    assert list(made.parent.iterdir()) == [made]
+
+
+def test_of_processes_that_are_not_found_only_what_is_old_and_ours_is_swept(tmp_path):
+    folder = write(tmp_path / "shell", episode(0, 4))
+    made = cache_decisions(folder, action_repeat=1)
+    old, young = (made.with_name(f".{made.name}.{NOBODY + index}.partial") for index in range(2))
+    foreign = made.with_name(f".notes.{NOBODY}.partial")
+    for path in (old, young, foreign):
+        path.mkdir()
+    make_old(old)
+    make_old(foreign)
+    cache_decisions(folder, action_repeat=1)
+    assert sorted(made.parent.iterdir()) == sorted([made, young, foreign])
 
 
 def test_several_data_sets_as_one(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from tdm_agents.protocols import History
 from tdm_agents.testing import LinearQuadraticExpert, LinearQuadraticModel, check_planner
 from tdm_agents.world_models.tdmpc2.sizes import PLANNER
+from tdm_planners.distributions import Categorical, Gaussian
 from tdm_planners.mppi import MPPI
 
 STARTS = torch.tensor([[0.6, 0.1], [-0.5, 0.3]])
@@ -198,3 +199,29 @@ def test_settings_that_make_no_sense_are_refused(settings, sentence):
 def test_a_model_without_a_proposal_is_refused():
     with pytest.raises(TypeError, match="LinearQuadraticModel has no propose"):
         plan(MPPI(num_policy=1), LinearQuadraticModel())
+
+
+def test_exploring_disturbs_what_is_executed_and_nothing_else():
+    model = WithValue()
+    quiet = MPPI(**SETTINGS | {"execute": "mean"})
+    for seed in range(5):
+        still, loud = (plan(p, model, seed=seed) for p in (quiet, replace(quiet, explore=True)))
+        assert (loud.carry.mean == still.carry.mean).all() and (loud.value == still.value).all()
+        assert (loud.action != still.action).all() and (loud.sequence.abs() <= 1).all()
+
+
+def test_exploring_adds_noise_of_the_last_standard_deviation():
+    std = torch.tensor([0.05, 0.2]).expand(1, 3, 2)
+    last, sequence = Gaussian(torch.zeros(1, 3, 2), std), torch.full((1, 3, 2), 0.1)
+    drawn = [last.disturbed(sequence, torch.Generator().manual_seed(i)) for i in range(4000)]
+    torch.testing.assert_close(torch.stack(drawn).mean(dim=0), sequence, atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.stack(drawn).std(dim=0), std, atol=0, rtol=0.05)
+
+
+def test_exploring_draws_choices_from_the_last_distribution():
+    spec = replace(WithValue().spec, action_kind="discrete", action_dim=1, action_choices=(4,))
+    sequence = torch.zeros(1, 2, 1, dtype=torch.int64)
+    likely = Categorical.around(sequence, spec, uniform_share=torch.tensor([0.4]))
+    drawn = torch.cat([likely.disturbed(sequence, torch.Generator().manual_seed(i)) for i in range(2000)])
+    shares = torch.bincount(drawn.flatten(), minlength=4) / drawn.numel()
+    torch.testing.assert_close(shares, torch.tensor([0.7, 0.1, 0.1, 0.1]), atol=0.03, rtol=0)

@@ -60,15 +60,15 @@ class LatentNetworks(nn.Module):
         parts += [self.termination] if self.termination is not None else []
         return [weight for part in parts for weight in part.parameters()]
 
-    def imagined(self, latent: Tensor, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        """The next latent state ``[..., z]``, and the logits of the reward ``[..., V]``.
+    def moved(self, latent: Tensor, encoded: Tensor) -> Tensor:
+        """The next latent states ``[..., z]`` after actions ``[..., a]``, as networks read them."""
+        following: Tensor = self.dynamics(_beside(latent, encoded))
+        return following
 
-        Args:
-            latent: ``[..., z]``.
-            encoded: Actions ``[..., a]``, as networks read them.
-        """
-        both = torch.cat([latent, encoded], dim=-1)
-        return self.dynamics(both), self.reward(both)
+    def rewards(self, latent: Tensor, encoded: Tensor) -> Tensor:
+        """The logits ``[..., V]`` of the rewards of actions ``[..., a]`` in latent states ``[..., z]``."""
+        logits: Tensor = self.reward(_beside(latent, encoded))
+        return logits
 
     def ends(self, latent: Tensor) -> Tensor:
         """Logits ``[...]`` of the episode having ended in latent states ``[..., z]``."""
@@ -80,10 +80,32 @@ class LatentNetworks(nn.Module):
     def worth(self, latent: Tensor) -> Tensor:
         """Values ``[...]`` of latent states: two members' mean, of the policy's mean action."""
         encoded = self.policy(latent, generator=None, deterministic=True).encoded
-        logits = self.q(torch.cat([latent, encoded], dim=-1), members=FIRST_TWO)
+        logits = self.q(_beside(latent, encoded), members=FIRST_TWO)
         return self.bins.decode(logits).mean(dim=0)
+
+    def encoded(self, observation: Tensor) -> Tensor:
+        """Latent states ``[..., z]`` of observations ``[..., n]``, in the dtype of the weights."""
+        latent: Tensor = self.encoder(observation.to(next(self.encoder.parameters()).dtype))
+        return latent
+
+    def rounded(self) -> LatentNetworks:
+        """A copy to imagine with, whose products are of bfloat16; LayerNorm keeps its precision."""
+        copied = copy.deepcopy(self).requires_grad_(False)
+        for name, weight in copied.named_parameters():
+            if not any(part in name for part in (".norm.", "gains", "shifts")):
+                weight.data = weight.data.to(torch.bfloat16)
+        return copied
+
+    @torch.no_grad()
+    def follow(self, others: LatentNetworks) -> None:
+        """Take the weights of networks of the same sizes, rounded where these are of less precision."""
+        torch._foreach_copy_(list(self.parameters()), list(others.parameters()))
 
     @torch.no_grad()
     def targets_follow(self, tau: float) -> None:
         """Move the target networks ``tau`` of the way to the networks."""
         torch._foreach_lerp_(list(self.target_q.parameters()), list(self.q.parameters()), tau)
+
+
+def _beside(latent: Tensor, encoded: Tensor) -> Tensor:
+    return torch.cat([latent, encoded.to(latent.dtype)], dim=-1)

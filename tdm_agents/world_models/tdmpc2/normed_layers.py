@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from tdm_agents.world_models.tdmpc2.activations import normed
 
 INITIAL_STD = 0.02
-Activation = Callable[[Tensor], Tensor]
-
-
-def sim_norm(x: Tensor, group: int) -> Tensor:
-    """Softmax over consecutive groups of ``group`` scalars: ``[..., d]``, all of it at least 0."""
-    groups = x.reshape(*x.shape[:-1], -1, group)
-    return torch.softmax(groups, dim=-1).flatten(-2)
 
 
 class NormedLinear(nn.Module):
-    """A linear layer, a LayerNorm and an activation.
+    """A linear layer, a LayerNorm, and Mish or SimNorm.
 
     Args:
         inputs: Scalars in.
         outputs: Scalars out.
         generator: Of the weights.
-        activation: By default Mish.
+        group: Scalars that SimNorm makes sum to 1; 0 for Mish.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, *, generator: torch.Generator, activation: Activation = F.mish
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, *, generator: torch.Generator, group: int = 0) -> None:
         super().__init__()
         self.linear = linear(inputs, outputs, generator=generator)
         self.norm = nn.LayerNorm(outputs, device="cpu", dtype=torch.float32)
-        self.activation = activation
+        self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]``."""
-        return self.activation(self.norm(self.linear(x)))
+        return normed(self.linear(x), self.norm.weight, self.norm.bias, group=self.group)
 
 
 def linear(inputs: int, outputs: int, *, generator: torch.Generator, zero: bool = False) -> nn.Linear:
@@ -68,8 +60,8 @@ def perceptron(
 def latent_perceptron(
     inputs: int, hidden: Sequence[int], outputs: int, *, group: int, generator: torch.Generator
 ) -> nn.Sequential:
-    """Normed layers throughout, the last of which ends in :func:`sim_norm` instead of Mish."""
+    """Normed layers throughout, the last of which ends in SimNorm instead of Mish."""
     widths = [inputs, *hidden]
     layers = [NormedLinear(i, o, generator=generator) for i, o in zip(widths, hidden, strict=False)]
-    last = NormedLinear(widths[-1], outputs, generator=generator, activation=lambda x: sim_norm(x, group))
+    last = NormedLinear(widths[-1], outputs, generator=generator, group=group)
     return nn.Sequential(*layers, last)

@@ -85,12 +85,11 @@ def model_loss(
     with torch.no_grad():
         after = networks.encoder(pieces.observation[:, 1:])
     target = td_target(networks, pieces, after, discount=discount, generator=generator)
-    latents, rewards = [networks.encoder(pieces.observation[:, 0])], []
+    latents = [networks.encoder(pieces.observation[:, 0])]
     for t in range(encoded.shape[1]):
-        latent, reward = networks.imagined(latents[-1], encoded[:, t])
-        latents.append(latent)
-        rewards.append(reward)
+        latents.append(networks.moved(latents[-1], encoded[:, t]))
     path = torch.stack(latents, dim=1)  # [R, H+1, z]
+    rewards = networks.rewards(path[:, :-1], encoded)  # [R, H, V]
     q = networks.q(torch.cat([path[:, :-1], encoded], dim=-1), generator=generator)  # [E, R, H, V]
     rho = config.rho ** torch.arange(encoded.shape[1], device=path.device, dtype=path.dtype)  # [H]
 
@@ -99,7 +98,7 @@ def model_loss(
 
     terms = {
         "consistency": mean((path[:, 1:] - after).square().mean(dim=-1), pieces.real),
-        "reward": mean(networks.bins.cross_entropy(torch.stack(rewards, dim=1), pieces.reward), pieces.known),
+        "reward": mean(networks.bins.cross_entropy(rewards, pieces.reward), pieces.known),
         "value": mean(networks.bins.cross_entropy(q, target).mean(dim=0), pieces.known),
     }
     if spec.terminates:

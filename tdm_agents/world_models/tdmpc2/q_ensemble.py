@@ -6,8 +6,8 @@ import itertools
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tdm_agents.world_models.tdmpc2.activations import normed
 from tdm_agents.world_models.tdmpc2.normed_layers import INITIAL_STD
 
 Members = Tensor | slice
@@ -78,15 +78,10 @@ class QEnsemble(nn.Module):
         for layer in range(2):
             y = self._product(y, layer, members)
             if layer == 0 and generator is not None and self.dropout > 0:
-                kept = (
-                    torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float32)
-                    >= self.dropout
-                )
-                y = y * kept / (1 - self.dropout)
-            y = F.layer_norm(y, (self.width,))
-            y = F.mish(
-                torch.addcmul(self.shifts[layer][members][:, None], y, self.gains[layer][members][:, None])
-            )
+                drawn = torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float32)
+                # not divided by the share that is left: LayerNorm would undo it
+                y = y.masked_fill(drawn < self.dropout, 0)
+            y = normed(y, self.gains[layer][members], self.shifts[layer][members])
         y = self._product(y, 2, members)
         return y.reshape(y.shape[0], *lead, y.shape[-1])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tdm_agents.errors import WrongValueError
@@ -41,6 +41,8 @@ class TDMPC2Config:
         tau: Share of the way that the target networks go after every update, in (0, 1].
         discount: Factor per decision on later rewards, in (0, 1); None takes it from the length of the
             longest episode in the data.
+        bf16: Compute products in bfloat16, in planning and in updates. Several times faster on processors
+            that have such products (AMX, AVX-512 BF16), and slower on others.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -67,6 +69,7 @@ class TDMPC2Config:
     gradient_clip: float = 20.0
     tau: float = 0.01
     discount: float | None = None
+    bf16: bool = field(default=False, metadata={"identity": False})
 
     def __post_init__(self) -> None:
         least = {"encoder_width": 1, "encoder_layers": 2, "width": 1, "group": 1, "members": 2, "bins": 2}

@@ -37,14 +37,17 @@ class SymlogBins(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Two-hot: the shares ``[..., V]`` of the two bins around ``x[...]``, which the ends limit."""
+        index, share = self._place(x)
+        shares = torch.zeros(*x.shape, self.count, dtype=x.dtype, device=x.device)
+        return shares.scatter(-1, index, 1 - share).scatter(-1, index + 1, share)
+
+    def _place(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The lower of the two bins around ``x[...]``, and the share of the upper one, both ``[..., 1]``."""
         place = (symlog(x).clamp(-self.limit, self.limit) + self.limit) * (
             (self.count - 1) / (2 * self.limit)
         )
         low = place.floor().clamp(max=self.count - 2)
-        share = (place - low)[..., None]
-        index = low.nan_to_num(0.0).long()[..., None]  # of NaN, the share is NaN
-        shares = torch.zeros(*x.shape, self.count, dtype=x.dtype, device=x.device)
-        return shares.scatter(-1, index, 1 - share).scatter(-1, index + 1, share)
+        return low.nan_to_num(0.0).long()[..., None], (place - low)[..., None]  # of NaN, the share is NaN
 
     def decode(self, logits: Tensor) -> Tensor:
         """The scalar ``[...]`` whose symlog is the mean over the bins of ``logits`` ``[..., V]``."""
@@ -52,4 +55,7 @@ class SymlogBins(nn.Module):
 
     def cross_entropy(self, logits: Tensor, x: Tensor) -> Tensor:
         """Cross-entropy ``[...]`` of ``logits`` ``[..., V]`` from the two-hot of ``x``, broadcast."""
-        return -(self.encode(x) * torch.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
+        index, share = (z.expand(*log_probs.shape[:-1], 1) for z in self._place(x))
+        low, high = log_probs.gather(-1, index), log_probs.gather(-1, index + 1)
+        return -torch.lerp(low, high, share)[..., 0]

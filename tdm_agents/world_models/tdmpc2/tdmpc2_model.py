@@ -18,6 +18,7 @@ from tdm_agents.protocols import (
     Optimizers,
     Preset,
     Proposal,
+    Rollout,
     Step,
     UpdateSettings,
 )
@@ -79,9 +80,11 @@ class TDMPC2(LearnedModel):
         self._spec = replace(spec, history_steps=1, dtype=torch.float32, imagines_observations=False)
         generator = torch.Generator("cpu").manual_seed(int(seed))
         self.networks = LatentNetworks(self._spec, self.config, generator=generator)
+        self._rounded: list[LatentNetworks] = []  # a list, so that it is no part of the module
         self.discount: Tensor
         known = self.config.discount
-        self.register_buffer("discount", torch.tensor(0.99 if known is None else known, device="cpu"))
+        number = torch.tensor(0.99 if known is None else known, device="cpu", dtype=torch.float32)
+        self.register_buffer("discount", number)
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
@@ -105,8 +108,12 @@ class TDMPC2(LearnedModel):
                 f"the data's observations have {trajectories.observation_dim} scalars; "
                 f"the model expects {self._spec.observation_dim}"
             )
+        self.expect(int(trajectories.episodes[:, 2].max()) - 1)
+
+    def expect(self, decisions: int) -> None:
+        """Set the discount for episodes of at most ``decisions``, unless the settings say what it is."""
         if self.config.discount is None:
-            self.discount.fill_(discount_of(int(trajectories.episodes[:, 2].max()) - 1))
+            self.discount.fill_(discount_of(decisions))
 
     # -- learning ----------------------------------------------------------------------------------------
 
@@ -166,9 +173,9 @@ class TDMPC2(LearnedModel):
             NotFiniteError: If a loss or a gradient is not finite.
             ValueError: If the batch holds no transition.
         """
-        networks = self.networks
+        networks, half = self.networks, settings.bf16 or self.config.bf16
         pieces = cut(batch, self.config.horizon)
-        with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
+        with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=half):
             loss = self._loss(pieces, generator)
             policy, scale, metrics = policy_loss(
                 networks, loss.latents, pieces.reached, self.config, generator=generator
@@ -206,7 +213,17 @@ class TDMPC2(LearnedModel):
     @torch.no_grad()
     def start(self, history: History, *, horizon: int) -> TDMPC2State:
         """The encodings of the present observations; ``horizon`` does not matter."""
-        return TDMPC2State(self.networks.encoder(history.observation[:, -1].to(self.discount)))
+        return TDMPC2State(self._imagining(latest=True).encoded(history.observation[:, -1].to(self.discount)))
+
+    def _imagining(self, *, latest: bool = False) -> LatentNetworks:
+        """The networks to imagine with; ``latest``: after whatever changed the weights."""
+        if not self.config.bf16:
+            return self.networks
+        if not self._rounded or next(self._rounded[0].parameters()).device != self.discount.device:
+            self._rounded = [self.networks.rounded()]
+        elif latest:
+            self._rounded[0].follow(self.networks)
+        return self._rounded[0]
 
     @torch.no_grad()
     def step(
@@ -217,9 +234,29 @@ class TDMPC2(LearnedModel):
         Raises:
             RuntimeError: If ``state`` was consumed.
         """
-        latent, reward = self.networks.imagined(state.consume(), encoded_action(action, self._spec))
-        alive = self.networks.ends(latent) <= 0
-        return TDMPC2State(latent), Step(None, self.networks.bins.decode(reward), alive)
+        after, imagined = self._imagined(state.consume(), action[:, None])
+        return after, Step(None, imagined.reward[:, 0], imagined.alive[:, 0])
+
+    @torch.no_grad()
+    def rollout(
+        self, state: TDMPC2State, actions: Tensor, *, generator: torch.Generator | None = None
+    ) -> Rollout:
+        """``H`` transitions of ``N`` rows; ``actions`` is ``[N, H, m]``. Consumes ``state``, draws nothing.
+
+        Raises:
+            RuntimeError: If ``state`` was consumed.
+        """
+        return self._imagined(state.consume(), actions)[1]
+
+    def _imagined(self, latent: Tensor, actions: Tensor) -> tuple[TDMPC2State, Rollout]:
+        networks, encoded = self._imagining(), encoded_action(actions, self._spec)
+        path = [latent]
+        for t in range(encoded.shape[1]):
+            path.append(networks.moved(path[-1], encoded[:, t]))
+        logits = networks.rewards(torch.stack(path[:-1], dim=1), encoded)  # [N, H, V]
+        ended = networks.ends(torch.stack(path[1:], dim=1)) > 0
+        after = TDMPC2State(path[-1])
+        return after, Rollout(None, networks.bins.decode(logits), ended.cumsum(dim=1) == 0, after)
 
     def take(self, state: TDMPC2State, rows: Tensor) -> TDMPC2State:
         """A new state of the rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.
@@ -232,7 +269,7 @@ class TDMPC2(LearnedModel):
     @torch.no_grad()
     def value(self, state: TDMPC2State) -> Tensor:
         """Discounted rewards ``[N]`` from here on, if one behaves as the policy; the mean of two members."""
-        return self.networks.worth(state.latent)
+        return self._imagining().worth(state.latent)
 
     @torch.no_grad()
     def propose(
@@ -245,16 +282,17 @@ class TDMPC2(LearnedModel):
     ) -> Proposal:
         """``count`` actions per row drawn from the policy, or its likeliest; does not consume ``state``."""
         latent = state.latent[:, None].expand(-1, count, -1)
-        drawn = self.networks.policy(latent, generator=generator, deterministic=deterministic)
+        drawn = self._imagining().policy(latent, generator=generator, deterministic=deterministic)
         return Proposal(drawn.action, None if deterministic else drawn.log_prob)
 
     def row_bytes(self, state: TDMPC2State, *, horizon: int) -> int:
-        """Bytes that an imagined row needs: its states, the widest layer, its rewards and actions."""
+        """Bytes that an imagined row needs: its states, the widest layer of them all, rewards and actions."""
         config, spec = self.config, self._spec
         action = sum(spec.action_choices) or spec.action_dim
-        latents = 2 * (config.latent + action) + config.latent
-        layers = 2 * 4 * max(config.width, config.latent, config.bins)  # of two members of the ensemble
-        return 4 * (latents + layers + horizon * (spec.action_dim + 2))
+        latents = 3 * (config.latent + action)
+        # several at once: of all steps for the rewards, of two members of the ensemble for the value
+        layers = 4 * max(config.width, config.latent, config.bins) * max(horizon, 2)
+        return 4 * (horizon * (latents + spec.action_dim + 2) + layers)
 
     # -- files -------------------------------------------------------------------------------------------
 

@@ -1,0 +1,195 @@
+"""LayerNorm followed by Mish or SimNorm as one loop per row, compiled by numba, and its gradient.
+
+PyTorch makes several passes and computes Mish, and softmax of groups of 8, one number at a time. Numbers
+are float32, or bfloat16 as the uint16 that have its bits.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
+from tdm_agents.world_models.transformer.cpu.powers import exp2
+from tdm_agents.world_models.transformer.cpu.vectors import as_float
+
+EPSILON = 1e-5
+"""Of LayerNorm."""
+
+_LOG2_E = np.float32(np.log2(np.e))
+_BEYOND = np.float32(20.0)  # where Mish is its argument to the last bit
+_LARGEST = np.float32(80.0)  # e to that power, and a sum of many of them, is a float32
+_FAST = {"contract", "nnan", "nsz", "reassoc", "arcp", "afn"}
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _as_bits(_: Any, number: Any) -> Any:
+    """The int32 bits of a float32."""
+    return types.int32(types.float32), lambda context, builder, signature, args: builder.bitcast(
+        args[0], ir.IntType(32)
+    )
+
+
+def _number(stored: Any) -> Any:
+    """A stored number as float32."""
+    raise NotImplementedError
+
+
+def _stored(number: Any, like: Any) -> Any:
+    """A float32 as it is stored, rounded to the nearest if ``like`` is of the bits of bfloat16."""
+    raise NotImplementedError
+
+
+@overload(_number, strict=False)  # type: ignore[untyped-decorator]
+def _number_of(stored: Any) -> Any:
+    if stored == types.uint16:
+        return lambda stored: as_float(np.int32(stored) << np.int32(16))
+    return lambda stored: stored
+
+
+@overload(_stored, strict=False)  # type: ignore[untyped-decorator]
+def _stored_of(number: Any, like: Any) -> Any:
+    if like != types.uint16:
+        return lambda number, like: number
+
+    def rounded(number: Any, like: Any) -> Any:
+        bits = _as_bits(number)
+        odd = (bits >> np.int32(16)) & np.int32(1)
+        return np.uint16((bits + np.int32(0x7FFF) + odd) >> np.int32(16))
+
+    return rounded
+
+
+@functools.cache
+def loops(size: int, group: int) -> tuple[Any, Any]:
+    """The loops forward and backward.
+
+    Args:
+        size: Bytes per number, 4 or 2.
+        group: Numbers that SimNorm makes sum to 1; 0 for Mish.
+    """
+    number = types.uint16 if size == 2 else types.float32
+    data, vector, rows = number[:, :, ::1], types.float32[:, ::1], types.float32[:, :, ::1]
+    softmax, softmax_gradient = _sim_norm_of(max(group, 1))
+    version = VERSION  # numba compares it with what it kept
+
+    # x, gain, shift, y, [mean, 1 / std]
+    def forward(x: Any, gain: Any, shift: Any, y: Any, moments: Any) -> None:
+        _ = version
+        width, like = x.shape[2], x[0, 0, 0]
+        u = np.empty(width, np.float32)
+        for e in range(x.shape[0]):
+            for r in range(x.shape[1]):
+                total, squares = np.float32(0), np.float32(0)
+                for j in range(width):
+                    u[j] = _number(x[e, r, j])
+                    total += u[j]
+                mean = total / np.float32(width)
+                for j in range(width):
+                    squares += (u[j] - mean) * (u[j] - mean)
+                scale = np.float32(1) / np.sqrt(squares / np.float32(width) + np.float32(EPSILON))
+                moments[e, r, 0], moments[e, r, 1] = mean, scale
+                for j in range(width):
+                    u[j] = (u[j] - mean) * scale * gain[e, j] + shift[e, j]
+                if group:
+                    softmax(u)
+                    for j in range(width):
+                        y[e, r, j] = _stored(u[j], like)
+                else:
+                    for j in range(width):
+                        p = exp2(min(u[j], _BEYOND) * _LOG2_E)
+                        n = p * (p + np.float32(2))
+                        y[e, r, j] = _stored(u[j] * n / (n + np.float32(2)), like)
+
+    # x, gain, shift, moments, gradient of y; into: gradients of x, gain, shift
+    def backward(
+        x: Any, gain: Any, shift: Any, moments: Any, dy: Any, dx: Any, dgain: Any, dshift: Any
+    ) -> None:
+        _ = version
+        width, like = x.shape[2], x[0, 0, 0]
+        u, h, d = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+        for e in range(x.shape[0]):
+            dgain[e], dshift[e] = np.float32(0), np.float32(0)
+            for r in range(x.shape[1]):
+                mean, scale = moments[e, r, 0], moments[e, r, 1]
+                for j in range(width):
+                    h[j] = (_number(x[e, r, j]) - mean) * scale
+                    u[j] = h[j] * gain[e, j] + shift[e, j]
+                    d[j] = _number(dy[e, r, j])
+                if group:
+                    softmax(u)
+                    softmax_gradient(u, d)
+                else:
+                    _mish_gradient(u, d)
+                first, second = np.float32(0), np.float32(0)
+                for j in range(width):
+                    dgain[e, j] += d[j] * h[j]
+                    dshift[e, j] += d[j]
+                    d[j] *= gain[e, j]
+                    first += d[j]
+                    second += d[j] * h[j]
+                first, second = first / np.float32(width), second / np.float32(width)
+                for j in range(width):
+                    dx[e, r, j] = _stored(scale * (d[j] - first - h[j] * second), like)
+
+    one = types.void(data, vector, vector, data, rows)
+    two = types.void(data, vector, vector, rows, data, data, vector, vector)
+    return tuple(
+        kept(functools.partial(_compiled, signature), function, size, group)
+        for signature, function in ((one, forward), (two, backward))
+    )
+
+
+def _compiled(signature: Any, *, cache: bool = False) -> Any:
+    return njit(signature, fastmath=_FAST, nogil=True, error_model="numpy", cache=cache)
+
+
+_loop = functools.partial(njit, fastmath=_FAST, nogil=True, error_model="numpy")
+
+
+@functools.cache
+def _sim_norm_of(group: int) -> tuple[Any, Any]:
+    """Softmax over consecutive groups, in place, and its gradient; the loops know the size of the groups."""
+
+    # after LayerNorm no number is so large that its exponential overflows, unless its gain is absurd
+    @_loop
+    def softmax(u: Any) -> None:
+        for j in range(u.shape[0]):
+            u[j] = exp2(min(u[j], _LARGEST) * _LOG2_E)
+        for first in range(0, u.shape[0], group):
+            total = np.float32(0)
+            for j in range(group):
+                total += u[first + j]
+            share = np.float32(1) / total
+            for j in range(group):
+                u[first + j] *= share
+
+    @_loop
+    def gradient(y: Any, d: Any) -> None:
+        for first in range(0, y.shape[0], group):
+            total = np.float32(0)
+            for j in range(group):
+                total += d[first + j] * y[first + j]
+            for j in range(group):
+                d[first + j] = y[first + j] * (d[first + j] - total)
+
+    return softmax, gradient
+
+
+@_loop
+def _mish_gradient(u: Any, d: Any) -> None:
+    """The gradient ``d`` of Mish into that of its argument ``u``, in place.
+
+    With ``p = e^u`` and ``n = p (p + 2)``, Mish is ``u n / (n + 2)``, whose second factor has the slope
+    ``4 p (p + 1) / (n + 2)^2``.
+    """
+    for j in range(u.shape[0]):
+        p = exp2(min(u[j], _BEYOND) * _LOG2_E)
+        n = p * (p + np.float32(2))
+        share = np.float32(1) / (n + np.float32(2))
+        d[j] *= n * share + u[j] * np.float32(4) * p * (p + np.float32(1)) * share * share
