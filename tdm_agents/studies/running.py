@@ -135,8 +135,9 @@ def run(
                     if product.stage.name in adopted:
                         product.disown()
                     raise
-        if evaluations := one.missing:
-            done = len(stages) - len(evaluations)
+        # what two contestants have in common is played once
+        if evaluations := list({product.key: product for product in one.missing}.values()):
+            done = len(stages) - len(one.missing)
             console.rule(
                 f"{done} of {len(stages)} products are complete: the others are played", align="left"
             )

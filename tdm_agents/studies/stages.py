@@ -217,25 +217,36 @@ class Plan:
         figure: What is drawn at the end.
 
     Raises:
-        ValueError: If two stages have one name, or one needs a product that none before it makes.
+        ValueError: If two stages have one name, one needs a product that none before it makes, or one is
+            compared with what was played elsewhere or on other seeds.
     """
 
     stages: tuple[Stage, ...]
     figure: Figure
 
     def __post_init__(self) -> None:
-        made: set[str] = set()
+        made: dict[str, Stage] = {}
         for stage in self.stages:
             if stage.name in made:
                 raise WrongValueError(f"two stages are called {stage.name!r}; give each a name of its own")
             if missing := [name for name in stage.needs if name not in made]:
                 raise WrongValueError(f"{stage.name} needs {missing[0]!r}, which no stage before it makes")
-            made.add(stage.name)
-            # an evaluation on the true dynamics is the 1 of its own scale
-            if isinstance(stage, Evaluate) and stage.reference is not None and stage.reference not in made:
-                raise WrongValueError(
-                    f"{stage.name} is compared with {stage.reference!r}, which is not before it"
-                )
+            made[stage.name] = stage
+            if isinstance(stage, Evaluate) and stage.reference is not None:
+                _check_reference(stage, made.get(stage.reference))
+
+
+def _check_reference(stage: Evaluate, reference: Stage | None) -> None:
+    """Refuse a reference in other environments or on other seeds; the true dynamics are their own."""
+    if (
+        not isinstance(reference, Evaluate)
+        or reference.protocol != stage.protocol
+        or not set(stage.envs) <= set(reference.envs)
+    ):
+        raise WrongValueError(
+            f"{stage.name} is compared with {stage.reference!r}; expected an evaluation before it, in the "
+            "same environments and by the same protocol"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

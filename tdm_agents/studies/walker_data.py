@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from tdm_agents.actors.behaviour import RandomPolicy
+from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.collection.collection_manifest import default_name
 from tdm_agents.collection.dataset_spec import DatasetSpec
@@ -28,16 +28,9 @@ def random_and_expert(
     envs: tuple[EnvRef, ...], *, random: int, expert: int, max_steps: int, seed: int = 0
 ) -> tuple[DatasetSpec, ...]:
     """Episodes of random actions and of the tuned planner, disturbed, in each environment."""
+    policies = _experts(envs)
     return tuple(
-        DatasetSpec(
-            name=default_name(env),
-            env=env,
-            mix=((RandomPolicy(), random), (expert_for(env).make_policy(), expert)),
-            action_repeat=expert_for(env).action_repeat,
-            seed=seed,
-            max_steps=max_steps,
-        )
-        for env in envs
+        _dataset(env, ((RandomPolicy(), random), (policies[env.id], expert)), max_steps, seed) for env in envs
     )
 
 
@@ -45,14 +38,25 @@ def undisturbed_expert(
     envs: tuple[EnvRef, ...], *, episodes: int, max_steps: int, seed: int = 0
 ) -> tuple[DatasetSpec, ...]:
     """Episodes of the tuned planner as it is, in each environment: what a policy should imitate."""
-    return tuple(
-        DatasetSpec(
-            name=default_name(env),
-            env=env,
-            mix=((replace(expert_for(env).make_policy(), noise_sds=(0.0,), burst_episodes=0.0), episodes),),
-            action_repeat=expert_for(env).action_repeat,
-            seed=seed,
-            max_steps=max_steps,
-        )
-        for env in envs
+    policies = {
+        name: replace(policy, noise_sds=(0.0,), burst_episodes=0.0) for name, policy in _experts(envs).items()
+    }
+    return tuple(_dataset(env, ((policies[env.id], episodes),), max_steps, seed) for env in envs)
+
+
+def _experts(envs: tuple[EnvRef, ...]) -> dict[str, PlannerPolicy]:
+    """The experts of families, by id; each is made once, because there may be thousands of bodies."""
+    return {name: expert_for(EnvRef(name)).make_policy() for name in dict.fromkeys(env.id for env in envs)}
+
+
+def _dataset(
+    env: EnvRef, mix: tuple[tuple[BehaviourPolicy, int], ...], max_steps: int, seed: int
+) -> DatasetSpec:
+    return DatasetSpec(
+        name=default_name(env),
+        env=env,
+        mix=mix,
+        action_repeat=expert_for(env).action_repeat,
+        seed=seed,
+        max_steps=max_steps,
     )

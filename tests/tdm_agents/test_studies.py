@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tdm_agents.cli.main import main
 from tdm_agents.collection.seeds import COLLECTION_FIRST, EVALUATION_LAST, TUNING_FIRST
+from tdm_agents.environments import EnvRef
 from tdm_agents.errors import TDMError, UnknownNameError
 from tdm_agents.storage import FolderInUseError, locked
 from tdm_agents.studies.catalogue import STUDIES
@@ -23,6 +24,8 @@ from tdm_agents.studies.names import named
 from tdm_agents.studies.products import products_of
 from tdm_agents.studies.running import opened, run
 from tdm_agents.studies.stages import Collect, Evaluate, Plan, Protocol, Train
+from tdm_envs.walkers.families import build_body
+from tdm_envs.walkers.universe import split_of
 
 HERE = Path(__file__).parents[1] / "support"
 
@@ -219,6 +222,26 @@ def test_stages_that_do_not_fit_together_are_refused():
         Plan(stages=(first, data), figure=figure)
     with pytest.raises(TDMError, match="two stages are called 'data'"):
         Plan(stages=(data, data), figure=figure)
+    random, simulator, _ = tiny_study.plan().stages[4:]
+    for other in (
+        replace(random, reference="simulator", protocol=Protocol(episodes=1)),
+        replace(random, reference="simulator", envs=(EnvRef("Pendulum-v1"),)),
+        replace(random, reference="simulated"),
+    ):
+        with pytest.raises(TDMError, match="in the same environments and by the same protocol"):
+            Plan(stages=(simulator, other), figure=figure)
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "zero-shot-families"])
+def test_bodies_that_are_played_are_not_trained_on(name):
+    stages = {stage.name: stage for stage in STUDIES[name].plan("small").stages}
+    seen = {dataset.env for dataset in stages["walkers"].datasets}
+    played = stages["planned"].envs
+    assert len(seen) >= 150 and len(played) >= 10 and seen.isdisjoint(played)
+    for env in (*seen, *played):
+        family = env.id.removeprefix("tdm/Walker").removesuffix("-v0").lower()
+        body = build_body(family, env.kwargs["dof"], env.kwargs["body"])
+        assert split_of(body) == ("train" if env in seen else "test")
 
 
 def test_the_nearest_name_is_told(capsys):
@@ -246,6 +269,18 @@ def test_a_dry_run_makes_nothing_and_names_what_is_missing(done, capsys, monkeyp
     told = capsys.readouterr().out
     assert "5 of 7 products are missing, about" in told  # all but random actions and the true dynamics
     assert "train mlp, 40 updates" in told
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tdm_agents.studies.running.make", interrupted)
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study())
+    with pytest.raises(SystemExit) as end:
+        main(["study", "tiny", "--size", "smoke", "--out", str(tmp_path)])
+    assert end.value.code == 130
+    assert "Stopped. 0 of 7 products are complete" in capsys.readouterr().out
 
 
 def test_a_finished_study_says_so(done, capsys, monkeypatch):

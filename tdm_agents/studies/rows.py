@@ -1,0 +1,79 @@
+"""The rows of a report: one contestant at one position, in all tasks that it played, with its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tdm_agents.evaluation.statistics import Interval
+from tdm_agents.studies.scores import Returns, has_scale, middle, normalised, planning_gap
+from tdm_agents.studies.stages import Evaluate
+
+
+def rows_of(evaluations: Sequence[Evaluate], returns: Mapping[str, Returns]) -> list[dict[str, Any]]:
+    """The rows of evaluations; those of one label, panel and position are one row.
+
+    Args:
+        evaluations: What was played, in the order of the study.
+        returns: Returns by task, one per seed, by the names of the evaluations.
+    """
+    random = {
+        task: scores
+        for stage in evaluations
+        if stage.role == "random"
+        for task, scores in returns[stage.name].items()
+    }
+    found: dict[tuple[str, str, float | None], list[Evaluate]] = {}
+    for stage in evaluations:
+        found.setdefault((stage.label, stage.panel, stage.x), []).append(stage)
+    return [_row(stages, returns, random) for stages in found.values()]
+
+
+def _row(
+    stages: Sequence[Evaluate], returns: Mapping[str, Returns], random: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    """One contestant in all tasks that it played."""
+    first = stages[0]
+    own = _runs(stages, returns)
+    references = [stage.reference for stage in stages]
+    scale: dict[str, Any] = {"normalised": None, "gap": None}
+    if all(name is not None for name in references):
+        paired = {stage.name: returns[str(stage.reference)] for stage in stages}
+        ends = {"random": random, "reference": _runs(stages, paired)}
+        if has_scale(list(own), **ends):
+            scale["normalised"] = _interval(middle(normalised(own, **ends)))
+            if first.role == "planned":
+                scale["gap"] = _interval(middle(planning_gap(own, **ends)))
+    return {
+        "label": first.label,
+        "role": first.role,
+        "panel": first.panel,
+        "x": first.x,
+        "lines": {stage.name: stage.line for stage in stages},
+        "tasks": {
+            task: {"returns": list(scores), **_interval(middle({task: scores}))}
+            for task, scores in own.items()
+        },
+        **scale,
+    }
+
+
+def _runs(stages: Sequence[Evaluate], returns: Mapping[str, Returns]) -> dict[str, list[float]]:
+    """The runs of each task: its episodes, or the means of several evaluations (of several draws of data).
+
+    Episodes of one draw of the training data say nothing of how much another draw would change.
+    """
+    several: dict[str, list[Sequence[float]]] = {}
+    for stage in stages:
+        for env in stage.envs:
+            several.setdefault(env.name, []).append(returns[stage.name][env.name])
+    return {
+        task: list(each[0]) if len(each) == 1 else [float(np.mean(one)) for one in each]
+        for task, each in several.items()
+    }
+
+
+def _interval(found: Interval) -> dict[str, float]:
+    return {"iqm": found.value, "low": found.low, "high": found.high}
