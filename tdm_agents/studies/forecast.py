@@ -29,6 +29,7 @@ from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.studies.products import Product, preset_of
 from tdm_agents.studies.rates import SHARES, operations_per_second
 from tdm_agents.studies.running import Opened
+from tdm_agents.studies.share_done import share_done
 from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Stage, Train
 from tdm_agents.training.model_choice import trainable_class
 
@@ -44,13 +45,20 @@ class Expected:
 
     Attributes:
         product: The product.
-        state: Whether it is complete, begun, or missing altogether.
-        seconds: Expected from the beginning to the end, also of one that has begun; 0 where it is complete.
+        share: How much of it is there, from 0 to 1.
+        seconds: Expected for the rest.
     """
 
     product: Product
-    state: str
+    share: float
     seconds: float
+
+    @property
+    def state(self) -> str:
+        """The share in words."""
+        if self.product.done:
+            return "complete"
+        return f"{self.share:.0%} done" if self.share else "missing"
 
 
 def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Expected]:
@@ -72,7 +80,7 @@ def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Ex
         if isinstance(stage, Collect):
             environments[name] = [dataset.env for dataset in stage.datasets]
         if product.done:
-            found.append(Expected(product, "complete", 0.0))
+            found.append(Expected(product, 1.0, 0.0))
             continue
         if isinstance(stage, Train):
             seconds = _training(stage, environments, trains)
@@ -80,15 +88,15 @@ def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Ex
             seconds = _collection(stage) / workers
         else:
             seconds = _evaluation(stage, product, recipes, rate) / workers
-        state = "begun" if product.files.exists() else "missing"
-        found.append(Expected(product, state, seconds))
+        share = share_done(product)
+        found.append(Expected(product, share, seconds * (1.0 - share)))
     return found
 
 
 def table(one: Opened, expected: Sequence[Expected]) -> Table:
     """The forecast as a table."""
     total = sum(each.seconds for each in expected)
-    missing = sum(each.state != "complete" for each in expected)
+    missing = sum(not each.product.done for each in expected)
     shown = Table(
         title=f"{one.study.name}, {one.size}: {missing} of {len(expected)} products are missing, "
         f"about {_duration(total)}",
@@ -100,7 +108,7 @@ def table(one: Opened, expected: Sequence[Expected]) -> Table:
     shown.add_column("expected", justify="right")
     for each in expected:
         product = each.product
-        time_left = _duration(each.seconds) if each.state != "complete" else "-"
+        time_left = "-" if product.done else _duration(each.seconds)
         shown.add_row(product.stage.name, describe(product.stage), each.state, time_left)
     return shown
 

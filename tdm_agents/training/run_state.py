@@ -75,6 +75,15 @@ def exists(folder: Path) -> bool:
     return (folder / _POINTER).exists()
 
 
+def step_of(folder: Path) -> int:
+    """The number of updates of the present checkpoint, without reading its tensors.
+
+    Raises:
+        CheckpointError: If there is none, or it cannot be read.
+    """
+    return int(read_json(folder / _POINTER, schema=tuple(_KINDS), fields={"step": int})["step"])
+
+
 def save(folder: Path, state: RunState) -> None:
     """Write a checkpoint and switch to it; the previous one stays whole until then."""
     files = folder / _FILES

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tdm_agents.studies.catalogue import STUDIES
 from tdm_agents.studies.names import named
 from tdm_agents.studies.products import products_of
 from tdm_agents.studies.running import opened, run
+from tdm_agents.studies.share_done import share_done
 from tdm_agents.studies.stages import Collect, Evaluate, Plan, Protocol, Train
 from tdm_envs.walkers.families import build_body
 from tdm_envs.walkers.universe import split_of
@@ -337,3 +339,16 @@ def test_a_study_killed_at_ten_random_moments_has_the_same_report(tmp_path):
             (tmp_path / "killed/zero-shot-smoke/results.json").unlink(missing_ok=True)
     assert begin(tmp_path / "killed").wait() == 0
     assert report(tmp_path / "killed/zero-shot-smoke") == report(tmp_path / "whole/zero-shot-smoke")
+
+
+def test_what_is_begun_is_told_with_its_share(done, tmp_path):
+    products = opened(tiny_study.study(), "smoke", done).products
+    assert {share_done(product) for product in products.values()} == {1.0}
+    fresh = opened(tiny_study.study(), "smoke", tmp_path).products
+    assert {share_done(product) for product in fresh.values()} == {0.0}
+    for name, product in fresh.items():  # all there, but not marked as complete
+        shutil.copytree(products[name].files, product.files)
+        assert not product.done and share_done(product) == 1.0
+    first = next((fresh["planned"].files / "parts").glob("*.json"))
+    first.unlink()
+    assert share_done(fresh["planned"]) == 0.5
