@@ -48,6 +48,10 @@ class OnlineProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the bar as it is."""
         self._bar.stop()
 
     def learning(self, done: int) -> None:

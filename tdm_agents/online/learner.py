@@ -1,0 +1,118 @@
+"""The updates of an online run: when they are due, and what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from tdm_agents.data.decisions import Decisions
+from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
+from tdm_agents.environments import EnvRef
+from tdm_agents.online.acting import batch_rng
+from tdm_agents.online.online_config import OnlineConfig
+from tdm_agents.online.online_state import OnlineState
+from tdm_agents.protocols import Discounts, NotFiniteError
+from tdm_agents.training.train_config import noise_seed
+from tdm_agents.training.trainer import TrainingError
+from tdm_agents.world_models.learned import check_finite
+
+
+class Learner:
+    """Updates of the model, as many as decisions ask for.
+
+    Args:
+        state: The run; its model, optimizers and counts change.
+        config: Settings of the run.
+        env: The environment.
+        longest: Decisions of the longest episode there may be.
+        trained: Whether the model was trained before the run.
+    """
+
+    def __init__(
+        self, state: OnlineState, config: OnlineConfig, env: EnvRef, *, longest: int, trained: bool
+    ) -> None:
+        self._state, self._config, self._env = state, config, env
+        self._longest, self._trained = longest, trained
+        self._spec = state.model.environment(None).spec
+        default = 0 if state.counts.given else max(1000, 5 * longest)
+        self.seed_decisions = default if config.seed_decisions is None else config.seed_decisions
+        """Decisions before the first update."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether there have been enough decisions to learn from."""
+        return self._state.counts.decisions >= self.seed_decisions
+
+    def due(self) -> int:
+        """The number of updates that should have been made by now."""
+        config, counts = self._config, self._state.counts
+        offline = config.offline_updates
+        if offline is None:
+            offline = int(config.updates_per_decision * counts.given)
+        return offline + int(config.updates_per_decision * counts.decisions)
+
+    def catch_up(self, updated: Callable[[Mapping[str, float]], None]) -> None:
+        """Make the updates that are due.
+
+        Args:
+            updated: Called after each with its metrics; what it raises ends this.
+
+        Raises:
+            TrainingError: If a loss or gradient is not finite; the weights are those before.
+        """
+        model, counts, due = self._state.model, self._state.counts, self.due()
+        if counts.updates >= due:
+            return
+        if counts.updates == 0 and not self._trained:
+            self._fit()
+        model.train()
+        try:
+            while counts.updates < due:
+                updated(self._update())
+        finally:
+            model.eval()
+
+    def _update(self) -> Mapping[str, float]:
+        state, config, device = self._state, self._config, self._spec.device
+        updates = state.counts.updates
+        generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, updates))
+        batch = state.replay.batch(batch_rng(config, updates), config.batch_size, config.window_steps)
+        try:
+            numbers: Mapping[str, float] = state.model.update(
+                batch.to(device), state.optimizers, step=updates, settings=config.update, generator=generator
+            )
+            check_finite(numbers)
+        except NotFiniteError as error:
+            raise TrainingError(
+                f"{error} at update {updates:,}; the last checkpoint in {state.folder} is from before. Lower "
+                "the learning rate, turn bf16 off, or look for broken observations and rewards; then begin "
+                "in another folder"
+            ) from error
+        state.counts.updates += 1
+        return numbers
+
+    def _fit(self) -> None:
+        """Fit what needs no gradient to the episodes so far."""
+        replay, spec = self._state.replay, self._spec
+        episodes = [replay.episode(i) for i in range(replay.episodes)]
+        steps = Decisions(
+            observation=np.concatenate([e.observation for e in episodes]),
+            reward=np.concatenate([np.concatenate([[np.float32(np.nan)], e.reward]) for e in episodes]),
+            action=np.concatenate([np.concatenate([e.action, 0 * e.action[:1]]) for e in episodes]),
+            alive=np.concatenate([np.array([True] * len(e.reward) + [not e.terminated]) for e in episodes]),
+        )
+        info = TrajectoryInfo(
+            self._env.made_by,
+            spec.observation_space,
+            spec.action_space,
+            spec.action_repeat,
+            (),
+            self._env.kwargs,
+        )
+        offsets = np.cumsum([0, *(len(e.reward) + 1 for e in episodes)])
+        model = self._state.model
+        model.fit({self._env.name: Trajectories.from_arrays(steps, offsets=offsets, info=info)})
+        if isinstance(model, Discounts):
+            model.expect(self._longest)  # the episodes so far may be shorter than those to come
