@@ -37,7 +37,8 @@ FLOORS = (
     ("tdm_agents.experts",),
     ("tdm_agents.training",),
     ("tdm_agents.online",),
-    ("tdm_agents.cli",),
+    # studies run the commands themselves, and a command runs studies
+    ("tdm_agents.studies", "tdm_agents.cli"),
 )
 """From the ground up. What stands on one floor may import each other, but not in a circle."""
 APART = {"tdm_envs": "tdm_agents", "tdm_planners": "tdm_envs"}

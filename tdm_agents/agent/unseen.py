@@ -8,7 +8,7 @@ import gymnasium as gym
 
 from tdm_agents.protocols import ModelSpec, WorldModel
 from tdm_agents.spaces.model_spec import spec_of
-from tdm_agents.spaces.names import observation_names
+from tdm_agents.spaces.scalar_names import observation_names
 
 
 @runtime_checkable

@@ -54,7 +54,7 @@ def run(arguments: Study) -> None:
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     from tdm_agents.studies.catalogue import STUDIES
-    from tdm_agents.studies.names import named
+    from tdm_agents.studies.entry_text import named
     from tdm_agents.studies.running import opened
     from tdm_agents.studies.running import run as run_study
 

@@ -34,7 +34,7 @@ from tdm_agents.errors import brief
 from tdm_agents.json_text import check_fields, parse_json
 from tdm_agents.spaces import FloatArray, ObservationCodec
 from tdm_agents.spaces.leaves import encode_leaf, is_leaf, shape_of
-from tdm_agents.spaces.names import observation_names
+from tdm_agents.spaces.scalar_names import observation_names
 from tdm_agents.spaces.space_json import space_from_json, space_to_json
 from tdm_agents.storage import write_json
 

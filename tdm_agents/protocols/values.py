@@ -38,12 +38,12 @@ class ModelSpec:
         action_repeat: Environment steps per decision; the model's own time step.
         history_steps: Largest number of recent steps that the model can use, at least 1.
         terminates: Whether ``alive`` may become False.
-        observation_names: Name of each observation scalar, where the environment says them
-            (:func:`tdm_agents.spaces.names.observation_names`); else empty.
         imagines_observations: Whether imagined steps have an observation. False for a model that imagines
             rewards, ends and values in a latent space and decodes nothing.
         device: Where the model computes; planners draw their samples there.
         dtype: Floating dtype of observations, rewards and continuous actions.
+        observation_names: Name of each observation scalar, where the environment says them
+            (:func:`tdm_agents.spaces.scalar_names.observation_names`); else empty.
     """
 
     observation_space: spaces.Space[Any]
@@ -55,10 +55,10 @@ class ModelSpec:
     action_repeat: int = 1
     history_steps: int = 1
     terminates: bool = False
-    observation_names: tuple[str, ...] = ()
     imagines_observations: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    observation_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

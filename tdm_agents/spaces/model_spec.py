@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
-from tdm_agents.spaces.names import check_names
+from tdm_agents.spaces.scalar_names import check_names
 
 
 def spec_of(

@@ -12,7 +12,7 @@ from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import JsonError, check_fields
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import DiscreteActionCodec, ObservationCodec, action_codec
-from tdm_agents.spaces.names import check_names
+from tdm_agents.spaces.scalar_names import check_names
 from tdm_agents.spaces.space_json import space_from_json, space_to_json
 from tdm_agents.storage import CheckpointError
 

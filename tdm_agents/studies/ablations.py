@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tdm_agents.studies.names import in_a_line
+from tdm_agents.studies.entry_text import in_a_line
 from tdm_agents.studies.specialist import SIZES, data_of, recipe_for, tdm_of
 from tdm_agents.studies.stages import Evaluate, Figure, Plan, Size, Stage, Study, Train
 from tdm_agents.studies.suite_data import SuiteTask

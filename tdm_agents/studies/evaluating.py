@@ -13,7 +13,7 @@ from tdm_agents.actors.entries import parse_entry
 from tdm_agents.collection.pool import Pool
 from tdm_agents.comparison.matches import Rules, matches_of, play
 from tdm_agents.environments import EnvRef
-from tdm_agents.studies.products import Product
+from tdm_agents.studies.stage_products import Product
 from tdm_agents.studies.stages import Evaluate
 
 

@@ -26,10 +26,10 @@ from tdm_agents.collection.seeds import COLLECTION_FIRST
 from tdm_agents.environments import Env, EnvRef, episode_limit, steps_at_most
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces.model_spec import spec_of
-from tdm_agents.studies.products import Product, preset_of
 from tdm_agents.studies.rates import SHARES, operations_per_second
 from tdm_agents.studies.running import Opened
 from tdm_agents.studies.share_done import share_done
+from tdm_agents.studies.stage_products import Product, preset_of
 from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Stage, Train
 from tdm_agents.training.model_choice import trainable_class
 

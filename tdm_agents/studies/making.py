@@ -22,7 +22,7 @@ from tdm_agents.collection.collection_check import check
 from tdm_agents.collection.pool import Pool
 from tdm_agents.storage import read_json
 from tdm_agents.studies.evaluating import evaluate
-from tdm_agents.studies.products import Product
+from tdm_agents.studies.stage_products import Product
 from tdm_agents.studies.stages import Collect, Evaluate, Train
 from tdm_agents.training import verdict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdm_agents.studies.names import in_a_line
+from tdm_agents.studies.entry_text import in_a_line
 from tdm_agents.studies.specialist import SIZES, data_of, tdm_of
 from tdm_agents.studies.stages import Evaluate, Figure, Plan, Size, Stage, Study
 

@@ -12,10 +12,10 @@ from tdm_agents.collection.pool import WorkerPool
 from tdm_agents.collection.workers import one_thread
 from tdm_agents.errors import PathTakenError, TDMError, WrongValueError
 from tdm_agents.storage import foreign_file, locked
-from tdm_agents.studies import report
+from tdm_agents.studies import study_report
+from tdm_agents.studies.entry_text import named
 from tdm_agents.studies.making import Means, make, play
-from tdm_agents.studies.names import named
-from tdm_agents.studies.products import PRODUCTS_FOLDER, Product, products_of
+from tdm_agents.studies.stage_products import PRODUCTS_FOLDER, Product, products_of
 from tdm_agents.studies.stages import Evaluate, Plan, Size, Study
 
 
@@ -50,11 +50,11 @@ class Opened:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.missing and report.is_reported(self.folder, self._key)
+        return not self.missing and study_report.is_reported(self.folder, self._key)
 
     @property
     def _key(self) -> str:
-        return report.report_key(self.plan, self.products)
+        return study_report.report_key(self.plan, self.products)
 
 
 def opened(study: Study, size: Size, out: Path) -> Opened:
@@ -142,5 +142,5 @@ def run(
                 f"{done} of {len(stages)} products are complete: the others are played", align="left"
             )
             play(evaluations, one.products, means)
-        report.write(one.folder, one.study.name, one.size, one.plan, one.products)
+        study_report.write(one.folder, one.study.name, one.size, one.plan, one.products)
     return one.folder

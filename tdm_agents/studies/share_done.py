@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tdm_agents.comparison.matches import PARTS_FOLDER
-from tdm_agents.studies.products import Product
+from tdm_agents.studies.stage_products import Product
 from tdm_agents.studies.stages import Collect, Train
 from tdm_agents.training import run_state
 

@@ -11,7 +11,7 @@ from tdm_agents.actors.tuned import expert_for
 from tdm_agents.collection.collection_manifest import default_name
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.environments import EnvRef
-from tdm_agents.studies.names import in_a_line
+from tdm_agents.studies.entry_text import in_a_line
 from tdm_envs.suite_tasks import TaskName
 
 

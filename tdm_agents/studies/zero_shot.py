@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tdm_agents.studies.names import in_a_line
+from tdm_agents.studies.entry_text import in_a_line
 from tdm_agents.studies.stages import Collect, Evaluate, Figure, Plan, Protocol, Recipe, Size, Study, Train
 from tdm_agents.studies.walker_data import random_and_expert, undisturbed_expert, walkers
 from tdm_agents.training.train_config import TrainConfig

@@ -20,7 +20,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import History
 from tdm_agents.spaces.model_spec import spec_of
-from tdm_agents.spaces.names import observation_names, role
+from tdm_agents.spaces.scalar_names import observation_names, role
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import check_world_model

@@ -21,10 +21,10 @@ from tdm_agents.environments import EnvRef
 from tdm_agents.errors import TDMError, UnknownNameError
 from tdm_agents.storage import FolderInUseError, locked
 from tdm_agents.studies.catalogue import STUDIES
-from tdm_agents.studies.names import named
-from tdm_agents.studies.products import products_of
+from tdm_agents.studies.entry_text import named
 from tdm_agents.studies.running import opened, run
 from tdm_agents.studies.share_done import share_done
+from tdm_agents.studies.stage_products import products_of
 from tdm_agents.studies.stages import Collect, Evaluate, Plan, Protocol, Train
 from tdm_envs.walkers.families import build_body
 from tdm_envs.walkers.universe import split_of

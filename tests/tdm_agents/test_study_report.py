@@ -5,8 +5,8 @@ import pytest
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.figures import draw
 from tdm_agents.studies.panels import panels_of
+from tdm_agents.studies.report_rows import rows_of
 from tdm_agents.studies.report_text import text
-from tdm_agents.studies.rows import rows_of
 from tdm_agents.studies.stages import Evaluate, Figure, Protocol
 
 A, B = EnvRef("Pendulum-v1"), EnvRef("CartPole-v1")

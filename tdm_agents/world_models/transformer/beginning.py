@@ -13,7 +13,7 @@ import torch
 from tdm_agents.data.sampled_steps import SampledSteps
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.spaces.names import names_or_numbers
+from tdm_agents.spaces.scalar_names import names_or_numbers
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.world_models.learned import differences, does_not_fit, identity
 from tdm_agents.world_models.transformer.config import TransformerConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
-from tdm_agents.spaces.names import names_or_numbers
+from tdm_agents.spaces.scalar_names import names_or_numbers
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import NetworkConfig

@@ -18,7 +18,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import FloatArray
-from tdm_agents.spaces.names import names_or_numbers, role
+from tdm_agents.spaces.scalar_names import names_or_numbers, role
 from tdm_agents.world_models.transformer.bins import Bins
 from tdm_agents.world_models.transformer.ranges import (
     CHANGE_TAIL,

@@ -41,12 +41,12 @@ class TokenizerConfig:
     Attributes:
         observation: Scale of the bins of rewards, and of observation scalars as inputs.
         target: What the output bins of an observation scalar cover: its next value, or its change.
-        ranges: Whose data a fitted range covers: a scalar's of one ``environment``, or a scalar's ``role`` in
-            all environments together (:func:`tdm_agents.spaces.names.role`). The latter also fits an
-            environment without data, if its scalars have roles that are known.
         bins: Number of bins per scalar, from 2 to 65536 (float32 cannot reliably tell more apart).
         mu: Compression of the mu-law.
         limit: ``M`` of the mu-law, the magnitude at which it clips.
+        ranges: Whose data a fitted range covers: a scalar's of one ``environment``, or a scalar's ``role`` in
+            all environments together (:func:`tdm_agents.spaces.scalar_names.role`). The latter also fits an
+            environment without data, if its scalars have roles that are known.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -54,10 +54,10 @@ class TokenizerConfig:
 
     observation: Literal["mu_law", "quantile"] = "quantile"
     target: Literal["absolute", "change"] = "change"
-    ranges: Literal["environment", "role"] = "environment"
     bins: int = 1024
     mu: float = 100.0
     limit: float = 256.0
+    ranges: Literal["environment", "role"] = "environment"
 
     def __post_init__(self) -> None:
         if self.observation not in ("mu_law", "quantile"):

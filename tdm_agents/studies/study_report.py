@@ -15,10 +15,10 @@ from typing import Any
 from tdm_agents.evaluation.report import provenance, write_report
 from tdm_agents.storage import CheckpointError, read_json, write_bytes
 from tdm_agents.studies.figures import draw
-from tdm_agents.studies.products import SCHEMA as PRODUCTS_SCHEMA
-from tdm_agents.studies.products import Product, plain
+from tdm_agents.studies.report_rows import rows_of
 from tdm_agents.studies.report_text import text
-from tdm_agents.studies.rows import rows_of
+from tdm_agents.studies.stage_products import SCHEMA as PRODUCTS_SCHEMA
+from tdm_agents.studies.stage_products import Product, plain
 from tdm_agents.studies.stages import Evaluate, Plan, Train
 
 SCHEMA = 1
