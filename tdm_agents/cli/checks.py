@@ -108,3 +108,22 @@ def _check_writable(folder: Path, given: str, option: str) -> None:
             f"{given}: {nearest} may not be written to; choose another {option}, "
             f"or give yourself the right to (chmod u+wx {nearest})"
         )
+
+
+def own_run_folder(folder: Path, command: str) -> None:
+    """Refuse a folder that holds files but no run; leftovers of a run that was killed early are accepted.
+
+    Raises:
+        ValueError: If there are such files; the message names one.
+    """
+    from tdm_agents.storage import foreign_file
+    from tdm_agents.training import run_file, run_state
+
+    if not folder.exists() or run_file.exists(folder) or run_state.exists(folder):
+        return
+    found = foreign_file(folder)
+    if found is not None:
+        raise WrongValueError(
+            f"--out {folder} holds {found!r} and no run of {command}; choose another --out, or empty this "
+            "folder"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import settings_of
-from tdm_agents.cli.checks import output_folder, tell_endless, usable_device
+from tdm_agents.cli.checks import output_folder, own_run_folder, tell_endless, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
@@ -25,9 +25,10 @@ from tdm_agents.registry import make_planner
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.spaces.observations import difference
+from tdm_agents.spaces.scalar_names import observation_names
 from tdm_agents.spaces.spec_json import spec_to_json
-from tdm_agents.storage import foreign_file, locked, read_json
-from tdm_agents.training import run_file, run_state
+from tdm_agents.storage import locked, read_json
+from tdm_agents.training import run_file
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
 from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.model_files import weights_sha256
@@ -102,16 +103,18 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         raise WrongValueError(f"--action-repeat is {repeat}; expected at least 1")
     made = env.make()
     tell_endless(str(env), made, args.training.max_steps, console.print)
-    spaces = made.observation_space, made.action_space
+    spaces, names = (made.observation_space, made.action_space), observation_names(made)
     made.close()
-    spec = spec_of(*spaces, action_repeat=repeat)  # what cannot be planned over is refused now
+    spec = spec_of(
+        *spaces, action_repeat=repeat, observation_names=names
+    )  # what cannot be planned over is refused now
     output_folder(args.out)
-    _check_ours(args.out)
+    own_run_folder(args.out, "tdm online")
     with locked(args.out):
         data = _data(args.data, spec)
         source = load_trained(args.init_from) if args.init_from is not None else None
         ends = _ends(args, env, data)
-        spec = spec_of(*spaces, action_repeat=repeat, terminates=ends)
+        spec = replace(spec, terminates=ends)
         model = kind.build({env.name: spec}, config, seed=args.training.seed, source=source)
         planner_settings = settings_of(planner, None, None).planner_settings
         description: dict[str, Any] = {
@@ -195,15 +198,3 @@ def _known_ends(folder: Path, env: EnvRef) -> bool | None:
     spec = environments.get(env.name) if isinstance(environments, dict) else None
     ends = spec.get("terminates") if isinstance(spec, dict) else None
     return ends if isinstance(ends, bool) else None
-
-
-def _check_ours(folder: Path) -> None:
-    """Refuse a folder that holds files but no run."""
-    if not folder.exists() or run_file.exists(folder) or run_state.exists(folder):
-        return
-    found = foreign_file(folder)
-    if found is not None:
-        raise WrongValueError(
-            f"--out {folder} holds {found!r} and no run of tdm online; choose another --out, or empty this "
-            "folder"
-        )

@@ -11,18 +11,17 @@ import tyro
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
-from tdm_agents.cli.checks import output_folder, usable_device
+from tdm_agents.cli.checks import output_folder, own_run_folder, usable_device
 from tdm_agents.cli.verdicts import say_and_keep
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
-from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Planner, Preset, TrainableModel
 from tdm_agents.registry import make_planner
 from tdm_agents.settings_text import parse_settings
-from tdm_agents.storage import foreign_file, locked
-from tdm_agents.training import run_file, run_state
+from tdm_agents.storage import locked
+from tdm_agents.training import run_file
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
 from tdm_agents.training.train_config import TrainConfig
@@ -103,7 +102,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     configuration(args, preset)
     device = usable_device(args.device)
     output_folder(args.out)
-    _check_ours(args.out)
+    own_run_folder(args.out, "tdm train")
     with locked(args.out):  # before data are read, which may take minutes
         result = _train(args, preset, device, console)
     if result.interrupted:
@@ -235,15 +234,3 @@ def _model(args: Train, name: str, preset: Preset, training: dict[str, Trajector
     if source is None:
         model.fit(training)
     return model
-
-
-def _check_ours(folder: Path) -> None:
-    """Refuse a folder that holds files but no run; leftovers of a run that was killed early are accepted."""
-    if not folder.exists() or run_file.exists(folder) or run_state.exists(folder):
-        return
-    found = foreign_file(folder)
-    if found is not None:
-        raise WrongValueError(
-            f"--out {folder} holds {found!r} and no run of tdm train; choose another --out, "
-            "or empty this folder"
-        )

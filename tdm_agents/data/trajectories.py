@@ -160,7 +160,7 @@ class Trajectories:
         parts: list[Decisions] = []
         episodes: list[IntArray] = []
         for index, other in enumerate(several):
-            for what in ("observation_space", "action_space", "action_repeat", "observation_names"):
+            for what in ("observation_space", "action_space", "action_repeat"):
                 mine, theirs = getattr(first, what), getattr(other.info, what)
                 if mine != theirs:
                     raise DataError(
@@ -170,7 +170,14 @@ class Trajectories:
             episodes.append(other.episodes + np.array([len(parts), 0, 0]))
             parts.extend(other.parts)
         source = tuple(digest for other in several for digest in other.info.source)
-        return cls(tuple(parts), np.concatenate(episodes), replace(first, source=source))
+        names = {other.info.observation_names for other in several} - {()}  # older data have none
+        if len(names) > 1:
+            raise DataError(
+                f"the data sets ({first.env_id}) name their observation scalars differently: "
+                f"{' and '.join(map(str, sorted(names)))[:240]}; one set of trajectories needs the same"
+            )
+        info = replace(first, source=source, observation_names=next(iter(names), ()))
+        return cls(tuple(parts), np.concatenate(episodes), info)
 
     @property
     def observation_dim(self) -> int:

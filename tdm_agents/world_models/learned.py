@@ -8,7 +8,7 @@ be overridden.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -153,10 +153,15 @@ def check_same(there: Any, here: Any) -> None:
     if type(there) is not type(here):
         raise does_not_fit(f"it is a {type(there).__name__}, not a {type(here).__name__}")
     first, second = (
-        {"config": identity(m.config), "spec": spec_to_json(m.environment(None).spec)} for m in (there, here)
+        {"config": identity(m.config), "spec": unnamed(m.environment(None).spec)} for m in (there, here)
     )
     if found := differences(first, second):
         raise does_not_fit(found[0])
+
+
+def unnamed(spec: ModelSpec) -> dict[str, Any]:
+    """A spec as JSON, without the names of its scalars, which models and data of older versions lack."""
+    return spec_to_json(replace(spec, observation_names=()))
 
 
 def does_not_fit(why: str) -> CheckpointError:

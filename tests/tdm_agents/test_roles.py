@@ -15,6 +15,7 @@ from tdm_agents import TDMAgent, make_planner
 from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.data.minari_io import DataError
 from tdm_agents.data.mixture import MixtureSampler, by_environment
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
@@ -223,3 +224,19 @@ def test_a_loaded_generalist_acts_in_a_body_that_was_not_trained_on(model, tmp_p
         TDMAgent.load(tmp_path, env=walker(7, 1).make())
     with pytest.raises(LookupError, match="expected one of this generalist's environments"):
         TDMAgent.load(tmp_path, env_id="tdm/WalkerChain-v0 dof=5 body=9")
+
+
+def test_data_and_models_from_before_there_were_names_still_fit(data):
+    (name, named), *_ = data.items()
+    older = dataclasses.replace(named, info=dataclasses.replace(named.info, observation_names=()))
+    for several in ([named, older], [older, named]):
+        assert Trajectories.concatenate(several).spec.observation_names == named.spec.observation_names
+    other = tuple(f"other_{i}" for i in range(named.observation_dim))
+    renamed = dataclasses.replace(named, info=dataclasses.replace(named.info, observation_names=other))
+    with pytest.raises(DataError, match="name their observation scalars differently"):
+        Trajectories.concatenate([named, renamed])
+    plain = dataclasses.replace(CONFIG, tokenizer=TokenizerConfig(bins=64))
+    before = TransformerWorldModel.build({name: older.spec}, plain, seed=0)
+    before.fit({name: older})
+    after = TransformerWorldModel.build({name: named.spec}, plain, seed=1, source=before)
+    assert torch.equal(after.network.head.weight, before.network.head.weight)

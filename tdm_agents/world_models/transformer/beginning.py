@@ -14,8 +14,7 @@ from tdm_agents.data.sampled_steps import SampledSteps
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces.scalar_names import names_or_numbers
-from tdm_agents.spaces.spec_json import spec_to_json
-from tdm_agents.world_models.learned import differences, does_not_fit, identity
+from tdm_agents.world_models.learned import differences, does_not_fit, identity, unnamed
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import TransformerNetwork
@@ -132,7 +131,7 @@ def _copy_tokens(source: Any, model: Any, name: str) -> None:
             "environment"
         ) from error
     mine = model.environment(name)
-    there, here = ({"spec": spec_to_json(m.spec)} for m in (theirs, mine))
+    there, here = ({"spec": unnamed(m.spec)} for m in (theirs, mine))
     if found := differences(there, here):
         raise does_not_fit(found[0])
     mine.tokenizer.load_state_dict(theirs.tokenizer.state_dict())
