@@ -16,7 +16,7 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -136,6 +136,17 @@ def present_settings(of: Callable[..., Any], settings: Mapping[str, Any]) -> dic
         if former in given and present in known and former not in known:
             given[present] = given.pop(former)
     return given
+
+
+def planner_defaults(name: str) -> dict[str, Any]:
+    """The settings of a planner that have a default, with it; none if it is no dataclass.
+
+    Raises:
+        LookupError: If there is no such planner.
+        PluginError: If it cannot be loaded.
+    """
+    of = load(PLANNERS, name)
+    return {f.name: f.default for f in fields(of) if f.default is not MISSING} if is_dataclass(of) else {}
 
 
 def make_planner(name: str, **settings: Any) -> Planner:

@@ -14,7 +14,7 @@ from tdm_agents.data.index import INDEX_FILE
 from tdm_agents.data.readable import DataError, readable
 from tdm_agents.errors import brief
 from tdm_agents.json_text import check_fields, load_json, parse_json
-from tdm_agents.registry import FORMER_SETTINGS
+from tdm_agents.registry import FORMER_SETTINGS, planner_defaults
 from tdm_agents.storage import LOCK_FILE
 
 SETTINGS_FILE = "settings.json"
@@ -92,7 +92,10 @@ def _json_of(path: Path) -> dict[str, Any]:
 
 
 def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
-    there = {FORMER_SETTINGS.get(key, key): value for key, value in there.items()}
+    there = _present(there)
+    if isinstance(name := wanted.get("planner"), str) and isinstance(old := there.get("settings"), Mapping):
+        # A setting that is newer than the data does, by default, what was done before it.
+        there = {**there, "settings": {**planner_defaults(name), **_present(old)}}
     for key in (*wanted, *(key for key in there if key not in wanted)):
         old, new = there.get(key), wanted.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -103,3 +106,7 @@ def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]
                 f"{brief(repr(new))} is asked for; choose another "
                 "folder, repeat the first command, or remove this one"
             )
+
+
+def _present(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {FORMER_SETTINGS.get(key, key): value for key, value in settings.items()}

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +23,7 @@ from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.cli.main import main
 from tdm_agents.collection import seeds
 from tdm_agents.collection.collecting import collect
+from tdm_agents.collection.collection_check import check
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import play
 from tdm_agents.collection.workers import EpisodeDone
@@ -129,6 +132,21 @@ def test_a_finished_or_other_collection_is_recognised(tmp_path, capsys):
         collect(pendulum((RandomPolicy(), 3), max_steps=8), tmp_path / "p")
     with pytest.raises(ValueError, match="different names"):
         replace(dataset, mix=dataset.mix * 2)
+
+
+def test_data_from_before_a_planner_had_a_setting_are_still_its_own(tmp_path):
+    policy = PlannerPolicy("random_shooting", {"horizon": 2, "num_samples": 3})
+    dataset = DatasetSpec(env=EnvRef("InvertedPendulum-v5"), mix=((policy, 1),), max_steps=4)
+    metadata = collect(dataset, tmp_path / "p") / "metadata.json"
+    stored = json.loads(metadata.read_text())
+    collection = json.loads(stored["collection"])
+    settings = collection["settings"]["policies"]["planner"]["settings"]
+    assert settings.pop("noise_scale") == math.sqrt(2.0)
+    metadata.write_text(json.dumps({**stored, "collection": json.dumps(collection)}))
+    assert check([dataset], tmp_path / "p") == []
+    other = PlannerPolicy("random_shooting", {**policy.settings, "noise_scale": 2.0})
+    with pytest.raises(DataError, match=r"noise_scale 1\.41.*, now 2\.0"):
+        check([replace(dataset, mix=((other, 1),))], tmp_path / "p")
 
 
 def test_episodes_differ_by_key_and_avoid_evaluation_seeds():
