@@ -6,13 +6,16 @@
   ``tdm/WalkerTree-v0``, with ``dof=`` and ``body=``;
 - ``tdm/Suite-v0``, dm_control's suite, with ``domain=`` and ``task=``, and with ``variant=`` for other
   physical constants;
-- Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on, where it is installed.
+- Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on.
+
+dm_control is imported when one of its environments is made, and not before.
 """
 
 import warnings
-from importlib.util import find_spec
 
 import gymnasium
+
+from tdm_envs import shimmy_ids
 
 # dm_control looks for a display when it is imported, and warns if there is none even if nothing is rendered
 warnings.filterwarnings("ignore", message=r".*The DISPLAY environment variable is missing")
@@ -30,8 +33,6 @@ gymnasium.register(
     entry_point="tdm_envs.suite_env:SuiteEnv",
     max_episode_steps=1000,
 )
-
-if find_spec("shimmy") is not None:
-    import shimmy
-
-    gymnasium.register_envs(shimmy)
+shimmy_ids.register()
+# Shimmy registers the same ids where a program imports it later
+warnings.filterwarnings("ignore", message=r".*Overriding environment dm_control/")
