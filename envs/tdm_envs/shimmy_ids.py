@@ -8,6 +8,7 @@ for. Shimmy itself registers its environments when it is imported, which happens
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
@@ -84,7 +85,8 @@ def make_shimmys(env_id: str, **settings: Any) -> gym.Env[Any, Any]:
     if "shimmy" not in sys.modules:
         ours = {name: gym.registry.pop(name) for name in SHIMMY_IDS if _is_ours(name)}
         try:
-            import_module("shimmy")  # registers its own
+            with redirect_stdout(sys.stderr):  # it prints that it lacks what needs labmaze
+                import_module("shimmy")  # registers its own
         except ImportError as error:
             raise ImportError(_MISSING.format(env_id, error)) from error
         finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tdm_agents.cli import health
 from tdm_envs import without_dm_control
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,15 @@ def test_the_reason_is_that_of_this_python(python, told, monkeypatch):
         without_dm_control.refuse("tdm/Suite-v0", domain="dog")
     assert told in str(found.value)
     assert ("--no-deps" in str(found.value)) == (python > without_dm_control.LAST_WITH_WHEELS)
+
+
+@pytest.mark.parametrize(("installed", "state"), [(True, "ok"), (False, "note")])
+def test_the_doctor_says_whether_the_suite_is_there_where_it_is_not_required(installed, state, monkeypatch):
+    assert health.suite() == [] or sys.version_info >= (3, 13)
+    monkeypatch.setattr(without_dm_control, "PYTHON", (3, 14))
+    monkeypatch.setattr(without_dm_control, "is_installed", lambda: installed)
+    (found,) = health.suite()
+    assert found.state == state and bool(found.remedy) != installed
 
 
 def test_the_requirements_are_those_of_the_pythons_that_have_wheels():
