@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, overload
 
 import gymnasium as gym
@@ -18,12 +19,13 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from tdm_agents.agent import agent_files
+from tdm_agents.agent import agent_files, hub
 from tdm_agents.agent.argument_checks import check_codecs, check_planner, check_replan_every, integer_seed
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
 from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
+from tdm_agents.agent.model_card import write_card
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
 from tdm_agents.agent.reward_choice import check_reward, vet_reward, with_reward
@@ -444,6 +446,36 @@ class TDMAgent:
             ),
         )
 
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        evaluation: str | Path | None = None,
+        private: bool = False,
+        message: str = "Upload an agent",
+    ) -> str:
+        """Save the agent to the Hugging Face hub, with a model card; ``load("hf://owner/name")`` reads it.
+
+        Args:
+            repository: ``"owner/name"``; made if it does not exist. The agent that it holds is replaced.
+            evaluation: What ``tdm evaluate --out`` wrote of these weights, for the card.
+            private: Whether a repository that is made is private.
+            message: Message of the commit.
+
+        Returns:
+            The agent's name with the commit in it, ``"hf://owner/name@commit"``.
+
+        Raises:
+            ImportError: If ``huggingface_hub`` is not installed.
+            RuntimeError: If the hub cannot be reached or refuses, or ``evaluation`` is no report.
+            ValueError: If ``repository`` is not ``"owner/name"``, the agent cannot be saved (see
+                :meth:`save`), or other weights were evaluated.
+        """
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            write_card(Path(folder), repository, None if evaluation is None else Path(evaluation))
+            return str(hub.upload(Path(folder), repository, private=private, message=message))
+
     @classmethod
     def load(
         cls,
@@ -458,10 +490,11 @@ class TDMAgent:
         replan_every: int | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
-        """An agent from a bundled checkpoint or a folder that :meth:`save` wrote.
+        """An agent from a bundled checkpoint, a folder that :meth:`save` wrote, or the Hugging Face hub.
 
         Args:
-            name_or_folder: A bundled name (``"cartpole-swingup"``), or a path.
+            name_or_folder: A bundled name (``"cartpole-swingup"``), a path, or ``"hf://owner/name"``, which
+                may end in ``@revision``.
             planner: A planner, or the name of one. None: the one that the checkpoint was saved with. Another
                 planner by name keeps the checkpoint's horizon, which belongs to the model and its task.
             seed: Seed of the agent's randomness.
@@ -475,6 +508,7 @@ class TDMAgent:
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
+            HubError: If the agent is on the hub, which cannot be reached, and was never loaded before.
             UntrustedModuleError: If the checkpoint names a module that the user has not named too.
             LookupError: If there is no such checkpoint, planner, world model or reward function, or the
                 checkpoint is of several environments and ``env_id`` is none of them.
