@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import hub_server
+import markdown_pages
 import pytest
 import torch
 
@@ -222,6 +223,10 @@ def test_commands_take_the_name_wherever_they_take_a_checkpoint(hub, tmp_path, c
     assert json.loads(out.read_text())["env_id"] == "dm_control/cartpole-swingup-v0"
     assert main(["evaluate", "--checkpoint", "hf://nobody/nothing"]) == 2
     assert "hf://nobody/nothing is not on the hub" in capsys.readouterr().err
+
+
+def test_the_page_does_and_prints_what_it_shows(hub):
+    markdown_pages.run_page(Path(__file__).parents[2] / "docs" / "hub.md")
 
 
 def test_the_variable_of_huggingface_hub_says_where_the_hub_is(hub, tmp_path):
