@@ -55,20 +55,21 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 site: install
 	cd website && NO_MKDOCS_2_WARNING=1 ../$(BIN)/python -m mkdocs build --strict
 
-# what has to hold before a release: sdist and wheel, their metadata, and the wheel in an environment of its own with
-# the quick tests run outside of this folder. CONTRIBUTING.md has the rest of the checklist.
+# What has to hold before a release: sdist and wheel are built, their metadata are right, and the wheel passes the
+# quick tests in an environment of its own, outside of this folder. CONTRIBUTING.md has the rest of the checklist.
 RELEASE := .venv-release
+OUTSIDE := build/outside
 release-check: install
-	rm -rf dist build/release $(RELEASE)
+	rm -rf dist $(RELEASE) $(OUTSIDE)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[release]"
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv $(RELEASE)
-	wheel=$$(echo dist/*.whl) && $(RELEASE)/bin/python -m pip install --quiet --constraint constraints.txt "$$wheel[dev]"
-	mkdir -p build/release
-	cp -r $(OUTSIDE) build/release
-	cd build/release && MUJOCO_GL=$${MUJOCO_GL:-disable} ../../$(RELEASE)/bin/python -P -m pytest -n 2 --dist loadfile \
-		$(LONG:%=--ignore-glob='*/%.py')
+	$(RELEASE)/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[dev]"
+	mkdir -p $(OUTSIDE)
+	cp -r tests benchmarks docs pyproject.toml $(OUTSIDE)
+	cd $(OUTSIDE) && MUJOCO_GL=$${MUJOCO_GL:-disable} ../../$(RELEASE)/bin/python -P -m pytest -n 2 --dist loadfile \
+		tests/tdm_agents tests/tdm_envs tests/tdm_planners $(LONG:%=--ignore-glob='*/%.py')
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(RELEASE) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

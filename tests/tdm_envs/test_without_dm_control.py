@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import tdm_agents
+import tdm_envs
+import tdm_planners
 from tdm_agents.cli import health
 from tdm_envs import without_dm_control
 
@@ -27,7 +30,7 @@ def printed(script):
 
 
 def test_no_module_but_those_of_the_suite_imports_it_before_an_environment_is_made():
-    sources = [ROOT / "tdm_agents", ROOT / "planners" / "tdm_planners", ROOT / "envs" / "tdm_envs"]
+    sources = [Path(package.__file__).parent for package in (tdm_agents, tdm_planners, tdm_envs)]
     at_once = set()
     for path in (path for source in sources for path in source.rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
