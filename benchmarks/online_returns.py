@@ -1,9 +1,9 @@
 """What does learning online reach? TD-MPC2 beside SAC and PPO of SB3, at equal environment steps.
 
-All runs of a task hold each action for as many environment steps and are evaluated on the same seeds. SAC and
-TD-MPC2 learn once per decision. SAC and PPO have SB3's own settings. A run that is interrupted goes on with the
-same command (those of SB3 begin anew: they take minutes). The report has all runs that were evaluated at least
-once, with the steps that they reached.
+All runs of a task hold each action for as many environment steps and are evaluated on the same seeds. SAC
+and TD-MPC2 learn once per decision. SAC and PPO have SB3's own settings. An interrupted run goes on with the
+same command (those of SB3 begin anew: they take minutes). The report has all runs that were evaluated at
+least once, with the steps that they reached.
 
     python benchmarks/online_returns.py --task cartpole-swingup --learner tdmpc2 --seed 0
     python benchmarks/online_returns.py --report
