@@ -52,7 +52,7 @@ class Task:
         action_repeat: Environment steps per decision.
         preset: TD-MPC2's size.
         learners: Who learns it.
-        published: Return of TD-MPC2 after as many steps in its paper's results, seed by seed.
+        published: Mean return of three seeds after 100,000 steps, in the results beside TD-MPC2's code.
     """
 
     env_id: str
@@ -60,12 +60,12 @@ class Task:
     action_repeat: int = 2
     preset: str = "1m"
     learners: tuple[str, ...] = ("tdmpc2", "sac", "ppo")
-    published: tuple[float, ...] = ()
+    published: float | None = None
 
 
 TASKS = {
-    "cartpole-swingup": Task("dm_control/cartpole-swingup-v0", published=(839.0, 876.0, 876.0)),
-    "walker-stand": Task("dm_control/walker-stand-v0", published=(981.0, 957.0, 991.0)),
+    "cartpole-swingup": Task("dm_control/cartpole-swingup-v0", published=839.0),
+    "walker-stand": Task("dm_control/walker-stand-v0", published=981.0),
     "hopper": Task("Hopper-v5", action_repeat=1),
     "cartpole": Task("CartPole-v1", steps=20_000, action_repeat=1, learners=("tdmpc2", "ppo")),
 }
