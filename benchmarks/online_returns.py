@@ -239,7 +239,13 @@ def main(settings: Settings) -> None:
     if settings.learner == "tdmpc2":
         tdmpc2(task, settings.seed, settings.work / name, settings.threads)
         return
-    made = {"task": asdict(task), "learner": settings.learner, "seed": settings.seed}
+    made = {
+        "env_id": task.env_id,
+        "steps": task.steps,
+        "action_repeat": task.action_repeat,
+        "learner": settings.learner,
+        "seed": settings.seed,
+    }
     path = settings.work / f"{settings.task}-{settings.learner}-{settings.seed}.json"
     keep.part(path, made, lambda: sb3(task, settings.learner, settings.seed))
 
