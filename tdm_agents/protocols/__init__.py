@@ -16,6 +16,7 @@ from tdm_agents.protocols.imagining import (
 )
 from tdm_agents.protocols.learning import (
     Discounts,
+    ImitatesExamples,
     NotFiniteError,
     Optimizers,
     Preset,
@@ -48,6 +49,7 @@ __all__ = [
     "HasTokens",
     "HasValue",
     "History",
+    "ImitatesExamples",
     "MixedBatch",
     "ModelSpec",
     "NotFiniteError",
