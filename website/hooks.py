@@ -44,6 +44,7 @@ API = {
         "tdm_agents.world_models.transformer.model",
         "tdm_agents.world_models.transformer.generalist",
         "tdm_agents.world_models.mlp",
+        "tdm_agents.world_models.mlp_policy",
         "tdm_agents.world_models.pets",
         "tdm_agents.world_models.rssm.rssm_model",
         "tdm_agents.world_models.tdmpc2.tdmpc2_model",
