@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import settings_of
 from tdm_agents.cli.checks import output_folder, own_run_folder, tell_endless, usable_device
-from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.cli.imports import import_modules
+from tdm_agents.cli.online_options import Online
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.online import acting
-from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_trainer import OnlineResult, train_online
 from tdm_agents.protocols import ModelSpec, Planner, Preset
 from tdm_agents.registry import make_planner
@@ -32,47 +31,6 @@ from tdm_agents.training import run_file
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
 from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.model_files import weights_sha256
-
-
-@dataclass(frozen=True)
-class Online:
-    """Train a world model on what its own agent does. The same command again goes on where it stopped.
-
-    Attributes:
-        env_id: The environment, with its arguments if it takes some: ``"tdm/WalkerTree-v0 dof=12 body=3"``.
-        out: Folder of the run: the agent, its curve, checkpoints, TensorBoard events, the replay memory.
-        model: Kind of world model: ``tdmpc2``, ``mlp``, ``pets``, or one of an installed plug-in.
-        preset: One of the model's named configurations, for example ``1m`` of ``tdmpc2``; the model's first
-            by default. It also has the defaults of ``action_repeat`` and ``planner``.
-        model_settings: Settings of the model that differ from the preset, as pairs of name and value.
-        action_repeat: Environment steps per decision; the preset's by default.
-        terminates: Whether episodes may terminate, so that the model learns when; by default whether one of a
-            few random episodes does.
-        planner: The planner; the preset's by default.
-        planner_settings: The planner's settings that differ from the preset's (or, for another planner, from
-            its defaults), as pairs of name and value.
-        data: Minari data sets of the environment (folders or ids), or folders with an index of several, with
-            which the replay memory begins.
-        init_from: Folder of a trained model of the same kind, size and spaces to start from, for example one
-            of ``tdm train`` or of ``tdm online``. It acts from the first decision on.
-        device: Where to train, for example ``cpu`` or ``cuda``.
-        training: Steps, seed, data and updates, evaluation.
-    """
-
-    env_id: str
-    out: Path
-    model: str = "tdmpc2"
-    preset: str | None = None
-    model_settings: dict[str, str] = field(default_factory=dict)
-    action_repeat: int | None = None
-    terminates: bool | None = None
-    planner: str | None = None
-    planner_settings: dict[str, str] = field(default_factory=dict)
-    data: tuple[Path, ...] = ()
-    init_from: Path | None = None
-    device: str = "cpu"
-    training: Annotated[OnlineConfig, tyro.conf.arg(name="")] = field(default_factory=OnlineConfig)
-    import_: Modules = ()
 
 
 def run(args: Online, *, console: Console | None = None) -> OnlineResult:

@@ -19,7 +19,6 @@ from tdm_agents.protocols.learning import (
     Optimizers,
     Preset,
     TrainableModel,
-    UpdateSettings,
 )
 from tdm_agents.protocols.observing import observation_of, require_observations
 from tdm_agents.protocols.planning import Plan, Planner
@@ -32,6 +31,7 @@ from tdm_agents.protocols.values import (
     Rollout,
     Step,
 )
+from tdm_agents.update_settings import UpdateSettings
 
 __all__ = [
     "ActionKind",
