@@ -16,6 +16,7 @@ from tdm_agents.actors.tuned import expert_for
 from tdm_agents.cli.checks import at_least, output_file, output_folder, tell_endless
 from tdm_agents.cli.collect_options import Collect
 from tdm_agents.cli.collect_progress import Progress
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.collection.actor_lines import EPISODES, ActorLine, parse_actor
 from tdm_agents.collection.collecting import collect, entry_of
 from tdm_agents.collection.collection_check import check, is_finished
@@ -27,6 +28,7 @@ from tdm_agents.collection.storable import check_storable
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError, is_mistake, retold
+from tdm_agents.remarks import remark, remarks
 from tdm_agents.settings_text import parse_settings
 
 BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
@@ -42,18 +44,20 @@ def run(args: Collect) -> None:
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     _check(args)
-    console = Console()
-    datasets = datasets_of(args, lambda text: console.print(text, soft_wrap=True, markup=False))
+    console, results = remarks(), Console()
+    datasets = datasets_of(args, remark)
     if args.write_manifest is not None:
         write_manifest(args.write_manifest, datasets)
-        console.print(f"{len(datasets)} environments in {args.write_manifest}")
+        results.print(f"{len(datasets)} environments in {args.write_manifest}")
         return
     # mistakes are found before the table is drawn
     if not is_finished(datasets, args.out):  # a finished collection is only read
         output_folder(args.out)
     unfinished = check(datasets, args.out)
     for dataset in {(dataset.env.id, *dataset.counts): dataset for dataset in datasets}.values():
-        _try(args, dataset, lambda text: console.print(text, soft_wrap=True, markup=False))
+        _try(args, dataset, remark)
+    if unfinished:
+        keep_config(args, "collect", args.out)
     counts: Counter[str] = Counter()
     for dataset in unfinished:
         counts.update(dataset.counts)
@@ -75,18 +79,18 @@ def run(args: Collect) -> None:
         with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:
             data = collect(datasets, args.out, pool=pool, watch=watch)
     except KeyboardInterrupt:
-        console.print(
+        results.print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
             "the same command goes on from there."
         )
         raise SystemExit(130) from None
     if not unfinished:
-        console.print(f"{data} is complete already; nothing to do.")
+        results.print(f"{data} is complete already; nothing to do.")
         return
     entries = [entry_of(dataset, args.out) for dataset in datasets]
     episodes, transitions = sum(e.episodes for e in entries), sum(e.transitions for e in entries)
     megabytes = sum(e.bytes for e in entries) / 1e6
-    console.print(
+    results.print(
         f"Wrote {data}: environments {len(entries)}, episodes {episodes:,}, "
         f"transitions {transitions:,}, {megabytes:.1f} MB."
     )

@@ -11,8 +11,10 @@ from rich.console import Console
 
 from tdm_agents.agent.agent_files import settings_of
 from tdm_agents.cli.checks import output_folder, own_run_folder, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import import_modules
 from tdm_agents.cli.online_options import Online
+from tdm_agents.cli.training_table import online_table
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
@@ -21,6 +23,7 @@ from tdm_agents.online import acting
 from tdm_agents.online.online_trainer import OnlineResult, train_online
 from tdm_agents.protocols import ModelSpec, Planner, Preset
 from tdm_agents.registry import make_planner
+from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.spaces.observations import difference
@@ -47,7 +50,8 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
-    console = console if console is not None else Console(stderr=True)
+    results = console if console is not None else Console()
+    console = console if console is not None else remarks()
     import_modules(args.import_)
     kind = trainable_class(args.model)
     preset = chosen_preset(args.model, kind, args.preset)
@@ -90,6 +94,7 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         run_file.claim(
             args.out, json.loads(json.dumps(description, default=plain_number)), model.config_type()
         )
+        keep_config(args, "online", args.out)
         ending = "ends that are learned" if ends else "no ends (--terminates where it has some)"
         console.print(f"{env}: {model.summary()}; {ending}", highlight=False)
         result = train_online(
@@ -104,9 +109,12 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         )
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C
-    console.print(
+    if (table := online_table(result)) is not None:
+        results.print(table)
+    results.print(
         f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or tdm evaluate --checkpoint "
-        f"{args.out}; curves: {args.out / 'curve.json'} and tensorboard --logdir {args.out}"
+        f"{args.out}; curves: {args.out / 'curve.json'} and tensorboard --logdir {args.out}",
+        soft_wrap=True,
     )
     return result
 

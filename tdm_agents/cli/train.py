@@ -7,6 +7,7 @@ from rich.console import Console
 
 from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
 from tdm_agents.cli.checks import output_folder, own_run_folder, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.train_options import Train
 from tdm_agents.cli.verdicts import say_and_keep
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
@@ -15,6 +16,7 @@ from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import Planner, Preset, TrainableModel
 from tdm_agents.registry import make_planner
+from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import locked
 from tdm_agents.training import run_file
@@ -41,7 +43,8 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
-    console = console if console is not None else Console(stderr=True)
+    results = console if console is not None else Console()
+    console = console if console is not None else remarks()
     # misspelt names fail now, not after reading data or training
     kind = trainable_class(args.model or ONE)
     preset = chosen_preset(args.model or ONE, kind, args.preset)
@@ -51,13 +54,15 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     output_folder(args.out)
     own_run_folder(args.out, "tdm train")
     with locked(args.out):  # before data are read, which may take minutes
-        result = _train(args, preset, device, console)
+        result = _train(args, preset, device, console, results)
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
     return result
 
 
-def _train(args: Train, preset: Preset, device: torch.device, console: Console) -> TrainResult:
+def _train(
+    args: Train, preset: Preset, device: torch.device, console: Console, results: Console
+) -> TrainResult:
     """Read the data, train, and write to ``args.out``, which this process has locked."""
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
@@ -81,6 +86,7 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         ),
         model.config_type(),
     )
+    keep_config(args, "train", args.out)
     for environment, kept in training.items():
         console.print(
             f"{kept.num_decisions:,} decisions in {kept.num_episodes} episodes to train on, "
@@ -114,18 +120,21 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         args.training,
         planner=planner_of(args, preset),
         settings=settings,
-        console=console,
+        metrics=result.metrics,
+        console=results,
     )
     if len(data) == 1:
-        console.print(
+        results.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
-            f"tdm evaluate --checkpoint {args.out}; curves: tensorboard --logdir {args.out}"
+            f"tdm evaluate --checkpoint {args.out}; curves: tensorboard --logdir {args.out}",
+            soft_wrap=True,
         )
     else:
-        console.print(
+        results.print(
             f"the generalist is in {args.out}: TDMAgent.load({str(args.out)!r}, env_id=...), or "
             f"tdm evaluate --checkpoint {args.out} --env-id ...; fine-tune it with tdm train --init-from "
-            f"{args.out}; curves: tensorboard --logdir {args.out}"
+            f"{args.out}; curves: tensorboard --logdir {args.out}",
+            soft_wrap=True,
         )
     return result
 

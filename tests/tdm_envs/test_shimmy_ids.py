@@ -6,7 +6,7 @@ import sys
 import pytest
 
 PREPARED = "import sys, gymnasium as gym\n"
-HEAVY = "dm_control dm_env shimmy mujoco torch".split()
+HEAVY = ["dm_control", "dm_env", "shimmy", "mujoco", "torch"]
 
 
 def printed(script, *flags):
