@@ -16,25 +16,27 @@ import gymnasium as gym
 
 _SUITE = """
     acrobot-swingup acrobot-swingup_sparse ball_in_cup-catch cartpole-balance cartpole-balance_sparse
-    cartpole-swingup cartpole-swingup_sparse cartpole-three_poles cartpole-two_poles cheetah-run dog-fetch dog-run
-    dog-stand dog-trot dog-walk finger-spin finger-turn_easy finger-turn_hard fish-swim fish-upright hopper-hop
-    hopper-stand humanoid-run humanoid-run_pure_state humanoid-stand humanoid-walk humanoid_CMU-run
-    humanoid_CMU-stand humanoid_CMU-walk lqr-lqr_2_1 lqr-lqr_6_2 manipulator-bring_ball manipulator-bring_peg
-    manipulator-insert_ball manipulator-insert_peg pendulum-swingup point_mass-easy point_mass-hard
-    quadruped-escape quadruped-fetch quadruped-run quadruped-walk reacher-easy reacher-hard stacker-stack_2
-    stacker-stack_4 swimmer-swimmer15 swimmer-swimmer6 walker-run walker-stand walker-walk
+    cartpole-swingup cartpole-swingup_sparse cartpole-three_poles cartpole-two_poles cheetah-run
+    dog-fetch dog-run dog-stand dog-trot dog-walk finger-spin finger-turn_easy finger-turn_hard
+    fish-swim fish-upright hopper-hop hopper-stand humanoid-run humanoid-run_pure_state humanoid-stand
+    humanoid-walk humanoid_CMU-run humanoid_CMU-stand humanoid_CMU-walk lqr-lqr_2_1 lqr-lqr_6_2
+    manipulator-bring_ball manipulator-bring_peg manipulator-insert_ball manipulator-insert_peg
+    pendulum-swingup point_mass-easy point_mass-hard quadruped-escape quadruped-fetch quadruped-run
+    quadruped-walk reacher-easy reacher-hard stacker-stack_2 stacker-stack_4 swimmer-swimmer15
+    swimmer-swimmer6 walker-run walker-stand walker-walk
 """
 _LOCOMOTION = """
     CmuHumanoidGoToTarget CmuHumanoidHeterogeneousForage CmuHumanoidMazeForage CmuHumanoidRunGaps
     CmuHumanoidRunWalls RodentEscapeBowl RodentMazeForage RodentRunGaps RodentTwoTouch
 """
 _MANIPULATION = """
-    lift_brick_features lift_brick_vision lift_large_box_features lift_large_box_vision place_brick_features
-    place_brick_vision place_cradle_features place_cradle_vision reach_duplo_features reach_duplo_vision
-    reach_site_features reach_site_vision reassemble_3_bricks_fixed_order_features
-    reassemble_3_bricks_fixed_order_vision reassemble_5_bricks_random_order_features
-    reassemble_5_bricks_random_order_vision stack_2_bricks_features stack_2_bricks_moveable_base_features
-    stack_2_bricks_moveable_base_vision stack_2_bricks_vision stack_2_of_3_bricks_random_order_features
+    lift_brick_features lift_brick_vision lift_large_box_features lift_large_box_vision
+    place_brick_features place_brick_vision place_cradle_features place_cradle_vision
+    reach_duplo_features reach_duplo_vision reach_site_features reach_site_vision
+    reassemble_3_bricks_fixed_order_features reassemble_3_bricks_fixed_order_vision
+    reassemble_5_bricks_random_order_features reassemble_5_bricks_random_order_vision
+    stack_2_bricks_features stack_2_bricks_moveable_base_features stack_2_bricks_moveable_base_vision
+    stack_2_bricks_vision stack_2_of_3_bricks_random_order_features
     stack_2_of_3_bricks_random_order_vision stack_3_bricks_features stack_3_bricks_random_order_features
     stack_3_bricks_vision
 """

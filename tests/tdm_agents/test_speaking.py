@@ -101,27 +101,21 @@ def test_only_the_first_call_of_a_function_is_told(short_patience, caplog):
     assert [r.getMessage() for r in caplog.records] == ["it compiles"]
 
 
-@pytest.mark.parametrize(("level", "lines"), [("WARNING", 1), ("ERROR", 0)])
-def test_loops_that_numba_compiles_say_so_in_a_program_of_ones_own(level, lines, tmp_path):
+def test_loops_that_numba_compiles_say_so_in_a_program_of_ones_own(tmp_path):
     script = (
-        "import logging, torch\n"
-        f"logging.getLogger('tdm_agents').setLevel(logging.{level})\n"
+        "import torch\n"
         "from tdm_agents import remarks\n"
         "remarks._SLOW_SECONDS = 0.05\n"
         "from tdm_agents.world_models.transformer.cpu.sampling import sampled_bins\n"
         "for _ in range(2):\n"
         "    sampled_bins(torch.zeros(2, 8), torch.zeros(2))\n"
     )
-    again = []
-    for _ in range(2):  # with an empty cache, and with what the first has kept
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-        again.append(done.stderr.splitlines())
-    assert len(again[0]) == lines and all("numba compiles loops" in line for line in again[0])
-    assert not again[1] or level == "WARNING"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1"},  # nothing kept yet
+    )
+    assert done.returncode == 0 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("numba compiles loops for this processor")
