@@ -35,9 +35,10 @@ def training_table(verdicts: Mapping[str, Verdict], metrics: Mapping[str, float]
         table.add_column(column, justify="right")
     for name, verdict in judged.items():
         for at in verdict.errors:
+            label = name if at is verdict.errors[0] else ""
             reward = metrics.get(f"prediction/reward_rms@{at.horizon}" + f"/{name}" * several)
             table.add_row(
-                *([name] * several),
+                *([label] * several),
                 str(at.horizon),
                 f"{at.median:.3g}",
                 f"{at.rms:.3g}",
