@@ -13,6 +13,7 @@ import tyro
 from tdm_agents.cli.main import main as command_line
 
 ENV_ID = "drive:Drive-v0 wind=0.5"  # module:ID, and the arguments that gymnasium.make takes
+ALONE = ["--planner-episodes", 0, "--action-repeat", 1]  # there is no simulator to plan with
 FEW = ["--held-out-fraction", "0.2", "--horizons", "1", "5", "--starts", "16", "--context-steps", "1"]
 
 
@@ -36,7 +37,7 @@ def main(out: Path = Path("runs/drive"), episodes: int = 100, steps: int = 2000,
         play: Episodes of each contestant.
     """
     data, model = out / "data", out / "model"
-    tdm("collect", "--env-id", ENV_ID, "--random-episodes", episodes, "--action-repeat", 1, "--out", data)
+    tdm("collect", "--env-id", ENV_ID, "--random-episodes", episodes, *ALONE, "--out", data)
     tdm(
         "train",
         "--data",

@@ -3,8 +3,8 @@
 python examples/zero_shot_walker.py    # some minutes, most of them training
 
 No generalist is shipped, so this script trains a tiny one first, on few episodes of few small bodies. That
-shows how it is done, and not how well it can be done. ``tdm study zero-shot`` is the experiment in earnest, of
-hours.
+shows how it is done, and not how well it can be done. ``tdm study zero-shot`` is the experiment in earnest,
+of hours.
 """
 
 from pathlib import Path
