@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -19,6 +20,7 @@ import gymnasium as gym
 from tdm_agents.errors import MissingPackageError, TDMError, UnknownNameError, WrongValueError, is_mistake
 from tdm_agents.settings_text import parse_settings, split_line, value_text
 
+LOG = logging.getLogger(__name__)
 Env = gym.Env[Any, Any]
 MakeEnv = Callable[[], Env]
 
@@ -154,7 +156,9 @@ class EnvRef:
                 provider = _providers().get(self.id.partition("/")[0])
                 if provider is not None:
                     import_module(provider)
-            return gym.make(self.id, **{**self.kwargs, **settings})
+            made: Env = gym.make(self.id, **{**self.kwargs, **settings})
+            LOG.info("made the environment %s", self)
+            return made
 
 
 class DataInfo(Protocol):

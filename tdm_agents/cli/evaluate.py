@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_file, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config_beside
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -71,6 +72,7 @@ def run(arguments: Evaluate) -> None:
     from tdm_agents.evaluation.episodes import evaluate
     from tdm_agents.evaluation.progress_bar import ProgressBar
     from tdm_agents.evaluation.report import make_report, table, write_report
+    from tdm_agents.remarks import remark
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -81,7 +83,7 @@ def run(arguments: Evaluate) -> None:
         raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
     entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     made = env.make()
-    tell_endless(str(env), made, arguments.max_steps, print)
+    tell_endless(str(env), made, arguments.max_steps, remark)
     made.close()
     seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
     with ProgressBar(entered.name) as progress:
@@ -106,6 +108,7 @@ def run(arguments: Evaluate) -> None:
     Console().print(table([report], title=str(env)))
     if arguments.out is not None:
         write_report(arguments.out, report)
+        keep_config_beside(arguments.out, arguments, "evaluate")
         print(f"report: {arguments.out}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -92,6 +93,7 @@ def run(arguments: Play) -> None:
     from tdm_agents.environments import EnvRef, seconds_per_step
     from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
+    from tdm_agents.remarks import remark
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -105,11 +107,9 @@ def run(arguments: Play) -> None:
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
     step_seconds = seconds_per_step(made)
-    tell_endless(
-        str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
-    )
+    tell_endless(str(env), made, arguments.max_steps, remark)
     made.close()
-    console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
+    remark(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}")
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
     evaluation = play_episode(
         entered.name,
@@ -155,6 +155,7 @@ def run(arguments: Play) -> None:
     if arguments.video:
         film(arguments.out / "play.mp4", env, episode, environ, console)
     write_report(arguments.out / "play.json", report)
+    keep_config(arguments, "play", arguments.out)
     console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
 
 

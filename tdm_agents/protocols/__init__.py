@@ -21,7 +21,6 @@ from tdm_agents.protocols.learning import (
     Optimizers,
     Preset,
     TrainableModel,
-    UpdateSettings,
 )
 from tdm_agents.protocols.observing import observation_of, require_observations
 from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
@@ -34,6 +33,7 @@ from tdm_agents.protocols.values import (
     Rollout,
     Step,
 )
+from tdm_agents.update_settings import UpdateSettings
 
 __all__ = [
     "ActionKind",
