@@ -270,7 +270,9 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
     try:
         yield
     except gym.error.Error as error:
-        raise UnknownNameError(f"environment {str(ref)!r} cannot be made: {error}") from error
+        raise UnknownNameError(
+            f"environment {str(ref)!r} cannot be made: {error}{_where_it_may_be(ref)}"
+        ) from error
     except ImportError as error:
         if is_mistake(error):
             raise
@@ -282,6 +284,21 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
         told = ", ".join(f"{name}={value!r}" for name, value in given.items())
         why = str(error) or type(error).__name__  # a bare assertion says nothing
         raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {why}") from error
+
+
+def _where_it_may_be(ref: EnvRef) -> str:
+    """What to do about an id that nothing has registered; ``""`` where it is registered."""
+    if ref.id in gym.registry:
+        return ""
+    if ref.module:
+        return (
+            f" Importing {ref.module} did not register {ref.id!r}: call gymnasium.register(id={ref.id!r}, ...) "
+            "when it is imported"
+        )
+    return (
+        f" If {ref.id!r} is your own, name the module whose import registers it too, in the current folder or "
+        f"installed: 'my_module:{ref.id}'"
+    )
 
 
 def _import(module: str, ref: EnvRef) -> None:

@@ -105,6 +105,7 @@ def run(arguments: Demo) -> None:
     from tdm_agents.environments import EnvRef, seconds_per_step
     from tdm_agents.evaluation.fastest_threads import fastest_threads
     from tdm_agents.evaluation.report import write_report
+    from tdm_agents.spaces.scalar_names import labels_of
 
     began = time.perf_counter()
     import_modules(arguments.import_)
@@ -119,6 +120,7 @@ def run(arguments: Demo) -> None:
     env = EnvRef.parse(agent.env_id, source=str(agent_files.resolve(arguments.checkpoint) / "agent.json"))
     made = env.make()
     observation = agent.observation(made.reset(seed=arguments.env_seed)[0])
+    labels = labels_of(made)
     step_seconds = seconds_per_step(made)
     made.close()
     threads, measured = arguments.threads, ""
@@ -143,6 +145,7 @@ def run(arguments: Demo) -> None:
         logged_moments(log, recording),
         recording,
         {p.name: recording_of(p.episode).reward for p in players},
+        labels=labels,
         seconds_per_step=step_seconds,
         action_repeat=agent.model.spec.action_repeat,
     )

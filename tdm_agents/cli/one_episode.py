@@ -103,12 +103,16 @@ def draw(
     recording: Recording,
     rewards: Mapping[str, FloatArray],
     *,
+    labels: Sequence[str],
     seconds_per_step: float,
     action_repeat: int,
     model: str = "a learned model",
 ) -> None:
-    """Write the plot of an episode; see :func:`tdm_agents.evaluation.plots.plot_episode`."""
-    first_two = {f"observation {i}": i for i in range(min(2, recording.observation.shape[1]))}
+    """Write the plot of an episode; see :func:`tdm_agents.evaluation.plots.plot_episode`.
+
+    ``labels`` are those of the observation scalars (:func:`tdm_agents.spaces.scalar_labels.scalar_labels`).
+    """
+    first_two = {f"observation {label}": i for i, label in enumerate(labels[:2])}
     name = agent_files.planner_name(planner)
     plot_episode(
         path,

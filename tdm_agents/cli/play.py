@@ -90,6 +90,7 @@ def run(arguments: Play) -> None:
     from tdm_agents.environments import EnvRef, seconds_per_step
     from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
+    from tdm_agents.spaces.scalar_names import labels_of
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -102,7 +103,7 @@ def run(arguments: Play) -> None:
     contestant = entered.contestant
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
-    step_seconds = seconds_per_step(made)
+    step_seconds, labels = seconds_per_step(made), labels_of(made)
     tell_endless(
         str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
     )
@@ -145,6 +146,7 @@ def run(arguments: Play) -> None:
         else logged_moments(log, recording),
         recording,
         {entered.name: recording.reward},
+        labels=labels,
         seconds_per_step=step_seconds,
         action_repeat=entered.settings["action_repeat"],
         model="the true simulator" if log is None else "a learned model",

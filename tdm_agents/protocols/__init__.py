@@ -18,6 +18,7 @@ from tdm_agents.protocols.learning import (
     NotFiniteError,
     Optimizers,
     Preset,
+    Suggests,
     TrainableModel,
     UpdateSettings,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "RewardFn",
     "Rollout",
     "Step",
+    "Suggests",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",
