@@ -271,7 +271,7 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
         yield
     except gym.error.Error as error:
         raise UnknownNameError(
-            f"environment {str(ref)!r} cannot be made: {error}{_where_it_may_be(ref)}"
+            f"environment {str(ref)!r} cannot be made: {error}{_where_it_may_be(ref, error)}"
         ) from error
     except ImportError as error:
         if is_mistake(error):
@@ -286,18 +286,18 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
         raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {why}") from error
 
 
-def _where_it_may_be(ref: EnvRef) -> str:
-    """What to do about an id that nothing has registered; ``""`` where it is registered."""
-    if ref.id in gym.registry:
+def _where_it_may_be(ref: EnvRef, error: gym.error.Error) -> str:
+    """What to do about an id that nothing has registered; ``""`` where the error is another one."""
+    if not isinstance(error, gym.error.NameNotFound | gym.error.NamespaceNotFound):
         return ""
     if ref.module:
         return (
-            f" Importing {ref.module} did not register {ref.id!r}: call gymnasium.register(id={ref.id!r}, ...) "
-            "when it is imported"
+            f" Importing {ref.module} did not register it: its file has to call "
+            f"gymnasium.register(id={ref.id!r}, ...)"
         )
     return (
-        f" If {ref.id!r} is your own, name the module whose import registers it too, in the current folder or "
-        f"installed: 'my_module:{ref.id}'"
+        " If it is your own, say also which module registers it when it is imported, in the current folder "
+        f"or installed: 'my_module:{ref.id}'"
     )
 
 
@@ -338,8 +338,8 @@ def _providers() -> dict[str, str]:
 
 def _known_packages() -> set[str]:
     """Top-level packages whose modules a file may name: ours, and those with entry points of ours."""
-    from tdm_agents.registry import PLANNERS, WORLD_MODELS  # here: it imports torch
+    from tdm_agents.registry import PLANNERS, REWARDS, WORLD_MODELS  # here: it imports torch
 
-    groups = (ENVIRONMENTS, PLANNERS, WORLD_MODELS)
+    groups = (ENVIRONMENTS, PLANNERS, REWARDS, WORLD_MODELS)
     modules = {entry.module for group in groups for entry in entry_points(group=group)}
     return {module.partition(".")[0] for module in modules | set(_PROVIDERS.values())}

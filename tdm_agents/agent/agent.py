@@ -58,8 +58,10 @@ class TDMAgent:
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
         reward_function: Reward to plan for instead of the model's own: a function
             ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, with
-            actions in the environment's units; or its name, which is a name of :mod:`tdm_envs.rewards` (for
-            example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
+            actions in the environment's units; or its name, which an installed package provides, is one of
+            :mod:`tdm_envs.rewards` (for example ``"dm_control/cartpole-swingup-v0"``), or is
+            ``"module:function"``. Columns of observations have names, see
+            :class:`tdm_agents.spaces.columns.Columns`.
         replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
             a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
 

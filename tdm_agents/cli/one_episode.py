@@ -31,6 +31,7 @@ def play_episode(
     *,
     seed: int,
     max_steps: int | None,
+    score_by: str | None = None,
     log: PlanLog | None = None,
     record_horizon: int = 0,
 ) -> Evaluation:
@@ -43,6 +44,7 @@ def play_episode(
         env_seed: Seed of ``env.reset``.
         seed: Seed of the contestant.
         max_steps: Environment steps after which the episode is cut.
+        score_by: Name of the reward function that the return is counted by; None = the environment's own.
         log: The log that takes note of an agent's plans.
         record_horizon: Imagined steps per decision to record, where there is no log.
     """
@@ -59,6 +61,7 @@ def play_episode(
             [env_seed],
             seed=seed,
             max_steps=max_steps,
+            score_by=score_by,
             record_horizon=record_horizon,
             on_step=on_step,
         )

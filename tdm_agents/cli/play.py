@@ -33,6 +33,10 @@ class Play:
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
     """Decisions per plan; the checkpoint's own if not given."""
+    reward: str | None = None
+    """Reward to plan for and to count returns by, instead of the checkpoint's and the environment's:
+    `my_rewards:slow`, the function `slow` of my_rewards.py in the current folder, or a name that a package
+    provides."""
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, the checkpoint's planner, settings,
     reward function and action repeat are used."""
@@ -117,6 +121,7 @@ def run(arguments: Play) -> None:
         arguments.env_seed,
         seed=arguments.seed,
         max_steps=arguments.max_steps,
+        score_by=arguments.reward,
         log=log,
         record_horizon=contestant.planner.horizon if log is None else 0,
     )
@@ -127,13 +132,15 @@ def run(arguments: Play) -> None:
         "env_seed": arguments.env_seed,
         "seed": arguments.seed,
         "max_steps": arguments.max_steps,
+        **({} if arguments.reward is None else {"score_by": arguments.reward}),
         "device": arguments.device,
         "threads": arguments.threads,
     }
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
+    by = "" if arguments.reward is None else f" by {arguments.reward}"
     console.print(
-        f"return {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
+        f"return{by} {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
         f"{evaluation.milliseconds_per_decision:.1f} ms and "
         f"{evaluation.transitions_per_decision:,.0f} imagined transitions per decision"
     )
@@ -163,6 +170,7 @@ def entry_of(arguments: Play) -> Entry:
     options = parse_settings(arguments.planner_settings) | {
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
+        "reward_function": arguments.reward,
     }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TypeVar
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec, RewardFn, Step, WorldModel, require_observations
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
+from tdm_agents.spaces.columns import ColumnNames
+from tdm_agents.spaces.scalar_labels import scalar_labels
 from tdm_agents.wrappers.base import Wrapper
 
 S = TypeVar("S")
@@ -29,9 +32,11 @@ class RewardFunction(Wrapper[S]):
         model: A world model that imagines observations.
         fn: Reward of one environment step: ``[N, n]``, ``[N, m]`` in the environment's physical units,
             ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
+            Columns of observations can be asked for by name, see :class:`tdm_agents.spaces.columns.Columns`.
 
     Raises:
-        TypeError: Where a step is imagined, if ``fn`` does not return a tensor.
+        TypeError: If ``fn`` does not take three arguments; or, where a step is imagined, if it does not
+            return a tensor.
         ValueError: If ``model`` imagines no observations; or, where a step is imagined, if ``fn`` does not
             return one reward per row.
 
@@ -50,24 +55,67 @@ class RewardFunction(Wrapper[S]):
             instead="plan for the model's own reward (reward_function='predicted'; null in agent.json), or "
             "use a model that imagines observations",
         )
+        check_reward_fn(fn)
         self.fn = fn
+        self._names = ColumnNames(scalar_labels(self.spec.observation_space, self.spec.observation_names))
 
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
         next_observation = step.observation
         assert observation is not None and next_observation is not None
-        reward = self.fn(observation, _physical(self.spec, action), next_observation)
-        if not isinstance(reward, Tensor):
-            raise WrongTypeError(
-                f"the reward function returned {type(reward).__name__}; expected a tensor of one reward per "
-                "row, computed from the tensors that it is given"
-            )
-        if reward.shape != observation.shape[:1]:
-            raise WrongValueError(
-                f"the reward function returned shape {tuple(reward.shape)} for {len(observation)} rows; "
-                f"expected [{len(observation)}], one reward per row"
-            )
+        physical = _physical(self.spec, action)
+        reward = rewards_of(self.fn, self._names, observation, physical, next_observation)
         reward = reward.to(observation.dtype) * self.spec.action_repeat
         return torch.where(next_observation.isnan().any(-1), torch.nan, reward)
+
+
+def check_reward_fn(fn: RewardFn) -> None:
+    """Refuse a function that does not take an observation, an action and the next observation.
+
+    Raises:
+        TypeError: If it does not.
+    """
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # some built-in functions have none
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        name = getattr(fn, "__name__", repr(fn))
+        raise WrongTypeError(
+            f"the reward function is {name}{signature}, which cannot be called with three arguments "
+            f"({error}); expected {name}(observation, action, next_observation)"
+        ) from error
+
+
+def rewards_of(
+    fn: RewardFn, names: ColumnNames, observation: Tensor, action: Tensor, next_observation: Tensor
+) -> Tensor:
+    """What a reward function says of ``N`` environment steps, ``[N]``.
+
+    Args:
+        fn: The function.
+        names: Names of the observation's columns.
+        observation: ``[N, n]``.
+        action: ``[N, m]`` in the environment's physical units.
+        next_observation: ``[N, n]``.
+
+    Raises:
+        TypeError: If it does not return a tensor.
+        ValueError: If it does not return one reward per row.
+    """
+    reward = fn(names.of(observation), action, names.of(next_observation))
+    if not isinstance(reward, Tensor):
+        raise WrongTypeError(
+            f"the reward function returned {type(reward).__name__}; expected a tensor of one reward per "
+            "row, computed from the tensors that it is given"
+        )
+    if reward.shape != observation.shape[:1]:
+        raise WrongValueError(
+            f"the reward function returned shape {tuple(reward.shape)} for {len(observation)} rows; "
+            f"expected [{len(observation)}], one reward per row"
+        )
+    return reward
 
 
 def _physical(spec: ModelSpec, action: Tensor) -> Tensor:
