@@ -74,7 +74,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     by = f" by {score_by}" if (score_by := report["settings"].get("score_by")) else ""
     lines = [
         f"Returns{by} of {len(report['seeds'])} episodes, the same seeds for everybody: interquartile mean "
-        "with its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions per decision.",
+        "with its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions per "
+        "decision.",
         "",
     ]
     for title, reports in sections(report).items():

@@ -12,6 +12,7 @@ from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec, RewardFn, Step, WorldModel, require_observations
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
 from tdm_agents.spaces.columns import ColumnNames
+from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.spaces.scalar_labels import scalar_labels
 from tdm_agents.wrappers.base import Wrapper
 
@@ -24,6 +25,9 @@ class RewardFunction(Wrapper[S]):
     The reward of a decision is ``fn(observation, action, next_observation) * action_repeat``: exact for
     ``action_repeat = 1``, and otherwise as if every environment step in the decision earned what the last one
     does. A row that predicts NaN earns NaN whatever ``fn`` returns, so that planners refuse it.
+
+    Where the observation holds a goal (:mod:`tdm_agents.spaces.goals`), the desired goal stays what it is at
+    the start of an imagined future, whatever the model predicts.
 
     The wrapper is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
     ``HasOnly`` exactly where ``model`` is one.
@@ -57,7 +61,16 @@ class RewardFunction(Wrapper[S]):
         )
         check_reward_fn(fn)
         self.fn = fn
+        self._goal = goal_columns(self.spec.observation_space)
         self._names = ColumnNames(scalar_labels(self.spec.observation_space, self.spec.observation_names))
+
+    def _seen(self, before: Tensor | None, imagined: Tensor | None) -> Tensor | None:
+        if self._goal is None or before is None or imagined is None:
+            return imagined
+        held = imagined.clone()
+        goal = before[:, self._goal]
+        held[..., self._goal] = goal if imagined.ndim == 2 else goal[:, None]
+        return held
 
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
         next_observation = step.observation
