@@ -22,6 +22,7 @@ from tdm_agents.agent import agent_files
 from tdm_agents.agent.argument_checks import check_codecs, check_planner, check_replan_every, integer_seed
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
+from tdm_agents.agent.env_wrappers import refuse_hidden_changes
 from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
@@ -61,7 +62,7 @@ class TDMAgent:
             actions in the environment's units; or its name, which an installed package provides, is one of
             :mod:`tdm_envs.rewards` (for example ``"dm_control/cartpole-swingup-v0"``), or is
             ``"module:function"``. Columns of observations have names, see
-            :class:`tdm_agents.spaces.columns.Columns`.
+            :class:`tdm_agents.protocols.columns.Columns`.
         replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
             a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
 
@@ -400,7 +401,7 @@ class TDMAgent:
 
         Raises:
             TypeError: If ``env`` is neither.
-            ValueError: If its spaces are not the model's, or a vector environment has no
+            ValueError: If :meth:`check_env` refuses it, or a vector environment has no
                 ``metadata["autoreset_mode"]``.
         """
         link = link_to(env)
@@ -422,10 +423,12 @@ class TDMAgent:
         """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
         Raises:
-            ValueError: If a space differs (the message names the first difference and the remedy), or if the
-                agent's reward function would be wrong for the environment's body.
+            ValueError: If a space differs, or a wrapper changes observations or rewards although no space
+                shows it (the message names the first of these and the remedy), or if the agent's reward
+                function would be wrong for the environment's body.
         """
         check_spaces(self.model.spec, env, self.env_id)
+        refuse_hidden_changes(env)
         if self.reward_function is not None:
             check_reward(self.reward_function, env)
 

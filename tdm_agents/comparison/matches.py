@@ -25,9 +25,9 @@ from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError, retold
 from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_json, plain
 from tdm_agents.evaluation.episodes import evaluate
+from tdm_agents.evaluation.real_rewards import Scoring
 from tdm_agents.evaluation.records import Evaluation, Tick
 from tdm_agents.evaluation.report import provenance, versions
-from tdm_agents.evaluation.scoring import Scoring
 from tdm_agents.json_text import JsonError, plain_number
 from tdm_agents.storage import CheckpointError, read_json, write_json
 

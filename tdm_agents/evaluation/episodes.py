@@ -30,8 +30,8 @@ from tdm_agents.environments import (
     warn_of_cut,
 )
 from tdm_agents.errors import WrongTypeError, WrongValueError, retold
+from tdm_agents.evaluation.real_rewards import Scoring
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
-from tdm_agents.evaluation.scoring import Scoring
 from tdm_agents.protocols import RewardFn
 
 

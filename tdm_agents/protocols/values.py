@@ -20,7 +20,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.spaces.columns import Columns
+from tdm_agents.protocols.columns import Columns
 
 ActionKind = Literal["continuous", "discrete"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec, RewardFn, Step, WorldModel, require_observations
+from tdm_agents.protocols.columns import ColumnNames
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
-from tdm_agents.spaces.columns import ColumnNames
 from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.spaces.scalar_labels import scalar_labels
 from tdm_agents.wrappers.base import Wrapper
@@ -36,7 +36,7 @@ class RewardFunction(Wrapper[S]):
         model: A world model that imagines observations.
         fn: Reward of one environment step: ``[N, n]``, ``[N, m]`` in the environment's physical units,
             ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
-            Columns of observations can be asked for by name, see :class:`tdm_agents.spaces.columns.Columns`.
+            Columns of observations can be asked for by name, see :class:`tdm_agents.protocols.columns.Columns`.
 
     Raises:
         TypeError: If ``fn`` does not take three arguments; or, where a step is imagined, if it does not

@@ -6,7 +6,7 @@ from my_drive import LABELS, MyDrive
 
 from tdm_agents import RewardFunction
 from tdm_agents.protocols import History
-from tdm_agents.spaces.columns import ColumnNames
+from tdm_agents.protocols.columns import ColumnNames
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 

@@ -12,8 +12,8 @@ from tdm_agents.agent.reward_choice import check_reward, function_for
 from tdm_agents.env_checks import read_reward
 from tdm_agents.environments import Env, name_of
 from tdm_agents.protocols import RewardFn
+from tdm_agents.protocols.columns import ColumnNames
 from tdm_agents.spaces import ObservationCodec
-from tdm_agents.spaces.columns import ColumnNames
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.spaces.scalar_names import labels_of
 from tdm_agents.wrappers.reward_function import check_reward_fn, rewards_of
