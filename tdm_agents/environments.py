@@ -248,20 +248,30 @@ def warn_of_cut(name: str) -> None:
     )
 
 
-def seconds_per_step(env: Env) -> float:
+def known_seconds(env: Env) -> float | None:
     """The length of an environment step in seconds: ``dt`` of MuJoCo environments, or 1 / ``render_fps``.
 
-    Raises:
-        ValueError: If it says neither.
+    None where it says neither.
     """
     if (dt := getattr(env.unwrapped, "dt", None)) is not None:
         return float(dt)
-    if not (rate := env.unwrapped.metadata.get("render_fps")):
+    rate = env.unwrapped.metadata.get("render_fps")
+    return 1.0 / float(rate) if rate else None
+
+
+def seconds_per_step(env: Env) -> float:
+    """The length of an environment step in seconds, see :func:`known_seconds`.
+
+    Raises:
+        ValueError: If the environment does not say it.
+    """
+    seconds = known_seconds(env)
+    if seconds is None:
         raise WrongValueError(
             f"{env.unwrapped} does not say how long a step is; give it dt, in seconds, or "
             'metadata["render_fps"]'
         )
-    return 1.0 / float(rate)
+    return seconds
 
 
 @contextmanager

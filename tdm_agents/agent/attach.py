@@ -266,8 +266,9 @@ def check_spaces(
 
 def _takes_any(theirs: spaces.Space[Any], ours: spaces.Space[Any]) -> bool:
     """Whether actions have no bounds, behind ``gymnasium.wrappers.ClipAction`` for example; ours have."""
-    boxes = isinstance(theirs, spaces.Box) and isinstance(ours, spaces.Box)
-    return boxes and theirs.shape == ours.shape and not (theirs.bounded_below | theirs.bounded_above).any()
+    if not (isinstance(theirs, spaces.Box) and isinstance(ours, spaces.Box)):
+        return False
+    return theirs.shape == ours.shape and not (theirs.bounded_below | theirs.bounded_above).any()
 
 
 def _resets_itself(env: gym.Env[Any, Any]) -> bool:

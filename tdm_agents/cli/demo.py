@@ -102,7 +102,7 @@ def run(arguments: Demo) -> None:
 
     from tdm_agents.agent import TDMAgent, agent_files
     from tdm_agents.cli.one_episode import draw, film, logged_moments, recording_of
-    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.fastest_threads import fastest_threads
     from tdm_agents.evaluation.report import write_report
     from tdm_agents.spaces.scalar_names import labels_of
@@ -121,7 +121,7 @@ def run(arguments: Demo) -> None:
     made = env.make()
     observation = agent.observation(made.reset(seed=arguments.env_seed)[0])
     labels = labels_of(made)
-    step_seconds = seconds_per_step(made)
+    step_seconds = known_seconds(made)
     made.close()
     threads, measured = arguments.threads, ""
     if threads is None:

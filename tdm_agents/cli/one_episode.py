@@ -107,7 +107,7 @@ def draw(
     rewards: Mapping[str, FloatArray],
     *,
     labels: Sequence[str],
-    seconds_per_step: float,
+    seconds_per_step: float | None,
     action_repeat: int,
     model: str = "a learned model",
 ) -> None:

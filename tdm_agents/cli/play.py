@@ -91,7 +91,7 @@ def run(arguments: Play) -> None:
         recorded_moments,
         recording_of,
     )
-    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
     from tdm_agents.spaces.scalar_names import labels_of
@@ -107,7 +107,7 @@ def run(arguments: Play) -> None:
     contestant = entered.contestant
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
-    step_seconds, labels = seconds_per_step(made), labels_of(made)
+    step_seconds, labels = known_seconds(made), labels_of(made)
     tell_endless(
         str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
     )

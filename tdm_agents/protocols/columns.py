@@ -34,7 +34,7 @@ class Columns(Tensor):
 
     names: ColumnNames
     # as torch.nn.Parameter does: operations cost what they cost on a plain tensor, and return plain ones
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __getitem__(self, index: Any) -> Tensor:
         """The columns of a name, or what a tensor's index selects.

@@ -36,7 +36,8 @@ class RewardFunction(Wrapper[S]):
         model: A world model that imagines observations.
         fn: Reward of one environment step: ``[N, n]``, ``[N, m]`` in the environment's physical units,
             ``[N, n]`` to ``[N]``; ``tdm_envs.rewards.reward_function(env_id)`` has those of known tasks.
-            Columns of observations can be asked for by name, see :class:`tdm_agents.protocols.columns.Columns`.
+            Columns of observations can be asked for by name, see
+            :class:`tdm_agents.protocols.columns.Columns`.
 
     Raises:
         TypeError: If ``fn`` does not take three arguments; or, where a step is imagined, if it does not
