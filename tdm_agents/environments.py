@@ -253,20 +253,30 @@ def warn_of_cut(name: str) -> None:
     )
 
 
-def seconds_per_step(env: Env) -> float:
+def known_seconds(env: Env) -> float | None:
     """The length of an environment step in seconds: ``dt`` of MuJoCo environments, or 1 / ``render_fps``.
 
-    Raises:
-        ValueError: If it says neither.
+    None where it says neither.
     """
     if (dt := getattr(env.unwrapped, "dt", None)) is not None:
         return float(dt)
-    if not (rate := env.unwrapped.metadata.get("render_fps")):
+    rate = env.unwrapped.metadata.get("render_fps")
+    return 1.0 / float(rate) if rate else None
+
+
+def seconds_per_step(env: Env) -> float:
+    """The length of an environment step in seconds, see :func:`known_seconds`.
+
+    Raises:
+        ValueError: If the environment does not say it.
+    """
+    seconds = known_seconds(env)
+    if seconds is None:
         raise WrongValueError(
             f"{env.unwrapped} does not say how long a step is; give it dt, in seconds, or "
             'metadata["render_fps"]'
         )
-    return 1.0 / float(rate)
+    return seconds
 
 
 @contextmanager
@@ -275,7 +285,9 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
     try:
         yield
     except gym.error.Error as error:
-        raise UnknownNameError(f"environment {str(ref)!r} cannot be made: {error}") from error
+        raise UnknownNameError(
+            f"environment {str(ref)!r} cannot be made: {error}{_where_it_may_be(ref, error)}"
+        ) from error
     except ImportError as error:
         if is_mistake(error):
             raise
@@ -287,6 +299,21 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
         told = ", ".join(f"{name}={value!r}" for name, value in given.items())
         why = str(error) or type(error).__name__  # a bare assertion says nothing
         raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {why}") from error
+
+
+def _where_it_may_be(ref: EnvRef, error: gym.error.Error) -> str:
+    """What to do about an id that nothing has registered; ``""`` where the error is another one."""
+    if not isinstance(error, gym.error.NameNotFound | gym.error.NamespaceNotFound):
+        return ""
+    if ref.module:
+        return (
+            f" Importing {ref.module} did not register it: its file has to call "
+            f"gymnasium.register(id={ref.id!r}, ...)"
+        )
+    return (
+        " If it is your own, say also which module registers it when it is imported, in the current folder "
+        f"or installed: 'my_module:{ref.id}'"
+    )
 
 
 def _import(module: str, ref: EnvRef) -> None:
@@ -326,8 +353,8 @@ def _providers() -> dict[str, str]:
 
 def _known_packages() -> set[str]:
     """Top-level packages whose modules a file may name: ours, and those with entry points of ours."""
-    from tdm_agents.registry import PLANNERS, WORLD_MODELS  # here: it imports torch
+    from tdm_agents.registry import PLANNERS, REWARDS, WORLD_MODELS  # here: it imports torch
 
-    groups = (ENVIRONMENTS, PLANNERS, WORLD_MODELS)
+    groups = (ENVIRONMENTS, PLANNERS, REWARDS, WORLD_MODELS)
     modules = {entry.module for group in groups for entry in entry_points(group=group)}
     return {module.partition(".")[0] for module in modules | _KNOWN}

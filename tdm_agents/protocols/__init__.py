@@ -20,6 +20,7 @@ from tdm_agents.protocols.learning import (
     NotFiniteError,
     Optimizers,
     Preset,
+    Suggests,
     TrainableModel,
 )
 from tdm_agents.protocols.observing import observation_of, require_observations
@@ -62,6 +63,7 @@ __all__ = [
     "RewardFn",
     "Rollout",
     "Step",
+    "Suggests",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",

@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
+from tdm_agents.spaces.scalar_labels import scalar_labels
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -68,7 +69,8 @@ class ObservationCodec:
         flat = self._flatten(observation, ())
         if not np.isfinite(flat).all():
             bad = int(np.flatnonzero(~np.isfinite(flat))[0])
-            raise WrongValueError(f"observation scalar {bad} is {flat[bad]}; {_NOT_FINITE}")
+            label = scalar_labels(self.space)[bad]
+            raise WrongValueError(f"observation scalar {label} is {flat[bad]}; {_NOT_FINITE}")
         return flat
 
     def flatten_batch(
@@ -87,8 +89,9 @@ class ObservationCodec:
         flat = self._flatten(observations, (batch,), read)
         if not np.isfinite(flat).all():
             row, bad = np.argwhere(~np.isfinite(flat))[0]
+            label = scalar_labels(self.space)[bad]
             raise WrongValueError(
-                f"observation scalar {bad} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
+                f"observation scalar {label} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
             )
         return flat
 
