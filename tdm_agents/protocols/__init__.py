@@ -21,7 +21,7 @@ from tdm_agents.protocols.learning import (
     TrainableModel,
     UpdateSettings,
 )
-from tdm_agents.protocols.observing import observation_of, require_observations
+from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
 from tdm_agents.protocols.planning import Plan, Planner
 from tdm_agents.protocols.values import (
     ActionKind,
@@ -61,6 +61,7 @@ __all__ = [
     "WorldModel",
     "looped_rollout",
     "observation_of",
+    "reads_images",
     "require_observations",
     "rollout",
 ]

@@ -19,7 +19,7 @@ from tdm_agents.online import acting
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.storage import CheckpointError, FolderInUseError, locked
 from tdm_agents.training import run_state
-from tdm_agents.world_models.tdmpc2.tdmpc2_model import TDMPC2
+from tdm_agents.world_models.tdmpc2 import updating
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +191,13 @@ def test_updates_per_decision(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(tmp_path, monkeypatch):
-    forward = TDMPC2._loss
+    forward = updating.model_loss
 
-    def broken(self, pieces, generator):
-        loss = forward(self, pieces, generator)
+    def broken(*args, **kwargs):
+        loss = forward(*args, **kwargs)
         return replace(loss, total=loss.total * torch.inf)
 
-    monkeypatch.setattr(TDMPC2, "_loss", broken)
+    monkeypatch.setattr(updating, "model_loss", broken)
     with pytest.raises(RuntimeError, match="loss is inf at update 0; the last checkpoint"):
         online(tmp_path)
     assert run_state.load(tmp_path).step == 0
