@@ -6,6 +6,7 @@
   ``tdm/WalkerTree-v0``, with ``dof=`` and ``body=``;
 - ``tdm/Suite-v0``, dm_control's suite, with ``domain=`` and ``task=``, and with ``variant=`` for other
   physical constants;
+- ``tdm/Pixels-v0``, any environment seen through its own pictures, with ``env=`` (:mod:`tdm_envs.pixels`);
 - Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on, where it is installed.
 """
 
@@ -29,6 +30,12 @@ gymnasium.register(
     id="tdm/Suite-v0",
     entry_point="tdm_envs.suite_env:SuiteEnv",
     max_episode_steps=1000,
+)
+
+gymnasium.register(
+    id="tdm/Pixels-v0",
+    entry_point="tdm_envs.pixels:pixels",
+    disable_env_checker=True,  # the environment inside is checked, and stacked pictures are unusual to it
 )
 
 if find_spec("shimmy") is not None:

@@ -1,7 +1,7 @@
 """Images among observations: which leaves of a space are some, and where they lie in the flat vector.
 
-An image is a ``Box`` of bytes with two to four axes: ``[H, W]``, with channels first or last, and with stacked
-frames in front. The axis of the channels is the shorter one of the first and the last.
+An image is a ``Box`` of bytes with two to four axes: ``[H, W]``, with channels first or last, and with
+stacked frames in front. The axis of the channels is the shorter one of the first and the last.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def shape_of(space: spaces.Space[Any]) -> tuple[int, ...]:
 
 
 def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation") -> npt.NDArray[Any]:
-    """Turn ``[..., *space.shape]`` into ``[..., k]`` float64, ``k`` scalars per observation; bytes stay bytes.
+    """Turn ``[..., *space.shape]`` into ``[..., k]`` float64, ``k`` scalars per observation; bytes stay so.
 
     Args:
         space: The space of the observations in ``array``.

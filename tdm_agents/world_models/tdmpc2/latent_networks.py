@@ -119,7 +119,7 @@ class LatentNetworks(nn.Module):
         generator: torch.Generator | None,
         deterministic: bool = False,
     ) -> Draw:
-        """The policy's action in each latent state, drawn or its likeliest; 0 where a task has no actuator."""
+        """The policy's action in each latent state, drawn or likeliest; 0 where a task has no actuator."""
         mask = None if self.tasks is None else self.tasks.mask_of(task, told)
         drawn: Draw = self.policy(told, mask, generator=generator, deterministic=deterministic)
         return drawn

@@ -125,7 +125,7 @@ def refuse_small(image: Image, space: spaces.Space) -> None:
     """
     if min(image.height, image.width) < SMALLEST:
         raise WrongValueError(
-            f"observation_space {space} has images of {image.height} x {image.width} pixels; expected at least "
-            f"{SMALLEST} x {SMALLEST}: enlarge them with gymnasium.wrappers.ResizeObservation(env, (64, 64)), "
-            "or give bytes that are no image as numbers, with gymnasium.wrappers.DtypeObservation"
+            f"observation_space {space} has images of {image.height} x {image.width} pixels; expected at "
+            f"least {SMALLEST} x {SMALLEST}: enlarge them with gymnasium.wrappers.ResizeObservation(env, "
+            "(64, 64)), or give bytes that are no image as numbers, with gymnasium.wrappers.DtypeObservation"
         )

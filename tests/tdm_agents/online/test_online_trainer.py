@@ -223,10 +223,10 @@ def test_settings_that_make_no_sense_are_refused(settings, sentence, tmp_path):
         online(tmp_path / "out", **settings)
 
 
-def test_images_are_refused_before_anything_is_made(tmp_path):
+def test_images_are_refused_before_anything_is_made_by_models_that_cannot_read_them(tmp_path):
     gym.register("Images-v0", entry_point=lambda: gym.wrappers.AddRenderObservation(_Seen()))
     with pytest.raises(ValueError, match="looks like images"):
-        online(tmp_path / "out", "Images-v0")
+        online(tmp_path / "out", "Images-v0", model="mlp")
     assert not (tmp_path / "out").exists()
 
 
