@@ -147,7 +147,8 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     which = ("", "") if len(envs) == 1 else (", env_id=...", " --env-id ...")
     console.print(
         f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}{which[0]}), or tdm evaluate "
-        f"--checkpoint {args.out}{which[1]}; curves: {args.out / 'curve.json'} and tensorboard --logdir {args.out}"
+        f"--checkpoint {args.out}{which[1]}; curves: {args.out / 'curve.json'} and tensorboard --logdir "
+        f"{args.out}"
     )
     return result
 
@@ -178,8 +179,8 @@ def environments(args: Online, repeat: int) -> list[EnvRef]:
         envs = [EnvRef(PIXELS, {"env": env.id, "every": repeat, **env.kwargs}, env.module) for env in envs]
     if not envs or len({env.name for env in envs}) < len(envs):
         raise WrongValueError(
-            f"--env-id is {', '.join(args.env_id) or 'not given'}; expected at least one environment, and none "
-            "twice"
+            f"--env-id is {', '.join(args.env_id) or 'not given'}; expected at least one environment, and "
+            "none twice"
         )
     return envs
 

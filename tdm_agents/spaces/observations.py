@@ -180,8 +180,8 @@ def _refuse_unplannable(space: spaces.Space[Any], where: str, images: bool) -> N
         if images:
             raise WrongValueError(
                 f"{where} {space} looks like images, which are read as bytes with 2 to 4 axes; expected "
-                "uint8 [H, W], with channels first or last, and with stacked frames in front: convert them with "
-                "gymnasium.wrappers.TransformObservation"
+                "uint8 [H, W], with channels first or last, and with stacked frames in front: convert them "
+                "with gymnasium.wrappers.TransformObservation"
             )
         raise WrongValueError(
             f"{where} {space} looks like images, which scalar tokens cannot model; give the agent the "
