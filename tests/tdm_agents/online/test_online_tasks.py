@@ -98,9 +98,9 @@ def test_data_of_several_environments_train_one_model_offline_and_online_after(d
     learn += ["--horizons", "1", "5", "--starts", "4"]
     assert main(learn) == 0
     assert MultitaskTDMPC2.load(tmp_path / "offline").environments == TWO
-    assert main(["evaluate", "--checkpoint", str(tmp_path / "offline"), "--env-id", TWO[1], "--episodes", "1",
-                 "--max-steps", "4", "--planner-settings", "num-samples", "16", "num-policy", "4", "num-elites",
-                 "8"]) == 0  # fmt: skip
+    play = ["evaluate", "--checkpoint", str(tmp_path / "offline"), "--env-id", TWO[1], "--episodes", "1"]
+    play += ["--planner-settings", "num-samples", "16", "num-policy", "4", "num-elites", "8"]
+    assert main([*play, "--max-steps", "4"]) == 0
     own = {**SEVERAL, "seed_decisions": None}
     done = online(tmp_path / "online", TWO, steps=80, data=tuple(data), init_from=tmp_path / "offline", **own)
     assert done.counts.given == 120 and done.counts.updates == 120 + 40

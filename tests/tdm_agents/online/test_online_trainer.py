@@ -149,6 +149,32 @@ def test_discrete_actions(tmp_path):
     assert agent.act(np.zeros(4, np.float32)) in (0, 1)
 
 
+def test_several_choices(tmp_path):
+    online(tmp_path, "Acrobot-v1", steps=60, seed_decisions=40, max_steps=20)
+    agent = TDMAgent.load(tmp_path)
+    agent.reset()
+    assert agent.model.spec.action_choices == (3,) and agent.act(np.zeros(6, np.float32)) in (0, 1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_choices_are_learned(tmp_path):
+    settings = {"max_steps": 200, "steps": 3000, "seed_decisions": 500, "batch_size": 64, "action_repeat": 1}
+    model = {"width": "64", "latent": "64", "encoder-width": "64"}
+    few = {"num-samples": "32", "num-policy": "8", "num-elites": "8", "iterations": "2"}
+    done = online(
+        tmp_path,
+        "CartPole-v1",
+        model_settings=model,
+        planner_settings=few,
+        evaluate_every=10_000,
+        checkpoint_every=1000,
+        **settings,
+    )
+    untrained = [row["return"] for row in rows(tmp_path)["episodes"] if row["random"]]
+    assert np.mean(done.scores) > np.mean(untrained) + 50, (done.scores, untrained)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("data")
