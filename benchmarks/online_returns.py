@@ -11,6 +11,7 @@ least once, with the steps that they reached.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -187,7 +188,7 @@ def runs(name: str, work: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
         if not learner and (path / CURVE_FILE).exists():
             rows = read_json(path / CURVE_FILE, schema=1)["evaluations"]
         elif len(learner) == 1 and path.suffix == ".json":
-            rows = read_json(path)["result"]["evaluations"]
+            rows = json.loads(path.read_text())["result"]["evaluations"]
         if rows:
             found[learner[0] if learner else "tdmpc2"][seed] = rows
     return found

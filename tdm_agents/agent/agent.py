@@ -7,6 +7,7 @@ and ``predict`` are thin shells around it; batched evaluation calls ``decide`` i
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -19,7 +20,13 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from tdm_agents.agent import agent_files
-from tdm_agents.agent.argument_checks import check_codecs, check_planner, check_replan_every, integer_seed
+from tdm_agents.agent.argument_checks import (
+    check_codecs,
+    check_deadline,
+    check_planner,
+    check_replan_every,
+    integer_seed,
+)
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
 from tdm_agents.agent.feedback import Feedback, Flags, flags
@@ -35,7 +42,15 @@ from tdm_agents.errors import (
     brief,
     is_mistake,
 )
-from tdm_agents.protocols import History, Planner, RewardFn, WorldModel, reads_images
+from tdm_agents.protocols import (
+    Deadline,
+    History,
+    Pace,
+    Planner,
+    RewardFn,
+    WorldModel,
+    reads_images,
+)
 from tdm_agents.spaces import ObservationCodec, action_codec
 
 PREDICTED = "predicted"
@@ -62,13 +77,17 @@ class TDMAgent:
             example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
         replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
             a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
+        deadline: Seconds that a decision may take (of all environments together, when batched). The planner
+            imagines as much as it expects to fit, and returns the best plan that it has when time is up;
+            :attr:`last_plan` tells by how much it was late. Actions then depend on the speed of the machine.
 
     Raises:
         TypeError: If ``planner`` is not a planner, or its horizon, ``seed`` or ``replan_every`` is not an
-            integer.
+            integer, or it cannot stop early although there is a ``deadline``.
         ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, the reward
             function is of another body or the model imagines no observations for it to read, the planner's
-            horizon is less than 1, or ``replan_every`` is not from 1 to the horizon.
+            horizon is less than 1, ``replan_every`` is not from 1 to the horizon, or ``deadline`` is not more
+            than 0.
         LookupError: If there is no such reward function.
         ImportError: If the named module does not exist.
 
@@ -76,6 +95,7 @@ class TDMAgent:
         model: The model that is planned with (wrapped in the reward function, where one was named).
         planner: The planner; frozen.
         replan_every: Decisions per plan.
+        deadline: Seconds per decision, or None.
         generator: The source of randomness, on ``model.spec.device``.
         last_plan: The last plan, None before the first one.
     """
@@ -89,14 +109,17 @@ class TDMAgent:
         env_id: str | None = None,
         reward_function: str | RewardFn | None = None,
         replan_every: int = 1,
+        deadline: float | None = None,
     ) -> None:
         check_planner(planner)
         seed = integer_seed(seed)
         check_replan_every(replan_every, planner)
+        check_deadline(deadline, planner)
         self.base_model = model
         self.model = model if reward_function is None else with_reward(model, reward_function, env_id)
         self.planner = planner
         self.replan_every = replan_every
+        self.deadline = deadline
         self.env_id = env_id
         self.reward_function = reward_function
         self.observation_codec = ObservationCodec(model.spec.observation_space, images=reads_images(model))
@@ -104,6 +127,7 @@ class TDMAgent:
         check_codecs(model, self.observation_codec, self.action_codec)
         self.generator = torch.Generator(device=model.spec.device).manual_seed(seed)
         self.last_plan: PlanView | None = None
+        self._pace = Pace()
         self._memory: AgentMemory | None = None
         self._prompt: History | None = None  # what episodes begin with
         self._begins = False  # whether the next observations begin episodes, in any number of environments
@@ -361,6 +385,9 @@ class TDMAgent:
         Raises:
             ValueError: If the planner finds no finite candidate or returns an action that is not finite.
         """
+        until = None
+        if self.deadline is not None:
+            until = Deadline(time.perf_counter() + self.deadline, self._pace)
         decision = decide(
             self.model,
             planner or self.planner,
@@ -371,6 +398,7 @@ class TDMAgent:
             active=active,
             prompt=self._prompt,
             generator=generator or self.generator,
+            deadline=until,
         )
         if decision.view is not None:
             self.last_plan = decision.view
@@ -440,7 +468,11 @@ class TDMAgent:
             Path(folder),
             self.base_model,
             agent_files.settings_of(
-                self.planner, self.reward_function, self.env_id, replan_every=self.replan_every
+                self.planner,
+                self.reward_function,
+                self.env_id,
+                replan_every=self.replan_every,
+                deadline=self.deadline,
             ),
         )
 
@@ -456,6 +488,7 @@ class TDMAgent:
         env: gym.Env[Any, Any] | None = None,
         reward_function: str | RewardFn | None = None,
         replan_every: int | None = None,
+        deadline: float | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
         """An agent from a bundled checkpoint or a folder that :meth:`save` wrote.
@@ -471,6 +504,7 @@ class TDMAgent:
             reward_function: A function to plan for, or its name; ``"predicted"``: the reward that the model
                 itself predicts. None: the one that the checkpoint was saved with.
             replan_every: Decisions per plan. None: what the checkpoint was saved with.
+            deadline: Seconds that a decision may take. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
@@ -498,6 +532,7 @@ class TDMAgent:
                 env_id=saved.env_id or env_id,
                 reward_function=None if reward == PREDICTED else reward,
                 replan_every=saved.replan_every if replan_every is None else replan_every,
+                deadline=saved.deadline if deadline is None else deadline,
             )
             if env is not None:
                 agent.check_env(env)

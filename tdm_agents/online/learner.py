@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 
-from tdm_agents.data.decisions import Decisions
-from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.online.acting import batch_rng
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_state import OnlineState
-from tdm_agents.online.replay import Replay
+from tdm_agents.online.recorded import recorded
 from tdm_agents.online.tasks import Task
 from tdm_agents.protocols import Discounts, NotFiniteError
 from tdm_agents.training.train_config import noise_seed
@@ -96,28 +93,13 @@ class Learner:
     def _fit(self) -> None:
         """Fit what needs no gradient to the episodes so far."""
         model, replays = self._state.model, self._state.replays
-        model.fit({t.name: _played(replays[t.name], t) for t in self._tasks if replays[t.name].episodes})
+        model.fit(
+            {
+                task.name: recorded(replays[task.name], task.env, task.spec)
+                for task in self._tasks
+                if replays[task.name].episodes
+            }
+        )
         for task in self._tasks:
             if isinstance(world := model.environment(task.name), Discounts):
                 world.expect(task.longest)  # the episodes so far may be shorter than those to come
-
-
-def _played(replay: Replay, task: Task) -> Trajectories:
-    """What a replay memory holds."""
-    episodes = [replay.episode(i) for i in range(replay.episodes)]
-    steps = Decisions(
-        observation=np.concatenate([e.observation for e in episodes]),
-        reward=np.concatenate([np.concatenate([[np.float32(np.nan)], e.reward]) for e in episodes]),
-        action=np.concatenate([np.concatenate([e.action, 0 * e.action[:1]]) for e in episodes]),
-        alive=np.concatenate([np.array([True] * len(e.reward) + [not e.terminated]) for e in episodes]),
-    )
-    info = TrajectoryInfo(
-        task.env.made_by,
-        task.spec.observation_space,
-        task.spec.action_space,
-        task.spec.action_repeat,
-        (),
-        task.env.kwargs,
-    )
-    offsets = np.cumsum([0, *(len(e.reward) + 1 for e in episodes)])
-    return Trajectories.from_arrays(steps, offsets=offsets, info=info)
