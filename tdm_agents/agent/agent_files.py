@@ -284,8 +284,9 @@ def load_model(
             return model_for(model, env)
         except ValueError as error:
             raise retold(error, f"{folder}: {error}") from error
-    if env is not None and env_id is None and (ref := EnvRef.of_env(env)) is not None:
-        env_id = ref.name
+    if env is not None and env_id is None and hasattr(model, "environments"):
+        ref = EnvRef.of_env(env)
+        env_id = None if ref is None else ref.name
     found: WorldModel[Any] = model.environment(env_id) if isinstance(model, TrainableModel) else model
     return found
 

@@ -263,7 +263,16 @@ def _ends(args: Online, env: EnvRef, data: Trajectories | None) -> bool:
         return args.terminates
     if (known := _known_ends(args.out, env)) is not None:
         return known
-    return (data is not None and data.terminates) or acting.terminates(env, args.training)
+    return (data is not None and data.terminates) or acting.terminates(_undrawn(env), args.training)
+
+
+def _undrawn(env: EnvRef) -> EnvRef:
+    """The environment inside ``tdm/Pixels-v0``, whose steps need no pictures; any other as it is."""
+    if env.id != PIXELS:
+        return env
+    drawing = {"env", "size", "frames", "every"}
+    own = {name: value for name, value in env.kwargs.items() if name not in drawing}
+    return EnvRef(str(env.kwargs["env"]), own, env.module)
 
 
 def _known_ends(folder: Path, env: EnvRef) -> bool | None:

@@ -155,7 +155,7 @@ class MultitaskTDMPC2(LearnedModel):
         self.load_state_dict(weights)
         for name, world in self._worlds.items():
             if (known := known_name(name, source.environments)) is not None:
-                there, here = source._worlds[known]._number, world._number
+                there, here = source._worlds[known].number, world.number
                 with torch.no_grad():
                     self.networks.tasks.vectors[here] = source.networks.tasks.vectors[there]
                     self.discount[here] = source.discount[there]
@@ -246,8 +246,8 @@ class MultitaskTDMPC2(LearnedModel):
     def _numbered(self, batch: Batch | MixedBatch) -> dict[int, Batch]:
         if isinstance(batch, Batch):
             (only,) = self._worlds.values()
-            return {only._number: batch}
-        return {self._worlds[name]._number: part for name, part in batch.parts.items()}
+            return {only.number: batch}
+        return {self._worlds[name].number: part for name, part in batch.parts.items()}
 
     def _pieces(self, parts: Mapping[int, Batch]) -> Pieces:
         """The windows of all tasks in one batch, filled up with zeros to the largest."""

@@ -26,6 +26,9 @@ class TaskWorld(LatentWorld, nn.Module):
         number: Of the task.
         spec: Of its environment.
         imagining: The networks to imagine with, shared by the tasks.
+
+    Attributes:
+        number: Of the task.
     """
 
     def __init__(self, owner: Any, number: int, spec: ModelSpec, imagining: RoundedNetworks) -> None:
@@ -33,7 +36,7 @@ class TaskWorld(LatentWorld, nn.Module):
         self.config: TDMPC2Config = owner.config
         self.networks = owner.networks
         self._owner = (owner,)  # a tuple, so that it is no part of the module
-        self._number, self._spec, self._imagining = number, spec, imagining
+        self.number, self._spec, self._imagining = number, spec, imagining
 
     @property
     def spec(self) -> ModelSpec:
@@ -44,7 +47,7 @@ class TaskWorld(LatentWorld, nn.Module):
     def discount(self) -> Tensor:
         """Factor per decision on later rewards, a scalar."""
         discounts: Tensor = self._owner[0].discount
-        return discounts[self._number]
+        return discounts[self.number]
 
     def expect(self, decisions: int) -> None:
         """Set the discount for episodes of at most ``decisions``, unless the settings say what it is."""
@@ -56,12 +59,12 @@ class TaskWorld(LatentWorld, nn.Module):
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The model's loss on windows of this environment alone."""
         loss: tuple[Tensor, Mapping[str, Tensor]] = self._owner[0].loss_of(
-            {self._number: batch}, generator=generator
+            {self.number: batch}, generator=generator
         )
         return loss
 
     def _task(self, rows: int) -> Tensor | None:
-        return torch.full((rows,), self._number, dtype=torch.int64, device=self.discount.device)
+        return torch.full((rows,), self.number, dtype=torch.int64, device=self.discount.device)
 
     def _widened(self, x: Tensor, width: int) -> Tensor:
         return F.pad(x, (0, width - x.shape[-1]))
