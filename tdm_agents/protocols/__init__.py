@@ -23,7 +23,7 @@ from tdm_agents.protocols.learning import (
     Suggests,
     TrainableModel,
 )
-from tdm_agents.protocols.observing import observation_of, require_observations
+from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
 from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
 from tdm_agents.protocols.values import (
     ActionKind,
@@ -69,6 +69,7 @@ __all__ = [
     "WorldModel",
     "looped_rollout",
     "observation_of",
+    "reads_images",
     "require_observations",
     "rollout",
 ]
