@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import Considered, HasProposal, HasValue, ModelSpec, Plan, WorldModel, tracing_wanted
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
 from tdm_planners.scoring import finite_std, refuse_non_finite
@@ -161,7 +161,10 @@ class BeamSearch:
             "value_best": value.mean().item(),
             "value_spread": finite_std(beams.score).mean().item(),
         }
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        trace = (Considered(beams.sequence, beams.score),) if tracing_wanted() else None
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )
 
     def _grown(
         self, model: WorldModel[Any], beams: _Beams, count: int, generator: torch.Generator

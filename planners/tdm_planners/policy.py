@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import Considered, ModelSpec, Plan, WorldModel, tracing_wanted
 from tdm_planners.bounds import within_bounds
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate
@@ -89,4 +89,10 @@ class Policy:
             "non_finite": float((~value.isfinite()).sum()),
             "transitions": float(batch * self.horizon),
         }
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        trace = None
+        if tracing_wanted():
+            seen = imagined.observation
+            trace = (Considered(sequence[:, None], value[:, None], None if seen is None else seen[:, None]),)
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )

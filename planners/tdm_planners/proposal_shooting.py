@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import Considered, ModelSpec, Plan, WorldModel, tracing_wanted
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.proposals import follow, require_proposal
@@ -101,9 +101,8 @@ class ProposalShooting(AR1NoiseSettings):
         values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
         non_finite = refuse_non_finite(values)
         best = values.argmax(dim=1)  # [B]
-        sequence = actions.view(batch, samples, *actions.shape[1:])[
-            torch.arange(batch, device=best.device), best
-        ]
+        candidates = actions.view(batch, samples, *actions.shape[1:])  # [B, K, H, m]
+        sequence = candidates[torch.arange(batch, device=best.device), best]
         value = values.amax(dim=1)
         stats = {
             "non_finite": float(non_finite),
@@ -113,7 +112,15 @@ class ProposalShooting(AR1NoiseSettings):
         }
         if self.num_policy:
             stats["value_policy"] = values[:, : self.num_policy].amax(dim=1).mean().item()
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        trace = None
+        if tracing_wanted():
+            seen = imagined.observation
+            trace = (
+                Considered(candidates, values, None if seen is None else seen.unflatten(0, values.shape)),
+            )
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )
 
     def _disturbance(self, spec: ModelSpec, batch: int, generator: torch.Generator) -> _Disturbance:
         """The noise of a whole decision, drawn at once."""

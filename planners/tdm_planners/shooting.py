@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
-from tdm_agents.protocols import HasRowBytes, ModelSpec, Plan, WorldModel, rollout
+from tdm_agents.protocols import (
+    Considered,
+    HasRowBytes,
+    ModelSpec,
+    Plan,
+    WorldModel,
+    rollout,
+    tracing_wanted,
+)
 from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry, shift
 from tdm_planners.distributions import Distribution
@@ -179,11 +187,14 @@ class ShootingPlanner(ABC):
         distribution = self.first(memory, model.spec)
         given = self.given(model, state, batch, generator)
         non_finite, value_first = 0, math.nan
+        trace: list[Considered] | None = [] if tracing_wanted() else None
         for iteration in range(self.iterations):
             candidates = self._candidates(distribution, memory, generator)  # [B, K, H, m]
             if given is not None:
                 candidates = torch.cat([candidates[:, : samples - given.shape[1]], given], dim=1)
-            values = self._values(model, state, candidates, generator)
+            values, observation = self._values(model, state, candidates, generator)
+            if trace is not None:
+                trace.append(Considered(candidates, values, observation))
             non_finite += refuse_non_finite(values)
             weights = self.weigh(values)  # [B, K]
             distribution = self.update(distribution, candidates, weights)
@@ -205,21 +216,31 @@ class ShootingPlanner(ABC):
             "value_spread": finite_std(values).mean().item(),
             **distribution.stats(),
         }
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=memory, stats=stats)
+        return Plan(
+            action=sequence[:, 0],
+            sequence=sequence,
+            value=value,
+            carry=memory,
+            stats=stats,
+            trace=None if trace is None else tuple(trace),
+        )
 
     def _values(
         self, model: WorldModel[Any], state: Any, candidates: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``, and what was imagined for a trace, if any."""
         batch, samples = candidates.shape[:2]
         rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
         most = self.rows_at_once(model, state, batch * samples)
-        values = []
+        values, seen, keep = [], [], tracing_wanted() and model.spec.imagines_observations
         parts = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
         for some, actions in parts:
             imagined = rollout(model, model.take(state, some), actions, generator=generator)
             values.append(evaluate(model, imagined, discount=self.discount))
-        return torch.cat(values).view(batch, samples)
+            if keep and imagined.observation is not None:
+                seen.append(imagined.observation)
+        observation = torch.cat(seen).unflatten(0, (batch, samples)) if seen else None
+        return torch.cat(values).view(batch, samples), observation
 
     def rows_at_once(self, model: WorldModel[Any], state: Any, rows: int) -> int:
         """How many of ``rows`` imagined rows ``max_rows`` and ``max_memory`` allow in one rollout.

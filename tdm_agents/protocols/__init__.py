@@ -23,6 +23,7 @@ from tdm_agents.protocols.learning import (
 )
 from tdm_agents.protocols.observing import observation_of, require_observations
 from tdm_agents.protocols.planning import Plan, Planner
+from tdm_agents.protocols.traces import Considered, Trace, tracing, tracing_wanted
 from tdm_agents.protocols.values import (
     ActionKind,
     History,
@@ -36,6 +37,7 @@ from tdm_agents.protocols.values import (
 __all__ = [
     "ActionKind",
     "Batch",
+    "Considered",
     "Discounts",
     "Draft",
     "HasOnly",
@@ -56,6 +58,7 @@ __all__ = [
     "RewardFn",
     "Rollout",
     "Step",
+    "Trace",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",
@@ -63,4 +66,6 @@ __all__ = [
     "observation_of",
     "require_observations",
     "rollout",
+    "tracing",
+    "tracing_wanted",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols.imagining import WorldModel
+from tdm_agents.protocols.traces import Trace
 from tdm_agents.protocols.values import ModelSpec
 
 
@@ -25,6 +26,8 @@ class Plan:
         stats: Counts and diagnostics by name; none is required. Reports add up two of them over an episode:
             ``transitions`` (imagined steps of all rows) and ``non_finite`` (rows refused because their value
             is NaN or inf); a missing one counts as 0.
+        trace: What was considered, for a planner that keeps it and inside
+            :func:`tdm_agents.protocols.tracing`; otherwise None.
     """
 
     action: Tensor
@@ -32,6 +35,7 @@ class Plan:
     value: Tensor
     carry: Any
     stats: Mapping[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
 
 
 @runtime_checkable
