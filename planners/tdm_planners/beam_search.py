@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import Considered, HasProposal, HasValue, ModelSpec, Plan, WorldModel, tracing_wanted
+from tdm_agents.protocols import (
+    Considered,
+    HasProposal,
+    HasValue,
+    ModelSpec,
+    Plan,
+    WorldModel,
+    tracing_wanted,
+)
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
 from tdm_planners.scoring import finite_std, refuse_non_finite

@@ -228,7 +228,7 @@ class ShootingPlanner(ABC):
     def _values(
         self, model: WorldModel[Any], state: Any, candidates: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``, and what was imagined for a trace, if any."""
+        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``, and what is kept for a trace."""
         batch, samples = candidates.shape[:2]
         rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
         most = self.rows_at_once(model, state, batch * samples)
