@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": ("Compare", "play several contestants on the same seeds: table, JSON, plot"),
     "study": ("Study", "run an experiment of the paper; the same command goes on"),
     "play": ("Play", "play one episode, with a plot and a video"),
+    "view": ("View", "watch an agent think, in the browser"),
     "experts": ("Experts", "list tuned planners, train policies of Stable-Baselines3"),
     "data": ("Data", "look at data sets: episodes, returns, ranges, as text and as a plot"),
     "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
@@ -35,7 +36,7 @@ COMMANDS = {
     "doctor": ("Doctor", "say what is installed, what is missing, and what helps"),
 }
 
-WITHOUT_SCREEN = frozenset({"collect", "data", "train", "online", "evaluate", "compare", "study", "experts"})
+WITHOUT_SCREEN = frozenset({"collect", "data", "train", "online", "evaluate", "compare", "study", "experts", "view"})
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(

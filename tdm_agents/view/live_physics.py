@@ -44,6 +44,11 @@ class LivePhysics:
         name = "frame_skip" if self._owner is None else "_n_sub_steps"
         return int(getattr(inner if self._owner is None else vars(inner)["_env"], name, 1))
 
+    @property
+    def weight(self) -> float:
+        """Weight of all that moves, in newtons under the earth's gravity."""
+        return 9.81 * float(self.model.body_mass[self.model.body_weldid != 0].sum())
+
     def state(self) -> tuple[Array, Array]:
         """MuJoCo's ``FULLPHYSICS`` state ``[nstate]`` and the solver's warm start ``[nv]``."""
         state = np.empty(mujoco.mj_stateSize(self.model, FULLPHYSICS))
