@@ -36,7 +36,9 @@ COMMANDS = {
     "doctor": ("Doctor", "say what is installed, what is missing, and what helps"),
 }
 
-WITHOUT_SCREEN = frozenset({"collect", "data", "train", "online", "evaluate", "compare", "study", "experts", "view"})
+WITHOUT_SCREEN = frozenset(
+    {"collect", "data", "train", "online", "evaluate", "compare", "study", "experts", "view"}
+)
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(

@@ -23,9 +23,9 @@ class View:
     """Environment to watch, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`; the
     first entry's own if not given."""
     entry: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """A player to choose from, as in `tdm compare`: a checkpoint, `simulator planner=cem`, `expert`, a policy of
-    Stable-Baselines3, or `random`; repeat the option for several. The first plays. The shipped checkpoint if
-    none is given."""
+    """A player to choose from, as in `tdm compare`: a checkpoint, `simulator planner=cem`, `expert`, a policy
+    of Stable-Baselines3, or `random`; repeat the option for several. The first plays. The shipped checkpoint
+    if none is given."""
     reward: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A reward to choose from, as `module:function`, besides those that are known; repeat the option for
     several."""
@@ -36,8 +36,8 @@ class View:
     max_steps: int | None = None
     """Environment steps after which an episode is cut."""
     host: str = "127.0.0.1"
-    """Address to listen at. Where others than this machine reach it, the page asks for a token, which is part of
-    the address that is printed."""
+    """Address to listen at. Where others than this machine reach it, the page asks for a token, which is part
+    of the address that is printed."""
     port: int = 8080
     """Port to listen at; the next free one if it is taken."""
     fps: float = 30.0

@@ -112,9 +112,7 @@ class BodyScene:
         for line in self._lines:
             line.visible = False
 
-    def _draw_lines(
-        self, name: str, points: Array, colors: npt.NDArray[np.uint8], thickness: float
-    ) -> None:
+    def _draw_lines(self, name: str, points: Array, colors: npt.NDArray[np.uint8], thickness: float) -> None:
         index = ("candidates", "chosen").index(name)
         if not len(points):
             if len(self._lines) > index:

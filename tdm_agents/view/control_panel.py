@@ -195,9 +195,7 @@ class ControlPanel:
         for handle in self._controls.values():
             handle.remove()
         with self._settings:
-            self._controls = {
-                control.name: self._add(control) for control in setting_controls(self._planner)
-            }
+            self._controls = {control.name: self._add(control) for control in setting_controls(self._planner)}
 
     def _add(self, control: SettingControl) -> Any:
         gui, name, shown = self._gui, control.name, _shown(control)

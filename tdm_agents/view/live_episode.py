@@ -28,7 +28,7 @@ from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, tracing
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.spaces.scalar_names import observation_names
-from tdm_agents.view.live_physics import LivePhysics, physics_of
+from tdm_agents.view.live_physics import physics_of
 from tdm_agents.view.plan_seen import plan_seen
 from tdm_agents.view.snapshots import Body, PlanSeen, Setup, Snapshot
 from tdm_envs.rewards import known_rewards, reward_sizes
@@ -132,9 +132,7 @@ class LiveEpisode:
     def _enter(self, index: int, reward: str) -> None:
         entry = self._entry_for(index, reward)
         watched = self.watched
-        entered = enter(
-            entry, watched.env, seed=watched.seed, device=watched.device, threads=watched.threads
-        )
+        entered = enter(entry, watched.env, seed=watched.seed, device=watched.device, threads=watched.threads)
         contestant = entered.contestant
         agent = contestant([self.env]) if isinstance(contestant, AgentFactory) else contestant
         if isinstance(agent, TDMAgent):
@@ -247,9 +245,7 @@ class LiveEpisode:
         self._memory = memory
         if agent.last_plan is not None and agent.last_plan is not self._view:
             self._view, self._plans = agent.last_plan, self._plans + 1
-            self._plan = plan_seen(
-                agent, self._view, self.physics, number=self._plans, shown=self.shown
-            )
+            self._plan = plan_seen(agent, self._view, self.physics, number=self._plans, shown=self.shown)
         played = agent.environment_action(action[0])
         return played[()] if agent.model.spec.action_kind == "discrete" else played
 
@@ -258,7 +254,8 @@ class LiveEpisode:
             return
         picture = np.asarray(self.env.render())
         if picture.ndim == 3 and picture.dtype == np.uint8:
-            self.frame = picture[:: max(1, -(-picture.shape[1] // _WIDEST)), :: max(1, -(-picture.shape[1] // _WIDEST))]
+            every = max(1, -(-picture.shape[1] // _WIDEST))
+            self.frame = picture[::every, ::every]
 
     # ------------------------------------------------------------------ what is seen
 

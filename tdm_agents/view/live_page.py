@@ -65,6 +65,7 @@ class LivePage:
             self._status = gui.add_html("")
             self._charts = Charts(gui)
         self._panel.dock_left()
+        gui.main_panel.dock_right()
         self.controls = ControlPanel(
             gui, entries, process.send, lambda: process.sent, lambda text: self._complain(text)
         )
@@ -161,7 +162,7 @@ class LivePage:
         if self._scene is not None and snapshot.physics is not None:
             self._show_body(self._scene, snapshot)
         now = time.monotonic()
-        self._times = [t for t in self._times if now - t < 2.0] + [now]
+        self._times = [t for t in self._times if now - t < 5.0] + [now]
         if now >= self._charts_due or not snapshot.running:
             self._charts_due = now + _CHART_SECONDS
             self._charts.draw()

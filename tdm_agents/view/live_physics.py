@@ -56,7 +56,7 @@ class LivePhysics:
         return state, np.array(self.data.qacc_warmstart)
 
     def push(self, body: int, force: Array) -> None:
-        """Apply a force in newtons, in the world's frame, to a body's centre of mass until :meth:`release`."""
+        """Apply a force in newtons, in the world's frame, to a body until :meth:`release`."""
         self.data.xfrc_applied[body, :3] = force
 
     def release(self) -> None:
