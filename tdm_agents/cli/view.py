@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.cli.checks import at_least, output_folder, require_viewer, usable_device
 from tdm_agents.cli.imports import Modules, import_modules
-from tdm_agents.errors import MissingPackageError, WrongValueError
+from tdm_agents.errors import WrongValueError
 
 DEFAULT_ENTRY = "cartpole-swingup"
 
@@ -59,13 +59,7 @@ def run(arguments: View) -> None:
         TDMError: If the environment or the first entry cannot be made, or a setting makes no sense.
     """
     _check(arguments)
-    try:
-        import viser  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError(
-            f"tdm view needs the extra `view` ({error}): pip install 'tdm-agents[view]'"
-        ) from error
-
+    require_viewer("tdm view")
     from rich.console import Console
 
     from tdm_agents.actors.enter import environment_of

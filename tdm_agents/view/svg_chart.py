@@ -57,9 +57,9 @@ def svg_chart(title: str, lines: Sequence[Line], unit: str = "") -> str:
 
         body = "".join(_path(line, at) for line in known)
         ends = ((low, _HEIGHT - _BOTTOM), (high, _TOP + 8))
-        body += "".join(_text(_LEFT - 4, y, f"{value:.4g}", "end") for value, y in ends)
-        body += _text(_LEFT, _HEIGHT - 6, f"{left:.4g}", "start")
-        body += _text(_WIDTH - _RIGHT, _HEIGHT - 6, f"{right:.4g} {unit}".strip(), "end")
+        body += "".join(_text(_LEFT - 4, y, _short(value), "end") for value, y in ends)
+        body += _text(_LEFT, _HEIGHT - 6, _short(left), "start")
+        body += _text(_WIDTH - _RIGHT, _HEIGHT - 6, f"{_short(right)} {unit}".strip(), "end")
     frame = (
         f'<path d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}" fill="none" stroke="#94a3b8"/>'
         + _text(_WIDTH / 2, 12, title, "middle", "#0f172a")
@@ -93,6 +93,11 @@ def _text(x: float, y: float, text: str, anchor: str, color: str = "#64748b") ->
         f'<text x="{x:.0f}" y="{y:.0f}" font-size="11" fill="{color}" text-anchor="{anchor}">'
         f"{html.escape(text)}</text>"
     )
+
+
+def _short(value: float) -> str:
+    """A number of three digits, and zero where it is next to nothing."""
+    return f"{value:.3g}" if abs(value) >= 1e-3 else "0"
 
 
 def _range(values: Array) -> tuple[float, float]:
