@@ -116,7 +116,9 @@ class ProposalShooting(AR1NoiseSettings):
         if tracing_wanted():
             seen = imagined.observation
             trace = (
-                Considered(candidates, values, None if seen is None else seen.unflatten(0, values.shape)),
+                Considered(
+                    candidates, values, None if seen is None else seen.view(batch, samples, *seen.shape[1:])
+                ),
             )
         return Plan(
             action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace

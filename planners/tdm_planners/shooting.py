@@ -239,7 +239,7 @@ class ShootingPlanner(ABC):
             values.append(evaluate(model, imagined, discount=self.discount))
             if keep and imagined.observation is not None:
                 seen.append(imagined.observation)
-        observation = torch.cat(seen).unflatten(0, (batch, samples)) if seen else None
+        observation = torch.cat(seen).view(batch, samples, *seen[0].shape[1:]) if seen else None
         return torch.cat(values).view(batch, samples), observation
 
     def rows_at_once(self, model: WorldModel[Any], state: Any, rows: int) -> int:

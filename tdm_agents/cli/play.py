@@ -125,21 +125,21 @@ def run(arguments: Play) -> None:
     tell_endless(
         str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
     )
-    film = None
+    scene = None
     if arguments.record is not None:
         from tdm_agents.view.episode_film import EpisodeFilm
 
-        film = EpisodeFilm(contestant)
-        film.watch(made)  # refused now, not after the episode
+        scene = EpisodeFilm(contestant)
+        scene.watch(made)  # refused now, not after the episode
     made.close()
     console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
     make = partial(env.make, render_mode="human") if arguments.human else env.make
-    with nullcontext() if film is None else tracing():
+    with nullcontext() if scene is None else tracing():
         evaluation = play_episode(
             entered.name,
-            contestant if film is None else film.contestant,
-            env if film is None and not arguments.human else partial(filmed, make, film),
+            contestant if scene is None else scene.contestant,
+            env if scene is None and not arguments.human else partial(filmed, make, scene),
             arguments.env_seed,
             seed=arguments.seed,
             max_steps=arguments.max_steps,
@@ -180,18 +180,18 @@ def run(arguments: Play) -> None:
     console.print(f"plot: {arguments.out / 'play.png'}")
     if arguments.video:
         film(arguments.out / "play.mp4", env, episode, environ, console)
-    if film is not None:
+    if scene is not None:
         assert arguments.record is not None
         with console.status("drawing the scene"):
-            size = film.write(arguments.record, seconds_per_step=step_seconds)
+            size = scene.write(arguments.record, seconds_per_step=step_seconds)
         console.print(f"scene: {arguments.record} ({size / 1e6:.1f} MB)", soft_wrap=True, markup=False)
     write_report(arguments.out / "play.json", report)
     console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
 
 
-def filmed(make: MakeEnv, film: EpisodeFilm | None) -> Env:
-    """The environment, filmed if there is a film."""
-    return make() if film is None else film.watch(make())
+def filmed(make: MakeEnv, scene: EpisodeFilm | None) -> Env:
+    """The environment, filmed if a scene is wanted."""
+    return make() if scene is None else scene.watch(make())
 
 
 def entry_of(arguments: Play) -> Entry:

@@ -171,4 +171,3 @@ class _Known(AgentFactory):
         if self.film is not None:
             self.film.meet(agent)
         return agent
-

@@ -17,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tdm_agents.actors.actor import Actor
 from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.actors.contestant import actor_of
 from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import PLANS, Entry, parse_entry
 from tdm_agents.agent import PREDICTED, TDMAgent
+from tdm_agents.agent.deciding import PlanView
+from tdm_agents.agent.memory import AgentMemory
 from tdm_agents.env_checks import read_reward
 from tdm_agents.environments import Env, EnvRef, seconds_per_step, steps_at_most
 from tdm_agents.errors import WrongTypeError, WrongValueError
@@ -84,9 +87,18 @@ class LiveEpisode:
         self.frame: npt.NDArray[np.uint8] | None = None
         self._codec = ObservationCodec(self.env.observation_space)
         self._most = steps_at_most(self.env, watched.max_steps)
-        self._episode, self._last_score = -1, None  # type: tuple[int, float | None]
+        self._episode, self._entry, self._player = -1, 0, ""
+        self._last_score: float | None = None
         self._force: tuple[int, npt.NDArray[np.float64], int] | None = None
         self._reward_name = OWN_REWARD
+        self._agent: TDMAgent | None = None
+        self._planner: Planner | None = None
+        self._actor: Actor | None = None
+        self._memory: AgentMemory | None = None
+        self._plan: PlanSeen | None = None
+        self._view: PlanView | None = None
+        self._repeat, self._held, self._plans, self._gathered = 1, 0, 0, math.nan
+        self._action: Any = None
         self._next_episode()
         self.choose_entry(0)
 
@@ -139,7 +151,7 @@ class LiveEpisode:
             agent.check_env(self.env)
             agent.generator.manual_seed(watched.seed)
             self._agent, self._actor = agent, None
-            self._planner: Planner | None = agent.planner
+            self._planner = agent.planner
             self._repeat = agent.model.spec.action_repeat
         else:
             self._agent, self._planner = None, None
@@ -164,9 +176,8 @@ class LiveEpisode:
         if self._agent is not None and self._planner is not None:
             memory = self._agent.initial_memory(1)
             self._memory = replace(memory, carry=self._planner.init(self._agent.model.spec, 1))
-        self._gathered, self._held, self._action = math.nan, 0, None  # type: tuple[float, int, Any]
-        self._plan: PlanSeen | None = None
-        self._plans, self._view = 0, None  # type: tuple[int, Any]
+        self._gathered, self._held, self._plans = math.nan, 0, 0
+        self._plan, self._view = None, None
 
     # ------------------------------------------------------------------ playing
 

@@ -75,13 +75,19 @@ def _control(planner: Any, name: str, hint: Any) -> SettingControl | None:
         return SettingControl(name, "choice", value, optional, choices=tuple(choices))
     if hint is bool:
         return None if optional else SettingControl(name, "switch", value)
+    low: float
+    high: float
     if hint is int:
         low, high = _whole_ends(planner, name, value)
-        return SettingControl(name, "whole", value, optional, low, high)
-    if hint is float:
+        kind: Kind = "whole"
+    elif hint is float:
         low, high = _number_ends(planner, name, value)
-        return SettingControl(name, "number", value, optional, low, high)
-    return None
+        kind = "number"
+    else:
+        return None
+    if low == high and not optional:
+        return None  # with its other settings, the planner accepts nothing else
+    return SettingControl(name, kind, value, optional, low, high)
 
 
 def _whole_ends(planner: Any, name: str, value: int | None) -> tuple[int, int]:
@@ -92,7 +98,7 @@ def _whole_ends(planner: Any, name: str, value: int | None) -> tuple[int, int]:
         low, accepted = (low, middle) if _accepts(planner, name, middle) else (middle + 1, accepted)
     ends = (max(4 * known, 8), 2 * known, known + 1)
     high = next((end for end in ends if _accepts(planner, name, end)), known)
-    return low, max(high, low + 1)
+    return low, high
 
 
 def _number_ends(planner: Any, name: str, value: float | None) -> tuple[float, float]:
@@ -100,7 +106,7 @@ def _number_ends(planner: Any, name: str, value: float | None) -> tuple[float, f
     low = next((end for end in (0.0, known / 10) if end <= known and _accepts(planner, name, end)), known)
     ends = (4 * known, 2 * known) if known > 1 else (4.0, 1.0, 0.99, 4 * known, 2 * known)
     high = next((end for end in ends if end >= known and _accepts(planner, name, end)), known)
-    return low, high if high > low else low + 1.0
+    return low, high
 
 
 def _accepts(planner: Any, name: str, value: Any) -> bool:
