@@ -115,11 +115,9 @@ class ProposalShooting(AR1NoiseSettings):
         trace = None
         if tracing_wanted():
             seen = imagined.observation
-            trace = (
-                Considered(
-                    candidates, values, None if seen is None else seen.view(batch, samples, *seen.shape[1:])
-                ),
-            )
+            if seen is not None:
+                seen = seen.view(batch, samples, *seen.shape[1:])
+            trace = (Considered(candidates, values, seen),)
         return Plan(
             action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
         )
