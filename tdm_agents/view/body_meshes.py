@@ -163,7 +163,8 @@ def _color(model: mujoco.MjModel, geom: int) -> npt.NDArray[np.uint8]:
     if material >= 0:
         own = np.array_equal(rgba, [0.5, 0.5, 0.5, 1.0])  # MuJoCo's default: the material decides
         rgba = model.mat_rgba[material] if own else rgba
-    return (255 * np.clip(rgba, 0.0, 1.0)).astype(np.uint8)
+    color: npt.NDArray[np.uint8] = (255 * np.clip(rgba, 0.0, 1.0)).astype(np.uint8)
+    return color
 
 
 def _matrix(quaternion: Array) -> Array:

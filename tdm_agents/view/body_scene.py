@@ -143,7 +143,7 @@ class BodyScene:
 
     def _add_floors(self) -> None:
         far = max(20.0 * self.size, 10.0)
-        cell = 10.0 ** np.round(np.log10(self.size / 3.0))
+        cell = float(10.0 ** np.round(np.log10(self.size / 3.0)))
         for number, floor in enumerate(floors(self.model)):
             self._server.scene.add_grid(
                 f"{ROOT}/floor{number}",

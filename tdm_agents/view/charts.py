@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import viser
 
+from tdm_agents.view.gui_values import show_value
 from tdm_agents.view.snapshots import PlanSeen, Setup, Snapshot
 from tdm_agents.view.svg_chart import Line, svg_chart
 
@@ -56,7 +57,7 @@ class Charts:
             self._names = setup.observation_names
             for index, pick in enumerate(self._picks):
                 pick.options = self._names or ("-",)
-                pick.value = pick.options[min(index, len(pick.options) - 1)]
+                show_value(pick, pick.options[min(index, len(pick.options) - 1)])
 
     def note(self, snapshot: Snapshot, seconds: float) -> None:
         """Take note of a snapshot, at so many seconds of the episode."""

@@ -10,6 +10,7 @@ import viser
 from tdm_agents import registry
 from tdm_agents.agent.agent_files import planner_name
 from tdm_agents.errors import TDMError
+from tdm_agents.view.gui_values import show_value
 from tdm_agents.view.setting_controls import SettingControl, setting_controls, with_setting
 from tdm_agents.view.snapshots import Setup
 
@@ -131,26 +132,25 @@ class ControlPanel:
         self._push_folder.visible = len(names) > 1
         if len(names) > 1:
             self.body.options = names[1:]
-            self.body.value = names[1]
+            show_value(self.body, names[1])
 
     def introduce(self, setup: Setup) -> None:
         """Show who plays with which settings, if nobody has changed them since."""
         if setup.seconds_per_step > 0:
             self._seconds_per_step = setup.seconds_per_step
         if self.force.value == 0.0 and setup.weight > 0.0:
-            self.force.value = round(_DEFAULT_PUSH * setup.weight, 1)
+            show_value(self.force, round(_DEFAULT_PUSH * setup.weight, 1))
         if setup.serial < self.serial:
             return
-        self.entry.value = self._entries[setup.entry]
+        show_value(self.entry, self._entries[setup.entry])
         if self.reward.options != setup.rewards:
             self.reward.options = setup.rewards
-        self.reward.value = setup.reward
+        show_value(self.reward, setup.reward)
         self._show_planner(setup.planner)
 
     def show_running(self, running: bool) -> None:
         """Show whether the episode goes on by itself."""
-        if self.running.value != running:
-            self.running.value = running
+        show_value(self.running, running)
 
     # ------------------------------------------------------------------ the planner
 
@@ -175,12 +175,13 @@ class ControlPanel:
         self._settings.visible = plans
         if not plans:
             self._planner = None
-            self.planner.options, self.planner.value = ("-",), "-"
+            self.planner.options = ("-",)
+            show_value(self.planner, "-")
             return
         names = tuple(registry.names(registry.PLANNERS))
         if self.planner.options != names:
             self.planner.options = names
-        self.planner.value = planner_name(planner)
+        show_value(self.planner, planner_name(planner))
         if type(planner) is not type(self._planner) or not self._controls:
             self._planner = planner
             self._build_settings()
@@ -188,8 +189,8 @@ class ControlPanel:
         self._planner = planner
         for control in setting_controls(planner):
             handle = self._controls.get(control.name)
-            if handle is not None and handle.value != _shown(control):
-                handle.value = _shown(control)
+            if handle is not None:
+                show_value(handle, _shown(control))
 
     def _build_settings(self) -> None:
         for handle in self._controls.values():
@@ -225,7 +226,7 @@ class ControlPanel:
         except (ValueError, TypeError) as error:
             self._complain(str(error))
             former = next(c for c in setting_controls(self._planner) if c.name == control.name)
-            handle.value = _shown(former)
+            show_value(handle, _shown(former))
 
 
 def _shown(control: SettingControl) -> Any:

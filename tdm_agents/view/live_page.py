@@ -19,6 +19,7 @@ from tdm_agents.errors import WrongOrderError
 from tdm_agents.view.body_scene import BodyScene
 from tdm_agents.view.charts import Charts
 from tdm_agents.view.control_panel import ControlPanel
+from tdm_agents.view.gui_values import show_value
 from tdm_agents.view.imagined_poses import imagined_positions, positions_of, velocities_of
 from tdm_agents.view.live_physics import body_names
 from tdm_agents.view.observed_positions import ObservedPositions
@@ -57,7 +58,6 @@ class LivePage:
         self._plan: PlanSeen | None = None
         self._charts_due = self._futures_due = 0.0
         self._times: list[float] = []
-        self._problem = ""
         gui = server.gui
         gui.configure_theme(control_width="medium", show_logo=False, show_share_button=False)
         self._panel = gui.add_panel()
@@ -133,7 +133,7 @@ class LivePage:
         self._reader = ObservedPositions(model)
         self.controls.show_bodies(names)
         self._traced.options = names
-        self._traced.value = names[self._scene.traced]
+        show_value(self._traced, names[self._scene.traced])
         for number, handle in self._scene.handles.items():
             self._let_pull(number, handle)
 
@@ -167,10 +167,8 @@ class LivePage:
             self._charts_due = now + _CHART_SECONDS
             self._charts.draw()
             self._status.content = self._summary(snapshot)
-        if snapshot.problem != self._problem:
-            self._problem = snapshot.problem
-            if self._problem:
-                self._complain(self._problem)
+        if snapshot.problem:
+            self._complain(snapshot.problem)
         if self._recorder is not None:
             self._recorder.frame()
 

@@ -99,7 +99,6 @@ class _Loop:
         before = self.episode.plan_number[0]
         try:
             self.episode.step()
-            self.problem = ""
         except Exception as error:
             self._fail(error)
         if self.episode.plan_number[0] != before:
@@ -140,7 +139,6 @@ class _Loop:
                     self.open = False
                 case _:
                     raise ValueError(f"no command {command.what!r}")
-            self.problem = ""
         except Exception as error:
             self._fail(error)
         self._introduce()
@@ -168,6 +166,7 @@ class _Loop:
         )
         self._sent_plan, self._sent_at = number, time.monotonic()
         self.wanted = self._changed = False
+        self.problem = ""  # told once
 
 
 class PlanningProcess:

@@ -41,7 +41,7 @@ def browser():
 class Tab:
     """A page, what it complained of, and what it asked of the network."""
 
-    def __init__(self, chromium, *, offline=False, size=(900, 620)):
+    def __init__(self, chromium, *, offline=False, size=(820, 480)):
         context = chromium.new_context(
             viewport={"width": size[0], "height": size[1]}, offline=offline, device_scale_factor=1
         )
