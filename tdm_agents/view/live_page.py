@@ -42,12 +42,17 @@ class LivePage:
         process: The process.
         entries: The players to choose from.
         out: Folder of recordings.
+
+    Attributes:
+        frames: Number of snapshots shown.
+        newest: The last of them.
     """
 
     def __init__(
         self, server: viser.ViserServer, process: PlanningProcess, entries: tuple[str, ...], out: Path
     ) -> None:
         self.frames = 0
+        self.newest: Snapshot | None = None
         self._server, self._process, self._out = server, process, out
         self._closed = threading.Event()
         self._setup: Setup = process.setup
@@ -152,7 +157,7 @@ class LivePage:
     def _show(self, snapshot: Snapshot) -> None:
         seconds = snapshot.step * self._setup.seconds_per_step
         seconds = seconds if math.isfinite(seconds) else float(snapshot.step)
-        self.frames += 1
+        self.frames, self.newest = self.frames + 1, snapshot
         self._charts.note(snapshot, seconds)
         self.controls.show_running(snapshot.running)
         if snapshot.plan is not None:

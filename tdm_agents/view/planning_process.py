@@ -209,6 +209,11 @@ class PlanningProcess:
         self.ask()
 
     @property
+    def pid(self) -> int | None:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.is_alive()
