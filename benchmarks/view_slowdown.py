@@ -1,7 +1,7 @@
 """How much slower does an agent plan while somebody watches it in the browser?
 
-The same episode is played twice by two processes, in turns of a few environment steps each: plainly, as
-``tdm play`` does, and as ``tdm view`` plays it, with traces, snapshots and a page that one viewer looks at.
+Two processes let the same agent play, in turns of a few environment steps each: plainly, as ``tdm play``
+does, and as ``tdm view`` plays it, with traces, snapshots and a page that one viewer looks at.
 The viewer takes everything that a browser would be sent, over a websocket, and draws nothing: a browser
 usually has a machine or a graphics card of its own. Processor time is that of the process that plans; the
 wall clock also counts what else the machine does, so its ratio is of one run in turns.
@@ -76,7 +76,7 @@ def play_plainly(pipe: Connection, env: str, entry: str) -> None:
     assert isinstance(agent, TDMAgent)
     agent.generator.manual_seed(0)
     agent.reset()
-    reward = float("nan")
+    reward: float | None = None
     pipe.send(True)
     while (steps := pipe.recv()) is not None:
         for _ in range(steps):
@@ -84,7 +84,7 @@ def play_plainly(pipe: Connection, env: str, entry: str) -> None:
             observation, given, terminated, truncated, _ = made.step(action)
             reward = float(given)
             if terminated or truncated:
-                observation, _ = made.reset()
+                observation, reward = made.reset()[0], None
                 agent.reset()
         pipe.send(True)
 

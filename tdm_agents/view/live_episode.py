@@ -23,6 +23,7 @@ from tdm_agents.actors.contestant import actor_of
 from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import PLANS, Entry, parse_entry
 from tdm_agents.agent import PREDICTED, TDMAgent
+from tdm_agents.agent.agent_files import planner_name
 from tdm_agents.agent.deciding import PlanView
 from tdm_agents.agent.memory import AgentMemory
 from tdm_agents.env_checks import read_reward
@@ -293,13 +294,19 @@ class LiveEpisode:
             observation_names=names or tuple(f"observation {i}" for i in range(self._codec.dim)),
             sub_steps=1 if self.physics is None else self.physics.sub_steps,
             weight=0.0 if self.physics is None else self.physics.weight,
-            player=self._player,
+            player=self._who(),
             entry=self._entry,
             planner=self._planner,
             rewards=self._rewards(),
             reward=self._reward_name,
             serial=serial,
         )
+
+    def _who(self) -> str:
+        """Who plays, in words: the planner may be another one than the entry's."""
+        if self._planner is None:
+            return self._player
+        return f"{planner_name(self._planner)} on {self._player.partition(' on ')[2]}"
 
     def body(self) -> Body:
         """The body to draw."""

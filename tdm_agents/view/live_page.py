@@ -59,6 +59,7 @@ class LivePage:
         self._scene: BodyScene | None = None
         self._reader: ObservedPositions | None = None
         self._recorder: SceneRecorder | None = None
+        self._recordings: queue.SimpleQueue[viser.ClientHandle | None] = queue.SimpleQueue()
         self._picture: viser.GuiImageHandle | None = None
         self._plan: PlanSeen | None = None
         self._charts_due = self._futures_due = 0.0
@@ -83,14 +84,19 @@ class LivePage:
         self._introduce(self._setup)
 
     def _listen(self) -> None:
-        @self._shown.on_update
-        def _(event: viser.GuiEvent[Any]) -> None:
-            if event.client is not None:
-                self._process.send("shown", count=int(self._shown.value))
+        for control in (self._follow, self._futures, self._shown, self._traced):
+
+            @control.on_update
+            def _(event: viser.GuiEvent[Any]) -> None:
+                if (
+                    event.client is not None
+                ):  # a snapshot comes and is drawn as is wanted now, even in a pause
+                    self._plan = self._charts.plan
+                    self._process.send("shown", count=int(self._shown.value))
 
         @self.controls.record.on_click
         def _(event: viser.GuiEvent[Any]) -> None:
-            self._toggle_recording(event.client)
+            self._recordings.put(event.client)  # the loop draws, so it records too
 
     # ------------------------------------------------------------------ the loop
 
@@ -101,6 +107,8 @@ class LivePage:
             RuntimeError: If the planning process ends by itself.
         """
         while not self._closed.is_set():
+            while not self._recordings.empty():
+                self._toggle_recording(self._recordings.get())
             try:
                 news = self._process.news.get(timeout=0.2)
             except queue.Empty:

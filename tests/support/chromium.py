@@ -10,7 +10,7 @@ import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: chromium)")
-PATIENCE = 60_000.0
+PATIENCE = 150_000.0
 """Milliseconds for anything to appear: software rendering on a busy machine is slow."""
 FLAGS = [
     "--no-sandbox",

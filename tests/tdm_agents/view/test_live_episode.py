@@ -60,6 +60,7 @@ def test_players_planners_and_rewards_are_changed_in_the_middle(episode):
     assert setup.player == "cem on TransformerWorldModel" and setup.action_repeat == 4
     assert setup.rewards == (OWN_REWARD, PREDICTED, "dm_control/cartpole-swingup-v0")
     episode.choose_planner(make_planner("random_shooting", horizon=2, num_samples=6))
+    assert episode.setup().player == "random_shooting on TransformerWorldModel"
     episode.step()
     plan = episode.snapshot().plan
     assert plan.actions.shape == (5, 2, 1) and not plan.true
