@@ -88,9 +88,7 @@ class LivePage:
 
             @control.on_update
             def _(event: viser.GuiEvent[Any]) -> None:
-                if (
-                    event.client is not None
-                ):  # a snapshot comes and is drawn as is wanted now, even in a pause
+                if event.client is not None:  # a snapshot comes, even in a pause, and is drawn anew
                     self._plan = self._charts.plan
                     self._process.send("shown", count=int(self._shown.value))
 

@@ -35,13 +35,13 @@ def tab(chromium, walker):
 
 
 def click(tab, name):
-    tab.page.get_by_role("button", name=name, exact=True).click()
+    tab.page.get_by_role("button", name=name, exact=True).click(force=True)
 
 
 def pause(tab):
     box = tab.page.get_by_label("running")
     if box.is_checked():
-        box.click()
+        box.click(force=True)
     tab.wait(lambda: not box.is_checked(), "a pause")
     stood = [tab.step()]
 
@@ -57,12 +57,12 @@ def pause(tab):
 def go_on(tab):
     box = tab.page.get_by_label("running")
     if not box.is_checked():
-        box.click()
+        box.click(force=True)
 
 
 def choose(tab, label, option):
-    tab.page.get_by_label(label, exact=True).first.click()
-    tab.page.get_by_role("option", name=option, exact=True).click()
+    tab.page.get_by_label(label, exact=True).first.click(force=True)
+    tab.page.get_by_role("option", name=option, exact=True).click(force=True)
 
 
 def test_it_shows_the_body_and_what_is_thought(tab):
@@ -106,8 +106,8 @@ def test_sliders_change_the_planner_and_pickers_the_player(tab):
 
 def test_a_push_moves_the_body_and_a_recording_is_written(tab, walker, chromium):
     click(tab, "Record")
-    tab.page.get_by_text("Push", exact=True).first.click()
-    tab.page.get_by_role("button", name="Push", exact=True).click()
+    tab.page.get_by_text("Push", exact=True).first.click(force=True)
+    tab.page.get_by_role("button", name="Push", exact=True).click(force=True)
     before = tab.step()[1]
     tab.wait(lambda: tab.step()[1] > before + 5, "steps after a push")
     click(tab, "Write the recording")
