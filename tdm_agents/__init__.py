@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tdm_agents.world_models.simulator import SimulatorModel
     from tdm_agents.world_models.transformer.model import TransformerWorldModel
 
+__version__ = "0.1.0"
+"""The version of this package; pyproject.toml reads it here."""
+
 __all__ = ["SimulatorModel", "TDMAgent", "TransformerWorldModel", "evaluate", "make_planner"]
 
 _HOMES = {

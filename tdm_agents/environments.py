@@ -27,7 +27,8 @@ ENVIRONMENTS = "tdm_agents.environments"
 their ids (``drive`` for ``drive/Race-v0``) to the module to import."""
 
 # gymnasium 1.x no longer imports packages that register environments; these namespaces are ours to know
-_PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
+_PROVIDERS = {"dm_control": "tdm_envs", "tdm": "tdm_envs"}
+_KNOWN = {"shimmy", "tdm_envs"}
 
 
 ENDLESS_STEPS = 10_000
@@ -325,4 +326,4 @@ def _known_packages() -> set[str]:
 
     groups = (ENVIRONMENTS, PLANNERS, WORLD_MODELS)
     modules = {entry.module for group in groups for entry in entry_points(group=group)}
-    return {module.partition(".")[0] for module in modules | set(_PROVIDERS.values())}
+    return {module.partition(".")[0] for module in modules | _KNOWN}

@@ -28,6 +28,8 @@ class Evaluate:
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
     """Decisions per plan; if not given the checkpoint's own, or 1."""
+    deadline: float | None = None
+    """Seconds that a decision may take; if not given the checkpoint's own, or as long as it takes."""
     simulator: bool = False
     """Plan with the true dynamics instead of the checkpoint's model, but with the checkpoint's planner,
     settings, reward function and action repeat."""
@@ -116,6 +118,7 @@ def entry_of(arguments: Evaluate) -> Entry:
     planning = parse_settings(arguments.planner_settings) | {
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
+        "deadline": arguments.deadline,
     }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}

@@ -23,6 +23,7 @@ COMMANDS = {
     "collect": ("Collect", "play episodes of an environment into a Minari data set"),
     "train": ("Train", "train a world model on a data set"),
     "online": ("Online", "train a world model on what its own agent does, from nothing"),
+    "distill": ("Distill", "train a small fast model on what a slow agent decides and imagines"),
     "evaluate": ("Evaluate", "play episodes on fixed seeds and report return and cost"),
     "compare": ("Compare", "play several contestants on the same seeds: table, JSON, plot"),
     "study": ("Study", "run an experiment of the paper; the same command goes on"),
@@ -37,7 +38,7 @@ COMMANDS = {
 }
 
 WITHOUT_SCREEN = frozenset(
-    {"collect", "data", "train", "online", "evaluate", "compare", "study", "experts", "view"}
+    {"collect", "data", "train", "online", "distill", "evaluate", "compare", "study", "experts", "view"}
 )
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 

@@ -46,6 +46,8 @@ class Play:
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
     """Decisions per plan; the checkpoint's own if not given."""
+    deadline: float | None = None
+    """Seconds that a decision may take; if not given the checkpoint's own, or as long as it takes."""
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, the checkpoint's planner, settings,
     reward function and action repeat are used."""
@@ -199,6 +201,7 @@ def entry_of(arguments: Play) -> Entry:
     options = parse_settings(arguments.planner_settings) | {
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
+        "deadline": arguments.deadline,
     }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}

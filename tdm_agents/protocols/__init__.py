@@ -1,6 +1,7 @@
 """The contracts between world models, planners and the agent: values, and protocols of a few methods."""
 
 from tdm_agents.protocols.batches import Batch, MixedBatch
+from tdm_agents.protocols.deadlines import Deadline, Pace
 from tdm_agents.protocols.imagining import (
     Draft,
     HasOnly,
@@ -15,6 +16,7 @@ from tdm_agents.protocols.imagining import (
 )
 from tdm_agents.protocols.learning import (
     Discounts,
+    ImitatesExamples,
     NotFiniteError,
     Optimizers,
     Preset,
@@ -22,7 +24,7 @@ from tdm_agents.protocols.learning import (
     UpdateSettings,
 )
 from tdm_agents.protocols.observing import observation_of, require_observations
-from tdm_agents.protocols.planning import Plan, Planner
+from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
 from tdm_agents.protocols.traces import Considered, Trace, tracing, tracing_wanted
 from tdm_agents.protocols.values import (
     ActionKind,
@@ -36,8 +38,10 @@ from tdm_agents.protocols.values import (
 
 __all__ = [
     "ActionKind",
+    "AnytimePlanner",
     "Batch",
     "Considered",
+    "Deadline",
     "Discounts",
     "Draft",
     "HasOnly",
@@ -47,10 +51,12 @@ __all__ = [
     "HasTokens",
     "HasValue",
     "History",
+    "ImitatesExamples",
     "MixedBatch",
     "ModelSpec",
     "NotFiniteError",
     "Optimizers",
+    "Pace",
     "Plan",
     "Planner",
     "Preset",

@@ -255,6 +255,17 @@ class TrainableModel(Protocol):
 
 
 @runtime_checkable
+class ImitatesExamples(Protocol):
+    """A model whose policy imitates only those actions of a batch that are examples (``Batch.example``).
+
+    Attributes:
+        imitates_examples: True; its presence tells this kind of model.
+    """
+
+    imitates_examples: ClassVar[bool]
+
+
+@runtime_checkable
 class Discounts(Protocol):
     """A model whose value discounts later rewards, the less the longer episodes are.
 

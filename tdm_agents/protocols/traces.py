@@ -22,7 +22,7 @@ class Considered:
     """The candidates of one iteration of a plan for ``B`` environments.
 
     Attributes:
-        actions: ``[B, K, H, m]``, the candidates.
+        actions: ``[B, K, H, m]``, the candidates, as far as they were imagined.
         value: ``[B, K]``, what the planner believes each is worth; -inf where one was refused.
         observation: ``[B, K, H, n]``, what the model imagined for each; None where it imagines none, or the
             planner does not keep it.

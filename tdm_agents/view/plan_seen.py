@@ -31,10 +31,11 @@ def plan_seen(
     if trace:
         last = trace[-1]
         rows = _ranks(last.value[0], shown)
+        actions = actions[:, : last.actions.shape[2]]  # a deadline may have ended what was imagined
         actions = torch.cat([actions, last.actions[0, rows].to(actions.dtype)])
         values = torch.cat([values, last.value[0, rows].to(values.dtype)])
         if last.observation is not None:
-            chosen = _imagined(last, plan.sequence[0])
+            chosen = _imagined(last, actions[0])
             observation = torch.cat([chosen[None], last.observation[0, rows]])
     state = (None, None) if physics is None else physics.state()
     decoded = np.asarray(agent.environment_action(actions), np.float32)
