@@ -53,6 +53,7 @@ class ControlPanel:
         self.serial = 0
         self._entries = entries
         self._planner: Any = None
+        self._built: type | None = None  # whose settings the controls are of
         self._controls: dict[str, Any] = {}
         self._seconds_per_step = 0.02
         with gui.add_folder("Episode"):
@@ -182,17 +183,17 @@ class ControlPanel:
         if self.planner.options != names:
             self.planner.options = names
         show_value(self.planner, planner_name(planner))
-        if type(planner) is not type(self._planner) or not self._controls:
-            self._planner = planner
+        self._planner = planner
+        if type(planner) is not self._built:
             self._build_settings()
             return
-        self._planner = planner
         for control in setting_controls(planner):
             handle = self._controls.get(control.name)
             if handle is not None:
                 show_value(handle, _shown(control))
 
     def _build_settings(self) -> None:
+        self._built = type(self._planner)
         for handle in self._controls.values():
             handle.remove()
         with self._settings:

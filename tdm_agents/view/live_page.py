@@ -195,7 +195,7 @@ class LivePage:
             scene.forget()
             return
         began = time.monotonic()
-        if self._plan is None or began < self._futures_due:
+        if self._plan is None or (snapshot.running and began < self._futures_due):
             return
         plan, self._plan = self._plan, None
         setup = self._setup
