@@ -25,6 +25,7 @@ from tdm_agents.protocols.learning import (
 )
 from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
 from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
+from tdm_agents.protocols.traces import Considered, Trace, tracing, tracing_wanted
 from tdm_agents.protocols.values import (
     ActionKind,
     History,
@@ -40,6 +41,7 @@ __all__ = [
     "ActionKind",
     "AnytimePlanner",
     "Batch",
+    "Considered",
     "Deadline",
     "Discounts",
     "Draft",
@@ -64,6 +66,7 @@ __all__ = [
     "Rollout",
     "Step",
     "Suggests",
+    "Trace",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",
@@ -72,4 +75,6 @@ __all__ = [
     "reads_images",
     "require_observations",
     "rollout",
+    "tracing",
+    "tracing_wanted",
 ]
