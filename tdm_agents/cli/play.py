@@ -192,7 +192,7 @@ def run(arguments: Play) -> None:
     if arguments.video:
         film(arguments.out / "play.mp4", env, episode, environ, console)
     if scene is not None:
-        assert arguments.record is not None
+        assert arguments.record is not None and step_seconds is not None  # MuJoCo says it
         with console.status("drawing the scene"):
             size = scene.write(arguments.record, seconds_per_step=step_seconds)
         console.print(f"scene: {arguments.record} ({size / 1e6:.1f} MB)", soft_wrap=True, markup=False)
