@@ -24,8 +24,8 @@ from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.agent.agent_files import load_model, settings_of, write_settings
 from tdm_agents.cli.compare import REPORT_FILE, Compare
 from tdm_agents.cli.compare import run as run_comparison
-from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
+from tdm_agents.cli.train_options import Train
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories

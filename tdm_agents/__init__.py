@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tdm_agents.world_models.transformer.model import TransformerWorldModel
     from tdm_agents.wrappers import RewardFunction
 
+__version__ = "0.1.0"
+"""The version of this package; pyproject.toml reads it here."""
+
 __all__ = [
     "RewardFunction",
     "SimulatorModel",

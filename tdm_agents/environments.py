@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -19,6 +20,7 @@ import gymnasium as gym
 from tdm_agents.errors import MissingPackageError, TDMError, UnknownNameError, WrongValueError, is_mistake
 from tdm_agents.settings_text import parse_settings, split_line, value_text
 
+LOG = logging.getLogger(__name__)
 Env = gym.Env[Any, Any]
 MakeEnv = Callable[[], Env]
 
@@ -27,7 +29,8 @@ ENVIRONMENTS = "tdm_agents.environments"
 their ids (``drive`` for ``drive/Race-v0``) to the module to import."""
 
 # gymnasium 1.x no longer imports packages that register environments; these namespaces are ours to know
-_PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
+_PROVIDERS = {"dm_control": "tdm_envs", "tdm": "tdm_envs"}
+_KNOWN = {"shimmy", "tdm_envs"}
 
 
 ENDLESS_STEPS = 10_000
@@ -153,7 +156,9 @@ class EnvRef:
                 provider = _providers().get(self.id.partition("/")[0])
                 if provider is not None:
                     import_module(provider)
-            return gym.make(self.id, **{**self.kwargs, **settings})
+            made: Env = gym.make(self.id, **{**self.kwargs, **settings})
+            LOG.info("made the environment %s", self)
+            return made
 
 
 class DataInfo(Protocol):
@@ -352,4 +357,4 @@ def _known_packages() -> set[str]:
 
     groups = (ENVIRONMENTS, PLANNERS, REWARDS, WORLD_MODELS)
     modules = {entry.module for group in groups for entry in entry_points(group=group)}
-    return {module.partition(".")[0] for module in modules | set(_PROVIDERS.values())}
+    return {module.partition(".")[0] for module in modules | _KNOWN}

@@ -31,8 +31,8 @@ from tdm_agents.settings_text import parse_settings, split_line
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "checkpoint": ("planner", "replan_every", "reward_function", "alive", "unseen", "prompt"),
-    "simulator": ("like", "planner", "replan_every", "action_repeat", "reward_function"),
+    "checkpoint": ("planner", "replan_every", "deadline", "reward_function", "alive", "unseen", "prompt"),
+    "simulator": ("like", "planner", "replan_every", "deadline", "action_repeat", "reward_function"),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
 }

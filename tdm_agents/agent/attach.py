@@ -27,6 +27,7 @@ from tdm_agents.env_checks import read_rewards, refuse_shared
 from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError, retold
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
+from tdm_agents.spaces.observations import is_flattened
 
 
 class Link:
@@ -239,6 +240,8 @@ def check_spaces(
 ) -> None:
     """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
+    Observations that ``FlattenObservation`` has flattened are the model's too.
+
     Args:
         spec: The model's spec.
         env: The environment.
@@ -254,6 +257,8 @@ def check_spaces(
         ("observation_space", spec.observation_space, observation),
         ("action_space", spec.action_space, action),
     ):
+        if name == "observation_space" and is_flattened(ours, theirs):
+            continue
         if name == "action_space" and _takes_any(theirs, ours):
             continue
         if found := difference(ours, theirs, name):

@@ -11,6 +11,7 @@ import tyro
 
 from tdm_agents.actors.entries import parse_entry, planning_for
 from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 
@@ -83,6 +84,7 @@ def run(arguments: Compare) -> None:
     from tdm_agents.actors.enter import environment_of
     from tdm_agents.comparison.matches import PARTS_FOLDER, Rules, matches_of
     from tdm_agents.environments import EnvRef
+    from tdm_agents.remarks import remark
     from tdm_agents.storage import locked, sweep_partial
 
     usable_device(arguments.device)
@@ -105,11 +107,12 @@ def run(arguments: Compare) -> None:
     )
     for env in envs:
         made = env.make()
-        tell_endless(str(env), made, arguments.max_steps, print)
+        tell_endless(str(env), made, arguments.max_steps, remark)
         made.close()
     matches = matches_of(entries, envs, rules)
     with locked(arguments.out):
         sweep_partial(arguments.out / PARTS_FOLDER)
+        keep_config(arguments, "compare", arguments.out)
         _play_and_report(arguments, matches, rules)
 
 
@@ -122,6 +125,7 @@ def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules)
     from tdm_agents.comparison.matches import kept_episodes, play
     from tdm_agents.evaluation.progress_bar import ProgressBar
     from tdm_agents.evaluation.report import table, titled, write_report
+    from tdm_agents.remarks import remark
     from tdm_agents.storage import write_bytes
 
     console, out = Console(), arguments.out
@@ -143,7 +147,7 @@ def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules)
         )
         raise SystemExit(130) from None
     if former > arguments.episodes:
-        print(
+        remark(
             f"the former report in {out}, of {former} episodes, is replaced by one of {arguments.episodes}; "
             "the episodes themselves stay kept"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -33,6 +34,8 @@ class Play:
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
     """Decisions per plan; the checkpoint's own if not given."""
+    deadline: float | None = None
+    """Seconds that a decision may take; if not given the checkpoint's own, or as long as it takes."""
     reward: str | None = None
     """Reward to plan for and to count returns by, instead of the checkpoint's and the environment's:
     `my_rewards:slow`, the function `slow` of my_rewards.py in the current folder, or a name that a package
@@ -94,6 +97,7 @@ def run(arguments: Play) -> None:
     from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
+    from tdm_agents.remarks import remark
     from tdm_agents.spaces.scalar_names import labels_of
 
     usable_device(arguments.device)
@@ -108,11 +112,9 @@ def run(arguments: Play) -> None:
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
     step_seconds, labels = known_seconds(made), labels_of(made)
-    tell_endless(
-        str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
-    )
+    tell_endless(str(env), made, arguments.max_steps, remark)
     made.close()
-    console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
+    remark(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}")
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
     evaluation = play_episode(
         entered.name,
@@ -162,6 +164,7 @@ def run(arguments: Play) -> None:
     if arguments.video:
         film(arguments.out / "play.mp4", env, episode, environ, console)
     write_report(arguments.out / "play.json", report)
+    keep_config(arguments, "play", arguments.out)
     console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
 
 
@@ -170,6 +173,7 @@ def entry_of(arguments: Play) -> Entry:
     options = parse_settings(arguments.planner_settings) | {
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
+        "deadline": arguments.deadline,
         "reward_function": arguments.reward,
     }
     if arguments.simulator:

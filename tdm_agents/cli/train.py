@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated
+from dataclasses import replace
 
 import torch
-import tyro
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
 from tdm_agents.cli.checks import output_folder, own_run_folder, usable_device
+from tdm_agents.cli.config_file import keep_config
+from tdm_agents.cli.train_options import Train
 from tdm_agents.cli.verdicts import say_and_keep
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
@@ -19,71 +18,18 @@ from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import Planner, Preset, Suggests, TrainableModel
 from tdm_agents.registry import make_planner
+from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import locked
 from tdm_agents.training import run_file
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
 from tdm_agents.training.suiting import fitting_evaluation, within_episodes
-from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
 
 ONE, SEVERAL = "transformer", "generalist"
 """The models of one environment and of several, where --model is not given."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a world model. The same command again goes on where it stopped.
-
-    Attributes:
-        data: Minari data sets (folders or ids), or folders with an index of several.
-        out: Folder of the run: checkpoints, TensorBoard events and, at the end, the model.
-        model: Kind of world model: ``transformer``, ``generalist`` (a transformer of several environments),
-            ``mlp``, ``pets``, ``rssm``, ``tdmpc2``, or one of an installed plug-in. By default a
-            transformer, or a generalist where the data are of several environments.
-        preset: One of the model's named configurations, for example ``small`` or ``gato-79m`` of a
-            transformer; the model's first by default. It also has the defaults of ``action_repeat`` and
-            ``planner``. What does not suit the environments' sizes is changed, and said (see
-            ``suit_sizes``).
-        model_settings: Settings of the model that differ from the preset, as pairs of name and value:
-            ``hidden 128`` of an mlp, ``layers 6 tokenizer.bins 512`` of a transformer.
-        action_repeat: Environment steps per decision; the preset's by default.
-        weights: Share of the training of each of several environments, as pairs of name and number; by
-            default in proportion to their transitions.
-        init_from: Folder of a trained model to start from. It must be of the same kind and size, and of the
-            same spaces unless its tokens need no data; a generalist may become a transformer.
-        held_out_fraction: Fraction of the episodes of each environment that is kept for evaluation.
-        data_seed: Seed of the choice of held-out episodes and of the order of the training windows.
-        device: Where to train, for example ``cpu`` or ``cuda``.
-        planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once;
-            the preset's by default.
-        known_reward: Whether ``agent.json`` names the task's own reward function. That needs a function in
-            ``tdm_envs``, a single task, and a model that imagines observations; otherwise the agent maximises
-            the predicted reward.
-        suit_sizes: Whether a context of less than four steps becomes four steps of the largest environment,
-            the planner's horizon no more than the longest episode, and the horizons, starts and
-            ``context_steps`` of the prediction error what held-out episodes allow. Only what you leave at its
-            default is changed. Without it, a context that does not hold a step becomes three steps.
-        training: Updates, learning rate, evaluation.
-    """
-
-    data: tuple[Path, ...]
-    out: Path
-    model: str | None = None
-    preset: str | None = None
-    model_settings: dict[str, str] = field(default_factory=dict)
-    action_repeat: int | None = None
-    weights: dict[str, float] = field(default_factory=dict)
-    init_from: Path | None = None
-    held_out_fraction: float = 0.05
-    data_seed: int = 0
-    device: str = "cpu"
-    planner: str | None = None
-    known_reward: bool = True
-    suit_sizes: bool = True
-    training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 def run(args: Train, *, console: Console | None = None) -> TrainResult:
@@ -100,7 +46,8 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
-    console = console if console is not None else Console(stderr=True)
+    results = console if console is not None else Console()
+    console = console if console is not None else remarks()
     # misspelt names fail now, not after reading data or training
     kind = trainable_class(args.model or ONE)
     preset = chosen_preset(args.model or ONE, kind, args.preset)
@@ -110,13 +57,15 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     output_folder(args.out)
     own_run_folder(args.out, "tdm train")
     with locked(args.out):  # before data are read, which may take minutes
-        result = _train(args, preset, device, console)
+        result = _train(args, preset, device, console, results)
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
     return result
 
 
-def _train(args: Train, preset: Preset, device: torch.device, console: Console) -> TrainResult:
+def _train(
+    args: Train, preset: Preset, device: torch.device, console: Console, results: Console
+) -> TrainResult:
     """Read the data, train, and write to ``args.out``, which this process has locked."""
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
@@ -146,6 +95,7 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         ),
         model.config_type(),
     )
+    keep_config(args, "train", args.out)
     for environment, kept in training.items():
         console.print(
             f"{kept.num_decisions:,} decisions in {kept.num_episodes} episodes to train on, "
@@ -181,18 +131,21 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         args.training,
         planner=planner,
         settings=settings,
-        console=console,
+        metrics=result.metrics,
+        console=results,
     )
     if len(data) == 1:
-        console.print(
+        results.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
-            f"tdm evaluate --checkpoint {args.out}; curves: tensorboard --logdir {args.out}"
+            f"tdm evaluate --checkpoint {args.out}; curves: tensorboard --logdir {args.out}",
+            soft_wrap=True,
         )
     else:
-        console.print(
+        results.print(
             f"the generalist is in {args.out}: TDMAgent.load({str(args.out)!r}, env_id=...), or "
             f"tdm evaluate --checkpoint {args.out} --env-id ...; fine-tune it with tdm train --init-from "
-            f"{args.out}; curves: tensorboard --logdir {args.out}"
+            f"{args.out}; curves: tensorboard --logdir {args.out}",
+            soft_wrap=True,
         )
     return result
 

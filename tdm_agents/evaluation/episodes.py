@@ -47,6 +47,7 @@ class _Running:
     decisions: int = 0
     transitions: float = 0.0
     milliseconds: float = 0.0
+    late: int = 0
     end: End | None = None
     observations: list[FloatArray] = field(default_factory=list)
     actions: list[FloatArray] = field(default_factory=list)
@@ -202,6 +203,7 @@ class _Loop:
             # every environment of a plan has the same number of candidates and the same share of the time
             episode.transitions += move.transitions / len(move.rows)
             episode.milliseconds += move.milliseconds / len(move.rows)
+            episode.late += move.late
             if self.record_horizon is not None:
                 episode.planned_at.append(episode.length)
                 episode.values.append(math.nan if move.value is None else float(move.value[i]))
@@ -269,6 +271,7 @@ class _Loop:
             milliseconds=e.milliseconds,
             end=e.end,
             recording=None if self.record_horizon is None else _recording(e),
+            late=e.late,
         )
 
 

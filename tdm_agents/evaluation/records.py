@@ -48,6 +48,7 @@ class Episode:
         milliseconds: Planning time: the episode's share of each batched plan.
         end: ``"terminated"`` or ``"truncated"`` by the environment, or ``"cut"`` at ``max_steps``.
         recording: What happened; None where it was not asked for.
+        late: Number of plans that were there after the agent's deadline.
     """
 
     seed: int
@@ -58,6 +59,7 @@ class Episode:
     milliseconds: float
     end: End
     recording: Recording | None = field(default=None, repr=False, compare=False)
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)

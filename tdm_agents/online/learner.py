@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 
-from tdm_agents.data.decisions import Decisions
-from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.environments import EnvRef
 from tdm_agents.online.acting import batch_rng
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_state import OnlineState
+from tdm_agents.online.recorded import recorded
 from tdm_agents.protocols import Discounts, NotFiniteError
 from tdm_agents.training.train_config import noise_seed
 from tdm_agents.training.trainer import TrainingError
@@ -95,24 +93,7 @@ class Learner:
 
     def _fit(self) -> None:
         """Fit what needs no gradient to the episodes so far."""
-        replay, spec = self._state.replay, self._spec
-        episodes = [replay.episode(i) for i in range(replay.episodes)]
-        steps = Decisions(
-            observation=np.concatenate([e.observation for e in episodes]),
-            reward=np.concatenate([np.concatenate([[np.float32(np.nan)], e.reward]) for e in episodes]),
-            action=np.concatenate([np.concatenate([e.action, 0 * e.action[:1]]) for e in episodes]),
-            alive=np.concatenate([np.array([True] * len(e.reward) + [not e.terminated]) for e in episodes]),
-        )
-        info = TrajectoryInfo(
-            self._env.made_by,
-            spec.observation_space,
-            spec.action_space,
-            spec.action_repeat,
-            (),
-            self._env.kwargs,
-        )
-        offsets = np.cumsum([0, *(len(e.reward) + 1 for e in episodes)])
         model = self._state.model
-        model.fit({self._env.name: Trajectories.from_arrays(steps, offsets=offsets, info=info)})
+        model.fit({self._env.name: recorded(self._state.replay, self._env, self._spec)})
         if isinstance(model, Discounts):
             model.expect(self._longest)  # the episodes so far may be shorter than those to come

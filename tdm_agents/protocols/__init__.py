@@ -1,6 +1,7 @@
 """The contracts between world models, planners and the agent: values, and protocols of a few methods."""
 
 from tdm_agents.protocols.batches import Batch, MixedBatch
+from tdm_agents.protocols.deadlines import Deadline, Pace
 from tdm_agents.protocols.imagining import (
     Draft,
     HasOnly,
@@ -15,15 +16,15 @@ from tdm_agents.protocols.imagining import (
 )
 from tdm_agents.protocols.learning import (
     Discounts,
+    ImitatesExamples,
     NotFiniteError,
     Optimizers,
     Preset,
     Suggests,
     TrainableModel,
-    UpdateSettings,
 )
 from tdm_agents.protocols.observing import observation_of, require_observations
-from tdm_agents.protocols.planning import Plan, Planner
+from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
 from tdm_agents.protocols.values import (
     ActionKind,
     History,
@@ -33,10 +34,13 @@ from tdm_agents.protocols.values import (
     Rollout,
     Step,
 )
+from tdm_agents.update_settings import UpdateSettings
 
 __all__ = [
     "ActionKind",
+    "AnytimePlanner",
     "Batch",
+    "Deadline",
     "Discounts",
     "Draft",
     "HasOnly",
@@ -46,10 +50,12 @@ __all__ = [
     "HasTokens",
     "HasValue",
     "History",
+    "ImitatesExamples",
     "MixedBatch",
     "ModelSpec",
     "NotFiniteError",
     "Optimizers",
+    "Pace",
     "Plan",
     "Planner",
     "Preset",

@@ -31,6 +31,9 @@ _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, 
 class ObservationCodec:
     """Codec between the observations of a space and flat float32 vectors.
 
+    What ``gymnasium.wrappers.FlattenObservation`` makes of an observation is read as that observation, since
+    it has the same order; except of a single ``Discrete``, where it looks like several environments' choices.
+
     Args:
         space: A ``Box``, ``Discrete``, ``MultiDiscrete`` or ``MultiBinary``, or a ``Dict`` or ``Tuple`` of
             such, nested as deep as you like.
@@ -55,6 +58,7 @@ class ObservationCodec:
                 f"at most {MAX_SCALARS}: observe less, or categories as a Box of features, with "
                 "gymnasium.wrappers.TransformObservation"
             )
+        self._flat_space: spaces.Space[Any] = spaces.flatten_space(space)
 
     def flatten(self, observation: Any) -> FloatArray:
         """Turn one observation into ``[n]`` float32.
@@ -116,7 +120,7 @@ class ObservationCodec:
         Raises:
             ValueError: If it is a batch of no environments.
         """
-        space = self.space
+        space = self._flat_space if self._is_flattened(observation) else self.space
         try:
             while isinstance(space, spaces.Dict | spaces.Tuple):
                 key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
@@ -138,17 +142,32 @@ class ObservationCodec:
         structure, _ = _unflatten(self.space, flat, 0)
         return structure
 
+    def _is_flattened(self, observation: Any) -> bool:
+        """Whether it is ``[n]`` or ``[B, n]`` of ``FlattenObservation``, and the space says otherwise."""
+        if not isinstance(observation, np.ndarray):
+            return False
+        shape, space = observation.shape, self.space
+        flat = len(shape) <= 2 and shape[-1:] == (self.dim,)
+        return flat and not (is_leaf(space) and shape_of(space) in (shape, shape[1:]))
+
     def _flatten(
         self, observation: Any, lead: tuple[int, ...], read: npt.NDArray[np.bool_] | None = None
     ) -> FloatArray:
+        space = self._flat_space if self._is_flattened(observation) else self.space
         try:
-            leaves = _leaves(self.space, observation, "observation", lead, read)
+            leaves = _leaves(space, observation, "observation", lead, read)
         except (TypeError, KeyError, IndexError) as error:
             raise WrongValueError(
                 f"observation {_short(observation)} does not fit the space {self.space}"
             ) from error
         flat: FloatArray = np.concatenate(leaves, axis=-1, dtype=np.float32, casting="same_kind")
         return flat
+
+
+def is_flattened(ours: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
+    """Whether ``theirs`` is what ``FlattenObservation`` makes of ``ours``, so that an agent can read it."""
+    readable = not isinstance(ours, spaces.Discrete)  # see ObservationCodec
+    return readable and difference(spaces.flatten_space(ours), theirs, "") is None
 
 
 def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:

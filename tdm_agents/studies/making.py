@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tdm_agents.cli.collect_progress import Progress as CollectionProgress
-from tdm_agents.cli.train import Train as TrainCommand
 from tdm_agents.cli.train import run as train
+from tdm_agents.cli.train_options import Train as TrainCommand
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.collection_check import check
 from tdm_agents.collection.pool import Pool

@@ -8,14 +8,14 @@ import re
 import shlex
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import tyro
 
-from tdm_agents.cli.main import COMMANDS, main
+from tdm_agents.cli.every_command import taken_out
+from tdm_agents.cli.main import main, options_of
 
 SHARE = 0.05  # largest relative difference of a marked number
 
@@ -66,8 +66,10 @@ def shown_commands(block):
 def assert_parses(words):
     """Assert that ``tdm COMMAND ...`` takes these options."""
     _, command, *options = words
-    kind = getattr(import_module(f"tdm_agents.cli.{command}"), COMMANDS[command][0])
-    assert isinstance(tyro.cli(kind, args=options), kind)
+    kind = options_of(command)
+    every, rest = taken_out(options)
+    if every.config is None:  # a file that is written when the page runs
+        assert isinstance(tyro.cli(kind, args=rest), kind)
 
 
 def linked_files(text):

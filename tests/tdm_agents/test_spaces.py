@@ -189,7 +189,7 @@ def test_the_order_does_not_depend_on_the_order_of_the_observations_keys():
         ({"pose": "upright", "parts": (0.0, 0.0)}, r"observation\['pose'\] is 'upright'; expected numbers"),
         ({"pose": [[1.0], [1.0, 2.0]], "parts": (0.0, 0.0)}, r"observation\['pose'\] is \[\[1.0\]"),
         ({"pose": np.zeros(2), "parts": 1.0}, "does not fit the space"),
-        (np.zeros(4), r"observation is an array; expected a dict with the keys \['parts', 'pose'\]"),
+        (np.zeros(5), r"observation is an array; expected a dict with the keys \['parts', 'pose'\]"),
         (3.0, "observation is 3.0; expected a dict with the keys"),
         (None, "observation is None; expected a dict with the keys"),
     ],

@@ -89,10 +89,11 @@ class LatentNetworks(nn.Module):
         return latent
 
     def rounded(self) -> LatentNetworks:
-        """A copy to imagine with, whose products are of bfloat16; LayerNorm keeps its precision."""
+        """A copy to imagine with, whose products are of bfloat16, but for the last layer of values."""
         copied = copy.deepcopy(self).requires_grad_(False)
+        precise = (".norm.", "gains", "shifts", "q.weights.2", "q.biases.2")
         for name, weight in copied.named_parameters():
-            if not any(part in name for part in (".norm.", "gains", "shifts")):
+            if not any(part in name for part in precise):
                 weight.data = weight.data.to(torch.bfloat16)
         return copied
 
