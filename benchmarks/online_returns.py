@@ -165,7 +165,7 @@ def tdmpc2(task: Task, seed: int, folder: Path, threads: int) -> None:
     """Train TD-MPC2 by `tdm online`; a run that is there goes on."""
     run_online(
         Online(
-            env_id=task.env_id,
+            env_id=(task.env_id,),
             out=folder,
             preset=task.preset,
             model_settings={"bf16": "true"},

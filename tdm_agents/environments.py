@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -123,6 +123,20 @@ class EnvRef:
         own = {key: value for key, value in found.kwargs.items() if registered.kwargs.get(key) != value}
         return replace(found, kwargs=own)
 
+    @classmethod
+    def of_env(cls, env: Env) -> EnvRef | None:
+        """The environment that a live one was made as, without the arguments that equal the registered ones.
+
+        None where it was not made by ``gymnasium.make``.
+        """
+        if env.spec is None:
+            return None
+        registered = gym.registry.get(env.spec.id)
+        usual = {"render_mode": env.spec.kwargs.get("render_mode")}
+        usual |= {} if registered is None else registered.kwargs
+        own = {key: value for key, value in env.spec.kwargs.items() if usual.get(key, cls) != value}
+        return cls.of(env.spec.id, own)
+
     @property
     def made_by(self) -> str:
         """``"module:ID"``, or ``"ID"``: what ``gymnasium.make`` takes."""
@@ -152,7 +166,7 @@ class EnvRef:
         with _refusals_as_mistakes(self, settings):
             if self.module:
                 _import(self.module, self)
-            elif self.id not in gym.registry and "/" in self.id:
+            if self.id not in gym.registry and "/" in self.id:
                 provider = _providers().get(self.id.partition("/")[0])
                 if provider is not None:
                     import_module(provider)
@@ -173,6 +187,20 @@ class DataInfo(Protocol):
     def env_kwargs(self) -> Mapping[str, Any]:
         """Keyword arguments of ``gymnasium.make``."""
         ...
+
+
+def known_name(name: str | None, known: Iterable[str]) -> str | None:
+    """The one of several names that means the same environment; None where none does.
+
+    Args:
+        name: An environment's text; a module in front does not count, and arguments may come in any order.
+        known: The names.
+
+    Raises:
+        ValueError: If ``name`` cannot be read.
+    """
+    wanted = None if name is None else EnvRef.parse(name)
+    return next((one for one in known if EnvRef.parse(one) == wanted), None)
 
 
 def import_typed(module: str) -> None:

@@ -40,6 +40,7 @@ FLOORS = (
     ("tdm_agents.training",),
     ("tdm_agents.online",),
     ("tdm_agents.distillation",),
+    ("tdm_agents.view",),
     # studies run the commands themselves, and a command runs studies
     ("tdm_agents.studies", "tdm_agents.cli", "tdm_agents.__main__"),
 )

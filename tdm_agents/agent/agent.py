@@ -45,7 +45,15 @@ from tdm_agents.errors import (
     brief,
     is_mistake,
 )
-from tdm_agents.protocols import Deadline, History, Pace, Planner, RewardFn, WorldModel
+from tdm_agents.protocols import (
+    Deadline,
+    History,
+    Pace,
+    Planner,
+    RewardFn,
+    WorldModel,
+    reads_images,
+)
 from tdm_agents.spaces import ObservationCodec, action_codec
 
 PREDICTED = "predicted"
@@ -119,7 +127,7 @@ class TDMAgent:
         self.deadline = deadline
         self.env_id = env_id
         self.reward_function = reward_function
-        self.observation_codec = ObservationCodec(model.spec.observation_space)
+        self.observation_codec = ObservationCodec(model.spec.observation_space, images=reads_images(model))
         self.action_codec = action_codec(model.spec.action_space)
         check_codecs(model, self.observation_codec, self.action_codec)
         self.generator = torch.Generator(device=model.spec.device).manual_seed(seed)

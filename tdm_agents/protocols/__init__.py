@@ -23,8 +23,9 @@ from tdm_agents.protocols.learning import (
     Suggests,
     TrainableModel,
 )
-from tdm_agents.protocols.observing import observation_of, require_observations
+from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
 from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
+from tdm_agents.protocols.traces import Considered, Trace, tracing, tracing_wanted
 from tdm_agents.protocols.values import (
     ActionKind,
     History,
@@ -40,6 +41,7 @@ __all__ = [
     "ActionKind",
     "AnytimePlanner",
     "Batch",
+    "Considered",
     "Deadline",
     "Discounts",
     "Draft",
@@ -64,11 +66,15 @@ __all__ = [
     "Rollout",
     "Step",
     "Suggests",
+    "Trace",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",
     "looped_rollout",
     "observation_of",
+    "reads_images",
     "require_observations",
     "rollout",
+    "tracing",
+    "tracing_wanted",
 ]

@@ -38,7 +38,7 @@ def observation_names(env: gym.Env[Any, Any]) -> tuple[str, ...]:
         found = env.get_wrapper_attr(ATTRIBUTE)
     except AttributeError:
         return ()
-    scalars = ObservationCodec(env.observation_space).dim
+    scalars = ObservationCodec(env.observation_space, images=True).dim
     if not isinstance(found, Sequence) or isinstance(found, str) or len(found) != scalars:
         return ()
     names = tuple(found)

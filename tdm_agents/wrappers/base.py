@@ -25,6 +25,7 @@ from tdm_agents.protocols import (
     Step,
     WorldModel,
     looped_rollout,
+    reads_images,
 )
 
 S = TypeVar("S")
@@ -75,6 +76,11 @@ class Wrapper(Generic[S]):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return self._kind, (self.model, *self._settings)  # the chosen class has no importable name
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the wrapped model reads images."""
+        return reads_images(self.model)
 
     @property
     def spec(self) -> ModelSpec:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.environments import EnvRef
+from tdm_agents.environments import known_name
 from tdm_agents.errors import UnknownNameError, WrongValueError, retold
 from tdm_agents.protocols import Batch, MixedBatch, ModelSpec, Preset, TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
@@ -130,10 +130,8 @@ class Generalist(LearnedModel):
         Raises:
             LookupError: If there is no such environment; the message lists those that exist.
         """
-        wanted = None if name is None else EnvRef.parse(name)
-        for known, model in self._models.items():
-            if EnvRef.parse(known) == wanted:
-                return model
+        if (known := known_name(name, self._models)) is not None:
+            return self._models[known]
         raise UnknownNameError(
             f"env_id is {name!r}; expected one of this generalist's environments, "
             f"{', '.join(self._models)[:2000]}; for another, give the environment itself: "
