@@ -74,6 +74,7 @@ def train(settings: Settings, name: str, **changes: Any) -> dict[str, float]:
         preset=settings.preset,
         action_repeat=ACTION_REPEAT,
         held_out_fraction=0.2,
+        suit_sizes=False,
         training=replace(training, steps=steps),
     )
     return dict(run_training(replace(run, **changes)).metrics)

@@ -89,6 +89,7 @@ def main(settings: Settings) -> None:
         out=settings.work / "train",
         preset="small",
         action_repeat=ACTION_REPEAT,
+        suit_sizes=False,
         training=TRAINING,
     )
     began = time.monotonic()

@@ -113,7 +113,12 @@ def trained(kind: str, dataset: DatasetSpec, data: Path, folder: Path, console: 
     if not found.exists():
         training = TRAINING[kind]
         run = Train(
-            data=(data,), out=folder, model=kind, action_repeat=dataset.action_repeat, training=training
+            data=(data,),
+            out=folder,
+            model=kind,
+            action_repeat=dataset.action_repeat,
+            suit_sizes=False,
+            training=training,
         )
         result = run_training(run, console=console)
         write_settings(folder, settings_of(PLANNER, None, str(dataset.env)))

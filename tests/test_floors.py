@@ -39,6 +39,8 @@ FLOORS = (
     ("tdm_agents.experts",),
     ("tdm_agents.training",),
     ("tdm_agents.online",),
+    ("tdm_agents.distillation",),
+    ("tdm_agents.view",),
     # studies run the commands themselves, and a command runs studies
     ("tdm_agents.studies", "tdm_agents.cli", "tdm_agents.__main__"),
 )

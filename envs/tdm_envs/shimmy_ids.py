@@ -8,22 +8,24 @@ for. Shimmy itself registers its environments when it is imported, which happens
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
 import gymnasium as gym
 
+from tdm_envs.without_dm_control import is_installed, refuse
+
 _SUITE = """
     acrobot-swingup acrobot-swingup_sparse ball_in_cup-catch cartpole-balance cartpole-balance_sparse
-    cartpole-swingup cartpole-swingup_sparse cartpole-three_poles cartpole-two_poles cheetah-run
-    dog-fetch dog-run dog-stand dog-trot dog-walk finger-spin finger-turn_easy finger-turn_hard
-    fish-swim fish-upright hopper-hop hopper-stand humanoid-run humanoid-run_pure_state humanoid-stand
-    humanoid-walk humanoid_CMU-run humanoid_CMU-stand humanoid_CMU-walk lqr-lqr_2_1 lqr-lqr_6_2
-    manipulator-bring_ball manipulator-bring_peg manipulator-insert_ball manipulator-insert_peg
-    pendulum-swingup point_mass-easy point_mass-hard quadruped-escape quadruped-fetch quadruped-run
-    quadruped-walk reacher-easy reacher-hard stacker-stack_2 stacker-stack_4 swimmer-swimmer15
-    swimmer-swimmer6 walker-run walker-stand walker-walk
+    cartpole-swingup cartpole-swingup_sparse cartpole-three_poles cartpole-two_poles cheetah-run dog-fetch
+    dog-run dog-stand dog-trot dog-walk finger-spin finger-turn_easy finger-turn_hard fish-swim fish-upright
+    hopper-hop hopper-stand humanoid-run humanoid-run_pure_state humanoid-stand humanoid-walk humanoid_CMU-run
+    humanoid_CMU-stand humanoid_CMU-walk lqr-lqr_2_1 lqr-lqr_6_2 manipulator-bring_ball manipulator-bring_peg
+    manipulator-insert_ball manipulator-insert_peg pendulum-swingup point_mass-easy point_mass-hard
+    quadruped-escape quadruped-fetch quadruped-run quadruped-walk reacher-easy reacher-hard stacker-stack_2
+    stacker-stack_4 swimmer-swimmer15 swimmer-swimmer6 walker-run walker-stand walker-walk
 """
 _LOCOMOTION = """
     CmuHumanoidGoToTarget CmuHumanoidHeterogeneousForage CmuHumanoidMazeForage CmuHumanoidRunGaps
@@ -79,10 +81,13 @@ def make_shimmys(env_id: str, **settings: Any) -> gym.Env[Any, Any]:
     Raises:
         ImportError: If Shimmy or dm_control is not installed, or knows no such environment.
     """
+    if not is_installed():
+        refuse(env_id)
     if "shimmy" not in sys.modules:
         ours = {name: gym.registry.pop(name) for name in SHIMMY_IDS if _is_ours(name)}
         try:
-            import_module("shimmy")  # registers its own
+            with redirect_stdout(sys.stderr):  # it prints that it lacks what needs labmaze
+                import_module("shimmy")  # registers its own
         except ImportError as error:
             raise ImportError(_MISSING.format(env_id, error)) from error
         finally:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import HasProposal, HasValue, ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import (
+    Considered,
+    Deadline,
+    HasProposal,
+    HasValue,
+    ModelSpec,
+    Plan,
+    WorldModel,
+    tracing_wanted,
+)
+from tdm_planners.anytime import affordable, held, measure
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
 from tdm_planners.scoring import finite_std, refuse_non_finite
@@ -87,6 +97,8 @@ class BeamSearch:
     num_outcomes: int = 1
     discount: float = 1.0
 
+    anytime: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
@@ -131,8 +143,12 @@ class BeamSearch:
         *,
         elapsed: Tensor,
         generator: torch.Generator,
+        deadline: Deadline | None = None,
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
+
+        Before a deadline the beam is as wide as is expected to fit, and the search as deep as was in time;
+        the plan then holds its last action (:class:`tdm_agents.protocols.AnytimePlanner`).
 
         ``stats`` holds ``non_finite`` (sequences refused), ``transitions`` (imagined), ``value_best`` (mean
         over environments) and ``value_spread`` (standard deviation over the last beams).
@@ -142,26 +158,58 @@ class BeamSearch:
                 tokens.
             ValueError: If no sequence of an environment has a finite value.
         """
-        spec, batch = model.spec, elapsed.shape[0]
+        batch = elapsed.shape[0]
+        if deadline is None:
+            return self._plan(model, state, batch, generator, None)
+        width, _ = affordable(
+            deadline,
+            batch=batch * self.num_expand,
+            horizon=self.horizon,
+            samples=self.beam_width,
+            iterations=1,
+            least=1,
+        )
+        return replace(self, beam_width=width)._plan(model, state, batch, generator, deadline)
+
+    def _plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        batch: int,
+        generator: torch.Generator,
+        deadline: Deadline | None,
+    ) -> Plan:
+        spec = model.spec
         none = torch.zeros(batch, 1, device=spec.device, dtype=spec.dtype)
         empty = torch.zeros(batch, 1, 0, spec.action_dim, device=spec.device, dtype=spec.dtype)
         beams = _Beams(state, empty, none, none, torch.ones_like(none, dtype=torch.bool))
-        non_finite = transitions = 0
-        for t in range(self.horizon):
+        non_finite = transitions = depth = 0
+        while depth < self.horizon:
             # the only sequence of the first depth counts as beam_width of them
-            count = self.num_expand * (self.beam_width if t == 0 else 1)
+            count = self.num_expand * (self.beam_width if depth == 0 else 1)
+            if depth and deadline is not None and not deadline.allows(beams.score.numel() * count):
+                break
+            began = 0.0 if deadline is None else deadline.clock()
             grown = self._grown(model, beams, count, generator)
             beams, refused = self._pruned(model, beams, grown)
+            if deadline is not None:
+                measure(deadline, began, grown.action.flatten(0, 1))
             non_finite += refused
             transitions += grown.action.shape[0] * grown.action.shape[1]
-        sequence, value = beams.sequence[:, 0], beams.score[:, 0]
+            depth += 1
+        sequence, value = held(beams.sequence[:, 0], self.horizon), beams.score[:, 0]
         stats = {
             "non_finite": float(non_finite),
             "transitions": float(transitions),
             "value_best": value.mean().item(),
             "value_spread": finite_std(beams.score).mean().item(),
         }
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        if deadline is not None:
+            stats |= {"samples": float(self.beam_width), "iterations": 1.0, "steps": float(depth)}
+        trace = (Considered(beams.sequence, beams.score),) if tracing_wanted() else None
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )
 
     def _grown(
         self, model: WorldModel[Any], beams: _Beams, count: int, generator: torch.Generator

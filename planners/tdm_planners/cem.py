@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -37,6 +38,11 @@ class CEM(GaussianPlanner):
                 f"num_elites is {self.num_elites}; expected at least 1 and at most num_samples, "
                 f"which is {self.num_samples}"
             )
+
+    def smaller(self, samples: int, iterations: int) -> Self:
+        """With as many elites per candidate, at least one."""
+        elites = max(1, self.num_elites * samples // self.num_samples)
+        return replace(self, num_samples=samples, iterations=iterations, num_elites=elites)
 
     def weigh(self, values: Tensor) -> Tensor:
         """Weights of one over their number for the elites, and 0 for the others."""

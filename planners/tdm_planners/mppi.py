@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import ModelSpec, WorldModel
+from tdm_agents.protocols import Deadline, ModelSpec, WorldModel
 from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry
 from tdm_planners.distributions import Distribution, Gaussian
@@ -79,6 +79,17 @@ class MPPI(GaussianPlanner):
         """Whether kept rows are candidates again: ``candidates_kept``."""
         return self.candidates_kept
 
+    def smaller(self, samples: int, iterations: int) -> Self:
+        """With as many elites and proposed candidates per candidate, of elites at least one."""
+        elites, share = self.num_elites, samples / self.num_samples
+        return replace(
+            self,
+            num_samples=samples,
+            iterations=iterations,
+            num_elites=None if elites is None else max(1, int(elites * share)),
+            num_policy=int(self.num_policy * share),
+        )
+
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:
         """Around what is remembered, and wide; ``std_ceiling`` bounds what it is refitted to."""
         distribution = super().first(memory, spec)
@@ -86,15 +97,27 @@ class MPPI(GaussianPlanner):
             return replace(distribution, ceiling=self.std_ceiling)
         return distribution
 
+    @property
+    def num_given(self) -> int:
+        """``num_policy``."""
+        return self.num_policy
+
     def given(
-        self, model: WorldModel[Any], state: Any, batch: int, generator: torch.Generator
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        batch: int,
+        generator: torch.Generator,
+        deadline: Deadline | None = None,
     ) -> Tensor | None:
-        """``num_policy`` sequences that follow the model's proposal, ``[B, P, H, m]``.
+        """``num_policy`` sequences that follow the model's proposal, ``[B, P, H, m]``, if there is time.
 
         Raises:
             TypeError: If the model has no proposal.
         """
         if not self.num_policy:
+            return None
+        if deadline is not None and not deadline.allows(batch * self.num_policy, self.horizon):
             return None
         proposer = require_proposal(model, self)
 
@@ -103,10 +126,13 @@ class MPPI(GaussianPlanner):
 
         every = torch.arange(batch, device=model.spec.device).repeat_interleave(self.num_policy)
         parts = torch.split(every, self.rows_at_once(model, state, len(every)))
-        sequences = [
-            follow(model, model.take(state, rows), act, self.horizon, generator=generator)[0]
-            for rows in parts
-        ]
+        sequences = []
+        for rows in parts:
+            started = model.take(state, rows)
+            followed, _ = follow(model, started, act, self.horizon, generator=generator, deadline=deadline)
+            if followed.shape[1] < self.horizon:
+                return None
+            sequences.append(followed)
         return torch.cat(sequences).reshape(batch, self.num_policy, self.horizon, -1)
 
     def weigh(self, values: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import Considered, Deadline, ModelSpec, Plan, WorldModel, tracing_wanted
+from tdm_planners.anytime import held
 from tdm_planners.bounds import within_bounds
+from tdm_planners.kept_observations import kept_observations
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate
 from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
@@ -41,6 +43,8 @@ class Policy:
     execute: Literal["best", "sample"] = "best"
     discount: float = 1.0
 
+    anytime: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
@@ -61,8 +65,12 @@ class Policy:
         *,
         elapsed: Tensor,
         generator: torch.Generator,
+        deadline: Deadline | None = None,
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
+
+        Before a deadline as many steps are imagined as fit, and the plan then holds its last action
+        (:class:`tdm_agents.protocols.AnytimePlanner`).
 
         ``stats`` holds ``non_finite`` (environments whose imagined value is NaN or inf) and ``transitions``.
 
@@ -83,10 +91,21 @@ class Policy:
             none = {"non_finite": 0.0, "transitions": 0.0}
             return Plan(action=action, sequence=action[:, None], value=unknown, carry=None, stats=none)
         rows = torch.arange(batch, device=spec.device)
-        sequence, imagined = follow(model, model.take(state, rows), act, self.horizon, generator=generator)
+        actions, imagined = follow(
+            model, model.take(state, rows), act, self.horizon, generator=generator, deadline=deadline
+        )
+        steps = actions.shape[1]
         value = evaluate(model, imagined, discount=self.discount)
         stats = {
             "non_finite": float((~value.isfinite()).sum()),
-            "transitions": float(batch * self.horizon),
+            "transitions": float(batch * steps),
         }
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        if deadline is not None:
+            stats |= {"samples": 1.0, "iterations": 1.0, "steps": float(steps)}
+        sequence = held(actions, self.horizon)
+        trace = None
+        if tracing_wanted():
+            trace = (Considered(actions[:, None], value[:, None], kept_observations([imagined], batch)),)
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import Considered, Deadline, ModelSpec, Plan, WorldModel, tracing_wanted
+from tdm_planners.anytime import affordable, held
 from tdm_planners.bounds import uniform_actions, within_bounds
+from tdm_planners.kept_observations import kept_observations
 from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
@@ -49,6 +51,8 @@ class ProposalShooting(AR1NoiseSettings):
     random_share: float = 0.2
     discount: float = 1.0
 
+    anytime: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least("horizon", self.horizon, 1)
@@ -77,8 +81,13 @@ class ProposalShooting(AR1NoiseSettings):
         *,
         elapsed: Tensor,
         generator: torch.Generator,
+        deadline: Deadline | None = None,
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
+
+        Before a deadline there are as many candidates as are expected to fit, and candidates are compared by
+        as many steps as were imagined; the plan then holds its last action
+        (:class:`tdm_agents.protocols.AnytimePlanner`).
 
         ``stats`` holds ``non_finite``, ``transitions``, ``value_best`` and ``value_spread`` as in
         :meth:`tdm_planners.shooting.ShootingPlanner.plan`, and ``value_policy``, the best value of the rows
@@ -88,8 +97,30 @@ class ProposalShooting(AR1NoiseSettings):
             TypeError: If the model has no proposal.
             ValueError: If no candidate of an environment has a finite value.
         """
+        batch, planner = elapsed.shape[0], self
+        if deadline is not None:
+            planner = self._fitting(batch, deadline)
+        return planner._plan(model, state, batch, generator, deadline)
+
+    def _fitting(self, batch: int, deadline: Deadline) -> ProposalShooting:
+        """This planner with as many candidates as fit before a deadline."""
+        samples, _ = affordable(
+            deadline, batch=batch, horizon=self.horizon, samples=self.num_samples, iterations=1
+        )
+        # rounded up, so that what follows the proposal without noise never disappears
+        undisturbed = -(-self.num_policy * samples // self.num_samples)
+        return replace(self, num_samples=samples, num_policy=undisturbed)
+
+    def _plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        batch: int,
+        generator: torch.Generator,
+        deadline: Deadline | None,
+    ) -> Plan:
         proposer = require_proposal(model, self)
-        batch, samples, spec = elapsed.shape[0], self.num_samples, model.spec
+        samples, spec = self.num_samples, model.spec
         disturb = self._disturbance(spec, batch, generator)
 
         def act(rows: Any, t: int) -> Tensor:
@@ -97,23 +128,33 @@ class ProposalShooting(AR1NoiseSettings):
             return within_bounds(disturb(proposal.actions[:, 0], t))
 
         every = torch.arange(batch, device=spec.device).repeat_interleave(samples)
-        actions, imagined = follow(model, model.take(state, every), act, self.horizon, generator=generator)
+        actions, imagined = follow(
+            model, model.take(state, every), act, self.horizon, generator=generator, deadline=deadline
+        )
+        steps = actions.shape[1]
         values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
         non_finite = refuse_non_finite(values)
         best = values.argmax(dim=1)  # [B]
-        sequence = actions.view(batch, samples, *actions.shape[1:])[
-            torch.arange(batch, device=best.device), best
-        ]
+        candidates = actions.view(batch, samples, steps, -1)
+        sequence = candidates[torch.arange(batch, device=best.device), best]
         value = values.amax(dim=1)
         stats = {
             "non_finite": float(non_finite),
-            "transitions": float(batch * samples * self.horizon),
+            "transitions": float(batch * samples * steps),
             "value_best": value.mean().item(),
             "value_spread": finite_std(values).mean().item(),
         }
         if self.num_policy:
             stats["value_policy"] = values[:, : self.num_policy].amax(dim=1).mean().item()
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        if deadline is not None:
+            stats |= {"samples": float(samples), "iterations": 1.0, "steps": float(steps)}
+        sequence = held(sequence, self.horizon)
+        trace = None
+        if tracing_wanted():
+            trace = (Considered(candidates, values, kept_observations([imagined], batch)),)
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )
 
     def _disturbance(self, spec: ModelSpec, batch: int, generator: torch.Generator) -> _Disturbance:
         """The noise of a whole decision, drawn at once."""

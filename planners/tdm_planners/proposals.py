@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError
-from tdm_agents.protocols import HasProposal, Rollout, Step, WorldModel
+from tdm_agents.protocols import Deadline, HasProposal, Rollout, Step, WorldModel
+from tdm_planners.anytime import measure
 
 
 def require_proposal(model: WorldModel[Any], planner: object) -> HasProposal[Any]:
@@ -34,6 +35,7 @@ def follow(
     horizon: int,
     *,
     generator: torch.Generator,
+    deadline: Deadline | None = None,
 ) -> tuple[Tensor, Rollout]:
     """Imagine in closed loop: each action is chosen in the state that the previous ones led to.
 
@@ -43,14 +45,20 @@ def follow(
         act: Chooses actions ``[N, m]`` from a state, which it leaves usable, and the number of the step.
         horizon: ``H``, the number of steps.
         generator: Source of randomness of the model.
+        deadline: After the first step, another one is made only if it is expected to be in time.
 
     Returns:
-        The actions ``[N, H, m]``, and the rollout that they led to.
+        The actions ``[N, H, m]`` (or fewer, before a deadline), and the rollout that they led to.
     """
     actions: list[Tensor] = []
     steps: list[Step] = []
     for t in range(horizon):
+        began = 0.0 if deadline is None else deadline.clock()
+        if steps and deadline is not None and not deadline.allows(len(actions[0])):
+            break
         actions.append(act(state, t))
         state, step = model.step(state, actions[-1], generator=generator)
+        if deadline is not None:
+            measure(deadline, began, actions[-1])
         steps.append(step)
     return torch.stack(actions, dim=1), Rollout.of(steps, state)

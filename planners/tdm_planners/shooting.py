@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
-from tdm_agents.protocols import HasRowBytes, ModelSpec, Plan, WorldModel, rollout
+from tdm_agents.protocols import (
+    Considered,
+    Deadline,
+    HasRowBytes,
+    ModelSpec,
+    Plan,
+    Rollout,
+    WorldModel,
+    rollout,
+    tracing_wanted,
+)
+from tdm_planners.anytime import LEAST_SAMPLES, affordable, candidates_until
 from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry, shift
 from tdm_planners.distributions import Distribution
+from tdm_planners.kept_observations import kept_observations
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
 from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
@@ -62,6 +74,7 @@ class ShootingPlanner(ABC):
     max_rows: int | None = None
     max_memory: float | None = None
 
+    anytime: ClassVar[bool] = True
     keeps_mean: ClassVar[bool] = False
     """Whether the mean is also a kept row."""
 
@@ -100,8 +113,18 @@ class ShootingPlanner(ABC):
     def weigh(self, values: Tensor) -> Tensor:
         """Weights ``[B, K]`` of candidates with ``values`` ``[B, K]``; they sum to 1, and are 0 for -inf."""
 
+    @property
+    def num_given(self) -> int:
+        """Number of sequences that :meth:`given` imagines for each environment."""
+        return 0
+
     def given(
-        self, model: WorldModel[Any], state: Any, batch: int, generator: torch.Generator
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        batch: int,
+        generator: torch.Generator,
+        deadline: Deadline | None = None,
     ) -> Tensor | None:
         """Sequences ``[B, P, H, m]`` that take the place of the last samples of every iteration; None: none.
 
@@ -110,8 +133,18 @@ class ShootingPlanner(ABC):
             state: ``B`` rows; stays usable.
             batch: ``B``.
             generator: Of what is drawn, if anything is.
+            deadline: When the whole decision has to be there; what does not fit is left out.
         """
         return None
+
+    def smaller(self, samples: int, iterations: int) -> Self:
+        """This planner with fewer candidates and iterations; settings that count candidates shrink, too.
+
+        Args:
+            samples: Candidates, from more than the kept rows to ``num_samples``.
+            iterations: Iterations.
+        """
+        return replace(self, num_samples=samples, iterations=iterations)
 
     def update(self, distribution: Distribution, candidates: Tensor, weights: Tensor) -> Distribution:
         """The distribution of the next candidates: by default, the present one refitted to these.
@@ -159,8 +192,13 @@ class ShootingPlanner(ABC):
         *,
         elapsed: Tensor,
         generator: torch.Generator,
+        deadline: Deadline | None = None,
     ) -> Plan:
         """Decide for ``B`` environments; see :class:`tdm_agents.protocols.Planner`.
+
+        Before a deadline there are as many candidates and iterations as are expected to fit. An iteration
+        for which time runs out is dropped; only of the first, candidates are compared by as many steps as
+        were imagined (:class:`tdm_agents.protocols.AnytimePlanner`).
 
         ``stats`` holds ``non_finite`` (candidates refused), ``transitions`` (imagined), ``value_first`` and
         ``value_best`` (best value of the first and the last iteration, mean over environments),
@@ -173,17 +211,43 @@ class ShootingPlanner(ABC):
             ValueError: If no candidate of an environment has a finite value, or ``elapsed`` or ``carry`` does
                 not fit this batch and horizon.
         """
-        batch, samples = carry.known.shape[0], self.num_samples
         self._check(carry, elapsed)
+        if deadline is None:
+            return self._plan(model, state, carry, elapsed, generator, None)
+        return self._fitting(model, state, carry.known.shape[0], deadline)._plan(
+            model, state, carry, elapsed, generator, deadline
+        )
+
+    def _plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        carry: ShootingCarry,
+        elapsed: Tensor,
+        generator: torch.Generator,
+        deadline: Deadline | None,
+    ) -> Plan:
+        batch, samples = carry.known.shape[0], self.num_samples
         memory = shift(carry, elapsed.to(carry.known.device), warm=self.warm_start)
         distribution = self.first(memory, model.spec)
-        given = self.given(model, state, batch, generator)
-        non_finite, value_first = 0, math.nan
-        for iteration in range(self.iterations):
-            candidates = self._candidates(distribution, memory, generator)  # [B, K, H, m]
+        given = self.given(model, state, batch, generator, deadline)
+        followed = 0 if given is None else given.shape[1]
+        transitions = batch * followed * self.horizon
+        non_finite, value_first, steps, done = 0, math.nan, self.horizon, 0
+        trace: list[Considered] | None = [] if tracing_wanted() else None
+        for _ in range(self.iterations):
+            drawn = self._candidates(distribution, memory, generator)  # [B, K, H, m]
             if given is not None:
-                candidates = torch.cat([candidates[:, : samples - given.shape[1]], given], dim=1)
-            values = self._values(model, state, candidates, generator)
+                drawn = torch.cat([drawn[:, : samples - followed], given], dim=1)
+            found, made, seen = self._values(model, state, drawn, generator, deadline, first=not done)
+            transitions += batch * samples * made
+            if found is None:
+                break
+            candidates, values = drawn, found
+            if trace is not None:
+                trace.append(Considered(drawn[:, :, :made], found, seen))
+            if not done:
+                steps = made
             non_finite += refuse_non_finite(values)
             weights = self.weigh(values)  # [B, K]
             distribution = self.update(distribution, candidates, weights)
@@ -193,33 +257,81 @@ class ShootingPlanner(ABC):
                 elites=candidates.gather(1, elites.expand(-1, -1, *candidates.shape[2:])),
                 known=torch.ones_like(carry.known),
             )
-            if iteration == 0:
+            if not done:
                 value_first = values.amax(dim=1).mean().item()
-        followed = 0 if given is None else given.shape[1]
+            done += 1
+            if made < self.horizon:
+                break
         sequence, value = self.choose(distribution, candidates, values, weights, generator)
         stats = {
             "non_finite": float(non_finite),
-            "transitions": float(batch * self.horizon * (samples * self.iterations + followed)),
+            "transitions": float(transitions),
             "value_first": value_first,
             "value_best": values.amax(dim=1).mean().item(),
             "value_spread": finite_std(values).mean().item(),
             **distribution.stats(),
         }
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=memory, stats=stats)
+        if deadline is not None:
+            stats |= {"samples": float(samples), "iterations": float(done), "steps": float(steps)}
+        return Plan(
+            action=sequence[:, 0],
+            sequence=sequence,
+            value=value,
+            carry=memory,
+            stats=stats,
+            trace=None if trace is None else tuple(trace),
+        )
 
     def _values(
-        self, model: WorldModel[Any], state: Any, candidates: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``."""
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        candidates: Tensor,
+        generator: torch.Generator,
+        deadline: Deadline | None,
+        *,
+        first: bool,
+    ) -> tuple[Tensor | None, int, Tensor | None]:
+        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``, by how many steps, and what is kept."""
+        keep = tracing_wanted() and model.spec.imagines_observations
         batch, samples = candidates.shape[:2]
+        if deadline is not None:
+            imagined = candidates_until(
+                model, state, candidates, generator=generator, deadline=deadline, first=first
+            )
+            made = 0 if imagined is None else imagined.reward.shape[1]
+            if imagined is None or (made < self.horizon and not first):
+                return None, made, None
+            values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
+            return values, made, kept_observations([imagined], batch) if keep else None
         rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
         most = self.rows_at_once(model, state, batch * samples)
-        values = []
-        parts = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
-        for some, actions in parts:
+        parts: list[Tensor] = []
+        rollouts: list[Rollout] = []
+        pairs = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
+        for some, actions in pairs:
             imagined = rollout(model, model.take(state, some), actions, generator=generator)
-            values.append(evaluate(model, imagined, discount=self.discount))
-        return torch.cat(values).view(batch, samples)
+            parts.append(evaluate(model, imagined, discount=self.discount))
+            if keep:
+                rollouts.append(imagined)
+        seen = kept_observations(rollouts, batch) if keep else None
+        return torch.cat(parts).view(batch, samples), self.horizon, seen
+
+    def _fitting(self, model: WorldModel[Any], state: Any, batch: int, deadline: Deadline) -> Self:
+        """This planner with as many candidates and iterations as fit before a deadline and in memory."""
+        least = self.num_kept + self.keeps_mean + LEAST_SAMPLES
+        samples, iterations = affordable(
+            deadline,
+            batch=batch,
+            horizon=self.horizon,
+            samples=self.num_samples,
+            iterations=self.iterations,
+            followed=self.num_given,
+            least=least,
+        )
+        at_once = self.rows_at_once(model, state, batch * samples) // batch  # all in one rollout
+        samples = min(samples, max(at_once, min(least, self.num_samples)))
+        return self.smaller(samples, iterations)
 
     def rows_at_once(self, model: WorldModel[Any], state: Any, rows: int) -> int:
         """How many of ``rows`` imagined rows ``max_rows`` and ``max_memory`` allow in one rollout.

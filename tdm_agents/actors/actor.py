@@ -26,6 +26,7 @@ class Move:
         non_finite: Number of candidates refused because their value was NaN or inf.
         imagined: ``[len(rows), h, n]``, what the plan expected; None where not asked for.
         value: ``[len(rows)]``, what the planner believed its plan is worth; None for a policy.
+        late: Whether the plan was there after the agent's deadline.
         codes: ``[E, m]``, the actions as planners see them (in [-1, 1], or int64 choices counted from 0);
             None where the actor knows only the environment's units.
     """
@@ -37,6 +38,7 @@ class Move:
     non_finite: float = 0.0
     imagined: npt.NDArray[np.float32] | None = None
     value: npt.NDArray[np.float32] | None = None
+    late: bool = False
     codes: npt.NDArray[Any] | None = None
 
 

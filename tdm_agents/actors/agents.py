@@ -34,12 +34,14 @@ class AgentFactory:
         planner: The planner.
         reward_function: A function, its name, or None, as for :class:`tdm_agents.TDMAgent`.
         replan_every: Decisions per plan.
+        deadline: Seconds that a decision may take; None = as long as it takes.
     """
 
     make_model: Callable[[list[Env]], WorldModel[Any]]
     planner: Planner
     reward_function: str | RewardFn | None = None
     replan_every: int = 1
+    deadline: float | None = None
 
     def __call__(self, envs: Sequence[Env]) -> TDMAgent:
         """The agent for these environments."""
@@ -48,6 +50,7 @@ class AgentFactory:
             self.planner,
             reward_function=self.reward_function,
             replan_every=self.replan_every,
+            deadline=self.deadline,
         )
 
 
@@ -98,6 +101,7 @@ class AgentActor:
             actions=actions,
             rows=view.rows.tolist(),
             milliseconds=view.milliseconds,
+            late=view.late > 0.0,
             transitions=float(view.plan.stats.get("transitions", 0.0)),
             non_finite=float(view.plan.stats.get("non_finite", 0.0)),
             imagined=self._imagine() if self.record_horizon else None,

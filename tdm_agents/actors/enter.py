@@ -98,6 +98,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
             env=made,
             reward_function=options.get("reward_function"),
             replan_every=options.get("replan_every"),
+            deadline=options.get("deadline"),
             **entry.planner_settings,
         )
     finally:
@@ -113,6 +114,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
             env_id=str(env),
             reward_function=agent.reward_function,
             replan_every=agent.replan_every,
+            deadline=agent.deadline,
         )
     name = agent_files.planner_name(agent.planner)
     repeat = agent.model.spec.action_repeat
@@ -125,6 +127,8 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
         "reward_function": agent.reward_function,
         "alive": alive,
     }
+    if agent.deadline is not None:
+        settings["deadline"] = agent.deadline
     files = [folder / WEIGHTS_FILE, folder / MODEL_FILE]
     if unseen:
         settings["unseen"] = True
@@ -178,6 +182,7 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
         planner,
         None if reward == PREDICTED else reward,
         chosen["replan_every"],
+        options.get("deadline"),
     )
     name = agent_files.planner_name(planner)
     settings = {
@@ -189,6 +194,8 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
         "replan_every": factory.replan_every,
         "reward_function": factory.reward_function,
     }
+    if factory.deadline is not None:
+        settings["deadline"] = factory.deadline
     return Entered(f"{name} on the true simulator", factory, settings)
 
 

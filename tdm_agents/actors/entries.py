@@ -31,8 +31,8 @@ from tdm_agents.settings_text import parse_settings, split_line
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "checkpoint": ("planner", "replan_every", "reward_function", "alive", "unseen", "prompt"),
-    "simulator": ("like", "planner", "replan_every", "action_repeat", "reward_function"),
+    "checkpoint": ("planner", "replan_every", "deadline", "reward_function", "alive", "unseen", "prompt"),
+    "simulator": ("like", "planner", "replan_every", "deadline", "action_repeat", "reward_function"),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
 }
@@ -88,6 +88,13 @@ class Entry:
         name = env.made_by.replace("/", "-").replace(":", "-")
         options = {k: v.replace("{env}", name) if isinstance(v, str) else v for k, v in self.options.items()}
         return replace(self, source=self.source.replace("{env}", name), options=options)
+
+
+def planning_for(entry: Entry, reward: str | None) -> Entry:
+    """The entry that plans for a reward, where it plans and names none itself."""
+    if reward is None or entry.kind not in PLANS or "reward_function" in entry.options:
+        return entry
+    return replace(entry, options={**entry.options, "reward_function": reward})
 
 
 def parse_entry(text: str) -> Entry:

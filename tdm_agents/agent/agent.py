@@ -7,8 +7,10 @@ and ``predict`` are thin shells around it; batched evaluation calls ``decide`` i
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, overload
 
 import gymnasium as gym
@@ -18,12 +20,20 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from tdm_agents.agent import agent_files
-from tdm_agents.agent.argument_checks import check_codecs, check_planner, check_replan_every, integer_seed
+from tdm_agents.agent import agent_files, hub
+from tdm_agents.agent.argument_checks import (
+    check_codecs,
+    check_deadline,
+    check_planner,
+    check_replan_every,
+    integer_seed,
+)
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
+from tdm_agents.agent.env_wrappers import refuse_hidden_changes
 from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
+from tdm_agents.agent.model_card import write_card
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
 from tdm_agents.agent.reward_choice import check_reward, vet_reward, with_reward
@@ -35,7 +45,15 @@ from tdm_agents.errors import (
     brief,
     is_mistake,
 )
-from tdm_agents.protocols import History, Planner, RewardFn, WorldModel
+from tdm_agents.protocols import (
+    Deadline,
+    History,
+    Pace,
+    Planner,
+    RewardFn,
+    WorldModel,
+    reads_images,
+)
 from tdm_agents.spaces import ObservationCodec, action_codec
 
 PREDICTED = "predicted"
@@ -58,17 +76,23 @@ class TDMAgent:
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
         reward_function: Reward to plan for instead of the model's own: a function
             ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, with
-            actions in the environment's units; or its name, which is a name of :mod:`tdm_envs.rewards` (for
-            example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
+            actions in the environment's units; or its name, which an installed package provides, is one of
+            :mod:`tdm_envs.rewards` (for example ``"dm_control/cartpole-swingup-v0"``), or is
+            ``"module:function"``. Columns of observations have names, see
+            :class:`tdm_agents.protocols.columns.Columns`.
         replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
             a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
+        deadline: Seconds that a decision may take (of all environments together, when batched). The planner
+            imagines as much as it expects to fit, and returns the best plan that it has when time is up;
+            :attr:`last_plan` tells by how much it was late. Actions then depend on the speed of the machine.
 
     Raises:
         TypeError: If ``planner`` is not a planner, or its horizon, ``seed`` or ``replan_every`` is not an
-            integer.
+            integer, or it cannot stop early although there is a ``deadline``.
         ValueError: If the spaces cannot be planned over, the model contradicts its own spaces, the reward
             function is of another body or the model imagines no observations for it to read, the planner's
-            horizon is less than 1, or ``replan_every`` is not from 1 to the horizon.
+            horizon is less than 1, ``replan_every`` is not from 1 to the horizon, or ``deadline`` is not more
+            than 0.
         LookupError: If there is no such reward function.
         ImportError: If the named module does not exist.
 
@@ -76,6 +100,7 @@ class TDMAgent:
         model: The model that is planned with (wrapped in the reward function, where one was named).
         planner: The planner; frozen.
         replan_every: Decisions per plan.
+        deadline: Seconds per decision, or None.
         generator: The source of randomness, on ``model.spec.device``.
         last_plan: The last plan, None before the first one.
     """
@@ -89,21 +114,25 @@ class TDMAgent:
         env_id: str | None = None,
         reward_function: str | RewardFn | None = None,
         replan_every: int = 1,
+        deadline: float | None = None,
     ) -> None:
         check_planner(planner)
         seed = integer_seed(seed)
         check_replan_every(replan_every, planner)
+        check_deadline(deadline, planner)
         self.base_model = model
         self.model = model if reward_function is None else with_reward(model, reward_function, env_id)
         self.planner = planner
         self.replan_every = replan_every
+        self.deadline = deadline
         self.env_id = env_id
         self.reward_function = reward_function
-        self.observation_codec = ObservationCodec(model.spec.observation_space)
+        self.observation_codec = ObservationCodec(model.spec.observation_space, images=reads_images(model))
         self.action_codec = action_codec(model.spec.action_space)
         check_codecs(model, self.observation_codec, self.action_codec)
         self.generator = torch.Generator(device=model.spec.device).manual_seed(seed)
         self.last_plan: PlanView | None = None
+        self._pace = Pace()
         self._memory: AgentMemory | None = None
         self._prompt: History | None = None  # what episodes begin with
         self._begins = False  # whether the next observations begin episodes, in any number of environments
@@ -361,6 +390,9 @@ class TDMAgent:
         Raises:
             ValueError: If the planner finds no finite candidate or returns an action that is not finite.
         """
+        until = None
+        if self.deadline is not None:
+            until = Deadline(time.perf_counter() + self.deadline, self._pace)
         decision = decide(
             self.model,
             planner or self.planner,
@@ -371,6 +403,7 @@ class TDMAgent:
             active=active,
             prompt=self._prompt,
             generator=generator or self.generator,
+            deadline=until,
         )
         if decision.view is not None:
             self.last_plan = decision.view
@@ -398,7 +431,7 @@ class TDMAgent:
 
         Raises:
             TypeError: If ``env`` is neither.
-            ValueError: If its spaces are not the model's, or a vector environment has no
+            ValueError: If :meth:`check_env` refuses it, or a vector environment has no
                 ``metadata["autoreset_mode"]``.
         """
         link = link_to(env)
@@ -420,10 +453,12 @@ class TDMAgent:
         """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
         Raises:
-            ValueError: If a space differs (the message names the first difference and the remedy), or if the
-                agent's reward function would be wrong for the environment's body.
+            ValueError: If a space differs, or a wrapper changes observations or rewards although no space
+                shows it (the message names the first of these and the remedy), or if the agent's reward
+                function would be wrong for the environment's body.
         """
         check_spaces(self.model.spec, env, self.env_id)
+        refuse_hidden_changes(env)
         if self.reward_function is not None:
             check_reward(self.reward_function, env)
 
@@ -440,9 +475,43 @@ class TDMAgent:
             Path(folder),
             self.base_model,
             agent_files.settings_of(
-                self.planner, self.reward_function, self.env_id, replan_every=self.replan_every
+                self.planner,
+                self.reward_function,
+                self.env_id,
+                replan_every=self.replan_every,
+                deadline=self.deadline,
             ),
         )
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        evaluation: str | Path | None = None,
+        private: bool = False,
+        message: str = "Upload an agent",
+    ) -> str:
+        """Save the agent to the Hugging Face hub, with a model card; ``load("hf://owner/name")`` reads it.
+
+        Args:
+            repository: ``"owner/name"``; made if it does not exist. The agent that it holds is replaced.
+            evaluation: What ``tdm evaluate --out`` wrote of these weights, for the card.
+            private: Whether a repository that is made is private.
+            message: Message of the commit.
+
+        Returns:
+            The agent's name with the commit in it, ``"hf://owner/name@commit"``.
+
+        Raises:
+            ImportError: If ``huggingface_hub`` is not installed.
+            RuntimeError: If the hub cannot be reached or refuses, or ``evaluation`` is no report.
+            ValueError: If ``repository`` is not ``"owner/name"``, the agent cannot be saved (see
+                :meth:`save`), or other weights were evaluated.
+        """
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            write_card(Path(folder), repository, None if evaluation is None else Path(evaluation))
+            return str(hub.upload(Path(folder), repository, private=private, message=message))
 
     @classmethod
     def load(
@@ -456,12 +525,14 @@ class TDMAgent:
         env: gym.Env[Any, Any] | None = None,
         reward_function: str | RewardFn | None = None,
         replan_every: int | None = None,
+        deadline: float | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
-        """An agent from a bundled checkpoint or a folder that :meth:`save` wrote.
+        """An agent from a bundled checkpoint, a folder that :meth:`save` wrote, or the Hugging Face hub.
 
         Args:
-            name_or_folder: A bundled name (``"cartpole-swingup"``), or a path.
+            name_or_folder: A bundled name (``"cartpole-swingup"``), a path, or ``"hf://owner/name"``, which
+                may end in ``@revision``.
             planner: A planner, or the name of one. None: the one that the checkpoint was saved with. Another
                 planner by name keeps the checkpoint's horizon, which belongs to the model and its task.
             seed: Seed of the agent's randomness.
@@ -471,10 +542,12 @@ class TDMAgent:
             reward_function: A function to plan for, or its name; ``"predicted"``: the reward that the model
                 itself predicts. None: the one that the checkpoint was saved with.
             replan_every: Decisions per plan. None: what the checkpoint was saved with.
+            deadline: Seconds that a decision may take. None: what the checkpoint was saved with.
             **planner_settings: Fields of the planner to set differently.
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
+            HubError: If the agent is on the hub, which cannot be reached, and was never loaded before.
             UntrustedModuleError: If the checkpoint names a module that the user has not named too.
             LookupError: If there is no such checkpoint, planner, world model or reward function, or the
                 checkpoint is of several environments and ``env_id`` is none of them.
@@ -498,6 +571,7 @@ class TDMAgent:
                 env_id=saved.env_id or env_id,
                 reward_function=None if reward == PREDICTED else reward,
                 replan_every=saved.replan_every if replan_every is None else replan_every,
+                deadline=saved.deadline if deadline is None else deadline,
             )
             if env is not None:
                 agent.check_env(env)

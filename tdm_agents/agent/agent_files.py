@@ -22,8 +22,10 @@ import gymnasium as gym
 import torch
 
 from tdm_agents import registry
+from tdm_agents.agent import hub
 from tdm_agents.agent.reward_choice import reward_name
 from tdm_agents.agent.unseen import ForAnySpec, model_for
+from tdm_agents.environments import EnvRef
 from tdm_agents.errors import (
     PathTakenError,
     UnknownNameError,
@@ -67,6 +69,7 @@ class AgentSettings:
         env_id: The environment that the agent is for, with its module and arguments, as
             :meth:`tdm_agents.environments.EnvRef.parse` reads it; or None.
         replan_every: Decisions per plan.
+        deadline: Seconds that a decision may take; None = as long as it takes.
         source: The file that says so; ``""`` where none does.
     """
 
@@ -75,11 +78,17 @@ class AgentSettings:
     reward_function: str | None = None
     env_id: str | None = None
     replan_every: int = 1
+    deadline: float | None = None
     source: str = field(default="", compare=False)
 
 
 def settings_of(
-    planner: Planner, reward_function: str | RewardFn | None, env_id: str | None, *, replan_every: int = 1
+    planner: Planner,
+    reward_function: str | RewardFn | None,
+    env_id: str | None,
+    *,
+    replan_every: int = 1,
+    deadline: float | None = None,
 ) -> AgentSettings:
     """The settings from which an agent is built again.
 
@@ -92,7 +101,12 @@ def settings_of(
             f"planner {planner!r} is not a dataclass of its settings, so they cannot be saved"
         )
     return AgentSettings(
-        planner_name(planner), dataclasses.asdict(planner), reward_name(reward_function), env_id, replan_every
+        planner_name(planner),
+        dataclasses.asdict(planner),
+        reward_name(reward_function),
+        env_id,
+        replan_every,
+        deadline,
     )
 
 
@@ -153,6 +167,7 @@ def write_settings(folder: Path, settings: AgentSettings) -> None:
         "reward_function": settings.reward_function,
         "env_id": settings.env_id,
         "replan_every": settings.replan_every,
+        "deadline": settings.deadline,
     }
     try:
         json.dumps(value, allow_nan=False, default=plain_number)
@@ -179,7 +194,8 @@ def read_settings(folder: Path) -> AgentSettings:
     value = read_json(path, schema=SCHEMAS)
     planner = value.get("planner")
     texts = (value.get("reward_function"), value.get("env_id"))
-    replan_every = value.get("replan_every", 1)  # older versions, which always replanned, wrote none
+    # older versions, which always replanned and had no deadlines, wrote neither
+    replan_every, deadline = value.get("replan_every", 1), value.get("deadline")
     if (
         not isinstance(planner, dict)
         or not isinstance(planner.get("name"), str)
@@ -187,13 +203,17 @@ def read_settings(folder: Path) -> AgentSettings:
         or not all(text is None or isinstance(text, str) for text in texts)
         or type(replan_every) is not int
         or replan_every < 1
+        or not (deadline is None or (type(deadline) in (int, float) and deadline > 0))
     ):
         raise CheckpointError(
             f'{path} is not an agent\'s: expected "planner": {{"name", "settings"}}, and '
-            '"reward_function" and "env_id" that are strings or null, and "replan_every" that is a positive '
-            "integer if there; restore it from where it came"
+            '"reward_function" and "env_id" that are strings or null, and, if there, "replan_every" that is '
+            'a positive integer and "deadline" that is a positive number or null; restore it from where it '
+            "came"
         )
-    return AgentSettings(planner["name"], _tuples(planner["settings"]), *texts, replan_every, str(path))
+    return AgentSettings(
+        planner["name"], _tuples(planner["settings"]), *texts, replan_every, deadline, str(path)
+    )
 
 
 def choose_planner(
@@ -251,7 +271,7 @@ def load_model(
         folder: Folder of the model.
         device: Where it computes.
         env_id: The environment whose model to return, where the folder's is of several; otherwise not read.
-        env: The environment itself, in place of ``env_id``; it need not be one of those.
+        env: The environment itself, in place of ``env_id``; a generalist's need not be one of those.
 
     Raises:
         CheckpointError: If a file is missing, truncated or altered.
@@ -265,6 +285,9 @@ def load_model(
             return model_for(model, env)
         except ValueError as error:
             raise retold(error, f"{folder}: {error}") from error
+    if env is not None and env_id is None and hasattr(model, "environments"):
+        ref = EnvRef.of_env(env)
+        env_id = None if ref is None else ref.name
     found: WorldModel[Any] = model.environment(env_id) if isinstance(model, TrainableModel) else model
     return found
 
@@ -276,21 +299,25 @@ def bundled() -> dict[str, Path]:
 
 
 def resolve(name_or_folder: str | Path) -> Path:
-    """The folder of a bundled checkpoint's name, or the folder itself.
+    """The folder of a bundled checkpoint's name or of an agent on the hub, or the folder itself.
 
-    A ``Path``, or text with a separator or a leading dot, is a folder. A bare word is a bundled name if there
-    is one, and otherwise a folder.
+    Text that begins with ``hf://`` names an agent on the hub, which is downloaded. A ``Path``, or text with a
+    separator or a leading dot, is a folder. A bare word is a bundled name if there is one, and otherwise a
+    folder.
 
     Raises:
         UnknownNameError: If it is neither; the message names the nearest and lists the bundled ones.
-        CheckpointError: If it is a file.
+        CheckpointError: If it is a file, or a downloaded file is not the one that was uploaded.
+        HubError: If the hub cannot be reached, and the agent was never loaded before.
         TypeError: If it is neither text nor a path.
     """
     if not isinstance(name_or_folder, str | Path):
         raise WrongTypeError(
             f"checkpoint is {name_or_folder!r}; expected the name of a bundled one "
-            f"({', '.join(bundled()) or 'none'}) or the path of a folder"
+            f"({', '.join(bundled()) or 'none'}), the path of a folder, or hf://owner/name"
         )
+    if isinstance(name_or_folder, str) and name_or_folder.startswith(hub.SCHEME):
+        return hub.download(name_or_folder)
     folder = _resolved(name_or_folder)
     if folder.is_file():
         raise CheckpointError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
-from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.protocols import AnytimePlanner, Planner, WorldModel
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, ObservationCodec
 
 
@@ -52,6 +53,26 @@ def check_replan_every(value: Any, planner: Planner) -> None:
         raise WrongValueError(
             f"replan_every is {value}, but {type(planner).__name__} plans {planner.horizon} ahead; "
             "expected at most as many: raise the planner's horizon or lower replan_every"
+        )
+
+
+def check_deadline(value: Any, planner: Planner) -> None:
+    """Refuse a time for a decision that is none, or that the planner cannot keep to.
+
+    Raises:
+        TypeError: If it is not a number, or the planner cannot stop early.
+        ValueError: If it is not more than 0 and finite.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise WrongTypeError(f"deadline is {value!r}; expected seconds per decision, for example 0.04")
+    if not 0.0 < float(value) < math.inf:
+        raise WrongValueError(f"deadline is {value}; expected seconds per decision, more than 0")
+    if not isinstance(planner, AnytimePlanner):
+        raise WrongTypeError(
+            f"deadline is {value}, but {type(planner).__name__} cannot stop early; expected a planner whose "
+            "plan() takes a deadline (tdm_agents.protocols.AnytimePlanner; mppi does), or leave deadline out"
         )
 
 

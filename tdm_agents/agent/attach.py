@@ -19,6 +19,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from tdm_agents.agent.feedback import Feedback, Flags
@@ -258,12 +259,21 @@ def check_spaces(
     ):
         if name == "observation_space" and is_flattened(ours, theirs):
             continue
+        if name == "action_space" and _takes_any(theirs, ours):
+            continue
         if found := difference(ours, theirs, name):
             made_for = f" ({env_id})" if env_id else ""
             raise WrongValueError(
                 f"{found}; pass the environment that the model was made for{made_for}, "
                 "without wrappers that change its spaces, or train a model for this one"
             )
+
+
+def _takes_any(theirs: spaces.Space[Any], ours: spaces.Space[Any]) -> bool:
+    """Whether actions have no bounds, behind ``gymnasium.wrappers.ClipAction`` for example; ours have."""
+    if not (isinstance(theirs, spaces.Box) and isinstance(ours, spaces.Box)):
+        return False
+    return theirs.shape == ours.shape and not (theirs.bounded_below | theirs.bounded_above).any()
 
 
 def _resets_itself(env: gym.Env[Any, Any]) -> bool:

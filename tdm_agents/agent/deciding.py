@@ -16,7 +16,16 @@ from torch import Tensor
 from tdm_agents.agent.memory import AgentMemory, gather, scatter
 from tdm_agents.agent.prompt import recall
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import HasOnly, History, ModelSpec, Plan, Planner, WorldModel
+from tdm_agents.protocols import (
+    AnytimePlanner,
+    Deadline,
+    HasOnly,
+    History,
+    ModelSpec,
+    Plan,
+    Planner,
+    WorldModel,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +37,15 @@ class PlanView:
         history: What was known of them.
         plan: The planner's answer; ``plan.value`` is the imagined value, ``plan.sequence`` the actions.
         milliseconds: Wall-clock time of ``start`` and ``plan`` together, for all rows.
+        late: Seconds after the agent's deadline at which the plan was there; negative before it, and 0 where
+            there is no deadline.
     """
 
     rows: Tensor
     history: History
     plan: Plan
     milliseconds: float
+    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,7 @@ def decide(
     episode_start: Tensor | None = None,
     active: Tensor | None = None,
     prompt: History | None = None,
+    deadline: Deadline | None = None,
 ) -> Decision:
     """See :meth:`tdm_agents.TDMAgent.decide` for the arguments, and its ``reset`` for ``prompt``."""
     if episode_start is not None:
@@ -82,9 +95,9 @@ def decide(
         memory = scatter(memory, rows, part)
     rows = (deciding & due).nonzero().squeeze(1)
     if rows.numel() == memory.batch:
-        memory, view = _plan(model, planner, memory, observation, rows, generator)
+        memory, view = _plan(model, planner, memory, observation, rows, generator, deadline)
     elif rows.numel():
-        part, view = _plan(model, planner, gather(memory, rows), observation[rows], rows, generator)
+        part, view = _plan(model, planner, gather(memory, rows), observation[rows], rows, generator, deadline)
         memory = scatter(memory, rows, part)
     countdown = torch.where(active, memory.countdown - 1, memory.countdown)
     return Decision(replace(memory, countdown=countdown), memory.action[:, -1], view)
@@ -104,6 +117,7 @@ def _plan(
     observation: Tensor,
     rows: Tensor,
     generator: torch.Generator,
+    deadline: Deadline | None,
 ) -> tuple[AgentMemory, PlanView]:
     """Plan for every row of ``memory``; these are the caller's environments ``rows``."""
     spec = model.spec
@@ -114,10 +128,17 @@ def _plan(
     history = memory.history()
     began = time.perf_counter()
     state = model.start(history, horizon=planner.horizon)
-    plan = planner.plan(model, state, memory.carry, elapsed=elapsed, generator=generator)
+    if deadline is None:
+        plan = planner.plan(model, state, memory.carry, elapsed=elapsed, generator=generator)
+    else:
+        assert isinstance(planner, AnytimePlanner)  # the agent checked it
+        plan = planner.plan(
+            model, state, memory.carry, elapsed=elapsed, generator=generator, deadline=deadline
+        )
     if plan.action.is_cuda:
         torch.cuda.synchronize(plan.action.device)  # otherwise the clock would stop before the plan does
     milliseconds = 1e3 * (time.perf_counter() - began)
+    late = 0.0 if deadline is None else -deadline.left()
     actions = _to_execute(planner, spec, plan, memory)
     if spec.action_kind == "continuous":
         actions = actions.clamp(-1.0, 1.0)  # what the environment executes is what the model must read
@@ -127,7 +148,7 @@ def _plan(
         ahead=actions[:, 1:],
         carry=plan.carry,
     )
-    return after, PlanView(rows=rows, history=history, plan=plan, milliseconds=milliseconds)
+    return after, PlanView(rows=rows, history=history, plan=plan, milliseconds=milliseconds, late=late)
 
 
 def _to_execute(planner: Planner, spec: ModelSpec, plan: Plan, memory: AgentMemory) -> Tensor:

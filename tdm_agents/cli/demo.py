@@ -103,10 +103,11 @@ def run(arguments: Demo) -> None:
 
     from tdm_agents.agent import TDMAgent, agent_files
     from tdm_agents.cli.one_episode import draw, film, logged_moments, recording_of
-    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.fastest_threads import fastest_threads
     from tdm_agents.evaluation.report import write_report
     from tdm_agents.remarks import remark
+    from tdm_agents.spaces.scalar_names import labels_of
 
     began = time.perf_counter()
     import_modules(arguments.import_)
@@ -121,7 +122,8 @@ def run(arguments: Demo) -> None:
     env = EnvRef.parse(agent.env_id, source=str(agent_files.resolve(arguments.checkpoint) / "agent.json"))
     made = env.make()
     observation = agent.observation(made.reset(seed=arguments.env_seed)[0])
-    step_seconds = seconds_per_step(made)
+    labels = labels_of(made)
+    step_seconds = known_seconds(made)
     made.close()
     threads, measured = arguments.threads, ""
     if threads is None:
@@ -145,6 +147,7 @@ def run(arguments: Demo) -> None:
         logged_moments(log, recording),
         recording,
         {p.name: recording_of(p.episode).reward for p in players},
+        labels=labels,
         seconds_per_step=step_seconds,
         action_repeat=agent.model.spec.action_repeat,
     )

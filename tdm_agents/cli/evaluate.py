@@ -29,6 +29,12 @@ class Evaluate:
     """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
     replan_every: int | None = None
     """Decisions per plan; if not given the checkpoint's own, or 1."""
+    deadline: float | None = None
+    """Seconds that a decision may take; if not given the checkpoint's own, or as long as it takes."""
+    reward: str | None = None
+    """Reward to plan for and to count returns by, instead of the checkpoint's and the environment's:
+    `my_rewards:slow`, the function `slow` of my_rewards.py in the current folder, or a name that a package
+    provides."""
     simulator: bool = False
     """Plan with the true dynamics instead of the checkpoint's model, but with the checkpoint's planner,
     settings, reward function and action repeat."""
@@ -69,7 +75,7 @@ def run(arguments: Evaluate) -> None:
     from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.episodes import evaluate
     from tdm_agents.evaluation.progress_bar import ProgressBar
-    from tdm_agents.evaluation.report import make_report, table, write_report
+    from tdm_agents.evaluation.report import make_report, table, titled, write_report
     from tdm_agents.remarks import remark
 
     usable_device(arguments.device)
@@ -92,6 +98,7 @@ def run(arguments: Evaluate) -> None:
             seed=arguments.seed,
             batch=arguments.batch,
             max_steps=arguments.max_steps,
+            score_by=arguments.reward,
             on_step=progress,
         )
     settings = {
@@ -99,11 +106,12 @@ def run(arguments: Evaluate) -> None:
         "seed": arguments.seed,
         "batch": arguments.batch,
         "max_steps": arguments.max_steps,
+        **({} if arguments.reward is None else {"score_by": arguments.reward}),
         "device": arguments.device,
     }
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
-    Console().print(table([report], title=str(env)))
+    Console().print(table([report], title=titled(str(env), arguments.reward)))
     if arguments.out is not None:
         write_report(arguments.out, report)
         keep_config_beside(arguments.out, arguments, "evaluate")
@@ -119,6 +127,8 @@ def entry_of(arguments: Evaluate) -> Entry:
     planning = parse_settings(arguments.planner_settings) | {
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
+        "deadline": arguments.deadline,
+        "reward_function": arguments.reward,
     }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}

@@ -30,10 +30,12 @@ COMMANDS = {
     "collect": ("Collect", "play episodes of an environment into a Minari data set"),
     "train": ("Train", "train a world model on a data set"),
     "online": ("Online", "train a world model on what its own agent does, from nothing"),
+    "distill": ("Distill", "train a small fast model on what a slow agent decides and imagines"),
     "evaluate": ("Evaluate", "play episodes on fixed seeds and report return and cost"),
     "compare": ("Compare", "play several contestants on the same seeds: table, JSON, plot"),
     "study": ("Study", "run an experiment of the paper; the same command goes on"),
     "play": ("Play", "play one episode, with a plot and a video"),
+    "view": ("View", "watch an agent think, in the browser"),
     "experts": ("Experts", "list tuned planners, train policies of Stable-Baselines3"),
     "data": ("Data", "look at data sets: episodes, returns, ranges, as text and as a plot"),
     "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
@@ -42,10 +44,12 @@ COMMANDS = {
     "doctor": ("Doctor", "say what is installed, what is missing, and what helps"),
 }
 
-OPTIONS_APART = frozenset({"collect", "train", "online"})
+OPTIONS_APART = frozenset({"collect", "train", "online", "distill"})
 """Commands whose dataclass of arguments is in the module ``NAME_options``."""
 
-WITHOUT_SCREEN = frozenset({"collect", "data", "train", "online", "evaluate", "compare", "study", "experts"})
+WITHOUT_SCREEN = frozenset(
+    {"collect", "data", "train", "online", "distill", "evaluate", "compare", "study", "experts", "view"}
+)
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 
 USAGE = "usage: tdm COMMAND [options]\n\ncommands:\n" + "".join(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from rich.console import Console
 
@@ -14,7 +16,7 @@ from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
-from tdm_agents.protocols import Planner, Preset, TrainableModel
+from tdm_agents.protocols import Planner, Preset, Suggests, TrainableModel
 from tdm_agents.registry import make_planner
 from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
@@ -22,6 +24,7 @@ from tdm_agents.storage import locked
 from tdm_agents.training import run_file
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
+from tdm_agents.training.suiting import fitting_evaluation, within_episodes
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
 
@@ -70,8 +73,14 @@ def _train(
     training = {name: kept for name, (kept, _) in split.items()}
     held_out = {name: out for name, (_, out) in split.items()}
     name = args.model or (ONE if len(data) == 1 else SEVERAL)
-    model = _model(args, name, preset, training)
+    model, told = _model(args, name, preset, training)
     portions = shares(training, args.weights or None)
+    planner = planner_of(args, preset)
+    if args.suit_sizes:
+        planner, horizon_told = within_episodes(planner, data)
+        fitting, held_out_told = fitting_evaluation(args.training, held_out)
+        args = replace(args, training=fitting)
+        told = [*told, *horizon_told, *held_out_told]
     Evaluator(held_out, args.training)  # what the held-out episodes do not allow is told before a run begins
     run_file.claim(
         args.out,
@@ -94,6 +103,8 @@ def _train(
             + (f": {environment}, {portions[environment]:.0%} of the training" if len(data) > 1 else ""),
             highlight=False,
         )
+    for line in told:
+        console.print(line, highlight=False, markup=False)
     console.print(model.summary(), highlight=False)
     windows = {"steps": args.training.window_steps, "batch_size": args.training.batch_size}
     if len(data) > 1:
@@ -111,14 +122,14 @@ def _train(
         return result
     envs = [EnvRef.of_data(t.info) for t in data.values()]
     observes = all(model.environment(name).spec.imagines_observations for name in data)
-    settings = agent_settings(args, preset, envs[0] if len(envs) == 1 else None, observes=observes)
+    settings = agent_settings(args, planner, envs[0] if len(envs) == 1 else None, observes=observes)
     write_settings(args.out, settings)
     say_and_keep(
         args.out,
         model,
         held_out,
         args.training,
-        planner=planner_of(args, preset),
+        planner=planner,
         settings=settings,
         metrics=result.metrics,
         console=results,
@@ -161,32 +172,36 @@ def configuration(args: Train, preset: Preset) -> object:
 
 
 def agent_settings(
-    args: Train, preset: Preset, env: EnvRef | None, *, observes: bool = True
+    args: Train, planner: Planner, env: EnvRef | None, *, observes: bool = True
 ) -> AgentSettings:
     """The settings of the agent that plans with the trained model.
 
     Args:
         args: The command.
-        preset: The model's preset.
+        planner: What it plans with.
         env: The environment; None where it is unknown or there are several.
         observes: Whether the model imagines observations; if not, the agent plans for the predicted reward.
-
-    Raises:
-        LookupError: If there is no such planner.
     """
-    planner = planner_of(args, preset)
     if env is None:
         return settings_of(planner, None, None)
     known = args.known_reward and observes and env.id in known_rewards()
     return settings_of(planner, env.id if known else None, str(env))
 
 
-def _model(args: Train, name: str, preset: Preset, training: dict[str, Trajectories]) -> TrainableModel:
-    """The model before the first update."""
+def _model(
+    args: Train, name: str, preset: Preset, training: dict[str, Trajectories]
+) -> tuple[TrainableModel, list[str]]:
+    """The model before the first update, and what was changed in its settings to suit the environments."""
     source = load_trained(args.init_from) if args.init_from is not None else None
     specs = {environment: data.spec for environment, data in training.items()}
-    config = configuration(args, preset)
-    model = trainable_class(name).build(specs, config, seed=args.training.seed, source=source)
+    config, told, kind = configuration(args, preset), "", trainable_class(name)
+    if args.suit_sizes and source is None and isinstance(kind, Suggests):
+        suggested, why = kind.suggested(config, specs)
+        chosen = {setting.replace("-", "_") for setting in args.model_settings}
+        differs = any(getattr(config, f) != getattr(suggested, f) for f in chosen if "." not in f)
+        if not differs and not run_file.goes_on_with(args.out, config, suggested):
+            config, told = suggested, why
+    model = kind.build(specs, config, seed=args.training.seed, source=source)
     if source is None:
         model.fit(training)
-    return model
+    return model, [told] if told else []

@@ -23,8 +23,8 @@ class Train:
             transformer, or a generalist where the data are of several environments.
         preset: One of the model's named configurations, for example ``small`` or ``gato-79m`` of a
             transformer; the model's first by default. It also has the defaults of ``action_repeat`` and
-            ``planner``. A context that is smaller than a step of the largest environment becomes three such
-            steps.
+            ``planner``. What does not suit the environments' sizes is changed, and said (see
+            ``suit_sizes``).
         model_settings: Settings of the model that differ from the preset, as pairs of name and value:
             ``hidden 128`` of an mlp, ``layers 6 tokenizer.bins 512`` of a transformer.
         action_repeat: Environment steps per decision; the preset's by default.
@@ -40,6 +40,10 @@ class Train:
         known_reward: Whether ``agent.json`` names the task's own reward function. That needs a function in
             ``tdm_envs``, a single task, and a model that imagines observations; otherwise the agent maximises
             the predicted reward.
+        suit_sizes: Whether a context of less than four steps becomes four steps of the largest environment,
+            the planner's horizon no more than the longest episode, and the horizons, starts and
+            ``context_steps`` of the prediction error what held-out episodes allow. Only what you leave at its
+            default is changed. Without it, a context that does not hold a step becomes three steps.
         training: Updates, learning rate, evaluation.
     """
 
@@ -56,4 +60,5 @@ class Train:
     device: str = "cpu"
     planner: str | None = None
     known_reward: bool = True
+    suit_sizes: bool = True
     training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)

@@ -49,13 +49,14 @@ def episode_to_json(episode: Episode) -> dict[str, Any]:
         "transitions": episode.transitions,
         "milliseconds": episode.milliseconds,
         "end": episode.end,
+        "late": episode.late,
     }
 
 
 def episode_from_json(value: Mapping[str, Any]) -> Episode:
     """The inverse of :func:`episode_to_json`."""
     rest = {k: value[k] for k in _EPISODE if k != "return"}
-    return Episode(score=value["return"], **rest)
+    return Episode(score=value["return"], late=int(value.get("late", 0)), **rest)
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:

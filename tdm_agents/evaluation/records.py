@@ -40,13 +40,15 @@ class Episode:
 
     Attributes:
         seed: Seed that was given to ``env.reset``.
-        score: The return: the undiscounted sum of the environment's rewards.
+        score: The return: the undiscounted sum of the environment's rewards, or of those of the reward
+            function that the evaluation was given.
         length: Number of environment steps.
         decisions: Number of actions that were chosen, by a new plan or from an earlier one.
         transitions: Number of imagined transitions: the episode's share of each batched plan.
         milliseconds: Planning time: the episode's share of each batched plan.
         end: ``"terminated"`` or ``"truncated"`` by the environment, or ``"cut"`` at ``max_steps``.
         recording: What happened; None where it was not asked for.
+        late: Number of plans that were there after the agent's deadline.
     """
 
     seed: int
@@ -57,6 +59,7 @@ class Episode:
     milliseconds: float
     end: End
     recording: Recording | None = field(default=None, repr=False, compare=False)
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)

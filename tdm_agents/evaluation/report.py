@@ -96,6 +96,7 @@ def summary(*evaluations: Evaluation, level: float = 0.95) -> dict[str, float]:
         "milliseconds_per_decision": sum(e.milliseconds for e in played) / max(decisions, 1),
         "transitions_per_decision": sum(e.transitions for e in played) / max(decisions, 1),
         "non_finite": sum(e.non_finite for e in evaluations),
+        "late": sum(episode.late for episode in played),
     }
 
 
@@ -173,8 +174,13 @@ def _interval(report: Mapping[str, Any]) -> str:
 
 
 def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
-    """A table of the rows for a terminal."""
-    shown = Table(title=title)
+    """A table of the rows for a terminal, with the plans that came after a deadline below it."""
+    late = [
+        f"{report['contestant']}: {count} of {report['summary']['decisions']} decisions after the deadline"
+        for report in reports
+        if (count := report["summary"].get("late", 0))
+    ]
+    shown = Table(title=title, caption="\n".join(late) or None)
     first, *others = columns(reports)
     shown.add_column(first, overflow="fold")
     for column in others:
@@ -182,6 +188,11 @@ def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Tab
     for row in rows(reports):
         shown.add_row(*(escape(cell) for cell in row))
     return shown
+
+
+def titled(env: str, score_by: str | None) -> str:
+    """The title of a table: the environment, and the reward of the returns where it is not the own one."""
+    return env if score_by is None else f"{env}, returns by {score_by}"
 
 
 def git_commit() -> str | None:

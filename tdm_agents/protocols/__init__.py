@@ -1,6 +1,7 @@
 """The contracts between world models, planners and the agent: values, and protocols of a few methods."""
 
 from tdm_agents.protocols.batches import Batch, MixedBatch
+from tdm_agents.protocols.deadlines import Deadline, Pace
 from tdm_agents.protocols.imagining import (
     Draft,
     HasOnly,
@@ -15,13 +16,16 @@ from tdm_agents.protocols.imagining import (
 )
 from tdm_agents.protocols.learning import (
     Discounts,
+    ImitatesExamples,
     NotFiniteError,
     Optimizers,
     Preset,
+    Suggests,
     TrainableModel,
 )
-from tdm_agents.protocols.observing import observation_of, require_observations
-from tdm_agents.protocols.planning import Plan, Planner
+from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
+from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
+from tdm_agents.protocols.traces import Considered, Trace, tracing, tracing_wanted
 from tdm_agents.protocols.values import (
     ActionKind,
     History,
@@ -35,7 +39,10 @@ from tdm_agents.update_settings import UpdateSettings
 
 __all__ = [
     "ActionKind",
+    "AnytimePlanner",
     "Batch",
+    "Considered",
+    "Deadline",
     "Discounts",
     "Draft",
     "HasOnly",
@@ -45,10 +52,12 @@ __all__ = [
     "HasTokens",
     "HasValue",
     "History",
+    "ImitatesExamples",
     "MixedBatch",
     "ModelSpec",
     "NotFiniteError",
     "Optimizers",
+    "Pace",
     "Plan",
     "Planner",
     "Preset",
@@ -56,11 +65,16 @@ __all__ = [
     "RewardFn",
     "Rollout",
     "Step",
+    "Suggests",
+    "Trace",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",
     "looped_rollout",
     "observation_of",
+    "reads_images",
     "require_observations",
     "rollout",
+    "tracing",
+    "tracing_wanted",
 ]

@@ -22,6 +22,8 @@ class Batch:
         alive: ``[B, T]`` bool; False at the observation in which the episode terminated.
         valid: ``[B, T]`` bool; False on the padding to the right of a short episode.
         acted: ``[B, T]`` bool; False where no action followed (the last step of an episode, padding).
+        example: ``[B, T]`` bool; False where the action is not one that a policy should imitate. None: all
+            are examples.
     """
 
     observation: Tensor
@@ -30,6 +32,7 @@ class Batch:
     alive: Tensor
     valid: Tensor
     acted: Tensor
+    example: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -40,6 +43,7 @@ class Batch:
             self.alive.to(device),
             self.valid.to(device),
             self.acted.to(device),
+            None if self.example is None else self.example.to(device),
         )
 
 

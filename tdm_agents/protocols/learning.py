@@ -195,6 +195,35 @@ class TrainableModel(Protocol):
 
 
 @runtime_checkable
+class ImitatesExamples(Protocol):
+    """A model whose policy imitates only those actions of a batch that are examples (``Batch.example``).
+
+    Attributes:
+        imitates_examples: True; its presence tells this kind of model.
+    """
+
+    imitates_examples: ClassVar[bool]
+
+
+@runtime_checkable
+class Suggests(Protocol):
+    """A model class that says how a preset's settings should differ for some environments."""
+
+    @classmethod
+    def suggested(cls, config: Any, specs: Mapping[str, ModelSpec]) -> tuple[Any, str]:
+        """The settings to train with, where the user chose none of those that differ.
+
+        Args:
+            config: The preset's settings, changed by the user's.
+            specs: The spec of each environment, by name.
+
+        Returns:
+            The settings, and a sentence about what differs; ``""`` where nothing does.
+        """
+        ...
+
+
+@runtime_checkable
 class Discounts(Protocol):
     """A model whose value discounts later rewards, the less the longer episodes are.
 

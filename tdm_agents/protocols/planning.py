@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from tdm_agents.protocols.deadlines import Deadline
 from tdm_agents.protocols.imagining import WorldModel
+from tdm_agents.protocols.traces import Trace
 from tdm_agents.protocols.values import ModelSpec
 
 
@@ -25,6 +27,8 @@ class Plan:
         stats: Counts and diagnostics by name; none is required. Reports add up two of them over an episode:
             ``transitions`` (imagined steps of all rows) and ``non_finite`` (rows refused because their value
             is NaN or inf); a missing one counts as 0.
+        trace: What was considered, for a planner that keeps it and inside
+            :func:`tdm_agents.protocols.tracing`; otherwise None.
     """
 
     action: Tensor
@@ -32,6 +36,7 @@ class Plan:
     value: Tensor
     carry: Any
     stats: Mapping[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
 
 
 @runtime_checkable
@@ -78,5 +83,33 @@ class Planner(Protocol):
         Raises:
             ValueError: If no candidate of an environment has a finite score; the message names the
                 environment. ``tdm`` prints a :class:`tdm_agents.errors.WrongValueError` as one line.
+        """
+        ...
+
+
+@runtime_checkable
+class AnytimePlanner(Planner, Protocol):
+    """A planner that can stop early, with the best plan so far.
+
+    Attributes:
+        anytime: True; its presence tells this kind of planner.
+    """
+
+    anytime: ClassVar[bool]
+
+    def plan(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        carry: Any,
+        *,
+        elapsed: Tensor,
+        generator: torch.Generator,
+        deadline: Deadline | None = None,
+    ) -> Plan:
+        """Decide before ``deadline``, if there is one, later by one imagined step at most.
+
+        See :meth:`Planner.plan`. With a deadline ``stats`` also has ``samples`` and ``iterations``, as many
+        as were imagined, and ``steps``, the number of steps by which candidates were compared.
         """
         ...

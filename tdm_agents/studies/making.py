@@ -113,6 +113,7 @@ def train_command(
         data_seed=recipe.data_seed,
         device=means.device,
         known_reward=recipe.known_reward,
+        suit_sizes=False,  # a study's settings are what it was published with
         planner=recipe.planner,
         training=replace(recipe.training, threads=means.threads),
     )

@@ -71,6 +71,8 @@ class MLPWorldModel(OneStepModel):
     """
 
     config_type: ClassVar[type[MLPConfig]] = MLPConfig
+    name: ClassVar[str] = "mlp"
+    """In the registry and in ``model.json``."""
 
     def __init__(self, spec: ModelSpec, config: MLPConfig | None = None, *, seed: int = 0) -> None:
         config = config if config is not None else MLPConfig()
@@ -82,8 +84,8 @@ class MLPWorldModel(OneStepModel):
         outputs = n + 2 if config.outputs == "plain" else (n + 1) * config.bins + 1
         widths = [inputs, *[width_of(config, inputs, outputs)] * config.layers]
         generator = torch.Generator("cpu").manual_seed(int(seed))
-        self.hidden = nn.ModuleList(_linear(i, o, generator) for i, o in itertools.pairwise(widths))
-        self.head = _linear(widths[-1], outputs, generator)
+        self.hidden = nn.ModuleList(linear_layer(i, o, generator) for i, o in itertools.pairwise(widths))
+        self.head = linear_layer(widths[-1], outputs, generator)
         if "tokens" in (config.inputs, config.outputs):
             self.tokenizer = Tokenizer(config.tokenizer(), n, m, spec.action_choices)
         if config.inputs == "tokens":
@@ -194,7 +196,7 @@ class MLPWorldModel(OneStepModel):
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors``, then ``model.json``, which holds the hash of the weights."""
-        write_model(folder, "mlp", self, spec=self._spec, config=self.config)
+        write_model(folder, self.name, self, spec=self._spec, config=self.config)
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
@@ -203,10 +205,13 @@ class MLPWorldModel(OneStepModel):
         Raises:
             CheckpointError: If a file is missing or altered, has another type or does not fit its JSON.
         """
-        return read_model(folder, "mlp", lambda spec, config: cls(spec, MLPConfig(**config)), device=device)
+        return read_model(
+            folder, cls.name, lambda spec, config: cls(spec, cls.config_type(**config)), device=device
+        )
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+def linear_layer(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with PyTorch's default distribution of weights, drawn from ``generator``."""
     with torch.random.fork_rng(devices=[]):  # Linear draws from the global state, for nothing
         layer = nn.Linear(inputs, outputs, device="cpu", dtype=torch.float32)
     bound = inputs**-0.5

@@ -35,6 +35,10 @@ MISTAKES = [
     ("collect --bodies {here}/broken.json --out {here}/out", "write it again with `tdm envs sample`"),
     ("train --data {here}/nowhere --out {here}/out", "no Minari data set"),
     ("train --data {here}/broken --out {here}/out", "not JSON (Expecting property name"),
+    (
+        "distill --teacher random --env-id nonsense-v0 --out {here}/out",
+        "environment 'nonsense-v0' cannot be made",
+    ),
     ("online --env-id nonsense-v0 --out {here}/out", "environment 'nonsense-v0' cannot be made"),
     ("evaluate --checkpoint {here}/broken.json", "is a file; expected the folder of a checkpoint"),
     ("evaluate --policy {here}/none.zip --env-id Pendulum-v1", "none.zip; expected what Stable-Baselines3"),

@@ -91,7 +91,7 @@ def test_an_unknown_reward_function_is_refused():
 
 def test_agent_json_has_a_stable_layout(folder):
     value = json.loads((folder / "agent.json").read_text())
-    assert list(value) == ["schema", "planner", "reward_function", "env_id", "replan_every"]
+    assert list(value) == ["schema", "planner", "reward_function", "env_id", "replan_every", "deadline"]
     assert value["schema"] == 2 and value["planner"]["name"] == "cem"
     assert value["planner"]["settings"]["num_samples"] == 8
     assert not list(folder.glob("*.p*k*"))

@@ -212,6 +212,32 @@ def test_two_hot_golden_values():
     torch.testing.assert_close(bins.decode(bins.encode(x).log()), x, rtol=1e-3, atol=1e-3)
 
 
+def test_autocast_does_not_round_what_bins_say():
+    bins = SymlogBins(101, 10.0)
+    logits = bins.encode(torch.linspace(50.0, 60.0, 101, dtype=torch.float32)).clamp_min(1e-9).log()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = bins.decode(logits)
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, bins.decode(logits))  # a product in bfloat16 would tell five of these apart
+
+
+def test_bfloat16_hardly_changes_a_value():
+    # the lower of two values is learned from, so that errors would add up to a bias
+    config = dataclasses.replace(TINY, width=64, latent=32, members=2)
+    model = TDMPC2(spec(), config)
+    head = model.networks.q
+    with torch.no_grad():  # values near 50
+        head.weights[-1].normal_(std=0.05, generator=seeded())
+        head.biases[-1].copy_(20.0 * model.networks.bins.encode(torch.full((2,), 50.0)))
+    state = torch.softmax(torch.randn(256, 4, 8, generator=seeded(1)), dim=-1).flatten(1)
+    both = torch.cat([state, torch.rand(256, 2, generator=seeded(2))], dim=-1)
+    exact = model.networks.bins.decode(head(both))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model.networks.bins.decode(head(both))
+    error = (rounded / exact - 1.0).square().mean().sqrt()
+    assert error < 1e-5  # 2.5e-5 if the last layer is rounded
+
+
 def test_cross_entropy_is_least_at_the_two_hot():
     bins = SymlogBins(11, 2.0)
     x = torch.tensor([0.7])
@@ -379,7 +405,7 @@ def test_which_loss_moves_what():
 
     loss = losses(model, batch, seeded())
     assert not loss.latents.requires_grad
-    value, _, _ = policy_loss(networks, loss.latents, cut(batch, 3).reached, model.config, generator=seeded())
+    value, _, _ = policy_loss(networks, loss.latents, cut(batch, 3), model.config, generator=seeded())
     names, weights = zip(*networks.named_parameters(), strict=True)
     trained = [w.requires_grad for w in weights]
     gradients = torch.autograd.grad(value, [w for w in weights if w.requires_grad], allow_unused=True)

@@ -19,6 +19,8 @@ FIRST_TWO = slice(0, 2)
 class QEnsemble(nn.Module):
     """Perceptrons of two hidden layers with LayerNorm and Mish; their last layers start at 0.
 
+    The last layers always compute in float32.
+
     Args:
         inputs: Scalars in.
         width: Of the hidden layers.
@@ -82,7 +84,9 @@ class QEnsemble(nn.Module):
                 # not divided by the share that is left: LayerNorm would undo it
                 y = y.masked_fill(drawn < self.dropout, 0)
             y = normed(y, self.gains[layer][members], self.shifts[layer][members])
-        y = self._product(y, 2, members)
+        # values are learned from values, so that what is rounded off here would add up over the future
+        with torch.autocast(y.device.type, enabled=False):
+            y = self._product(y.float(), 2, members)
         return y.reshape(y.shape[0], *lead, y.shape[-1])
 
     def _product(self, x: Tensor, layer: int, members: Members) -> Tensor:

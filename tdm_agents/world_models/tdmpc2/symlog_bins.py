@@ -51,7 +51,8 @@ class SymlogBins(nn.Module):
 
     def decode(self, logits: Tensor) -> Tensor:
         """The scalar ``[...]`` whose symlog is the mean over the bins of ``logits`` ``[..., V]``."""
-        return symexp(torch.softmax(logits.float(), dim=-1) @ self.centres)
+        # no matrix product, which autocast would round: in bfloat16, values above 50 are 3 % apart
+        return symexp((torch.softmax(logits.float(), dim=-1) * self.centres).sum(dim=-1))
 
     def cross_entropy(self, logits: Tensor, x: Tensor) -> Tensor:
         """Cross-entropy ``[...]`` of ``logits`` ``[..., V]`` from the two-hot of ``x``, broadcast."""

@@ -1,0 +1,1 @@
+"""Distillation: a small fast model learns what a slow agent imagines and decides."""
