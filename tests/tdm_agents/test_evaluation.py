@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 from rich.console import Console
 
-from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner
+from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner, registry
 from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.actors.functions import UniformActions
 from tdm_agents.cli import evaluate as evaluate_command
@@ -316,9 +316,9 @@ def test_planners_are_listed_with_settings_and_package(capsys):
 
 def test_a_planner_that_does_not_import_is_listed_with_its_error(monkeypatch, capsys):
     def load(group, name):
-        raise planners_command.registry.PluginError(f"{name} is broken")
+        raise registry.PluginError(f"{name} is broken")
 
-    monkeypatch.setattr(planners_command.registry, "load", load)
+    monkeypatch.setattr(registry, "load", load)
     assert tdm("planners", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["error"].endswith("is broken")
 

@@ -46,7 +46,7 @@ def test_an_episode_is_played_drawn_and_kept(simulator, tmp_path, capsys):
     assert report["episodes"][0]["return"] == pytest.approx(expected.scores[0])
     assert f"return {expected.scores[0]:.1f} after {STEPS} environment steps (cut)" in printed
     assert imageio.imread(out / "play.png").shape[1] == 1440
-    assert sorted(p.name for p in out.iterdir()) == ["play.json", "play.png"]
+    assert sorted(p.name for p in out.iterdir()) == ["play.json", "play.png", "tdm-play.yaml"]
 
 
 def test_without_a_renderer_the_video_is_skipped_with_the_remedy(tmp_path, capsys, monkeypatch):
