@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # two processes, each of one thread; the tests of a file stay together and share what they made
 PYTEST := MUJOCO_GL=$${MUJOCO_GL:-disable} $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow test-floors quick install clean
+.PHONY: demo test test-slow test-floors quick install site release-check clean
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -34,7 +34,7 @@ LONG := test_capture test_cli_envs test_collect* test_compare test_contracts_env
 	test_experts test_fused_attention test_generalist test_interrupts test_lines_to_read test_minari_data \
 	test_mixture test_mlp test_online_* test_parallel_decoding test_planning_speed test_play test_plots \
 	test_plugins_installed test_pool test_readme test_roofline test_sb3_* test_studies test_suite_env \
-	test_suite_variants test_training \
+	test_site test_suite_variants test_training \
 	test_transformer_draft test_walkers_bodies test_walkers_rendering test_walkers_universe
 
 quick: install
@@ -51,5 +51,25 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
 	touch $@
 
+# the pages of docs/ and an API reference, as a site in build/site; a warning is an error
+site: install
+	cd website && NO_MKDOCS_2_WARNING=1 ../$(BIN)/python -m mkdocs build --strict
+
+# What has to hold before a release: sdist and wheel are built, their metadata are right, and the wheel passes the
+# quick tests in an environment of its own, outside of this folder. CONTRIBUTING.md has the rest of the checklist.
+RELEASE := .venv-release
+OUTSIDE := build/outside
+release-check: install
+	rm -rf dist $(RELEASE) $(OUTSIDE)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[release]"
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[dev]"
+	mkdir -p $(OUTSIDE)
+	cp -r tests benchmarks docs pyproject.toml $(OUTSIDE)
+	cd $(OUTSIDE) && MUJOCO_GL=$${MUJOCO_GL:-disable} ../../$(RELEASE)/bin/python -P -m pytest -n 2 --dist loadfile \
+		tests/tdm_agents tests/tdm_envs tests/tdm_planners $(LONG:%=--ignore-glob='*/%.py')
+
 clean:
-	rm -rf $(VENV) $(OLDEST) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) $(RELEASE) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -19,6 +20,7 @@ import gymnasium as gym
 from tdm_agents.errors import MissingPackageError, TDMError, UnknownNameError, WrongValueError, is_mistake
 from tdm_agents.settings_text import parse_settings, split_line, value_text
 
+LOG = logging.getLogger(__name__)
 Env = gym.Env[Any, Any]
 MakeEnv = Callable[[], Env]
 
@@ -27,7 +29,8 @@ ENVIRONMENTS = "tdm_agents.environments"
 their ids (``drive`` for ``drive/Race-v0``) to the module to import."""
 
 # gymnasium 1.x no longer imports packages that register environments; these namespaces are ours to know
-_PROVIDERS = {"dm_control": "shimmy", "tdm": "tdm_envs"}
+_PROVIDERS = {"dm_control": "tdm_envs", "tdm": "tdm_envs"}
+_KNOWN = {"shimmy", "tdm_envs"}
 
 
 ENDLESS_STEPS = 10_000
@@ -167,7 +170,9 @@ class EnvRef:
                 provider = _providers().get(self.id.partition("/")[0])
                 if provider is not None:
                     import_module(provider)
-            return gym.make(self.id, **{**self.kwargs, **settings})
+            made: Env = gym.make(self.id, **{**self.kwargs, **settings})
+            LOG.info("made the environment %s", self)
+            return made
 
 
 class DataInfo(Protocol):
@@ -276,20 +281,30 @@ def warn_of_cut(name: str) -> None:
     )
 
 
-def seconds_per_step(env: Env) -> float:
+def known_seconds(env: Env) -> float | None:
     """The length of an environment step in seconds: ``dt`` of MuJoCo environments, or 1 / ``render_fps``.
 
-    Raises:
-        ValueError: If it says neither.
+    None where it says neither.
     """
     if (dt := getattr(env.unwrapped, "dt", None)) is not None:
         return float(dt)
-    if not (rate := env.unwrapped.metadata.get("render_fps")):
+    rate = env.unwrapped.metadata.get("render_fps")
+    return 1.0 / float(rate) if rate else None
+
+
+def seconds_per_step(env: Env) -> float:
+    """The length of an environment step in seconds, see :func:`known_seconds`.
+
+    Raises:
+        ValueError: If the environment does not say it.
+    """
+    seconds = known_seconds(env)
+    if seconds is None:
         raise WrongValueError(
             f"{env.unwrapped} does not say how long a step is; give it dt, in seconds, or "
             'metadata["render_fps"]'
         )
-    return 1.0 / float(rate)
+    return seconds
 
 
 @contextmanager
@@ -298,7 +313,9 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
     try:
         yield
     except gym.error.Error as error:
-        raise UnknownNameError(f"environment {str(ref)!r} cannot be made: {error}") from error
+        raise UnknownNameError(
+            f"environment {str(ref)!r} cannot be made: {error}{_where_it_may_be(ref, error)}"
+        ) from error
     except ImportError as error:
         if is_mistake(error):
             raise
@@ -310,6 +327,21 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
         told = ", ".join(f"{name}={value!r}" for name, value in given.items())
         why = str(error) or type(error).__name__  # a bare assertion says nothing
         raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {why}") from error
+
+
+def _where_it_may_be(ref: EnvRef, error: gym.error.Error) -> str:
+    """What to do about an id that nothing has registered; ``""`` where the error is another one."""
+    if not isinstance(error, gym.error.NameNotFound | gym.error.NamespaceNotFound):
+        return ""
+    if ref.module:
+        return (
+            f" Importing {ref.module} did not register it: its file has to call "
+            f"gymnasium.register(id={ref.id!r}, ...)"
+        )
+    return (
+        " If it is your own, say also which module registers it when it is imported, in the current folder "
+        f"or installed: 'my_module:{ref.id}'"
+    )
 
 
 def _import(module: str, ref: EnvRef) -> None:
@@ -349,8 +381,8 @@ def _providers() -> dict[str, str]:
 
 def _known_packages() -> set[str]:
     """Top-level packages whose modules a file may name: ours, and those with entry points of ours."""
-    from tdm_agents.registry import PLANNERS, WORLD_MODELS  # here: it imports torch
+    from tdm_agents.registry import PLANNERS, REWARDS, WORLD_MODELS  # here: it imports torch
 
-    groups = (ENVIRONMENTS, PLANNERS, WORLD_MODELS)
+    groups = (ENVIRONMENTS, PLANNERS, REWARDS, WORLD_MODELS)
     modules = {entry.module for group in groups for entry in entry_points(group=group)}
-    return {module.partition(".")[0] for module in modules | set(_PROVIDERS.values())}
+    return {module.partition(".")[0] for module in modules | _KNOWN}

@@ -13,10 +13,13 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 TEXTS = {page.stem: page.read_text() for page in PAGES}
 
+ON_THE_HUB = "hub"  # run against a hub by tests/tdm_agents/test_hub.py
+BEGINNING = "After this page you can "
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
-@each_page
+@pytest.mark.parametrize("page", [p for p in PAGES if p.stem != ON_THE_HUB], ids=lambda page: page.stem)
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")  # that data sets should say more
 def test_page_does_and_prints_what_it_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -44,8 +47,19 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_index_names_every_page_once():
-    linked = [link for link in pages.linked_files(TEXTS["README"]) if "/" not in link]
+    linked = [
+        link for link in pages.linked_files(TEXTS["README"]) if "/" not in link and link.endswith(".md")
+    ]
     assert sorted(linked) == sorted(page.name for page in PAGES if page.stem != "README")
+
+
+@each_page
+def test_a_page_begins_with_what_one_can_do_after_it(page):
+    title, first, *_ = TEXTS[page.stem].split("\n\n")
+    assert title.startswith("# ") and first.startswith(BEGINNING) and first.endswith(".")
+    if page.stem != "README":
+        promise = " ".join(first.split()).removeprefix(BEGINNING).removesuffix(".")
+        assert f"| [{page.name}]({page.name}) | {promise} |" in TEXTS["README"].splitlines()
 
 
 def result(name):

@@ -7,13 +7,17 @@
 - ``tdm/Suite-v0``, dm_control's suite, with ``domain=`` and ``task=``, and with ``variant=`` for other
   physical constants;
 - ``tdm/Pixels-v0``, any environment seen through its own pictures, with ``env=`` (:mod:`tdm_envs.pixels`);
-- Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on, where it is installed.
+- Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on.
+
+dm_control is imported when one of its environments is made, and not before. Where it is not installed, they
+are answered with the reason and the remedy.
 """
 
 import warnings
-from importlib.util import find_spec
 
 import gymnasium
+
+from tdm_envs import shimmy_ids, without_dm_control
 
 # dm_control looks for a display when it is imported, and warns if there is none even if nothing is rendered
 warnings.filterwarnings("ignore", message=r".*The DISPLAY environment variable is missing")
@@ -26,11 +30,11 @@ for _family in ("line", "chain", "bush", "tree"):
         kwargs={"family": _family},
     )
 
-gymnasium.register(
-    id="tdm/Suite-v0",
-    entry_point="tdm_envs.suite_env:SuiteEnv",
-    max_episode_steps=1000,
-)
+if without_dm_control.is_installed():
+    gymnasium.register(id="tdm/Suite-v0", entry_point="tdm_envs.suite_env:SuiteEnv", max_episode_steps=1000)
+else:
+    _refusal = {"env_id": "tdm/Suite-v0"}
+    gymnasium.register(id="tdm/Suite-v0", entry_point="tdm_envs.without_dm_control:refuse", kwargs=_refusal)
 
 gymnasium.register(
     id="tdm/Pixels-v0",
@@ -38,7 +42,6 @@ gymnasium.register(
     disable_env_checker=True,  # the environment inside is checked, and stacked pictures are unusual to it
 )
 
-if find_spec("shimmy") is not None:
-    import shimmy
-
-    gymnasium.register_envs(shimmy)
+shimmy_ids.register()
+# Shimmy registers the same ids where a program imports it later
+warnings.filterwarnings("ignore", message=r".*Overriding environment dm_control/")

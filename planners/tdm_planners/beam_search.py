@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import Deadline, HasProposal, HasValue, ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import (
+    Considered,
+    Deadline,
+    HasProposal,
+    HasValue,
+    ModelSpec,
+    Plan,
+    WorldModel,
+    tracing_wanted,
+)
 from tdm_planners.anytime import affordable, held, measure
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
@@ -197,7 +206,10 @@ class BeamSearch:
         }
         if deadline is not None:
             stats |= {"samples": float(self.beam_width), "iterations": 1.0, "steps": float(depth)}
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        trace = (Considered(beams.sequence, beams.score),) if tracing_wanted() else None
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )
 
     def _grown(
         self, model: WorldModel[Any], beams: _Beams, count: int, generator: torch.Generator

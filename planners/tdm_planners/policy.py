@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import Deadline, ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import Considered, Deadline, ModelSpec, Plan, WorldModel, tracing_wanted
 from tdm_planners.anytime import held
 from tdm_planners.bounds import within_bounds
+from tdm_planners.kept_observations import kept_observations
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate
 from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
@@ -102,4 +103,9 @@ class Policy:
         if deadline is not None:
             stats |= {"samples": 1.0, "iterations": 1.0, "steps": float(steps)}
         sequence = held(actions, self.horizon)
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        trace = None
+        if tracing_wanted():
+            trace = (Considered(actions[:, None], value[:, None], kept_observations([imagined], batch)),)
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )

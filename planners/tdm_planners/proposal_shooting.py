@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import Deadline, ModelSpec, Plan, WorldModel
+from tdm_agents.protocols import Considered, Deadline, ModelSpec, Plan, WorldModel, tracing_wanted
 from tdm_planners.anytime import affordable, held
 from tdm_planners.bounds import uniform_actions, within_bounds
+from tdm_planners.kept_observations import kept_observations
 from tdm_planners.noise import AR1NoiseSettings
 from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
@@ -134,7 +135,8 @@ class ProposalShooting(AR1NoiseSettings):
         values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
         non_finite = refuse_non_finite(values)
         best = values.argmax(dim=1)  # [B]
-        sequence = actions.view(batch, samples, steps, -1)[torch.arange(batch, device=best.device), best]
+        candidates = actions.view(batch, samples, steps, -1)
+        sequence = candidates[torch.arange(batch, device=best.device), best]
         value = values.amax(dim=1)
         stats = {
             "non_finite": float(non_finite),
@@ -147,7 +149,12 @@ class ProposalShooting(AR1NoiseSettings):
         if deadline is not None:
             stats |= {"samples": float(samples), "iterations": 1.0, "steps": float(steps)}
         sequence = held(sequence, self.horizon)
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats)
+        trace = None
+        if tracing_wanted():
+            trace = (Considered(candidates, values, kept_observations([imagined], batch)),)
+        return Plan(
+            action=sequence[:, 0], sequence=sequence, value=value, carry=None, stats=stats, trace=trace
+        )
 
     def _disturbance(self, spec: ModelSpec, batch: int, generator: torch.Generator) -> _Disturbance:
         """The noise of a whole decision, drawn at once."""

@@ -15,11 +15,22 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
-from tdm_agents.protocols import Deadline, HasRowBytes, ModelSpec, Plan, WorldModel, rollout
+from tdm_agents.protocols import (
+    Considered,
+    Deadline,
+    HasRowBytes,
+    ModelSpec,
+    Plan,
+    Rollout,
+    WorldModel,
+    rollout,
+    tracing_wanted,
+)
 from tdm_planners.anytime import LEAST_SAMPLES, affordable, candidates_until
 from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry, shift
 from tdm_planners.distributions import Distribution
+from tdm_planners.kept_observations import kept_observations
 from tdm_planners.scoring import evaluate, finite_std, refuse_non_finite
 from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 
@@ -223,15 +234,18 @@ class ShootingPlanner(ABC):
         followed = 0 if given is None else given.shape[1]
         transitions = batch * followed * self.horizon
         non_finite, value_first, steps, done = 0, math.nan, self.horizon, 0
+        trace: list[Considered] | None = [] if tracing_wanted() else None
         for _ in range(self.iterations):
             drawn = self._candidates(distribution, memory, generator)  # [B, K, H, m]
             if given is not None:
                 drawn = torch.cat([drawn[:, : samples - followed], given], dim=1)
-            found, made = self._values(model, state, drawn, generator, deadline, first=not done)
+            found, made, seen = self._values(model, state, drawn, generator, deadline, first=not done)
             transitions += batch * samples * made
             if found is None:
                 break
             candidates, values = drawn, found
+            if trace is not None:
+                trace.append(Considered(drawn[:, :, :made], found, seen))
             if not done:
                 steps = made
             non_finite += refuse_non_finite(values)
@@ -259,7 +273,14 @@ class ShootingPlanner(ABC):
         }
         if deadline is not None:
             stats |= {"samples": float(samples), "iterations": float(done), "steps": float(steps)}
-        return Plan(action=sequence[:, 0], sequence=sequence, value=value, carry=memory, stats=stats)
+        return Plan(
+            action=sequence[:, 0],
+            sequence=sequence,
+            value=value,
+            carry=memory,
+            stats=stats,
+            trace=None if trace is None else tuple(trace),
+        )
 
     def _values(
         self,
@@ -270,25 +291,31 @@ class ShootingPlanner(ABC):
         deadline: Deadline | None,
         *,
         first: bool,
-    ) -> tuple[Tensor | None, int]:
-        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``, and by how many steps."""
+    ) -> tuple[Tensor | None, int, Tensor | None]:
+        """The values ``[B, K]`` of ``candidates`` ``[B, K, H, m]``, by how many steps, and what is kept."""
+        keep = tracing_wanted() and model.spec.imagines_observations
+        batch, samples = candidates.shape[:2]
         if deadline is not None:
             imagined = candidates_until(
                 model, state, candidates, generator=generator, deadline=deadline, first=first
             )
             made = 0 if imagined is None else imagined.reward.shape[1]
             if imagined is None or (made < self.horizon and not first):
-                return None, made
-            return evaluate(model, imagined, discount=self.discount).view(candidates.shape[:2]), made
-        batch, samples = candidates.shape[:2]
+                return None, made, None
+            values = evaluate(model, imagined, discount=self.discount).view(batch, samples)
+            return values, made, kept_observations([imagined], batch) if keep else None
         rows = torch.arange(batch, device=candidates.device).repeat_interleave(samples)
         most = self.rows_at_once(model, state, batch * samples)
-        values = []
-        parts = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
-        for some, actions in parts:
+        parts: list[Tensor] = []
+        rollouts: list[Rollout] = []
+        pairs = zip(torch.split(rows, most), torch.split(candidates.flatten(0, 1), most), strict=True)
+        for some, actions in pairs:
             imagined = rollout(model, model.take(state, some), actions, generator=generator)
-            values.append(evaluate(model, imagined, discount=self.discount))
-        return torch.cat(values).view(batch, samples), self.horizon
+            parts.append(evaluate(model, imagined, discount=self.discount))
+            if keep:
+                rollouts.append(imagined)
+        seen = kept_observations(rollouts, batch) if keep else None
+        return torch.cat(parts).view(batch, samples), self.horizon, seen
 
     def _fitting(self, model: WorldModel[Any], state: Any, batch: int, deadline: Deadline) -> Self:
         """This planner with as many candidates and iterations as fit before a deadline and in memory."""

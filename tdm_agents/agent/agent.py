@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, overload
 
 import gymnasium as gym
@@ -19,7 +20,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from tdm_agents.agent import agent_files
+from tdm_agents.agent import agent_files, hub
 from tdm_agents.agent.argument_checks import (
     check_codecs,
     check_deadline,
@@ -29,8 +30,10 @@ from tdm_agents.agent.argument_checks import (
 )
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
+from tdm_agents.agent.env_wrappers import refuse_hidden_changes
 from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
+from tdm_agents.agent.model_card import write_card
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
 from tdm_agents.agent.reward_choice import check_reward, vet_reward, with_reward
@@ -73,8 +76,10 @@ class TDMAgent:
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
         reward_function: Reward to plan for instead of the model's own: a function
             ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, with
-            actions in the environment's units; or its name, which is a name of :mod:`tdm_envs.rewards` (for
-            example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
+            actions in the environment's units; or its name, which an installed package provides, is one of
+            :mod:`tdm_envs.rewards` (for example ``"dm_control/cartpole-swingup-v0"``), or is
+            ``"module:function"``. Columns of observations have names, see
+            :class:`tdm_agents.protocols.columns.Columns`.
         replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
             a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
         deadline: Seconds that a decision may take (of all environments together, when batched). The planner
@@ -426,7 +431,7 @@ class TDMAgent:
 
         Raises:
             TypeError: If ``env`` is neither.
-            ValueError: If its spaces are not the model's, or a vector environment has no
+            ValueError: If :meth:`check_env` refuses it, or a vector environment has no
                 ``metadata["autoreset_mode"]``.
         """
         link = link_to(env)
@@ -448,10 +453,12 @@ class TDMAgent:
         """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
         Raises:
-            ValueError: If a space differs (the message names the first difference and the remedy), or if the
-                agent's reward function would be wrong for the environment's body.
+            ValueError: If a space differs, or a wrapper changes observations or rewards although no space
+                shows it (the message names the first of these and the remedy), or if the agent's reward
+                function would be wrong for the environment's body.
         """
         check_spaces(self.model.spec, env, self.env_id)
+        refuse_hidden_changes(env)
         if self.reward_function is not None:
             check_reward(self.reward_function, env)
 
@@ -476,6 +483,36 @@ class TDMAgent:
             ),
         )
 
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        evaluation: str | Path | None = None,
+        private: bool = False,
+        message: str = "Upload an agent",
+    ) -> str:
+        """Save the agent to the Hugging Face hub, with a model card; ``load("hf://owner/name")`` reads it.
+
+        Args:
+            repository: ``"owner/name"``; made if it does not exist. The agent that it holds is replaced.
+            evaluation: What ``tdm evaluate --out`` wrote of these weights, for the card.
+            private: Whether a repository that is made is private.
+            message: Message of the commit.
+
+        Returns:
+            The agent's name with the commit in it, ``"hf://owner/name@commit"``.
+
+        Raises:
+            ImportError: If ``huggingface_hub`` is not installed.
+            RuntimeError: If the hub cannot be reached or refuses, or ``evaluation`` is no report.
+            ValueError: If ``repository`` is not ``"owner/name"``, the agent cannot be saved (see
+                :meth:`save`), or other weights were evaluated.
+        """
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            write_card(Path(folder), repository, None if evaluation is None else Path(evaluation))
+            return str(hub.upload(Path(folder), repository, private=private, message=message))
+
     @classmethod
     def load(
         cls,
@@ -491,10 +528,11 @@ class TDMAgent:
         deadline: float | None = None,
         **planner_settings: Any,
     ) -> TDMAgent:
-        """An agent from a bundled checkpoint or a folder that :meth:`save` wrote.
+        """An agent from a bundled checkpoint, a folder that :meth:`save` wrote, or the Hugging Face hub.
 
         Args:
-            name_or_folder: A bundled name (``"cartpole-swingup"``), or a path.
+            name_or_folder: A bundled name (``"cartpole-swingup"``), a path, or ``"hf://owner/name"``, which
+                may end in ``@revision``.
             planner: A planner, or the name of one. None: the one that the checkpoint was saved with. Another
                 planner by name keeps the checkpoint's horizon, which belongs to the model and its task.
             seed: Seed of the agent's randomness.
@@ -509,6 +547,7 @@ class TDMAgent:
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered.
+            HubError: If the agent is on the hub, which cannot be reached, and was never loaded before.
             UntrustedModuleError: If the checkpoint names a module that the user has not named too.
             LookupError: If there is no such checkpoint, planner, world model or reward function, or the
                 checkpoint is of several environments and ``env_id`` is none of them.

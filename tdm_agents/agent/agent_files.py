@@ -22,6 +22,7 @@ import gymnasium as gym
 import torch
 
 from tdm_agents import registry
+from tdm_agents.agent import hub
 from tdm_agents.agent.reward_choice import reward_name
 from tdm_agents.agent.unseen import ForAnySpec, model_for
 from tdm_agents.environments import EnvRef
@@ -298,21 +299,25 @@ def bundled() -> dict[str, Path]:
 
 
 def resolve(name_or_folder: str | Path) -> Path:
-    """The folder of a bundled checkpoint's name, or the folder itself.
+    """The folder of a bundled checkpoint's name or of an agent on the hub, or the folder itself.
 
-    A ``Path``, or text with a separator or a leading dot, is a folder. A bare word is a bundled name if there
-    is one, and otherwise a folder.
+    Text that begins with ``hf://`` names an agent on the hub, which is downloaded. A ``Path``, or text with a
+    separator or a leading dot, is a folder. A bare word is a bundled name if there is one, and otherwise a
+    folder.
 
     Raises:
         UnknownNameError: If it is neither; the message names the nearest and lists the bundled ones.
-        CheckpointError: If it is a file.
+        CheckpointError: If it is a file, or a downloaded file is not the one that was uploaded.
+        HubError: If the hub cannot be reached, and the agent was never loaded before.
         TypeError: If it is neither text nor a path.
     """
     if not isinstance(name_or_folder, str | Path):
         raise WrongTypeError(
             f"checkpoint is {name_or_folder!r}; expected the name of a bundled one "
-            f"({', '.join(bundled()) or 'none'}) or the path of a folder"
+            f"({', '.join(bundled()) or 'none'}), the path of a folder, or hf://owner/name"
         )
+    if isinstance(name_or_folder, str) and name_or_folder.startswith(hub.SCHEME):
+        return hub.download(name_or_folder)
     folder = _resolved(name_or_folder)
     if folder.is_file():
         raise CheckpointError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tdm_agents.errors import WrongValueError
+from tdm_agents.errors import MissingPackageError, WrongValueError
 
 if TYPE_CHECKING:
     import torch
@@ -127,3 +127,20 @@ def own_run_folder(folder: Path, command: str) -> None:
             f"--out {folder} holds {found!r} and no run of {command}; choose another --out, or empty this "
             "folder"
         )
+
+
+def require_viewer(what: str) -> None:
+    """Refuse to go on without the extra ``view``.
+
+    Args:
+        what: The command that needs it.
+
+    Raises:
+        ImportError: If the extra is not installed.
+    """
+    try:
+        import viser  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{what} needs the extra `view` ({error}): pip install 'tdm-agents[view]'"
+        ) from error

@@ -129,7 +129,9 @@ def known(match: str = "") -> list[Known]:
 
     import tdm_envs  # noqa: F401  (registers them)
     from tdm_envs.walkers import FAMILIES, MAX_DOF, MIN_DOF
+    from tdm_envs.without_dm_control import is_installed
 
+    here = "" if is_installed() else ", not installed here"
     found = []
     for env_id in sorted(gym.registry):
         if not env_id.startswith(NAMESPACES) or match not in env_id:
@@ -141,9 +143,9 @@ def known(match: str = "") -> list[Known]:
             about = (FAMILIES[family].__doc__ or "").splitlines()[0]
         elif env_id == "tdm/Suite-v0":
             takes = "domain=, task=, variant=None, 0, 1, ... or redraw"
-            about = "dm_control's suite, as it is or with other physical constants"
+            about = f"dm_control's suite, as it is or with other physical constants{here}"
         else:
-            takes, about = "", "dm_control's suite, by Shimmy"
+            takes, about = "", f"dm_control's suite, by Shimmy{here}"
         found.append(Known(env_id, takes, spec.max_episode_steps, about))
     return found
 

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from tdm_agents.cli.checks import output_folder
+from tdm_envs import without_dm_control
 
 DISTRIBUTION = "tdm-agents"
 State = Literal["ok", "note", "problem"]
@@ -81,8 +82,10 @@ def examine(folder: Path = Path("runs")) -> Iterator[Finding]:
     Args:
         folder: Folder to which commands write by default.
     """
+    yield Finding(DISTRIBUTION, "ok", version(DISTRIBUTION))
     yield _python()
     yield from packages(requires(DISTRIBUTION) or [])
+    yield from suite()
     yield from folders({"outputs": folder, "temporary files": Path(tempfile.gettempdir())})
     yield _torch()
     yield from plugins()
@@ -107,6 +110,17 @@ def packages(requirements: list[str]) -> Iterator[Finding]:
             yield Finding(requirement.name, "ok", found)
         else:
             yield Finding(requirement.name, "problem", f"{found}; expected {requirement.specifier}", remedy)
+
+
+def suite() -> list[Finding]:
+    """Whether dm_control's suite is there, where this package does not require it."""
+    what = "dm_control's suite"
+    if without_dm_control.PYTHON <= without_dm_control.LAST_WITH_WHEELS:
+        return []  # it is among the packages
+    if without_dm_control.is_installed():
+        return [Finding(what, "ok", "installed without labmaze")]
+    found = "not installed with Python 3.13 or newer; everything else works"
+    return [Finding(what, "note", found, " && ".join(without_dm_control.WITHOUT_LABMAZE))]
 
 
 def folders(paths: Mapping[str, Path]) -> Iterator[Finding]:

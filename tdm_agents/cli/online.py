@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import settings_of
 from tdm_agents.cli.checks import output_folder, own_run_folder, tell_endless, usable_device
-from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.cli.config_file import keep_config
+from tdm_agents.cli.imports import import_modules
+from tdm_agents.cli.online_options import Online
+from tdm_agents.cli.training_table import online_table
 from tdm_agents.data.mixture import by_environment
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef, known_name
@@ -24,6 +26,7 @@ from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_trainer import OnlineResult, train_online
 from tdm_agents.protocols import ModelSpec, Planner, Preset, TrainableModel, reads_images
 from tdm_agents.registry import make_planner
+from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.spaces.observations import difference
@@ -40,55 +43,6 @@ ONE, SEVERAL = "tdmpc2", "tdmpc2-multitask"
 PIXELS = "tdm/Pixels-v0"
 
 
-@dataclass(frozen=True)
-class Online:
-    """Train a world model on what its own agent does. The same command again goes on where it stopped.
-
-    Attributes:
-        env_id: The environment, with its arguments if it takes some: ``"tdm/WalkerTree-v0 dof=12 body=3"``.
-            Give the option several times for one model of several environments, which are played in turn.
-        out: Folder of the run: the agent, its curve, checkpoints, TensorBoard events, the replay memory.
-        model: Kind of world model: ``tdmpc2``, ``tdmpc2-multitask`` (of several environments), ``mlp``,
-            ``pets``, or one of an installed plug-in. By default one of the first two.
-        preset: One of the model's named configurations, for example ``1m`` of ``tdmpc2``; the model's first
-            by default. It also has the defaults of ``action_repeat`` and ``planner``.
-        model_settings: Settings of the model that differ from the preset, as pairs of name and value.
-        action_repeat: Environment steps per decision; the preset's by default.
-        terminates: Whether episodes may terminate, so that the model learns when; by default whether one of a
-            few random episodes does.
-        planner: The planner; the preset's by default.
-        planner_settings: The planner's settings that differ from the preset's (or, for another planner, from
-            its defaults), as pairs of name and value.
-        pixels: Whether the agent sees pictures instead of the state: three of 64 x 64 pixels, one per
-            decision. It is then the agent of ``tdm/Pixels-v0 env=...``, which takes other numbers. An
-            environment that observes images as it is needs no such option.
-        weights: Share of each of several environments, as pairs of name and number; by default equal.
-        data: Minari data sets of the environment (folders or ids), or folders with an index of several, with
-            which the replay memory begins.
-        init_from: Folder of a trained model of the same kind, size and spaces to start from, for example one
-            of ``tdm train`` or of ``tdm online``. It acts from the first decision on.
-        device: Where to train, for example ``cpu`` or ``cuda``.
-        training: Steps, seed, data and updates, evaluation.
-    """
-
-    env_id: tyro.conf.UseAppendAction[tuple[str, ...]]
-    out: Path
-    model: str | None = None
-    preset: str | None = None
-    model_settings: dict[str, str] = field(default_factory=dict)
-    action_repeat: int | None = None
-    terminates: bool | None = None
-    planner: str | None = None
-    planner_settings: dict[str, str] = field(default_factory=dict)
-    pixels: bool = False
-    weights: dict[str, float] = field(default_factory=dict)
-    data: tuple[Path, ...] = ()
-    init_from: Path | None = None
-    device: str = "cpu"
-    training: Annotated[OnlineConfig, tyro.conf.arg(name="")] = field(default_factory=OnlineConfig)
-    import_: Modules = ()
-
-
 def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     """Do what ``tdm online`` says.
 
@@ -103,7 +57,8 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
-    console = console if console is not None else Console(stderr=True)
+    results = console if console is not None else Console()
+    console = console if console is not None else remarks()
     import_modules(args.import_)
     name = args.model or (ONE if len(args.env_id) == 1 else SEVERAL)
     kind = trainable_class(name)
@@ -128,6 +83,7 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         run_file.claim(
             args.out, _description(args, name, preset, envs, model, planner, data), kind.config_type()
         )
+        keep_config(args, "online", args.out)
         for env in envs:
             ending = "ends that are learned" if ends[env.name] else "no ends (--terminates where it has some)"
             console.print(f"{env}: {model.summary()}; {ending}", highlight=False)
@@ -144,11 +100,14 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         )
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C
+    if (table := online_table(result)) is not None:
+        results.print(table)
     which = ("", "") if len(envs) == 1 else (", env_id=...", " --env-id ...")
-    console.print(
+    results.print(
         f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}{which[0]}), or tdm evaluate "
         f"--checkpoint {args.out}{which[1]}; curves: {args.out / 'curve.json'} and tensorboard --logdir "
-        f"{args.out}"
+        f"{args.out}",
+        soft_wrap=True,
     )
     return result
 

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdm_agents.actors.entries import Entry
-from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
+from tdm_agents.cli.checks import (
+    at_least,
+    output_file,
+    output_folder,
+    require_viewer,
+    tell_endless,
+    usable_device,
+)
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
+
+if TYPE_CHECKING:
+    from tdm_agents.environments import Env, MakeEnv
+    from tdm_agents.view.episode_film import EpisodeFilm
 
 DEFAULT_CHECKPOINT = "cartpole-swingup"
 
@@ -35,6 +49,10 @@ class Play:
     """Decisions per plan; the checkpoint's own if not given."""
     deadline: float | None = None
     """Seconds that a decision may take; if not given the checkpoint's own, or as long as it takes."""
+    reward: str | None = None
+    """Reward to plan for and to count returns by, instead of the checkpoint's and the environment's:
+    `my_rewards:slow`, the function `slow` of my_rewards.py in the current folder, or a name that a package
+    provides."""
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, the checkpoint's planner, settings,
     reward function and action repeat are used."""
@@ -54,6 +72,9 @@ class Play:
     """Render a video afterwards; MUJOCO_GL=disable skips it too."""
     human: bool = False
     """Show the episode in a window while it is played; needs a screen."""
+    record: Path | None = None
+    """HTML file of the episode in 3D, with the futures that each plan imagined, to look at in any browser and
+    to send to somebody; needs the extra `view` and a body of MuJoCo's."""
     out: Path = Path("runs/play")
     """Folder of play.png, play.mp4 and play.json."""
     import_: Modules = ()
@@ -68,6 +89,8 @@ def run(arguments: Play) -> None:
             makes no sense.
     """
     _check(arguments)
+    if arguments.record is not None:
+        require_viewer("tdm play --record")
     from tdm_agents.evaluation.video import OFF
 
     environ = dict(os.environ)
@@ -89,9 +112,12 @@ def run(arguments: Play) -> None:
         recorded_moments,
         recording_of,
     )
-    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
+    from tdm_agents.protocols import tracing
+    from tdm_agents.remarks import remark
+    from tdm_agents.spaces.scalar_names import labels_of
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -104,23 +130,31 @@ def run(arguments: Play) -> None:
     contestant = entered.contestant
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
-    step_seconds = seconds_per_step(made)
-    tell_endless(
-        str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
-    )
+    step_seconds, labels = known_seconds(made), labels_of(made)
+    tell_endless(str(env), made, arguments.max_steps, remark)
+    scene = None
+    if arguments.record is not None:
+        from tdm_agents.view.episode_film import EpisodeFilm
+
+        scene = EpisodeFilm(contestant)
+        scene.watch(made)  # refused now, not after the episode
     made.close()
-    console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
+    remark(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}")
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
-    evaluation = play_episode(
-        entered.name,
-        contestant,
-        partial(env.make, render_mode="human") if arguments.human else env,
-        arguments.env_seed,
-        seed=arguments.seed,
-        max_steps=arguments.max_steps,
-        log=log,
-        record_horizon=contestant.planner.horizon if log is None else 0,
-    )
+    make = partial(env.make, render_mode="human") if arguments.human else env.make
+    with nullcontext() if scene is None else tracing():
+        evaluation = play_episode(
+            entered.name,
+            contestant if scene is None else scene.contestant,
+            env if scene is None and not arguments.human else partial(filmed, make, scene),
+            arguments.env_seed,
+            seed=arguments.seed,
+            max_steps=arguments.max_steps,
+            score_by=arguments.reward,
+            log=log,
+            record_horizon=contestant.planner.horizon if log is None else 0,
+        )
+    evaluation = replace(evaluation, env_id=str(env))
     episode = evaluation.episodes[0]
     recording = recording_of(episode)
     settings = {
@@ -128,13 +162,15 @@ def run(arguments: Play) -> None:
         "env_seed": arguments.env_seed,
         "seed": arguments.seed,
         "max_steps": arguments.max_steps,
+        **({} if arguments.reward is None else {"score_by": arguments.reward}),
         "device": arguments.device,
         "threads": arguments.threads,
     }
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
+    by = "" if arguments.reward is None else f" by {arguments.reward}"
     console.print(
-        f"return {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
+        f"return{by} {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
         f"{evaluation.milliseconds_per_decision:.1f} ms and "
         f"{evaluation.transitions_per_decision:,.0f} imagined transitions per decision"
     )
@@ -147,6 +183,7 @@ def run(arguments: Play) -> None:
         else logged_moments(log, recording),
         recording,
         {entered.name: recording.reward},
+        labels=labels,
         seconds_per_step=step_seconds,
         action_repeat=entered.settings["action_repeat"],
         model="the true simulator" if log is None else "a learned model",
@@ -154,8 +191,19 @@ def run(arguments: Play) -> None:
     console.print(f"plot: {arguments.out / 'play.png'}")
     if arguments.video:
         film(arguments.out / "play.mp4", env, episode, environ, console)
+    if scene is not None:
+        assert arguments.record is not None and step_seconds is not None  # MuJoCo says it
+        with console.status("drawing the scene"):
+            size = scene.write(arguments.record, seconds_per_step=step_seconds)
+        console.print(f"scene: {arguments.record} ({size / 1e6:.1f} MB)", soft_wrap=True, markup=False)
     write_report(arguments.out / "play.json", report)
+    keep_config(arguments, "play", arguments.out)
     console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
+
+
+def filmed(make: MakeEnv, scene: EpisodeFilm | None) -> Env:
+    """The environment, filmed if a scene is wanted."""
+    return make() if scene is None else scene.watch(make())
 
 
 def entry_of(arguments: Play) -> Entry:
@@ -164,6 +212,7 @@ def entry_of(arguments: Play) -> Entry:
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
         "deadline": arguments.deadline,
+        "reward_function": arguments.reward,
     }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}
@@ -181,6 +230,10 @@ def _check(arguments: Play) -> None:
     )
     at_least(0, env_seed=arguments.env_seed)
     output_folder(arguments.out)
+    if arguments.record is not None:
+        output_file(arguments.record, "--record")
+        if arguments.record.suffix != ".html":
+            raise WrongValueError(f"--record is {arguments.record}; expected a file that ends in .html")
     if arguments.simulator and not (arguments.checkpoint or arguments.planner):
         raise WrongValueError("--simulator without a checkpoint needs --planner NAME (see `tdm planners`)")
     if arguments.action_repeat is not None and not arguments.simulator:

@@ -27,17 +27,18 @@ def torch() -> dict[str, Any]:
 
 
 def planning() -> dict[str, Any]:
-    """Time of one decision of the shipped checkpoint in its own environment."""
+    """Time of a decision of the shipped checkpoint, after one that may compile; it needs no environment."""
     from tdm_agents import TDMAgent
-    from tdm_agents.environments import make_env
 
     agent = TDMAgent.load(CHECKPOINT, horizon=2, num_samples=4, iterations=1)
-    assert agent.env_id is not None
-    env = make_env(agent.env_id)
-    observation, _ = env.reset(seed=0)
+    spec = agent.model.spec
+    spec.observation_space.seed(0)
+    observation = spec.observation_space.sample()
+    agent.reset(seed=0)
+    inside = spec.action_space.contains(agent.act(observation))
     agent.reset(seed=0)
     began = time.perf_counter()
-    inside = env.action_space.contains(agent.act(observation))
+    agent.act(observation)
     return {"action_in_space": inside, "milliseconds": 1e3 * (time.perf_counter() - began)}
 
 
@@ -67,9 +68,11 @@ def renderer() -> dict[str, Any]:
     """The first OpenGL backend with which MuJoCo draws a frame, or why none does and what helps."""
     from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.video import NoRendererError, find_renderer
+    from tdm_envs.without_dm_control import is_installed
 
+    drawn = "dm_control/cartpole-swingup-v0" if is_installed() else "tdm/WalkerLine-v0"
     try:
-        return {"backend": find_renderer(EnvRef("dm_control/cartpole-swingup-v0"))}
+        return {"backend": find_renderer(EnvRef(drawn))}
     except NoRendererError as error:
         return {"backend": None, "why": str(error)}
 

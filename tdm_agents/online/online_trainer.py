@@ -33,6 +33,7 @@ from tdm_agents.online.online_state import Counts, OnlineState, saved_steps
 from tdm_agents.online.rounds import Played, play_round
 from tdm_agents.online.turns import Task, next_task, open_tasks
 from tdm_agents.protocols import Discounts, Planner, TrainableModel
+from tdm_agents.remarks import remarks
 from tdm_agents.training.process import interrupts, threads
 
 
@@ -81,14 +82,14 @@ def train_online(
         weights: Share of each of several environments in proportion to the others, by name; None: equal.
         data: Episodes that somebody else played, by environment, with which the replay memory begins.
         trained: Whether the model has been trained before, and acts from the first decision on.
-        console: Where to show progress; by default standard error.
+        console: Where to show progress; by default that of :func:`tdm_agents.remarks.remarks`.
 
     Raises:
         TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
         ValueError: If the run in ``folder`` has other settings, or an observation or reward cannot be used.
         CheckpointError: If the checkpoint in ``folder`` was altered or belongs to another model.
     """
-    console = console if console is not None else Console(stderr=True)
+    console = console if console is not None else remarks()
     with ExitStack() as stack:
         tasks = open_tasks(envs, model, config, weights or {}, stack)
         stack.enter_context(threads(config.threads))

@@ -20,11 +20,12 @@ from tdm_agents.protocols.learning import (
     NotFiniteError,
     Optimizers,
     Preset,
+    Suggests,
     TrainableModel,
-    UpdateSettings,
 )
 from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
 from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
+from tdm_agents.protocols.traces import Considered, Trace, tracing, tracing_wanted
 from tdm_agents.protocols.values import (
     ActionKind,
     History,
@@ -34,11 +35,13 @@ from tdm_agents.protocols.values import (
     Rollout,
     Step,
 )
+from tdm_agents.update_settings import UpdateSettings
 
 __all__ = [
     "ActionKind",
     "AnytimePlanner",
     "Batch",
+    "Considered",
     "Deadline",
     "Discounts",
     "Draft",
@@ -62,6 +65,8 @@ __all__ = [
     "RewardFn",
     "Rollout",
     "Step",
+    "Suggests",
+    "Trace",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",
@@ -70,4 +75,6 @@ __all__ = [
     "reads_images",
     "require_observations",
     "rollout",
+    "tracing",
+    "tracing_wanted",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tdm_agents.protocols.deadlines import Deadline
 from tdm_agents.protocols.imagining import WorldModel
+from tdm_agents.protocols.traces import Trace
 from tdm_agents.protocols.values import ModelSpec
 
 
@@ -26,6 +27,8 @@ class Plan:
         stats: Counts and diagnostics by name; none is required. Reports add up two of them over an episode:
             ``transitions`` (imagined steps of all rows) and ``non_finite`` (rows refused because their value
             is NaN or inf); a missing one counts as 0.
+        trace: What was considered, for a planner that keeps it and inside
+            :func:`tdm_agents.protocols.tracing`; otherwise None.
     """
 
     action: Tensor
@@ -33,6 +36,7 @@ class Plan:
     value: Tensor
     carry: Any
     stats: Mapping[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
 
 
 @runtime_checkable

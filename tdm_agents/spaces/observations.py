@@ -18,6 +18,7 @@ from gymnasium import spaces
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.images import images_of, is_image, looks_like_images
 from tdm_agents.spaces.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
+from tdm_agents.spaces.scalar_labels import scalar_labels
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -33,6 +34,9 @@ _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, 
 
 class ObservationCodec:
     """Codec between the observations of a space and flat float32 vectors.
+
+    What ``gymnasium.wrappers.FlattenObservation`` makes of an observation is read as that observation, since
+    it has the same order; except of a single ``Discrete``, where it looks like several environments' choices.
 
     Args:
         space: A ``Box``, ``Discrete``, ``MultiDiscrete`` or ``MultiBinary``, or a ``Dict`` or ``Tuple`` of
@@ -67,6 +71,7 @@ class ObservationCodec:
                 f"at most {MAX_SCALARS}: observe less, or categories as a Box of features, with "
                 "gymnasium.wrappers.TransformObservation"
             )
+        self._flat_space: spaces.Space[Any] = spaces.flatten_space(space)
 
     def flatten(self, observation: Any) -> FloatArray:
         """Turn one observation into ``[n]`` float32.
@@ -77,7 +82,8 @@ class ObservationCodec:
         flat = self._flatten(observation, ())
         if not np.isfinite(flat).all():
             bad = int(np.flatnonzero(~np.isfinite(flat))[0])
-            raise WrongValueError(f"observation scalar {bad} is {flat[bad]}; {_NOT_FINITE}")
+            label = scalar_labels(self.space)[bad]
+            raise WrongValueError(f"observation scalar {label} is {flat[bad]}; {_NOT_FINITE}")
         return flat
 
     def flatten_batch(
@@ -96,8 +102,9 @@ class ObservationCodec:
         flat = self._flatten(observations, (batch,), read)
         if not np.isfinite(flat).all():
             row, bad = np.argwhere(~np.isfinite(flat))[0]
+            label = scalar_labels(self.space)[bad]
             raise WrongValueError(
-                f"observation scalar {bad} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
+                f"observation scalar {label} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
             )
         return flat
 
@@ -126,7 +133,7 @@ class ObservationCodec:
         Raises:
             ValueError: If it is a batch of no environments.
         """
-        space = self.space
+        space = self._flat_space if self._is_flattened(observation) else self.space
         try:
             while isinstance(space, spaces.Dict | spaces.Tuple):
                 key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
@@ -148,17 +155,32 @@ class ObservationCodec:
         structure, _ = _unflatten(self.space, flat, 0)
         return structure
 
+    def _is_flattened(self, observation: Any) -> bool:
+        """Whether it is ``[n]`` or ``[B, n]`` of ``FlattenObservation``, and the space says otherwise."""
+        if not isinstance(observation, np.ndarray):
+            return False
+        shape, space = observation.shape, self.space
+        flat = len(shape) <= 2 and shape[-1:] == (self.dim,)
+        return flat and not (is_leaf(space) and shape_of(space) in (shape, shape[1:]))
+
     def _flatten(
         self, observation: Any, lead: tuple[int, ...], read: npt.NDArray[np.bool_] | None = None
     ) -> FloatArray:
+        space = self._flat_space if self._is_flattened(observation) else self.space
         try:
-            leaves = _leaves(self.space, observation, "observation", lead, read)
+            leaves = _leaves(space, observation, "observation", lead, read)
         except (TypeError, KeyError, IndexError) as error:
             raise WrongValueError(
                 f"observation {_short(observation)} does not fit the space {self.space}"
             ) from error
         flat: FloatArray = np.concatenate(leaves, axis=-1, dtype=np.float32, casting="same_kind")
         return flat
+
+
+def is_flattened(ours: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
+    """Whether ``theirs`` is what ``FlattenObservation`` makes of ``ours``, so that an agent can read it."""
+    readable = not isinstance(ours, spaces.Discrete)  # see ObservationCodec
+    return readable and difference(spaces.flatten_space(ours), theirs, "") is None
 
 
 def _refuse_unplannable(space: spaces.Space[Any], where: str, images: bool) -> None:

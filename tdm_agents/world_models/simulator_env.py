@@ -14,8 +14,6 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import numpy.typing as npt
-from dm_control.rl import control
-from dm_control.suite import base
 from gymnasium import spaces
 
 from tdm_agents.env_checks import refuse_shared
@@ -58,7 +56,7 @@ class LiveEnv:
         # Shimmy forwards unknown attributes to dm_control's environment: read only its own
         dm_env = vars(inner).get("_env")
         self._dm: Any = None
-        if isinstance(dm_env, control.Environment):
+        if _is_of_dm_control(dm_env):
             _refuse_inexact(dm_env, env)
             self._dm = dm_env
             self.sub_steps = int(dm_env._n_sub_steps)
@@ -164,9 +162,15 @@ class LiveEnv:
             if observations and (t + 1) % every == 0:
                 observation = task.get_observation(self._scratch)
                 if self._dm._flat_observation:
-                    observation = control.flatten_observation(observation)
+                    observation = sys.modules["dm_control.rl.control"].flatten_observation(observation)
                 observed[t // every] = self._codec.flatten(observation)
         return observed, reward
+
+
+def _is_of_dm_control(dm_env: Any) -> bool:
+    # where nobody has imported dm_control, which not every Python can install, nothing is of it
+    control = sys.modules.get("dm_control.rl.control")
+    return control is not None and isinstance(dm_env, control.Environment)
 
 
 def _task_space(dm_env: Any) -> spaces.Dict:
@@ -225,6 +229,8 @@ def _members(env: Any) -> Sequence[gym.Env[Any, Any]]:
 
 def _refuse_inexact(dm_env: Any, env: Any) -> None:
     """Refuse environments whose step is more than ``ctrl = action`` and ``n_sub_steps`` of physics."""
+    from dm_control.suite import base  # here: dm_control is not installed everywhere
+
     task = type(dm_env.task)
     for name in ("before_step", "after_step"):
         if getattr(task, name) is not getattr(base.Task, name):

@@ -12,7 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
+import tdm_agents
 import tdm_envs  # noqa: F401  (registers dm_control)
+import tdm_planners
 from tdm_agents import SimulatorModel, TDMAgent, make_planner
 from tdm_agents.agent.prompt import of_episode
 from tdm_agents.data.windows import WindowSampler
@@ -35,7 +37,6 @@ from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
-ROOT = Path(__file__).parents[2]
 CARTPOLE = "dm_control/cartpole-swingup-v0"
 SMALL = TDMPC2Config(encoder_width=16, width=16, latent=16, members=3, learning_rate=3e-3)
 TINY = TransformerConfig(
@@ -219,11 +220,12 @@ def lacking(call):
     return {"device"} - stated if owner == "torch" and name in DEVICE_ONLY else set()
 
 
-@pytest.mark.parametrize("package", ["tdm_agents", "planners/tdm_planners"])
+@pytest.mark.parametrize("package", [tdm_agents, tdm_planners])
 def test_every_tensor_and_module_states_its_dtype_and_device(package):
+    folder = Path(package.__file__).parent
     found = [
-        f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)} lacks {sorted(lacks)}"
-        for path in sorted((ROOT / package).rglob("*.py"))
+        f"{path.relative_to(folder)}:{node.lineno} {ast.unparse(node)} lacks {sorted(lacks)}"
+        for path in sorted(folder.rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and (lacks := lacking(node))
     ]

@@ -13,7 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
-from tdm_agents.world_models.transformer.decoding.view import View
+from tdm_agents.world_models.transformer.decoding.token_view import View
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.network import Block
 

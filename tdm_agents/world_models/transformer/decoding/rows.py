@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tdm_agents.protocols import Step
-from tdm_agents.world_models.transformer.decoding.view import View
+from tdm_agents.world_models.transformer.decoding.token_view import View
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tdm_agents.protocols import Step
 from tdm_agents.world_models.transformer.decoding.cache import Capacity, HistoryCache, ImaginedCache
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
-from tdm_agents.world_models.transformer.decoding.view import View
+from tdm_agents.world_models.transformer.decoding.token_view import View
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 
 
