@@ -45,10 +45,10 @@ class Body:
 
 
 BODIES = (
-    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 16),
-    Body("dm_control/cartpole-swingup-v0", "simulator like=cartpole-swingup", 40),
-    Body("HalfCheetah-v5", "simulator planner=mppi horizon=12 num_samples=16 iterations=2", 12),
-    Body("tdm/WalkerTree-v0 dof=12 body=3", "expert", 24),
+    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 8),
+    Body("dm_control/cartpole-swingup-v0", "simulator like=cartpole-swingup", 20),
+    Body("HalfCheetah-v5", "simulator planner=mppi horizon=12 num_samples=16 iterations=2", 6),
+    Body("tdm/WalkerTree-v0 dof=12 body=3", "expert", 12),
 )
 
 
@@ -58,7 +58,7 @@ class Settings:
 
     out: Path = Path("benchmarks/results/view_slowdown.json")
     """Where to write the result."""
-    turns: int = 15
+    turns: int = 12
     """Turns of each kind."""
     warmup: int = 2
     """Turns before them that do not count."""
@@ -93,10 +93,10 @@ def look_on(port: int) -> None:
     """A viewer: connect, and read whatever is sent, without drawing it."""
     import viser
     from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
 
-    with connect(
-        f"ws://127.0.0.1:{port}", subprotocols=[f"viser-v{viser.__version__}"], max_size=None
-    ) as socket:
+    protocol = Subprotocol(f"viser-v{viser.__version__}")
+    with connect(f"ws://127.0.0.1:{port}", subprotocols=[protocol], max_size=None) as socket:
         for _ in socket:
             pass
 

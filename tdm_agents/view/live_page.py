@@ -86,7 +86,7 @@ class LivePage:
     def _listen(self) -> None:
         for control in (self._follow, self._futures, self._shown, self._traced):
 
-            @control.on_update
+            @control.on_update  # type: ignore[untyped-decorator]
             def _(event: viser.GuiEvent[Any]) -> None:
                 if event.client is not None:  # a snapshot comes, even in a pause, and is drawn anew
                     self._plan = self._charts.plan
