@@ -119,6 +119,8 @@ class LiveEpisode:
         Raises:
             TDMError: If it cannot be planned for; the former one stays.
         """
+        if name not in self._rewards():  # a name may import a module, and whoever sees the page can send one
+            raise WrongValueError(f"reward {name!r}; expected one of {', '.join(self._rewards())}")
         planner = self._planner
         self._enter(self._entry, name)
         if planner is not None:
