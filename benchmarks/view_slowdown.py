@@ -45,7 +45,7 @@ class Body:
 
 
 BODIES = (
-    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 8),
+    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 4),
     Body("dm_control/cartpole-swingup-v0", "simulator like=cartpole-swingup", 20),
     Body("HalfCheetah-v5", "simulator planner=mppi horizon=12 num_samples=16 iterations=2", 6),
     Body("tdm/WalkerTree-v0 dof=12 body=3", "expert", 12),
@@ -58,9 +58,9 @@ class Settings:
 
     out: Path = Path("benchmarks/results/view_slowdown.json")
     """Where to write the result."""
-    turns: int = 12
+    turns: int = 8
     """Turns of each kind."""
-    warmup: int = 2
+    warmup: int = 1
     """Turns before them that do not count."""
     fps: float = 30.0
     """Pictures per second, at most."""
