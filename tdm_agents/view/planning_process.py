@@ -146,11 +146,13 @@ class _Loop:
                     raise ValueError(f"no command {command.what!r}")
         except Exception as error:
             self._fail(error)
-        self._introduce()
+        self._introduce(begins=command.what == "reset")
 
-    def _introduce(self) -> None:
-        """Say who plays where; the body only where an episode has changed it."""
+    def _introduce(self, *, begins: bool = True) -> None:
+        """Say who plays where; where an episode begins, also the body, if that has changed."""
         self.pipe.send(self.episode.setup(self._serial))
+        if not begins:
+            return
         body = self.episode.body()
         digest = hashlib.sha256(body.model or b"").digest()
         if digest != self._body:
