@@ -20,8 +20,8 @@ from rich.table import Table
 
 from keep import result
 from tdm_agents.actors.behaviour import RandomPolicy
-from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
+from tdm_agents.cli.train_options import Train
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.environments import EnvRef
@@ -74,6 +74,7 @@ def train(settings: Settings, name: str, **changes: Any) -> dict[str, float]:
         preset=settings.preset,
         action_repeat=ACTION_REPEAT,
         held_out_fraction=0.2,
+        suit_sizes=False,
         training=replace(training, steps=steps),
     )
     return dict(run_training(replace(run, **changes)).metrics)

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.agent.agent_files import settings_of, write
-from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
+from tdm_agents.cli.train_options import Train
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
@@ -89,6 +89,7 @@ def main(settings: Settings) -> None:
         out=settings.work / "train",
         preset="small",
         action_repeat=ACTION_REPEAT,
+        suit_sizes=False,
         training=TRAINING,
     )
     began = time.monotonic()

@@ -30,8 +30,8 @@ from stable_baselines3.common.monitor import Monitor
 
 import keep
 from online_returns_plot import plot_curves
-from tdm_agents.cli.online import Online
 from tdm_agents.cli.online import run as run_online
+from tdm_agents.cli.online_options import Online
 from tdm_agents.collection.seeds import COLLECTION_FIRST
 from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.statistics import interval, iqm, mean
@@ -165,7 +165,7 @@ def tdmpc2(task: Task, seed: int, folder: Path, threads: int) -> None:
     """Train TD-MPC2 by `tdm online`; a run that is there goes on."""
     run_online(
         Online(
-            env_id=task.env_id,
+            env_id=(task.env_id,),
             out=folder,
             preset=task.preset,
             model_settings={"bf16": "true"},

@@ -24,8 +24,8 @@ from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.agent.agent_files import load_model, settings_of, write_settings
 from tdm_agents.cli.compare import REPORT_FILE, Compare
 from tdm_agents.cli.compare import run as run_comparison
-from tdm_agents.cli.train import Train
 from tdm_agents.cli.train import run as run_training
+from tdm_agents.cli.train_options import Train
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
@@ -113,7 +113,12 @@ def trained(kind: str, dataset: DatasetSpec, data: Path, folder: Path, console: 
     if not found.exists():
         training = TRAINING[kind]
         run = Train(
-            data=(data,), out=folder, model=kind, action_repeat=dataset.action_repeat, training=training
+            data=(data,),
+            out=folder,
+            model=kind,
+            action_repeat=dataset.action_repeat,
+            suit_sizes=False,
+            training=training,
         )
         result = run_training(run, console=console)
         write_settings(folder, settings_of(PLANNER, None, str(dataset.env)))

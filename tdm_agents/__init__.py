@@ -14,13 +14,22 @@ if TYPE_CHECKING:
     from tdm_agents.registry import make_planner
     from tdm_agents.world_models.simulator import SimulatorModel
     from tdm_agents.world_models.transformer.model import TransformerWorldModel
+    from tdm_agents.wrappers import RewardFunction
 
 __version__ = "0.1.0"
 """The version of this package; pyproject.toml reads it here."""
 
-__all__ = ["SimulatorModel", "TDMAgent", "TransformerWorldModel", "evaluate", "make_planner"]
+__all__ = [
+    "RewardFunction",
+    "SimulatorModel",
+    "TDMAgent",
+    "TransformerWorldModel",
+    "evaluate",
+    "make_planner",
+]
 
 _HOMES = {
+    "RewardFunction": "tdm_agents.wrappers",
     "SimulatorModel": "tdm_agents.world_models.simulator",
     "TDMAgent": "tdm_agents.agent",
     "TransformerWorldModel": "tdm_agents.world_models.transformer.model",

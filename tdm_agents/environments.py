@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -19,6 +20,7 @@ import gymnasium as gym
 from tdm_agents.errors import MissingPackageError, TDMError, UnknownNameError, WrongValueError, is_mistake
 from tdm_agents.settings_text import parse_settings, split_line, value_text
 
+LOG = logging.getLogger(__name__)
 Env = gym.Env[Any, Any]
 MakeEnv = Callable[[], Env]
 
@@ -121,6 +123,20 @@ class EnvRef:
         own = {key: value for key, value in found.kwargs.items() if registered.kwargs.get(key) != value}
         return replace(found, kwargs=own)
 
+    @classmethod
+    def of_env(cls, env: Env) -> EnvRef | None:
+        """The environment that a live one was made as, without the arguments that equal the registered ones.
+
+        None where it was not made by ``gymnasium.make``.
+        """
+        if env.spec is None:
+            return None
+        registered = gym.registry.get(env.spec.id)
+        usual = {"render_mode": env.spec.kwargs.get("render_mode")}
+        usual |= {} if registered is None else registered.kwargs
+        own = {key: value for key, value in env.spec.kwargs.items() if usual.get(key, cls) != value}
+        return cls.of(env.spec.id, own)
+
     @property
     def made_by(self) -> str:
         """``"module:ID"``, or ``"ID"``: what ``gymnasium.make`` takes."""
@@ -150,11 +166,13 @@ class EnvRef:
         with _refusals_as_mistakes(self, settings):
             if self.module:
                 _import(self.module, self)
-            elif self.id not in gym.registry and "/" in self.id:
+            if self.id not in gym.registry and "/" in self.id:
                 provider = _providers().get(self.id.partition("/")[0])
                 if provider is not None:
                     import_module(provider)
-            return gym.make(self.id, **{**self.kwargs, **settings})
+            made: Env = gym.make(self.id, **{**self.kwargs, **settings})
+            LOG.info("made the environment %s", self)
+            return made
 
 
 class DataInfo(Protocol):
@@ -169,6 +187,20 @@ class DataInfo(Protocol):
     def env_kwargs(self) -> Mapping[str, Any]:
         """Keyword arguments of ``gymnasium.make``."""
         ...
+
+
+def known_name(name: str | None, known: Iterable[str]) -> str | None:
+    """The one of several names that means the same environment; None where none does.
+
+    Args:
+        name: An environment's text; a module in front does not count, and arguments may come in any order.
+        known: The names.
+
+    Raises:
+        ValueError: If ``name`` cannot be read.
+    """
+    wanted = None if name is None else EnvRef.parse(name)
+    return next((one for one in known if EnvRef.parse(one) == wanted), None)
 
 
 def import_typed(module: str) -> None:
@@ -249,20 +281,30 @@ def warn_of_cut(name: str) -> None:
     )
 
 
-def seconds_per_step(env: Env) -> float:
+def known_seconds(env: Env) -> float | None:
     """The length of an environment step in seconds: ``dt`` of MuJoCo environments, or 1 / ``render_fps``.
 
-    Raises:
-        ValueError: If it says neither.
+    None where it says neither.
     """
     if (dt := getattr(env.unwrapped, "dt", None)) is not None:
         return float(dt)
-    if not (rate := env.unwrapped.metadata.get("render_fps")):
+    rate = env.unwrapped.metadata.get("render_fps")
+    return 1.0 / float(rate) if rate else None
+
+
+def seconds_per_step(env: Env) -> float:
+    """The length of an environment step in seconds, see :func:`known_seconds`.
+
+    Raises:
+        ValueError: If the environment does not say it.
+    """
+    seconds = known_seconds(env)
+    if seconds is None:
         raise WrongValueError(
             f"{env.unwrapped} does not say how long a step is; give it dt, in seconds, or "
             'metadata["render_fps"]'
         )
-    return 1.0 / float(rate)
+    return seconds
 
 
 @contextmanager
@@ -271,7 +313,9 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
     try:
         yield
     except gym.error.Error as error:
-        raise UnknownNameError(f"environment {str(ref)!r} cannot be made: {error}") from error
+        raise UnknownNameError(
+            f"environment {str(ref)!r} cannot be made: {error}{_where_it_may_be(ref, error)}"
+        ) from error
     except ImportError as error:
         if is_mistake(error):
             raise
@@ -283,6 +327,21 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
         told = ", ".join(f"{name}={value!r}" for name, value in given.items())
         why = str(error) or type(error).__name__  # a bare assertion says nothing
         raise WrongValueError(f"environment {ref.id!r} cannot be made with {told}: {why}") from error
+
+
+def _where_it_may_be(ref: EnvRef, error: gym.error.Error) -> str:
+    """What to do about an id that nothing has registered; ``""`` where the error is another one."""
+    if not isinstance(error, gym.error.NameNotFound | gym.error.NamespaceNotFound):
+        return ""
+    if ref.module:
+        return (
+            f" Importing {ref.module} did not register it: its file has to call "
+            f"gymnasium.register(id={ref.id!r}, ...)"
+        )
+    return (
+        " If it is your own, say also which module registers it when it is imported, in the current folder "
+        f"or installed: 'my_module:{ref.id}'"
+    )
 
 
 def _import(module: str, ref: EnvRef) -> None:
@@ -322,8 +381,8 @@ def _providers() -> dict[str, str]:
 
 def _known_packages() -> set[str]:
     """Top-level packages whose modules a file may name: ours, and those with entry points of ours."""
-    from tdm_agents.registry import PLANNERS, WORLD_MODELS  # here: it imports torch
+    from tdm_agents.registry import PLANNERS, REWARDS, WORLD_MODELS  # here: it imports torch
 
-    groups = (ENVIRONMENTS, PLANNERS, WORLD_MODELS)
+    groups = (ENVIRONMENTS, PLANNERS, REWARDS, WORLD_MODELS)
     modules = {entry.module for group in groups for entry in entry_points(group=group)}
     return {module.partition(".")[0] for module in modules | _KNOWN}

@@ -1,4 +1,4 @@
-"""Planners and world models by name: found through entry points, imported when first used.
+"""Planners, world models and reward functions by name: found through entry points, imported when first used.
 
 Any package adds one line to its own ``pyproject.toml``::
 
@@ -25,6 +25,8 @@ from tdm_agents.protocols import Planner
 
 PLANNERS = "tdm_agents.planners"
 WORLD_MODELS = "tdm_agents.world_models"
+REWARDS = "tdm_agents.rewards"
+"""Reward functions, see :data:`tdm_agents.protocols.RewardFn`."""
 
 FORMER_SETTINGS = {"returns": "execute"}
 """Planner settings that were renamed, from former to present name; former names work for one more release."""
@@ -44,13 +46,14 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
     """Make ``factory`` available under ``name`` for this process, without an entry point.
 
     Args:
-        group: :data:`PLANNERS` or :data:`WORLD_MODELS`.
+        group: :data:`PLANNERS`, :data:`WORLD_MODELS` or :data:`REWARDS`.
         name: The name that users type.
-        factory: The class, or anything that builds one from keyword arguments.
+        factory: The class, or anything that builds one from keyword arguments; the function where it is a
+            reward.
 
     Raises:
         ValueError: If the name is taken, by ``register`` or by an installed package.
-        TypeError: If ``factory`` is not a planner or world model.
+        TypeError: If ``factory`` is not a planner, world model or function.
     """
     if (group, name) in _registered or any(e.name == name for e in entry_points(group=group)):
         raise WrongValueError(f"{name!r} is already taken in {group!r}; choose another name")
@@ -182,6 +185,8 @@ def _entries(group: str, name: str) -> list[EntryPoint]:
 
 def _fault(group: str, plugin: Any) -> str | None:
     """The part of a group's contract that a plug-in breaks, as far as can be seen before it is built."""
+    if group == REWARDS:
+        return None if callable(plugin) else f"it is a {type(plugin).__name__}; expected a function"
     if inspect.isclass(plugin):
         return _fault_of_class(group, plugin)
     # a function may build anything; the agent checks what it is given

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+LOG = logging.getLogger(__name__)
 LOCK_FILE = ".lock"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.partial")
@@ -62,11 +64,18 @@ def make_folder(folder: Path) -> None:
 def foreign_file(folder: Path, ours: Container[str] = ()) -> str | None:
     """A file in ``folder`` that is not named in ``ours``, visible ones first; None where there is none.
 
-    Locks and leftovers of a killed write do not count.
+    Locks, leftovers of a killed write and what a command ran with (``tdm-COMMAND.yaml``) do not count.
     """
     names = [path.name for path in folder.iterdir() if path.name not in ours] if folder.is_dir() else []
-    others = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
+    others = [name for name in names if not belongs_to_run(name)]
     return min(others, key=lambda name: (name.startswith("."), name), default=None)
+
+
+def belongs_to_run(name: str) -> bool:
+    """Whether a file of that name is one that commands leave wherever they write."""
+    return (
+        name == LOCK_FILE or name.endswith(".partial") or (name.startswith("tdm-") and name.endswith(".yaml"))
+    )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -93,6 +102,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+    LOG.info("wrote %s, %s bytes", path, f"{len(data):,}")
 
 
 def sweep_partial(folder: Path, ours: Callable[[str], bool] = lambda _name: True) -> None:

@@ -16,6 +16,8 @@ FLOORS = (
     (
         "tdm_agents.errors",
         "tdm_agents.json_text",
+        "tdm_agents.remarks",
+        "tdm_agents.update_settings",
     ),
     ("tdm_envs", "tdm_agents.protocols"),
     ("tdm_agents.registry", "tdm_agents.storage", "tdm_planners"),
@@ -40,7 +42,7 @@ FLOORS = (
     ("tdm_agents.distillation",),
     ("tdm_agents.view",),
     # studies run the commands themselves, and a command runs studies
-    ("tdm_agents.studies", "tdm_agents.cli"),
+    ("tdm_agents.studies", "tdm_agents.cli", "tdm_agents.__main__"),
 )
 """From the ground up. What stands on one floor may import each other, but not in a circle."""
 APART = {"tdm_envs": "tdm_agents", "tdm_planners": "tdm_envs"}

@@ -6,6 +6,7 @@
   ``tdm/WalkerTree-v0``, with ``dof=`` and ``body=``;
 - ``tdm/Suite-v0``, dm_control's suite, with ``domain=`` and ``task=``, and with ``variant=`` for other
   physical constants;
+- ``tdm/Pixels-v0``, any environment seen through its own pictures, with ``env=`` (:mod:`tdm_envs.pixels`);
 - Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on.
 
 dm_control is imported when one of its environments is made, and not before. Where it is not installed, they
@@ -34,6 +35,13 @@ if without_dm_control.is_installed():
 else:
     _refusal = {"env_id": "tdm/Suite-v0"}
     gymnasium.register(id="tdm/Suite-v0", entry_point="tdm_envs.without_dm_control:refuse", kwargs=_refusal)
+
+gymnasium.register(
+    id="tdm/Pixels-v0",
+    entry_point="tdm_envs.pixels:pixels",
+    disable_env_checker=True,  # the environment inside is checked, and stacked pictures are unusual to it
+)
+
 shimmy_ids.register()
 # Shimmy registers the same ids where a program imports it later
 warnings.filterwarnings("ignore", message=r".*Overriding environment dm_control/")

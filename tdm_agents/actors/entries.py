@@ -90,6 +90,13 @@ class Entry:
         return replace(self, source=self.source.replace("{env}", name), options=options)
 
 
+def planning_for(entry: Entry, reward: str | None) -> Entry:
+    """The entry that plans for a reward, where it plans and names none itself."""
+    if reward is None or entry.kind not in PLANS or "reward_function" in entry.options:
+        return entry
+    return replace(entry, options={**entry.options, "reward_function": reward})
+
+
 def parse_entry(text: str) -> Entry:
     """The entry of a line; without ``label=`` the line itself is the label.
 

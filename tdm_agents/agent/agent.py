@@ -30,6 +30,7 @@ from tdm_agents.agent.argument_checks import (
 )
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.deciding import PlanView, decide
+from tdm_agents.agent.env_wrappers import refuse_hidden_changes
 from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.model_card import write_card
@@ -44,7 +45,15 @@ from tdm_agents.errors import (
     brief,
     is_mistake,
 )
-from tdm_agents.protocols import Deadline, History, Pace, Planner, RewardFn, WorldModel
+from tdm_agents.protocols import (
+    Deadline,
+    History,
+    Pace,
+    Planner,
+    RewardFn,
+    WorldModel,
+    reads_images,
+)
 from tdm_agents.spaces import ObservationCodec, action_codec
 
 PREDICTED = "predicted"
@@ -67,8 +76,10 @@ class TDMAgent:
         env_id: The environment that the agent is for; named in errors and kept by :meth:`save`.
         reward_function: Reward to plan for instead of the model's own: a function
             ``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of tensors, with
-            actions in the environment's units; or its name, which is a name of :mod:`tdm_envs.rewards` (for
-            example ``"dm_control/cartpole-swingup-v0"``) or ``"module:function"``.
+            actions in the environment's units; or its name, which an installed package provides, is one of
+            :mod:`tdm_envs.rewards` (for example ``"dm_control/cartpole-swingup-v0"``), or is
+            ``"module:function"``. Columns of observations have names, see
+            :class:`tdm_agents.protocols.columns.Columns`.
         replan_every: Decisions per plan: 1 plans at every decision, ``k`` executes the first ``k`` actions of
             a plan, in open loop, before it makes the next one. At the start of an episode it always plans.
         deadline: Seconds that a decision may take (of all environments together, when batched). The planner
@@ -116,7 +127,7 @@ class TDMAgent:
         self.deadline = deadline
         self.env_id = env_id
         self.reward_function = reward_function
-        self.observation_codec = ObservationCodec(model.spec.observation_space)
+        self.observation_codec = ObservationCodec(model.spec.observation_space, images=reads_images(model))
         self.action_codec = action_codec(model.spec.action_space)
         check_codecs(model, self.observation_codec, self.action_codec)
         self.generator = torch.Generator(device=model.spec.device).manual_seed(seed)
@@ -420,7 +431,7 @@ class TDMAgent:
 
         Raises:
             TypeError: If ``env`` is neither.
-            ValueError: If its spaces are not the model's, or a vector environment has no
+            ValueError: If :meth:`check_env` refuses it, or a vector environment has no
                 ``metadata["autoreset_mode"]``.
         """
         link = link_to(env)
@@ -442,10 +453,12 @@ class TDMAgent:
         """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
         Raises:
-            ValueError: If a space differs (the message names the first difference and the remedy), or if the
-                agent's reward function would be wrong for the environment's body.
+            ValueError: If a space differs, or a wrapper changes observations or rewards although no space
+                shows it (the message names the first of these and the remedy), or if the agent's reward
+                function would be wrong for the environment's body.
         """
         check_spaces(self.model.spec, env, self.env_id)
+        refuse_hidden_changes(env)
         if self.reward_function is not None:
             check_reward(self.reward_function, env)
 

@@ -25,6 +25,7 @@ from tdm_agents import registry
 from tdm_agents.agent import hub
 from tdm_agents.agent.reward_choice import reward_name
 from tdm_agents.agent.unseen import ForAnySpec, model_for
+from tdm_agents.environments import EnvRef
 from tdm_agents.errors import (
     PathTakenError,
     UnknownNameError,
@@ -270,7 +271,7 @@ def load_model(
         folder: Folder of the model.
         device: Where it computes.
         env_id: The environment whose model to return, where the folder's is of several; otherwise not read.
-        env: The environment itself, in place of ``env_id``; it need not be one of those.
+        env: The environment itself, in place of ``env_id``; a generalist's need not be one of those.
 
     Raises:
         CheckpointError: If a file is missing, truncated or altered.
@@ -284,6 +285,9 @@ def load_model(
             return model_for(model, env)
         except ValueError as error:
             raise retold(error, f"{folder}: {error}") from error
+    if env is not None and env_id is None and hasattr(model, "environments"):
+        ref = EnvRef.of_env(env)
+        env_id = None if ref is None else ref.name
     found: WorldModel[Any] = model.environment(env_id) if isinstance(model, TrainableModel) else model
     return found
 

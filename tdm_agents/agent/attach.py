@@ -19,6 +19,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from tdm_agents.agent.feedback import Feedback, Flags
@@ -26,6 +27,7 @@ from tdm_agents.env_checks import read_rewards, refuse_shared
 from tdm_agents.errors import WrongOrderError, WrongTypeError, WrongValueError, retold
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces import difference
+from tdm_agents.spaces.observations import is_flattened
 
 
 class Link:
@@ -238,6 +240,8 @@ def check_spaces(
 ) -> None:
     """Refuse an environment, or a vector environment, whose spaces are not the model's.
 
+    Observations that ``FlattenObservation`` has flattened are the model's too.
+
     Args:
         spec: The model's spec.
         env: The environment.
@@ -253,12 +257,23 @@ def check_spaces(
         ("observation_space", spec.observation_space, observation),
         ("action_space", spec.action_space, action),
     ):
+        if name == "observation_space" and is_flattened(ours, theirs):
+            continue
+        if name == "action_space" and _takes_any(theirs, ours):
+            continue
         if found := difference(ours, theirs, name):
             made_for = f" ({env_id})" if env_id else ""
             raise WrongValueError(
                 f"{found}; pass the environment that the model was made for{made_for}, "
                 "without wrappers that change its spaces, or train a model for this one"
             )
+
+
+def _takes_any(theirs: spaces.Space[Any], ours: spaces.Space[Any]) -> bool:
+    """Whether actions have no bounds, behind ``gymnasium.wrappers.ClipAction`` for example; ours have."""
+    if not (isinstance(theirs, spaces.Box) and isinstance(ours, spaces.Box)):
+        return False
+    return theirs.shape == ours.shape and not (theirs.bounded_below | theirs.bounded_above).any()
 
 
 def _resets_itself(env: gym.Env[Any, Any]) -> bool:

@@ -1,29 +1,32 @@
 """The reward that an agent plans for instead of the model's own: a function, or its name.
 
-A name is that of a function of :mod:`tdm_envs.rewards` (``"dm_control/walker-stand-v0"``) or
-``"module:function"``, whose module is imported. A module that the user typed is imported at once. A module
-that only a file names is imported under the same conditions as an environment's (see
-:class:`tdm_agents.environments.EnvRef`).
+A name is one that a package provides (an entry point of the group ``tdm_agents.rewards``), that of a function
+of :mod:`tdm_envs.rewards` (``"dm_control/walker-stand-v0"``), or ``"module:function"``, whose module is
+imported. A module that the user typed is imported at once. A module that only a file names is imported under
+the same conditions as an environment's (see :class:`tdm_agents.environments.EnvRef`).
 """
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
+from tdm_agents import registry
 from tdm_agents.environments import UntrustedModuleError, import_on_the_word_of, import_typed
 from tdm_agents.errors import (
     MissingPackageError,
     UnknownNameError,
     WrongTypeError,
     WrongValueError,
+    brief,
     is_mistake,
 )
-from tdm_agents.protocols import RewardFn, WorldModel
+from tdm_agents.protocols import ModelSpec, RewardFn, WorldModel
 from tdm_agents.wrappers import RewardFunction
 
 
@@ -43,13 +46,17 @@ def with_reward(model: WorldModel[Any], reward: str | RewardFn, env_id: str | No
         ValueError: If the function reads observations or actions of other sizes than the model's, or the
             model imagines no observations.
     """
-    function = _suites(model, reward, env_id) if _is_suites(reward) else function_of(reward)
-    wrapped: WorldModel[Any] = RewardFunction(model, function)
+    wrapped: WorldModel[Any] = RewardFunction(model, function_for(model.spec, reward, env_id))
     return wrapped
 
 
+def function_for(spec: ModelSpec, reward: str | RewardFn, env_id: str | None = None) -> RewardFn:
+    """The given function, or the one of that name, for an environment; see :func:`with_reward`."""
+    return _suites(spec, reward, env_id) if _is_suites(reward) else function_of(reward)
+
+
 def function_of(reward: str | RewardFn, *, source: str = "") -> RewardFn:
-    """The given function, or the one that ``"module:function"`` names.
+    """The given function, or the one that an installed name or ``"module:function"`` names.
 
     Args:
         reward: The function or its name.
@@ -68,6 +75,9 @@ def function_of(reward: str | RewardFn, *, source: str = "") -> RewardFn:
                 "next_observation [N, n]) that returns a tensor [N], or the name of one"
             )
         return reward
+    if ":" not in reward:
+        named: RewardFn = registry.load(registry.REWARDS, reward)
+        return named
     module, _, name = reward.partition(":")
     if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         raise WrongValueError(
@@ -120,6 +130,13 @@ def reward_name(reward: str | RewardFn | None) -> str | None:
     )
 
 
+def reward_file(reward: object) -> Path | None:
+    """The file of the function that ``"module:function"`` names, once its module is imported; or None."""
+    module = str(reward).partition(":")[0] if isinstance(reward, str) and ":" in reward else ""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return None if file is None else Path(file)
+
+
 def check_reward(reward: str | RewardFn, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
     """Refuse a reward function that would be wrong for an environment's physical constants.
 
@@ -139,17 +156,24 @@ def check_reward(reward: str | RewardFn, env: gym.Env[Any, Any] | VectorEnv[Any,
 
 
 def _is_suites(reward: object) -> bool:
-    """Whether a reward is a name of :mod:`tdm_envs.rewards`, an environment's id."""
-    return isinstance(reward, str) and ":" not in reward
+    """Whether a reward is a name of :mod:`tdm_envs.rewards`, an environment's id, and of no package."""
+    return isinstance(reward, str) and ":" not in reward and reward not in registry.names(registry.REWARDS)
 
 
-def _suites(model: WorldModel[Any], reward: str | RewardFn, env_id: str | None) -> RewardFn:
+def _suites(spec: ModelSpec, reward: str | RewardFn, env_id: str | None) -> RewardFn:
     # environments are optional to the agent: imported only where a reward is named
     from tdm_envs.rewards import reward_function, reward_sizes
 
     name = str(reward)
-    function, sizes = reward_function(name), reward_sizes(name)
-    found = (model.spec.observation_dim, model.spec.action_dim)
+    try:
+        function, sizes = reward_function(name), reward_sizes(name)
+    except LookupError as error:
+        installed = ", ".join(registry.names(registry.REWARDS)) or "none"
+        raise UnknownNameError(
+            f"{brief(error)}; provided by installed packages: {installed}; a function of your own is named "
+            "'module:function'"
+        ) from error
+    found = (spec.observation_dim, spec.action_dim)
     if found != sizes:
         raise WrongValueError(
             f"reward_function is {name!r}, which reads observations of {sizes[0]} scalars and actions of "

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
+from dataclasses import MISSING, fields
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.actors.entries import EXPERT
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.cli.checks import at_least, output_file, output_folder, tell_endless
+from tdm_agents.cli.collect_options import Collect
 from tdm_agents.cli.collect_progress import Progress
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.collection.actor_lines import EPISODES, ActorLine, parse_actor
 from tdm_agents.collection.collecting import collect, entry_of
 from tdm_agents.collection.collection_check import check, is_finished
@@ -28,65 +28,8 @@ from tdm_agents.collection.storable import check_storable
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError, is_mistake, retold
+from tdm_agents.remarks import remark, remarks
 from tdm_agents.settings_text import parse_settings
-
-
-@dataclass(frozen=True)
-class Collect:
-    """Collect episodes of any actor into Minari data sets; by default of random actions and a planner.
-
-    Each --actor names one, with its number of episodes:
-
-      --actor random
-      --actor "expert episodes=100"
-      --actor "simulator planner=cem num_samples=64"
-      --actor "runs/model episodes=50"
-      --actor "sac.zip action_repeat=4"
-
-    All but random are disturbed, so that the data also show mistakes and how to recover: noise on every
-    action and bursts of random ones (noise_sds=[0.0] burst_episodes=0 switches both off).
-
-    One environment (--env-id), every walker of a set of bodies (--bodies), or what a manifest says
-    (--manifest). Interrupted, the same command goes on where it stopped.
-    """
-
-    out: Path
-    """Folder of the data: OUT/data for one environment, or OUT/NAME/data for each of several and
-    OUT/index.json. They appear when all episodes are done."""
-    env_id: str = "dm_control/cartpole-swingup-v0"
-    """Gymnasium id, with its arguments: "tdm/WalkerTree-v0 dof=12 body=3"; "module:ID" imports what registers
-    it."""
-    bodies: Path | None = None
-    """Set of walkers, from `tdm envs sample`; the numbers of episodes are per walker."""
-    manifest: Path | None = None
-    """JSON file of environments, episodes and policies, which says everything except --out and --workers (see
-    docs/collecting.md)."""
-    actor: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Who plays; repeat the option for several. Zips of Stable-Baselines3 hold code that runs when they are
-    read: use only zips whose makers you trust."""
-    random_episodes: int | None = None
-    """Number of episodes with random actions that are correlated in time; if not given 200, or 0 with
-    --actor."""
-    planner_episodes: int | None = None
-    """Number of episodes of a planner on the true dynamics, with noise and bursts of random actions; if not
-    given 200, or 0 with --actor and where there are no physics to plan with."""
-    planner: str | None = None
-    """The planner's name, or `expert`, which is the planner tuned for each environment (see `tdm experts
-    list`); mppi if not given."""
-    planner_settings: dict[str, str] = field(default_factory=dict)
-    """The planner's settings, as pairs of name and value: `num-samples 64 horizon 25`."""
-    action_repeat: int | None = None
-    """Environment steps that each action is held; if not given the actor's own, or 4, or 1 with --bodies."""
-    max_steps: int | None = None
-    """Environment steps after which an episode is cut off; 10,000 where nothing else ends it."""
-    workers: int = 1
-    """Number of processes, of one thread each; at most as many as there are idle cores."""
-    seed: int = 0
-    """Seed of everything: every episode is a function of it."""
-    write_manifest: Path | None = None
-    """File to which what would be collected is written as a manifest, to be read or changed; nothing is
-    collected."""
-
 
 BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
 
@@ -101,18 +44,20 @@ def run(args: Collect) -> None:
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     _check(args)
-    console = Console()
-    datasets = datasets_of(args, lambda text: console.print(text, soft_wrap=True, markup=False))
+    console, results = remarks(), Console()
+    datasets = datasets_of(args, remark)
     if args.write_manifest is not None:
         write_manifest(args.write_manifest, datasets)
-        console.print(f"{len(datasets)} environments in {args.write_manifest}")
+        results.print(f"{len(datasets)} environments in {args.write_manifest}")
         return
     # mistakes are found before the table is drawn
     if not is_finished(datasets, args.out):  # a finished collection is only read
         output_folder(args.out)
     unfinished = check(datasets, args.out)
     for dataset in {(dataset.env.id, *dataset.counts): dataset for dataset in datasets}.values():
-        _try(args, dataset, lambda text: console.print(text, soft_wrap=True, markup=False))
+        _try(args, dataset, remark)
+    if unfinished:
+        keep_config(args, "collect", args.out)
     counts: Counter[str] = Counter()
     for dataset in unfinished:
         counts.update(dataset.counts)
@@ -134,18 +79,18 @@ def run(args: Collect) -> None:
         with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:
             data = collect(datasets, args.out, pool=pool, watch=watch)
     except KeyboardInterrupt:
-        console.print(
+        results.print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
             "the same command goes on from there."
         )
         raise SystemExit(130) from None
     if not unfinished:
-        console.print(f"{data} is complete already; nothing to do.")
+        results.print(f"{data} is complete already; nothing to do.")
         return
     entries = [entry_of(dataset, args.out) for dataset in datasets]
     episodes, transitions = sum(e.episodes for e in entries), sum(e.transitions for e in entries)
     megabytes = sum(e.bytes for e in entries) / 1e6
-    console.print(
+    results.print(
         f"Wrote {data}: environments {len(entries)}, episodes {episodes:,}, "
         f"transitions {transitions:,}, {megabytes:.1f} MB."
     )

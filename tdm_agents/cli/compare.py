@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from tdm_agents.actors.entries import parse_entry
+from tdm_agents.actors.entries import parse_entry, planning_for
 from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 
@@ -44,6 +45,10 @@ class Compare:
     env_id: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Environment to play, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`. Repeat
     the option for several, whose returns are also pooled. The first checkpoint's own if not given."""
+    reward: str | None = None
+    """Reward that everybody's returns are counted by, and that every entry that plans plans for unless it has
+    `reward_function=` itself: `my_rewards:slow`, the function `slow` of my_rewards.py in the current folder,
+    or a name that a package provides. The environment's own if not given."""
     episodes: int = 10
     """Number of episodes in each environment."""
     seed_start: int = 0
@@ -79,12 +84,13 @@ def run(arguments: Compare) -> None:
     from tdm_agents.actors.enter import environment_of
     from tdm_agents.comparison.matches import PARTS_FOLDER, Rules, matches_of
     from tdm_agents.environments import EnvRef
+    from tdm_agents.remarks import remark
     from tdm_agents.storage import locked, sweep_partial
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     import_modules(arguments.import_)
-    entries = [parse_entry(text) for text in arguments.entry]
+    entries = [planning_for(parse_entry(text), arguments.reward) for text in arguments.entry]
     envs = [EnvRef.parse(text) for text in arguments.env_id]
     if not envs:
         envs = [env for env in map(environment_of, entries) if env is not None][:1]
@@ -95,16 +101,18 @@ def run(arguments: Compare) -> None:
         seed=arguments.seed,
         batch=arguments.batch,
         max_steps=arguments.max_steps,
+        score_by=arguments.reward,
         device=arguments.device,
         threads=arguments.threads,
     )
     for env in envs:
         made = env.make()
-        tell_endless(str(env), made, arguments.max_steps, print)
+        tell_endless(str(env), made, arguments.max_steps, remark)
         made.close()
     matches = matches_of(entries, envs, rules)
     with locked(arguments.out):
         sweep_partial(arguments.out / PARTS_FOLDER)
+        keep_config(arguments, "compare", arguments.out)
         _play_and_report(arguments, matches, rules)
 
 
@@ -116,7 +124,8 @@ def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules)
     from tdm_agents.comparison.comparison_report import comparison_report, markdown, sections
     from tdm_agents.comparison.matches import kept_episodes, play
     from tdm_agents.evaluation.progress_bar import ProgressBar
-    from tdm_agents.evaluation.report import table, write_report
+    from tdm_agents.evaluation.report import table, titled, write_report
+    from tdm_agents.remarks import remark
     from tdm_agents.storage import write_bytes
 
     console, out = Console(), arguments.out
@@ -138,13 +147,13 @@ def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules)
         )
         raise SystemExit(130) from None
     if former > arguments.episodes:
-        print(
+        remark(
             f"the former report in {out}, of {former} episodes, is replaced by one of {arguments.episodes}; "
             "the episodes themselves stay kept"
         )
     report = comparison_report(played, rules)
     for title, reports in sections(report).items():
-        console.print(table(reports, title=title))
+        console.print(table(reports, title=titled(title, arguments.reward)))
     write_bytes(out / "comparison.md", markdown(report).encode())
     plot_comparison(out / "comparison.png", sections(report))
     write_report(out / REPORT_FILE, report)

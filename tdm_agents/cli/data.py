@@ -116,8 +116,9 @@ def to_json(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _ranges_json(ranges: Ranges) -> Mapping[str, list[float]]:
-    return {name: getattr(ranges, name).tolist() for name in ("low", "high", "mean", "std")}
+def _ranges_json(ranges: Ranges) -> Mapping[str, list[Any]]:
+    statistics = {name: getattr(ranges, name).tolist() for name in ("low", "high", "mean", "std")}
+    return {"names": list(ranges.names), **statistics}
 
 
 def _print(summaries: Sequence[Summary]) -> None:
@@ -130,7 +131,7 @@ def _print(summaries: Sequence[Summary]) -> None:
         console.print(_ranges_table("observation", summaries[0].observation, None))
         console.print(_ranges_table("action", summaries[0].action, summaries[0].at_bounds))
     else:
-        console.print("\nlowest..highest of each scalar in turn", style="italic")
+        console.print("\nlowest..highest of each scalar", style="italic")
         for summary in summaries:
             console.print(_compact_ranges(summary), highlight=False, markup=False)
 
@@ -209,12 +210,16 @@ def _compact_ranges(summary: Summary) -> str:
     """The ranges of a data set that is one of several, in two paragraphs."""
     lines = []
     for what, ranges in (("observation", summary.observation), ("action", summary.action)):
-        spans = [f"{low:.3g}..{high:.3g}" for low, high in zip(ranges.low, ranges.high, strict=True)]
+        spans = [
+            f"{name} {low:.3g}..{high:.3g}"
+            for name, low, high in zip(ranges.names, ranges.low, ranges.high, strict=True)
+        ]
         lines.append(f"{summary.path.parent.name}, {what}: {'  '.join(spans)}")
     return "\n".join(lines)
 
 
 def _ranges_table(name: str, ranges: Ranges, at_bounds: Float64Array | None) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"{name}: ranges")
@@ -227,11 +232,11 @@ def _ranges_table(name: str, ranges: Ranges, at_bounds: Float64Array | None) -> 
         *(("at bounds",) if at_bounds is not None else ()),
     ):
         table.add_column(column, justify="right", overflow="fold")
-    for i in range(len(ranges.low)):
+    for i, label in enumerate(ranges.names):
         values = [f"{values[i]:.4g}" for values in (ranges.low, ranges.high, ranges.mean, ranges.std)]
         constant = "  (constant)" if ranges.low[i] == ranges.high[i] else ""
         share = [f"{100 * at_bounds[i]:.0f} %"] if at_bounds is not None else []
-        table.add_row(f"{i}{constant}", *values, *share)
+        table.add_row(escape(f"{label}{constant}"), *values, *share)
     return table
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdm_agents.cli.checks import at_least, output_folder
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 
@@ -102,9 +103,11 @@ def run(arguments: Demo) -> None:
 
     from tdm_agents.agent import TDMAgent, agent_files
     from tdm_agents.cli.one_episode import draw, film, logged_moments, recording_of
-    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.fastest_threads import fastest_threads
     from tdm_agents.evaluation.report import write_report
+    from tdm_agents.remarks import remark
+    from tdm_agents.spaces.scalar_names import labels_of
 
     began = time.perf_counter()
     import_modules(arguments.import_)
@@ -119,7 +122,8 @@ def run(arguments: Demo) -> None:
     env = EnvRef.parse(agent.env_id, source=str(agent_files.resolve(arguments.checkpoint) / "agent.json"))
     made = env.make()
     observation = agent.observation(made.reset(seed=arguments.env_seed)[0])
-    step_seconds = seconds_per_step(made)
+    labels = labels_of(made)
+    step_seconds = known_seconds(made)
     made.close()
     threads, measured = arguments.threads, ""
     if threads is None:
@@ -128,9 +132,9 @@ def run(arguments: Demo) -> None:
         measured = f" (an imagined step of all candidates takes {each})"
     torch.set_num_threads(threads)
     planner = agent_files.planner_name(agent.planner)
-    console.print(f"{env}, episode seed {arguments.env_seed}; {_size(agent)} and {agent.planner}")
-    console.print(f"decisions per plan: {agent.replan_every}")
-    console.print(f"threads: {threads}{measured}")
+    remark(f"{env}, episode seed {arguments.env_seed}; {_size(agent)} and {agent.planner}")
+    remark(f"decisions per plan: {agent.replan_every}")
+    remark(f"threads: {threads}{measured}")
     players, log = play(agent, env, arguments, threads)
 
     first = players[0].episode
@@ -143,6 +147,7 @@ def run(arguments: Demo) -> None:
         logged_moments(log, recording),
         recording,
         {p.name: recording_of(p.episode).reward for p in players},
+        labels=labels,
         seconds_per_step=step_seconds,
         action_repeat=agent.model.spec.action_repeat,
     )
@@ -152,6 +157,7 @@ def run(arguments: Demo) -> None:
     seconds = time.perf_counter() - began
     report = _report(arguments, agent, planner, threads, players, seconds)
     write_report(arguments.out / "demo.json", report)
+    keep_config(arguments, "demo", arguments.out)
     console.print(f"settings, seeds and machine: {arguments.out / 'demo.json'}; {seconds:.0f} s in all")
 
 

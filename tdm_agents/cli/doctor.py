@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tdm_agents.cli.health import Finding, examine
+from tdm_agents.remarks import remarks
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def run(arguments: Doctor) -> None:
     Raises:
         SystemExit: With code 1 where planning does not work.
     """
-    console = Console(stderr=True)
+    console = remarks()
     findings: list[Finding] = []
     with console.status("looking") as status:
         for finding in examine():

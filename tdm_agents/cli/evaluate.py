@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_file, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config_beside
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -30,6 +31,10 @@ class Evaluate:
     """Decisions per plan; if not given the checkpoint's own, or 1."""
     deadline: float | None = None
     """Seconds that a decision may take; if not given the checkpoint's own, or as long as it takes."""
+    reward: str | None = None
+    """Reward to plan for and to count returns by, instead of the checkpoint's and the environment's:
+    `my_rewards:slow`, the function `slow` of my_rewards.py in the current folder, or a name that a package
+    provides."""
     simulator: bool = False
     """Plan with the true dynamics instead of the checkpoint's model, but with the checkpoint's planner,
     settings, reward function and action repeat."""
@@ -70,7 +75,8 @@ def run(arguments: Evaluate) -> None:
     from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.episodes import evaluate
     from tdm_agents.evaluation.progress_bar import ProgressBar
-    from tdm_agents.evaluation.report import make_report, table, write_report
+    from tdm_agents.evaluation.report import make_report, table, titled, write_report
+    from tdm_agents.remarks import remark
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -81,7 +87,7 @@ def run(arguments: Evaluate) -> None:
         raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
     entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     made = env.make()
-    tell_endless(str(env), made, arguments.max_steps, print)
+    tell_endless(str(env), made, arguments.max_steps, remark)
     made.close()
     seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
     with ProgressBar(entered.name) as progress:
@@ -92,6 +98,7 @@ def run(arguments: Evaluate) -> None:
             seed=arguments.seed,
             batch=arguments.batch,
             max_steps=arguments.max_steps,
+            score_by=arguments.reward,
             on_step=progress,
         )
     settings = {
@@ -99,13 +106,15 @@ def run(arguments: Evaluate) -> None:
         "seed": arguments.seed,
         "batch": arguments.batch,
         "max_steps": arguments.max_steps,
+        **({} if arguments.reward is None else {"score_by": arguments.reward}),
         "device": arguments.device,
     }
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
-    Console().print(table([report], title=str(env)))
+    Console().print(table([report], title=titled(str(env), arguments.reward)))
     if arguments.out is not None:
         write_report(arguments.out, report)
+        keep_config_beside(arguments.out, arguments, "evaluate")
         print(f"report: {arguments.out}")
 
 
@@ -119,6 +128,7 @@ def entry_of(arguments: Evaluate) -> Entry:
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
         "deadline": arguments.deadline,
+        "reward_function": arguments.reward,
     }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from tdm_agents.cli.checks import at_least, output_folder
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.environments import EnvRef
 from tdm_agents.settings_text import parse_settings
 
@@ -106,8 +107,10 @@ def _train(command: Train) -> None:
 
     from tdm_agents.cli.checks import usable_device
     from tdm_agents.experts.reinforcement import BEST_FILE, Training, train
+    from tdm_agents.remarks import remark
 
     usable_device(command.device)
+    keep_config(command, "experts train", command.out)
     torch.set_num_threads(command.threads)
     training = Training(
         env=EnvRef.parse(command.env_id),
@@ -127,7 +130,7 @@ def _train(command: Train) -> None:
         found.append(one)
         best = ", the best so far" if one.best else ""
         returned = f"mean return {one.mean_return:.1f}{best}"
-        print(f"{one.steps:>10,} steps, {one.cpu_seconds:6.0f} CPU s: {returned}", flush=True)
+        remark(f"{one.steps:>10,} steps, {one.cpu_seconds:6.0f} CPU s: {returned}")
 
     try:
         train(training, command.out, watch=watch)

@@ -82,6 +82,7 @@ def examine(folder: Path = Path("runs")) -> Iterator[Finding]:
     Args:
         folder: Folder to which commands write by default.
     """
+    yield Finding(DISTRIBUTION, "ok", version(DISTRIBUTION))
     yield _python()
     yield from packages(requires(DISTRIBUTION) or [])
     yield from suite()

@@ -31,6 +31,7 @@ def play_episode(
     *,
     seed: int,
     max_steps: int | None,
+    score_by: str | None = None,
     log: PlanLog | None = None,
     record_horizon: int = 0,
 ) -> Evaluation:
@@ -43,6 +44,7 @@ def play_episode(
         env_seed: Seed of ``env.reset``.
         seed: Seed of the contestant.
         max_steps: Environment steps after which the episode is cut.
+        score_by: Name of the reward function that the return is counted by; None = the environment's own.
         log: The log that takes note of an agent's plans.
         record_horizon: Imagined steps per decision to record, where there is no log.
     """
@@ -59,6 +61,7 @@ def play_episode(
             [env_seed],
             seed=seed,
             max_steps=max_steps,
+            score_by=score_by,
             record_horizon=record_horizon,
             on_step=on_step,
         )
@@ -103,12 +106,16 @@ def draw(
     recording: Recording,
     rewards: Mapping[str, FloatArray],
     *,
-    seconds_per_step: float,
+    labels: Sequence[str],
+    seconds_per_step: float | None,
     action_repeat: int,
     model: str = "a learned model",
 ) -> None:
-    """Write the plot of an episode; see :func:`tdm_agents.evaluation.plots.plot_episode`."""
-    first_two = {f"observation {i}": i for i in range(min(2, recording.observation.shape[1]))}
+    """Write the plot of an episode; see :func:`tdm_agents.evaluation.plots.plot_episode`.
+
+    ``labels`` are those of the observation scalars (:func:`tdm_agents.spaces.scalar_labels.scalar_labels`).
+    """
+    first_two = {f"observation {label}": i for i, label in enumerate(labels[:2])}
     name = agent_files.planner_name(planner)
     plot_episode(
         path,

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import settings_of
 from tdm_agents.cli.checks import output_folder, own_run_folder, tell_endless, usable_device
-from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.cli.config_file import keep_config
+from tdm_agents.cli.imports import import_modules
+from tdm_agents.cli.online_options import Online
+from tdm_agents.cli.training_table import online_table
+from tdm_agents.data.mixture import by_environment
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.environments import EnvRef
+from tdm_agents.environments import EnvRef, known_name
 from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.online import acting
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_trainer import OnlineResult, train_online
-from tdm_agents.protocols import ModelSpec, Planner, Preset
+from tdm_agents.protocols import ModelSpec, Planner, Preset, TrainableModel, reads_images
 from tdm_agents.registry import make_planner
+from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.spaces.observations import difference
@@ -33,46 +38,9 @@ from tdm_agents.training.model_choice import chosen_preset, load_trained, traina
 from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.model_files import weights_sha256
 
-
-@dataclass(frozen=True)
-class Online:
-    """Train a world model on what its own agent does. The same command again goes on where it stopped.
-
-    Attributes:
-        env_id: The environment, with its arguments if it takes some: ``"tdm/WalkerTree-v0 dof=12 body=3"``.
-        out: Folder of the run: the agent, its curve, checkpoints, TensorBoard events, the replay memory.
-        model: Kind of world model: ``tdmpc2``, ``mlp``, ``pets``, or one of an installed plug-in.
-        preset: One of the model's named configurations, for example ``1m`` of ``tdmpc2``; the model's first
-            by default. It also has the defaults of ``action_repeat`` and ``planner``.
-        model_settings: Settings of the model that differ from the preset, as pairs of name and value.
-        action_repeat: Environment steps per decision; the preset's by default.
-        terminates: Whether episodes may terminate, so that the model learns when; by default whether one of a
-            few random episodes does.
-        planner: The planner; the preset's by default.
-        planner_settings: The planner's settings that differ from the preset's (or, for another planner, from
-            its defaults), as pairs of name and value.
-        data: Minari data sets of the environment (folders or ids), or folders with an index of several, with
-            which the replay memory begins.
-        init_from: Folder of a trained model of the same kind, size and spaces to start from, for example one
-            of ``tdm train`` or of ``tdm online``. It acts from the first decision on.
-        device: Where to train, for example ``cpu`` or ``cuda``.
-        training: Steps, seed, data and updates, evaluation.
-    """
-
-    env_id: str
-    out: Path
-    model: str = "tdmpc2"
-    preset: str | None = None
-    model_settings: dict[str, str] = field(default_factory=dict)
-    action_repeat: int | None = None
-    terminates: bool | None = None
-    planner: str | None = None
-    planner_settings: dict[str, str] = field(default_factory=dict)
-    data: tuple[Path, ...] = ()
-    init_from: Path | None = None
-    device: str = "cpu"
-    training: Annotated[OnlineConfig, tyro.conf.arg(name="")] = field(default_factory=OnlineConfig)
-    import_: Modules = ()
+ONE, SEVERAL = "tdmpc2", "tdmpc2-multitask"
+"""The models of one environment and of several, where --model is not given."""
+PIXELS = "tdm/Pixels-v0"
 
 
 def run(args: Online, *, console: Console | None = None) -> OnlineResult:
@@ -89,66 +57,57 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
-    console = console if console is not None else Console(stderr=True)
+    results = console if console is not None else Console()
+    console = console if console is not None else remarks()
     import_modules(args.import_)
-    kind = trainable_class(args.model)
-    preset = chosen_preset(args.model, kind, args.preset)
-    what = f"world model {args.model!r}"
-    config = with_settings(what, preset.config, parse_settings(args.model_settings))
+    name = args.model or (ONE if len(args.env_id) == 1 else SEVERAL)
+    kind = trainable_class(name)
+    preset = chosen_preset(name, kind, args.preset)
+    config = with_settings(f"world model {name!r}", preset.config, parse_settings(args.model_settings))
     planner = planner_of(args, preset)
     device = usable_device(args.device)
-    env = EnvRef.parse(args.env_id)
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     if repeat < 1:
         raise WrongValueError(f"--action-repeat is {repeat}; expected at least 1")
-    made = env.make()
-    tell_endless(str(env), made, args.training.max_steps, console.print)
-    spaces, names = (made.observation_space, made.action_space), observation_names(made)
-    made.close()
-    spec = spec_of(
-        *spaces, action_repeat=repeat, observation_names=names
-    )  # what cannot be planned over is refused now
+    envs = environments(args, repeat)
+    # what cannot be planned over is refused now
+    specs = {env.name: _spec(env, kind, repeat, args.training, console) for env in envs}
     output_folder(args.out)
     own_run_folder(args.out, "tdm online")
     with locked(args.out):
-        data = _data(args.data, spec)
+        data = _data(args.data, specs)
         source = load_trained(args.init_from) if args.init_from is not None else None
-        ends = _ends(args, env, data)
-        spec = replace(spec, terminates=ends)
-        model = kind.build({env.name: spec}, config, seed=args.training.seed, source=source)
-        planner_settings = settings_of(planner, None, None).planner_settings
-        description: dict[str, Any] = {
-            "schema": run_file.SCHEMA,
-            "online": str(env),
-            "model": args.model,
-            "config": identity(config),
-            "environments": {env.name: spec_to_json(model.environment(None).spec)},
-            "planner": {"name": args.planner or preset.planner, "settings": planner_settings},
-        }
-        if data is not None:
-            description["data"] = list(data.info.source)
-        if args.init_from is not None:
-            description["init_from"] = weights_sha256(args.init_from)
+        ends = {env.name: _ends(args, env, data.get(env.name)) for env in envs}
+        specs = {name: replace(spec, terminates=ends[name]) for name, spec in specs.items()}
+        model = kind.build(specs, config, seed=args.training.seed, source=source)
         run_file.claim(
-            args.out, json.loads(json.dumps(description, default=plain_number)), model.config_type()
+            args.out, _description(args, name, preset, envs, model, planner, data), kind.config_type()
         )
-        ending = "ends that are learned" if ends else "no ends (--terminates where it has some)"
-        console.print(f"{env}: {model.summary()}; {ending}", highlight=False)
+        keep_config(args, "online", args.out)
+        for env in envs:
+            ending = "ends that are learned" if ends[env.name] else "no ends (--terminates where it has some)"
+            console.print(f"{env}: {model.summary()}; {ending}", highlight=False)
         result = train_online(
             model.to(device),
-            env,
+            envs,
             planner,
             args.training,
             args.out,
+            weights=args.weights,
             data=data,
             trained=source is not None,
             console=console,
         )
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C
-    console.print(
-        f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or tdm evaluate --checkpoint "
-        f"{args.out}; curves: {args.out / 'curve.json'} and tensorboard --logdir {args.out}"
+    if (table := online_table(result)) is not None:
+        results.print(table)
+    which = ("", "") if len(envs) == 1 else (", env_id=...", " --env-id ...")
+    results.print(
+        f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}{which[0]}), or tdm evaluate "
+        f"--checkpoint {args.out}{which[1]}; curves: {args.out / 'curve.json'} and tensorboard --logdir "
+        f"{args.out}",
+        soft_wrap=True,
     )
     return result
 
@@ -168,16 +127,93 @@ def planner_of(args: Online, preset: Preset) -> Planner:
     )
 
 
-def _data(sources: tuple[Path, ...], spec: ModelSpec) -> Trajectories | None:
-    """The given data, of the environment's spaces."""
+def environments(args: Online, repeat: int) -> list[EnvRef]:
+    """The environments that ``args`` names.
+
+    Raises:
+        ValueError: If there is none, or one stands twice.
+    """
+    envs = [EnvRef.parse(text) for text in args.env_id]
+    if args.pixels:
+        envs = [EnvRef(PIXELS, {"env": env.id, "every": repeat, **env.kwargs}, env.module) for env in envs]
+    if not envs or len({env.name for env in envs}) < len(envs):
+        raise WrongValueError(
+            f"--env-id is {', '.join(args.env_id) or 'not given'}; expected at least one environment, and "
+            "none twice"
+        )
+    return envs
+
+
+def _spec(
+    env: EnvRef, kind: type[TrainableModel], repeat: int, training: OnlineConfig, console: Console
+) -> ModelSpec:
+    """The spec of an environment's model, but for its ends."""
+    made = env.make()
+    try:
+        tell_endless(str(env), made, training.max_steps, console.print)
+        return spec_of(
+            made.observation_space,
+            made.action_space,
+            action_repeat=repeat,
+            observation_names=observation_names(made),
+            images=reads_images(kind),
+        )
+    finally:
+        made.close()
+
+
+def _description(
+    args: Online,
+    name: str,
+    preset: Preset,
+    envs: Sequence[EnvRef],
+    model: TrainableModel,
+    planner: Planner,
+    data: Mapping[str, Trajectories],
+) -> dict[str, Any]:
+    """What must be the same when the run goes on, as JSON."""
+    several = len(envs) > 1
+    settings = settings_of(planner, None, None).planner_settings
+    description: dict[str, Any] = {
+        "schema": run_file.SCHEMA,
+        "online": [str(env) for env in envs] if several else str(envs[0]),
+        "model": name,
+        "config": identity(model.config),
+        "environments": {env.name: spec_to_json(model.environment(env.name).spec) for env in envs},
+        "planner": {"name": args.planner or preset.planner, "settings": settings},
+    }
+    if several:
+        description["weights"] = args.weights
+    if data:
+        description["data"] = [digest for one in data.values() for digest in one.info.source]
+    if args.init_from is not None:
+        description["init_from"] = weights_sha256(args.init_from)
+    plain: dict[str, Any] = json.loads(json.dumps(description, default=plain_number))
+    return plain
+
+
+def _data(sources: tuple[Path, ...], specs: Mapping[str, ModelSpec]) -> dict[str, Trajectories]:
+    """The given data, by environment, of the environments' spaces.
+
+    Of one environment they are, whatever they say; of several they say which.
+    """
     if not sources:
-        return None
-    data = Trajectories.from_minari(list(sources), action_repeat=spec.action_repeat)
-    for name in ("observation_space", "action_space"):
-        if found := difference(getattr(data.info, name), getattr(spec, name), name):
-            there = found.replace("the model", "the data")
-            raise WrongValueError(f"--data {sources[0]}: {there}; pass data of this environment")
-    return data
+        return {}
+    repeat = next(iter(specs.values())).action_repeat
+    every = Trajectories.each_from_minari(list(sources), action_repeat=repeat)
+    one_environment = len(specs) == 1
+    data = {next(iter(specs)): Trajectories.concatenate(every)} if one_environment else by_environment(every)
+    for env, one in data.items():
+        if (known := known_name(env, specs)) is None:
+            raise WrongValueError(
+                f"--data holds episodes of {env}; expected some of {', '.join(specs)}: leave them out, or "
+                "name the environment (--env-id)"
+            )
+        for name in ("observation_space", "action_space"):
+            if found := difference(getattr(one.info, name), getattr(specs[known], name), name):
+                there = found.replace("the model", "the data")
+                raise WrongValueError(f"--data {sources[0]}: {there}; pass data of this environment")
+    return {known: one for env, one in data.items() if (known := known_name(env, specs)) is not None}
 
 
 def _ends(args: Online, env: EnvRef, data: Trajectories | None) -> bool:
@@ -186,7 +222,16 @@ def _ends(args: Online, env: EnvRef, data: Trajectories | None) -> bool:
         return args.terminates
     if (known := _known_ends(args.out, env)) is not None:
         return known
-    return (data is not None and data.terminates) or acting.terminates(env, args.training)
+    return (data is not None and data.terminates) or acting.terminates(_undrawn(env), args.training)
+
+
+def _undrawn(env: EnvRef) -> EnvRef:
+    """The environment inside ``tdm/Pixels-v0``, whose steps need no pictures; any other as it is."""
+    if env.id != PIXELS:
+        return env
+    drawing = {"env", "size", "frames", "every"}
+    own = {name: value for name, value in env.kwargs.items() if name not in drawing}
+    return EnvRef(str(env.kwargs["env"]), own, env.module)
 
 
 def _known_ends(folder: Path, env: EnvRef) -> bool | None:

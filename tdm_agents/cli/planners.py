@@ -8,12 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from tdm_agents import registry
-
 
 @dataclass(frozen=True)
 class Planners:
@@ -44,6 +38,8 @@ class Installed:
 
 def installed() -> list[Installed]:
     """All planners; one that cannot be used is listed with its error, so that it does not hide the others."""
+    from tdm_agents import registry  # here: it imports torch
+
     found = []
     for name in registry.names(registry.PLANNERS):
         origins = registry.providers(registry.PLANNERS, name) or [("registered by this process", "")]
@@ -69,6 +65,10 @@ def run(arguments: Planners) -> None:
     if arguments.json:
         print(json.dumps([dataclasses.asdict(p) for p in found], indent=2, default=str))
         return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     shown = Table("planner", "settings", "package")
     for planner in found:
         settings = ", ".join(f"{k}={v!r}" for k, v in planner.settings.items())

@@ -19,6 +19,7 @@ from tdm_agents.cli.checks import (
     tell_endless,
     usable_device,
 )
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
@@ -48,6 +49,10 @@ class Play:
     """Decisions per plan; the checkpoint's own if not given."""
     deadline: float | None = None
     """Seconds that a decision may take; if not given the checkpoint's own, or as long as it takes."""
+    reward: str | None = None
+    """Reward to plan for and to count returns by, instead of the checkpoint's and the environment's:
+    `my_rewards:slow`, the function `slow` of my_rewards.py in the current folder, or a name that a package
+    provides."""
     simulator: bool = False
     """Plan with the true dynamics instead of a model; with --checkpoint, the checkpoint's planner, settings,
     reward function and action repeat are used."""
@@ -107,10 +112,12 @@ def run(arguments: Play) -> None:
         recorded_moments,
         recording_of,
     )
-    from tdm_agents.environments import EnvRef, seconds_per_step
+    from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
     from tdm_agents.protocols import tracing
+    from tdm_agents.remarks import remark
+    from tdm_agents.spaces.scalar_names import labels_of
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
@@ -123,10 +130,8 @@ def run(arguments: Play) -> None:
     contestant = entered.contestant
     assert isinstance(contestant, TDMAgent | AgentFactory)  # no other entry is made here
     made = env.make()
-    step_seconds = seconds_per_step(made)
-    tell_endless(
-        str(env), made, arguments.max_steps, lambda text: console.print(text, soft_wrap=True, markup=False)
-    )
+    step_seconds, labels = known_seconds(made), labels_of(made)
+    tell_endless(str(env), made, arguments.max_steps, remark)
     scene = None
     if arguments.record is not None:
         from tdm_agents.view.episode_film import EpisodeFilm
@@ -134,7 +139,7 @@ def run(arguments: Play) -> None:
         scene = EpisodeFilm(contestant)
         scene.watch(made)  # refused now, not after the episode
     made.close()
-    console.print(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}", markup=False)
+    remark(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}")
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
     make = partial(env.make, render_mode="human") if arguments.human else env.make
     with nullcontext() if scene is None else tracing():
@@ -145,6 +150,7 @@ def run(arguments: Play) -> None:
             arguments.env_seed,
             seed=arguments.seed,
             max_steps=arguments.max_steps,
+            score_by=arguments.reward,
             log=log,
             record_horizon=contestant.planner.horizon if log is None else 0,
         )
@@ -156,13 +162,15 @@ def run(arguments: Play) -> None:
         "env_seed": arguments.env_seed,
         "seed": arguments.seed,
         "max_steps": arguments.max_steps,
+        **({} if arguments.reward is None else {"score_by": arguments.reward}),
         "device": arguments.device,
         "threads": arguments.threads,
     }
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
+    by = "" if arguments.reward is None else f" by {arguments.reward}"
     console.print(
-        f"return {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
+        f"return{by} {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
         f"{evaluation.milliseconds_per_decision:.1f} ms and "
         f"{evaluation.transitions_per_decision:,.0f} imagined transitions per decision"
     )
@@ -175,6 +183,7 @@ def run(arguments: Play) -> None:
         else logged_moments(log, recording),
         recording,
         {entered.name: recording.reward},
+        labels=labels,
         seconds_per_step=step_seconds,
         action_repeat=entered.settings["action_repeat"],
         model="the true simulator" if log is None else "a learned model",
@@ -183,11 +192,12 @@ def run(arguments: Play) -> None:
     if arguments.video:
         film(arguments.out / "play.mp4", env, episode, environ, console)
     if scene is not None:
-        assert arguments.record is not None
+        assert arguments.record is not None and step_seconds is not None  # MuJoCo says it
         with console.status("drawing the scene"):
             size = scene.write(arguments.record, seconds_per_step=step_seconds)
         console.print(f"scene: {arguments.record} ({size / 1e6:.1f} MB)", soft_wrap=True, markup=False)
     write_report(arguments.out / "play.json", report)
+    keep_config(arguments, "play", arguments.out)
     console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
 
 
@@ -202,6 +212,7 @@ def entry_of(arguments: Play) -> Entry:
         "planner": arguments.planner,
         "replan_every": arguments.replan_every,
         "deadline": arguments.deadline,
+        "reward_function": arguments.reward,
     }
     if arguments.simulator:
         simulated = {"like": arguments.checkpoint, "action_repeat": arguments.action_repeat}

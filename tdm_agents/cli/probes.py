@@ -27,7 +27,7 @@ def torch() -> dict[str, Any]:
 
 
 def planning() -> dict[str, Any]:
-    """Time of one decision of the shipped checkpoint; it needs no environment."""
+    """Time of a decision of the shipped checkpoint, after one that may compile; it needs no environment."""
     from tdm_agents import TDMAgent
 
     agent = TDMAgent.load(CHECKPOINT, horizon=2, num_samples=4, iterations=1)
@@ -35,8 +35,10 @@ def planning() -> dict[str, Any]:
     spec.observation_space.seed(0)
     observation = spec.observation_space.sample()
     agent.reset(seed=0)
-    began = time.perf_counter()
     inside = spec.action_space.contains(agent.act(observation))
+    agent.reset(seed=0)
+    began = time.perf_counter()
+    agent.act(observation)
     return {"action_in_space": inside, "milliseconds": 1e3 * (time.perf_counter() - began)}
 
 

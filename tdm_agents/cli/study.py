@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from tdm_agents.cli.checks import at_least, output_folder, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.errors import WrongValueError
 
 
@@ -53,6 +54,7 @@ def run(arguments: Study) -> None:
         FolderInUseError: If another process works in the folder.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
+    from tdm_agents.remarks import remarks
     from tdm_agents.studies.catalogue import STUDIES
     from tdm_agents.studies.entry_text import named
     from tdm_agents.studies.running import opened
@@ -83,6 +85,7 @@ def run(arguments: Study) -> None:
     if one.finished:
         console.print(f"{one.folder} is complete already; nothing to do.", soft_wrap=True)
         return
+    keep_config(arguments, "study", arguments.out, f"{arguments.name}-{arguments.size}")
     try:
         folder = run_study(
             one,
@@ -90,7 +93,7 @@ def run(arguments: Study) -> None:
             workers=arguments.workers,
             device=arguments.device,
             threads=arguments.threads,
-            console=console,
+            console=remarks(),
         )
     except KeyboardInterrupt:
         done = len(one.products) - len(one.missing)

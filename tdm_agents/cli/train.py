@@ -2,82 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
+from dataclasses import replace
 
 import torch
-import tyro
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
 from tdm_agents.cli.checks import output_folder, own_run_folder, usable_device
+from tdm_agents.cli.config_file import keep_config
+from tdm_agents.cli.train_options import Train
 from tdm_agents.cli.verdicts import say_and_keep
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
-from tdm_agents.protocols import Planner, Preset, TrainableModel
+from tdm_agents.protocols import Planner, Preset, Suggests, TrainableModel
 from tdm_agents.registry import make_planner
+from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import locked
 from tdm_agents.training import run_file
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
-from tdm_agents.training.train_config import TrainConfig
+from tdm_agents.training.suiting import fitting_evaluation, within_episodes
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
 
 ONE, SEVERAL = "transformer", "generalist"
 """The models of one environment and of several, where --model is not given."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a world model. The same command again goes on where it stopped.
-
-    Attributes:
-        data: Minari data sets (folders or ids), or folders with an index of several.
-        out: Folder of the run: checkpoints, TensorBoard events and, at the end, the model.
-        model: Kind of world model: ``transformer``, ``generalist`` (a transformer of several environments),
-            ``mlp``, ``pets``, ``rssm``, ``tdmpc2``, or one of an installed plug-in. By default a
-            transformer, or a generalist where the data are of several environments.
-        preset: One of the model's named configurations, for example ``small`` or ``gato-79m`` of a
-            transformer; the model's first by default. It also has the defaults of ``action_repeat`` and
-            ``planner``. A context that is smaller than a step of the largest environment becomes three such
-            steps.
-        model_settings: Settings of the model that differ from the preset, as pairs of name and value:
-            ``hidden 128`` of an mlp, ``layers 6 tokenizer.bins 512`` of a transformer.
-        action_repeat: Environment steps per decision; the preset's by default.
-        weights: Share of the training of each of several environments, as pairs of name and number; by
-            default in proportion to their transitions.
-        init_from: Folder of a trained model to start from. It must be of the same kind and size, and of the
-            same spaces unless its tokens need no data; a generalist may become a transformer.
-        held_out_fraction: Fraction of the episodes of each environment that is kept for evaluation.
-        data_seed: Seed of the choice of held-out episodes and of the order of the training windows.
-        device: Where to train, for example ``cpu`` or ``cuda``.
-        planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once;
-            the preset's by default.
-        known_reward: Whether ``agent.json`` names the task's own reward function. That needs a function in
-            ``tdm_envs``, a single task, and a model that imagines observations; otherwise the agent maximises
-            the predicted reward.
-        training: Updates, learning rate, evaluation.
-    """
-
-    data: tuple[Path, ...]
-    out: Path
-    model: str | None = None
-    preset: str | None = None
-    model_settings: dict[str, str] = field(default_factory=dict)
-    action_repeat: int | None = None
-    weights: dict[str, float] = field(default_factory=dict)
-    init_from: Path | None = None
-    held_out_fraction: float = 0.05
-    data_seed: int = 0
-    device: str = "cpu"
-    planner: str | None = None
-    known_reward: bool = True
-    training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 def run(args: Train, *, console: Console | None = None) -> TrainResult:
@@ -94,7 +46,8 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
-    console = console if console is not None else Console(stderr=True)
+    results = console if console is not None else Console()
+    console = console if console is not None else remarks()
     # misspelt names fail now, not after reading data or training
     kind = trainable_class(args.model or ONE)
     preset = chosen_preset(args.model or ONE, kind, args.preset)
@@ -104,13 +57,15 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     output_folder(args.out)
     own_run_folder(args.out, "tdm train")
     with locked(args.out):  # before data are read, which may take minutes
-        result = _train(args, preset, device, console)
+        result = _train(args, preset, device, console, results)
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
     return result
 
 
-def _train(args: Train, preset: Preset, device: torch.device, console: Console) -> TrainResult:
+def _train(
+    args: Train, preset: Preset, device: torch.device, console: Console, results: Console
+) -> TrainResult:
     """Read the data, train, and write to ``args.out``, which this process has locked."""
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
@@ -118,8 +73,14 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
     training = {name: kept for name, (kept, _) in split.items()}
     held_out = {name: out for name, (_, out) in split.items()}
     name = args.model or (ONE if len(data) == 1 else SEVERAL)
-    model = _model(args, name, preset, training)
+    model, told = _model(args, name, preset, training)
     portions = shares(training, args.weights or None)
+    planner = planner_of(args, preset)
+    if args.suit_sizes:
+        planner, horizon_told = within_episodes(planner, data)
+        fitting, held_out_told = fitting_evaluation(args.training, held_out)
+        args = replace(args, training=fitting)
+        told = [*told, *horizon_told, *held_out_told]
     Evaluator(held_out, args.training)  # what the held-out episodes do not allow is told before a run begins
     run_file.claim(
         args.out,
@@ -134,6 +95,7 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         ),
         model.config_type(),
     )
+    keep_config(args, "train", args.out)
     for environment, kept in training.items():
         console.print(
             f"{kept.num_decisions:,} decisions in {kept.num_episodes} episodes to train on, "
@@ -141,6 +103,8 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
             + (f": {environment}, {portions[environment]:.0%} of the training" if len(data) > 1 else ""),
             highlight=False,
         )
+    for line in told:
+        console.print(line, highlight=False, markup=False)
     console.print(model.summary(), highlight=False)
     windows = {"steps": args.training.window_steps, "batch_size": args.training.batch_size}
     if len(data) > 1:
@@ -158,27 +122,30 @@ def _train(args: Train, preset: Preset, device: torch.device, console: Console) 
         return result
     envs = [EnvRef.of_data(t.info) for t in data.values()]
     observes = all(model.environment(name).spec.imagines_observations for name in data)
-    settings = agent_settings(args, preset, envs[0] if len(envs) == 1 else None, observes=observes)
+    settings = agent_settings(args, planner, envs[0] if len(envs) == 1 else None, observes=observes)
     write_settings(args.out, settings)
     say_and_keep(
         args.out,
         model,
         held_out,
         args.training,
-        planner=planner_of(args, preset),
+        planner=planner,
         settings=settings,
-        console=console,
+        metrics=result.metrics,
+        console=results,
     )
     if len(data) == 1:
-        console.print(
+        results.print(
             f"the agent is in {args.out}: TDMAgent.load({str(args.out)!r}), or "
-            f"tdm evaluate --checkpoint {args.out}; curves: tensorboard --logdir {args.out}"
+            f"tdm evaluate --checkpoint {args.out}; curves: tensorboard --logdir {args.out}",
+            soft_wrap=True,
         )
     else:
-        console.print(
+        results.print(
             f"the generalist is in {args.out}: TDMAgent.load({str(args.out)!r}, env_id=...), or "
             f"tdm evaluate --checkpoint {args.out} --env-id ...; fine-tune it with tdm train --init-from "
-            f"{args.out}; curves: tensorboard --logdir {args.out}"
+            f"{args.out}; curves: tensorboard --logdir {args.out}",
+            soft_wrap=True,
         )
     return result
 
@@ -205,32 +172,36 @@ def configuration(args: Train, preset: Preset) -> object:
 
 
 def agent_settings(
-    args: Train, preset: Preset, env: EnvRef | None, *, observes: bool = True
+    args: Train, planner: Planner, env: EnvRef | None, *, observes: bool = True
 ) -> AgentSettings:
     """The settings of the agent that plans with the trained model.
 
     Args:
         args: The command.
-        preset: The model's preset.
+        planner: What it plans with.
         env: The environment; None where it is unknown or there are several.
         observes: Whether the model imagines observations; if not, the agent plans for the predicted reward.
-
-    Raises:
-        LookupError: If there is no such planner.
     """
-    planner = planner_of(args, preset)
     if env is None:
         return settings_of(planner, None, None)
     known = args.known_reward and observes and env.id in known_rewards()
     return settings_of(planner, env.id if known else None, str(env))
 
 
-def _model(args: Train, name: str, preset: Preset, training: dict[str, Trajectories]) -> TrainableModel:
-    """The model before the first update."""
+def _model(
+    args: Train, name: str, preset: Preset, training: dict[str, Trajectories]
+) -> tuple[TrainableModel, list[str]]:
+    """The model before the first update, and what was changed in its settings to suit the environments."""
     source = load_trained(args.init_from) if args.init_from is not None else None
     specs = {environment: data.spec for environment, data in training.items()}
-    config = configuration(args, preset)
-    model = trainable_class(name).build(specs, config, seed=args.training.seed, source=source)
+    config, told, kind = configuration(args, preset), "", trainable_class(name)
+    if args.suit_sizes and source is None and isinstance(kind, Suggests):
+        suggested, why = kind.suggested(config, specs)
+        chosen = {setting.replace("-", "_") for setting in args.model_settings}
+        differs = any(getattr(config, f) != getattr(suggested, f) for f in chosen if "." not in f)
+        if not differs and not run_file.goes_on_with(args.out, config, suggested):
+            config, told = suggested, why
+    model = kind.build(specs, config, seed=args.training.seed, source=source)
     if source is None:
         model.fit(training)
-    return model
+    return model, [told] if told else []

@@ -1,4 +1,4 @@
-"""What ``tdm train`` says of a model at its end: a verdict on every environment, printed and kept."""
+"""What ``tdm train`` says of a model at its end: a table of errors, and a verdict, which is kept."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tdm_agents.agent import TDMAgent
 from tdm_agents.agent.agent_files import AgentSettings
+from tdm_agents.cli.training_table import training_table
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import is_mistake
 from tdm_agents.evaluation.decision_time import milliseconds_per_decision
@@ -30,9 +31,10 @@ def say_and_keep(
     *,
     planner: Planner,
     settings: AgentSettings,
+    metrics: Mapping[str, float],
     console: Console,
 ) -> dict[str, Verdict]:
-    """Judge a trained model, print the verdicts and write them to ``folder/verdict.json``.
+    """Judge a trained model, print errors and verdicts, and write the latter to ``folder/verdict.json``.
 
     Args:
         folder: Of the run.
@@ -41,9 +43,10 @@ def say_and_keep(
         config: Of the run.
         planner: What ``agent.json`` names.
         settings: What ``agent.json`` says.
+        metrics: The last evaluation.
         console: Where to print.
     """
-    verdicts, began = {}, time.monotonic()
+    verdicts, lines, began = {}, list[str](), time.monotonic()
     for name, episodes in held_out.items():
         world = model.environment(name)
         verdict = judge(world, episodes, config, planner=planner, name=settings.planner)
@@ -55,12 +58,15 @@ def say_and_keep(
             except ValueError as error:
                 if not is_mistake(error):
                     raise
-                console.print(f"{label}the planner finds no plan: {error}", highlight=False, markup=False)
+                lines.append(f"{label}the planner finds no plan: {error}")
             else:
                 verdict = replace(verdict, milliseconds=measured)
         verdicts[name] = verdict
-        for line in verdict.lines():
-            loud = "bold red" if line.startswith("WARNING") else None
-            console.print(label + line, highlight=False, markup=False, style=loud)
+        lines += [label + line for line in verdict.lines()]
+    if (table := training_table(verdicts, metrics)) is not None:
+        console.print(table)
+    for line in lines:
+        loud = "bold red" if "WARNING" in line else None
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style=loud)
     keep(folder, verdicts)
     return verdicts

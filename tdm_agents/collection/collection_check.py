@@ -15,7 +15,7 @@ from tdm_agents.data.readable import DataError, readable
 from tdm_agents.errors import brief
 from tdm_agents.json_text import check_fields, load_json, parse_json
 from tdm_agents.registry import FORMER_SETTINGS, planner_defaults
-from tdm_agents.storage import LOCK_FILE
+from tdm_agents.storage import belongs_to_run
 
 SETTINGS_FILE = "settings.json"
 """File beside the episodes of an unfinished data set: what must not change until all are there."""
@@ -67,9 +67,9 @@ def _check_folder(dataset: DatasetSpec, out: Path) -> None:
 
 
 def _refuse_others(folder: Path, ours: set[str], message: str) -> None:
-    ours = ours | {LOCK_FILE, CACHE_FOLDER}
+    ours = ours | {CACHE_FOLDER}
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if others := [name for name in names if name not in ours and not name.endswith(".partial")]:
+    if others := [name for name in names if name not in ours and not belongs_to_run(name)]:
         raise DataError(f"{folder} holds {others[0]!r} {message}")
 
 

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from tdm_agents.errors import TDMError, WrongValueError
+from tdm_agents.remarks import LOG
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -195,7 +196,7 @@ class WorkerPool:
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")  # not fork: MuJoCo and torch hold threads
         pipe, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._initializer), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self._initializer, LOG.level), daemon=True)
         with _worker_surroundings():
             process.start()
         theirs.close()  # so that the pipe closes with the worker
@@ -244,8 +245,9 @@ def _worker_surroundings() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection, initializer: Callable[[], None] | None) -> None:
-    """The work of a worker process: tasks, until the pipe closes."""
+def _serve(pipe: Connection, initializer: Callable[[], None] | None, level: int) -> None:
+    """The work of a worker process: tasks, until the pipe closes; it says as much as its parent."""
+    LOG.setLevel(level)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:
         initializer()

@@ -71,9 +71,11 @@ def sections(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The tables as a page of Markdown."""
+    by = f" by {score_by}" if (score_by := report["settings"].get("score_by")) else ""
     lines = [
-        f"Returns of {len(report['seeds'])} episodes, the same seeds for everybody: interquartile mean with "
-        "its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions per decision.",
+        f"Returns{by} of {len(report['seeds'])} episodes, the same seeds for everybody: interquartile mean "
+        "with its stratified bootstrap interval, and mean. Wall-clock time and imagined transitions per "
+        "decision.",
         "",
     ]
     for title, reports in sections(report).items():

@@ -20,10 +20,12 @@ from typing import Any
 from tdm_agents.actors.contestant import actor_of
 from tdm_agents.actors.enter import Entered, enter
 from tdm_agents.actors.entries import Entry
+from tdm_agents.agent.reward_choice import reward_file
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError, retold
 from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_json, plain
 from tdm_agents.evaluation.episodes import evaluate
+from tdm_agents.evaluation.real_rewards import Scoring
 from tdm_agents.evaluation.records import Evaluation, Tick
 from tdm_agents.evaluation.report import provenance, versions
 from tdm_agents.json_text import JsonError, plain_number
@@ -43,6 +45,7 @@ class Rules:
         batch: Number of episodes that are planned for together: many are faster, few lose less to an
             interruption.
         max_steps: Environment steps after which an episode is cut; None = only the environment ends it.
+        score_by: Name of the reward function that returns are counted by; None = the environment's own.
         device: Where learned models and policies compute.
         threads: Threads of PyTorch and of the simulator.
     """
@@ -51,6 +54,7 @@ class Rules:
     seed: int = 0
     batch: int = 5
     max_steps: int | None = None
+    score_by: str | None = None
     device: str = "cpu"
     threads: int = 1
 
@@ -90,8 +94,9 @@ def matches_of(entries: Sequence[Entry], envs: Sequence[EnvRef], rules: Rules) -
         for env in envs:
             entered = enter(entry, env, seed=rules.seed, device=rules.device, threads=rules.threads)
             _try(entry.label, entered, env, rules)
-            hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in entered.files}
-            settings = plain({**entered.settings, "sha256": hashes})
+            # a reward function in a file is what the file says, which its author may change
+            planned_for = reward_file(entered.settings.get("reward_function"))
+            settings = plain({**entered.settings, "sha256": _hashes([*entered.files, planned_for])})
             found.append(Match(entry.label, env, entered, settings))
     return found
 
@@ -123,6 +128,7 @@ def play(
                 what["seeds"],
                 seed=rules.seed + first,
                 max_steps=rules.max_steps,
+                score_by=rules.score_by,
                 on_step=on_step,
             )
             part = {"schema": SCHEMA, "kind": "part", "what": what, "played": evaluation_to_json(kept)}
@@ -155,9 +161,15 @@ def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, di
             "threads": rules.threads,
             "versions": versions(),
         }
+        if rules.score_by is not None:
+            what["score_by"] = [rules.score_by, *_hashes([reward_file(rules.score_by)]).values()]
         sha256 = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain_number).encode()).hexdigest()
         found.append((first, folder / PARTS_FOLDER / f"{sha256[:32]}.json", what))
     return found
+
+
+def _hashes(files: Sequence[Path | None]) -> dict[str, str]:
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f is not None}
 
 
 def _read(path: Path, what: dict[str, Any]) -> Evaluation | None:
@@ -178,6 +190,8 @@ def _try(label: str, entered: Entered, env: EnvRef, rules: Rules) -> None:
     try:
         made.reset(seed=rules.seeds[0])
         actor_of(entered.contestant, [made], seed=rules.seed)
+        if rules.score_by is not None:
+            Scoring(rules.score_by, made)
     except (ValueError, TypeError) as error:
         raise retold(error, f"entry {label!r} cannot play {env}: {error}") from error
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -63,15 +63,43 @@ def shares(
     """
     if weights is None:
         weights = {name: float(t.num_decisions) for name, t in trajectories.items()}
-    if weights.keys() != trajectories.keys():
+    return check_shares(weights, trajectories)
+
+
+def check_shares(weights: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """Weights as shares that sum to 1.
+
+    Args:
+        weights: Positive numbers, one per name.
+        names: The names, in the order of the result.
+
+    Raises:
+        ValueError: If ``weights`` has other names, or one is not a positive finite number.
+    """
+    names = list(names)
+    if weights.keys() != set(names):
         raise WrongValueError(
-            f"weights are for {', '.join(weights)}; expected one for each of {', '.join(trajectories)}"
+            f"weights are for {', '.join(weights)}; expected one for each of {', '.join(names)}"
         )
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight > 0):
             raise WrongValueError(f"the weight of {name} is {weight}; expected a positive number")
     total = sum(weights.values())
-    return {name: weights[name] / total for name in trajectories}
+    return {name: weights[name] / total for name in names}
+
+
+def windows_of(shares: Mapping[str, float], count: int, rng: np.random.Generator) -> dict[str, int]:
+    """How many of ``count`` windows each one gets, by systematic sampling: its share, to less than one.
+
+    Args:
+        shares: Share of each, by name; they sum to 1.
+        count: Windows in all.
+        rng: Source of the one draw.
+    """
+    before = np.cumsum([0.0, *shares.values()]) * count
+    before[-1] = count  # whatever the sum was rounded to
+    counts = np.diff(np.floor(before + rng.random())).astype(int)
+    return dict(zip(shares, counts.tolist(), strict=True))
 
 
 class MixtureSampler:
@@ -111,12 +139,9 @@ class MixtureSampler:
         }
         self._batch_size = batch_size
         self._seed = seed
-        self._before = np.cumsum([0.0, *self.shares.values()]) * batch_size
-        self._before[-1] = batch_size  # whatever the sum was rounded to
 
     def batch(self, index: int) -> MixedBatch:
         """The batch of training step ``index``: ``B`` windows in all."""
         rng = np.random.default_rng([self._seed, index])
-        counts = np.diff(np.floor(self._before + rng.random())).astype(int)
-        drawn = zip(self._samplers.items(), counts.tolist(), strict=True)
-        return MixedBatch({name: sampler.draw(rng, count) for (name, sampler), count in drawn if count})
+        counts = windows_of(self.shares, self._batch_size, rng)
+        return MixedBatch({n: self._samplers[n].draw(rng, count) for n, count in counts.items() if count})

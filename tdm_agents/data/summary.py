@@ -18,6 +18,7 @@ from tdm_agents.data.moments import moments
 from tdm_agents.data.readable import read_metadata
 from tdm_agents.environments import EnvRef
 from tdm_agents.spaces.actions import ActionCodec
+from tdm_agents.spaces.scalar_labels import scalar_labels
 
 Float64Array = npt.NDArray[np.float64]
 UNKNOWN_POLICY = "unknown"
@@ -32,12 +33,14 @@ class Ranges:
         high: ``[n]``, the largest.
         mean: ``[n]``, the mean.
         std: ``[n]``, the standard deviation; 0 where a scalar never changes.
+        names: What the scalars are called, see :func:`tdm_agents.spaces.scalar_labels.scalar_labels`.
     """
 
     low: Float64Array
     high: Float64Array
     mean: Float64Array
     std: Float64Array
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ def summarise(path: Path) -> Summary:
 
     mean, std = moments(rows())
     low, high = count.low, count.high
+    names = scalar_labels(info.observation_space, info.observation_names)
     return Summary(
         path=path,
         environment=str(EnvRef.of(info.env_id, info.env_kwargs)) if info.env_id else "",
@@ -121,8 +125,8 @@ def summarise(path: Path) -> Summary:
         returns={policy: np.asarray(values) for policy, values in count.returns.items()},
         replaced=sum("failures" in about for about in metadata),
         at_bounds=None if count.codec is None else count.at_bounds / sum(count.steps),
-        observation=Ranges(low[:dim], high[:dim], mean[:dim], std[:dim]),
-        action=Ranges(low[dim:], high[dim:], mean[dim:], std[dim:]),
+        observation=Ranges(low[:dim], high[:dim], mean[:dim], std[:dim], names),
+        action=Ranges(low[dim:], high[dim:], mean[dim:], std[dim:], tuple(map(str, range(len(low) - dim)))),
     )
 
 

@@ -17,6 +17,8 @@ from tdm_agents.errors import WrongValueError
 from tdm_agents.plot_style import PLAYERS, REAL, clean, save
 
 BINS = 30
+NAMED = 40
+"""The most scalars whose names fit below an axis; more are numbered."""
 STYLE: dict[str, Any] = {"fontsize": 9, "color": REAL}
 
 
@@ -92,8 +94,16 @@ def _ranges(axis: Axes, name: str, several: Sequence[Ranges]) -> None:
     axis.errorbar(at, mean, std, fmt="o", color=PLAYERS[0], markersize=2.5 * thin, elinewidth=1.5 * thin,
                   label="mean and standard deviation")  # fmt: skip
     axis.set_title(f"Ranges of {name}s", loc="left", **STYLE)
-    axis.set_xlabel(f"{name} scalar", **STYLE)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    names = several[0].names
+    if len(names) > NAMED or any(ranges.names != names for ranges in several):
+        axis.set_xlabel(f"{name} scalar", **STYLE)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return
+    axis.set_xticks(range(len(names)), names, fontsize=7)
+    if not all(name.isdigit() for name in names):
+        axis.tick_params("x", rotation=90)
+    else:
+        axis.set_xlabel(f"{name} scalar", **STYLE)
 
 
 def _at_bounds(axis: Axes, summaries: Sequence[Summary]) -> None:

@@ -182,7 +182,7 @@ class Trajectories:
     @property
     def observation_dim(self) -> int:
         """``n``, scalars of the flat observation."""
-        return ObservationCodec(self.info.observation_space).dim
+        return ObservationCodec(self.info.observation_space, images=True).dim
 
     @property
     def action_dim(self) -> int:

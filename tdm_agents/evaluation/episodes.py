@@ -30,7 +30,9 @@ from tdm_agents.environments import (
     warn_of_cut,
 )
 from tdm_agents.errors import WrongTypeError, WrongValueError, retold
+from tdm_agents.evaluation.real_rewards import Scoring
 from tdm_agents.evaluation.records import End, Episode, Evaluation, FloatArray, Recording, Tick
+from tdm_agents.protocols import RewardFn
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ def evaluate(
     seed: int | None = 0,
     batch: int | None = None,
     max_steps: int | None = None,
+    score_by: str | RewardFn | None = None,
     record_horizon: int | None = None,
     on_step: Callable[[Tick], None] | None = None,
 ) -> Evaluation:
@@ -83,6 +86,8 @@ def evaluate(
         batch: Number of episodes side by side; None = all.
         max_steps: Environment steps after which an episode is cut; None = when the environment ends it, or
             after :data:`tdm_agents.environments.ENDLESS_STEPS`, with a warning, where it sets no limit.
+        score_by: A reward function or its name, whose sums are the returns; None = the environment's own
+            reward, which contestants are told of in any case.
         record_horizon: Imagined steps per plan to keep in :class:`Recording`; None = record nothing, 0 =
             record only what happened.
         on_step: Called after every environment step; see :mod:`tdm_agents.evaluation.progress_bar`.
@@ -101,7 +106,7 @@ def evaluate(
     size = len(seeds) if batch is None else batch
     if size < 1 or (max_steps is not None and max_steps < 1):
         raise WrongValueError(f"batch {batch}, max_steps {max_steps}; expected None or at least 1")
-    loop = _Loop(seeds, size, max_steps, record_horizon, on_step)
+    loop = _Loop(seeds, size, max_steps, score_by, record_horizon, on_step)
     for first in range(0, len(seeds), size):
         with ExitStack() as stack:
             envs: list[Env] = []
@@ -132,11 +137,13 @@ class _Loop:
         seeds: Sequence[int],
         size: int,
         max_steps: int | None,
+        score_by: str | RewardFn | None,
         record_horizon: int | None,
         on_step: Callable[[Tick], None] | None,
     ) -> None:
         self.batches = math.ceil(len(seeds) / size)
         self.max_steps = max_steps
+        self.score_by = score_by
         self.record_horizon = record_horizon
         self.on_step = on_step
         self.episodes: list[_Running] = []
@@ -145,11 +152,13 @@ class _Loop:
         self.plan_calls = 0
         self.non_finite = 0.0
         self._most = max_steps
+        self._scoring: Scoring | None = None
         self._spaces: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
 
     def play(self, actor: Actor, envs: list[Env], batch: list[_Running]) -> None:
         self.episodes += batch
         self._spaces = (envs[0].observation_space, envs[0].action_space)
+        self._scoring = None if self.score_by is None else Scoring(self.score_by, envs[0])
         limit = self.max_steps or episode_limit(envs[0])
         self._most = steps_at_most(envs[0], self.max_steps)
         begun = self.steps
@@ -205,17 +214,20 @@ class _Loop:
         if self.record_horizon is not None:
             episode.observations.append(self._flat(0, episode.observation))
             episode.actions.append(self._flat(1, action))
+        before = episode.observation
         episode.observation, given, terminated, truncated, _ = env.step(action)
         try:
             reward = read_reward(given)
+            scoring = self._scoring
+            score = reward if scoring is None else scoring(before, action, episode.observation)
         except ValueError as error:
             at = f"at environment step {episode.length} of the episode with seed {episode.seed}"
             raise retold(error, f"{at}: {error}") from error
-        episode.score += reward
+        episode.score += score
         # in float32, as models read it
         episode.gathered = float(np.float32(episode.gathered) + np.float32(reward))
         episode.length += 1
-        episode.rewards.append(reward)
+        episode.rewards.append(score)
         if terminated or truncated:
             episode.end = "terminated" if terminated else "truncated"
         elif episode.length == self._most:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,13 @@ class Moment:
     predicted: FloatArray
 
 
+class Clock(NamedTuple):
+    """The length of an environment step, in a unit."""
+
+    per_step: float
+    unit: str
+
+
 def plot_episode(
     path: Path,
     recording: Recording,
@@ -42,7 +49,7 @@ def plot_episode(
     rewards: Mapping[str, npt.NDArray[np.floating[Any]]],
     *,
     scalars: Mapping[str, int],
-    seconds_per_step: float,
+    seconds_per_step: float | None,
     action_repeat: int,
     title: str = "",
     unseen: str = "",
@@ -60,7 +67,7 @@ def plot_episode(
         rewards: ``[L]``, the reward of each environment step, by player; the first is drawn in the agent's
             colour.
         scalars: Indices of observation scalars by their labels, with units; at least one.
-        seconds_per_step: Control step of the environment.
+        seconds_per_step: Control step of the environment; None = unknown: time is in environment steps.
         action_repeat: Environment steps per decision.
         title: The title above everything.
         unseen: The reason why there are no moments.
@@ -87,10 +94,11 @@ def plot_episode(
     above, below = halves[0, 0], halves[1, 0]
     left, right = above.subplots(1, 2, width_ratios=(3, 2))
     name, index = next(iter(scalars.items()))
-    _whole(left, recording, moments, name, index, seconds_per_step, action_repeat)
-    _returns(right, rewards, seconds_per_step)
+    clock = Clock(1.0, "steps") if seconds_per_step is None else Clock(seconds_per_step, "s")
+    _whole(left, recording, moments, name, index, clock, action_repeat)
+    _returns(right, rewards, clock)
     if moments:
-        _moments(below, recording, moments, scalars, seconds_per_step, action_repeat)
+        _moments(below, recording, moments, scalars, clock, action_repeat)
     else:
         below.suptitle(f"Nothing imagined is drawn: {unseen}", **STYLE)
     save(path, figure)
@@ -101,20 +109,21 @@ def _moments(
     recording: Recording,
     moments: Sequence[Moment],
     scalars: Mapping[str, int],
-    seconds_per_step: float,
+    clock: Clock,
     action_repeat: int,
 ) -> None:
     below.suptitle(
-        f"Imagined at {_and([f'{m.step * seconds_per_step:.1f}' for m in moments])} s, and what happened",
+        f"Imagined at {_and([f'{m.step * clock.per_step:.1f}' for m in moments])} {clock.unit}, and what "
+        "happened",
         **STYLE,
     )
     axes = below.subplots(len(scalars), len(moments), squeeze=False, sharex="col", sharey="row")
     for row, (name, index) in zip(axes, scalars.items(), strict=True):
         for column, (axis, moment) in enumerate(zip(row, moments, strict=True)):
-            _moment(axis, recording, moment, index, seconds_per_step, action_repeat)
+            _moment(axis, recording, moment, index, clock.per_step, action_repeat)
             axis.set_ylabel(name if column == 0 else "", **STYLE)
     for axis in axes[-1]:
-        axis.set_xlabel("time, s", **STYLE)
+        axis.set_xlabel(f"time, {clock.unit}", **STYLE)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     below.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
@@ -125,9 +134,10 @@ def _whole(
     moments: Sequence[Moment],
     name: str,
     index: int,
-    seconds: float,
+    clock: Clock,
     repeat: int,
 ) -> None:
+    seconds = clock.per_step
     time = np.arange(len(recording.observation)) * seconds
     axis.plot(time, recording.observation[:, index], color=REAL, linewidth=1.4)
     for moment in moments:
@@ -136,15 +146,15 @@ def _whole(
         axis.axvline(moment.step * seconds, color=IMAGINED, alpha=0.5, linewidth=0.8)
     title = "The episode; shaded: the moments below" if moments else "The episode"
     axis.set_title(title, loc="left", **STYLE)
-    axis.set_xlabel("time, s", **STYLE)
+    axis.set_xlabel(f"time, {clock.unit}", **STYLE)
     axis.set_ylabel(name, **STYLE)
     axis.set_xlim(0, float(time[-1]))
     clean(axis)
 
 
-def _returns(axis: Axes, rewards: Mapping[str, npt.NDArray[np.floating[Any]]], seconds: float) -> None:
+def _returns(axis: Axes, rewards: Mapping[str, npt.NDArray[np.floating[Any]]], clock: Clock) -> None:
     for i, (player, earned) in enumerate(rewards.items()):
-        time = np.arange(len(earned) + 1) * seconds
+        time = np.arange(len(earned) + 1) * clock.per_step
         total = np.concatenate([[0.0], np.cumsum(earned, dtype=np.float64)])
         axis.plot(
             time,
@@ -155,7 +165,7 @@ def _returns(axis: Axes, rewards: Mapping[str, npt.NDArray[np.floating[Any]]], s
             label=f"{player}: {total[-1]:.0f}",
         )
     axis.set_title("Return so far", loc="left", **STYLE)
-    axis.set_xlabel("time, s", **STYLE)
+    axis.set_xlabel(f"time, {clock.unit}", **STYLE)
     axis.set_xlim(left=0)
     axis.legend(frameon=False, fontsize=8, loc="upper left")
     clean(axis)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tdm_agents.evaluation.records import Tick
+from tdm_agents.remarks import remarks
 
 
 class ProgressBar:
@@ -15,7 +16,7 @@ class ProgressBar:
 
     Args:
         label: Who is playing.
-        console: Console to show it on; None = stderr, so that printed output can still be piped.
+        console: Console to show it on; None = that of :func:`tdm_agents.remarks.remarks`.
     """
 
     def __init__(self, label: str, console: Console | None = None) -> None:
@@ -24,7 +25,7 @@ class ProgressBar:
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            console=console or Console(stderr=True),
+            console=console or remarks(),
         )
         self._label = label
         self._task = self._progress.add_task(label, total=None, status="starting")

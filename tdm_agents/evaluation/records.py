@@ -40,7 +40,8 @@ class Episode:
 
     Attributes:
         seed: Seed that was given to ``env.reset``.
-        score: The return: the undiscounted sum of the environment's rewards.
+        score: The return: the undiscounted sum of the environment's rewards, or of those of the reward
+            function that the evaluation was given.
         length: Number of environment steps.
         decisions: Number of actions that were chosen, by a new plan or from an earlier one.
         transitions: Number of imagined transitions: the episode's share of each batched plan.

@@ -190,6 +190,11 @@ def table(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> Tab
     return shown
 
 
+def titled(env: str, score_by: str | None) -> str:
+    """The title of a table: the environment, and the reward of the returns where it is not the own one."""
+    return env if score_by is None else f"{env}, returns by {score_by}"
+
+
 def git_commit() -> str | None:
     """The commit of this package's source, with ``+changes`` where files differ; None outside a clone."""
     here = Path(__file__).resolve()

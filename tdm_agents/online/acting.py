@@ -16,7 +16,7 @@ from tdm_agents.agent.predict import for_exploration
 from tdm_agents.collection.seeds import TUNING_FIRST, draw_reset_seed
 from tdm_agents.environments import Env, EnvRef, episode_limit, steps_at_most
 from tdm_agents.online.online_config import OnlineConfig
-from tdm_agents.protocols import Discounts, Planner, TrainableModel
+from tdm_agents.protocols import Discounts, Planner, TrainableModel, WorldModel
 
 _ACTIONS, _RESETS, _BATCHES = range(3)
 """What the streams of random numbers are for."""
@@ -52,9 +52,8 @@ def random_actor(env: Env, seed: int) -> Actor:
 
 def exploring_actor(model: TrainableModel, planner: Planner, env: EnvRef, *, envs: int, seed: int) -> Actor:
     """The agent, varying what it executes."""
-    return AgentActor(
-        TDMAgent(model.environment(None), for_exploration(planner), seed, env_id=str(env)), envs
-    )
+    world = model.environment(env.name)
+    return AgentActor(TDMAgent(world, for_exploration(planner), seed, env_id=str(env)), envs)
 
 
 def longest_episode(env: Env, config: OnlineConfig) -> int:
@@ -82,12 +81,13 @@ def terminates(env: EnvRef, config: OnlineConfig) -> bool:
         made.close()
 
 
-def discounted(planner: Planner, model: TrainableModel) -> Planner:
-    """The planner with the discount that the model's values were learned with, where both have one."""
-    if not isinstance(model, Discounts) or not is_dataclass(planner) or isinstance(planner, type):
+def discounted(planner: Planner, worlds: Sequence[WorldModel[Any]]) -> Planner:
+    """The planner with the discount that the models' values were learned with, where all have the same."""
+    known = {round(float(world.discount), 6) if isinstance(world, Discounts) else None for world in worlds}
+    if not is_dataclass(planner) or isinstance(planner, type) or len(known) != 1 or None in known:
         return planner
     if "discount" not in {f.name for f in fields(planner)}:
         return planner
-    settings: dict[str, Any] = {"discount": round(float(model.discount), 6)}
+    settings: dict[str, Any] = {"discount": known.pop()}
     chosen: Planner = replace(planner, **settings)
     return chosen

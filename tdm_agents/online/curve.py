@@ -20,7 +20,7 @@ class Curve:
 
     Attributes:
         episodes: One row per episode of training.
-        evaluations: One row per evaluation.
+        evaluations: One row per evaluation, and per environment where there are several.
     """
 
     def __init__(self) -> None:
@@ -38,9 +38,10 @@ class Curve:
         seconds = self.seconds()
         self.episodes += [{**episode, **seconds} for episode in episodes]
 
-    def evaluated(self, evaluation: Mapping[str, Any]) -> None:
-        """Add the row of an evaluation."""
-        self.evaluations.append({**evaluation, **self.seconds()})
+    def evaluated(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
+        """Add the rows of an evaluation, one per environment."""
+        seconds = self.seconds()
+        self.evaluations += [{**evaluation, **seconds} for evaluation in evaluations]
 
     def write(self, folder: Path) -> None:
         """Write ``curve.json``."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from tdm_agents.environments import EnvRef
 from tdm_agents.online.acting import batch_rng
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_state import OnlineState
 from tdm_agents.online.recorded import recorded
+from tdm_agents.online.tasks import Task
 from tdm_agents.protocols import Discounts, NotFiniteError
 from tdm_agents.training.train_config import noise_seed
 from tdm_agents.training.trainer import TrainingError
@@ -23,18 +23,16 @@ class Learner:
     Args:
         state: The run; its model, optimizers and counts change.
         config: Settings of the run.
-        env: The environment.
-        longest: Decisions of the longest episode there may be.
+        tasks: The environments.
         trained: Whether the model was trained before the run.
     """
 
     def __init__(
-        self, state: OnlineState, config: OnlineConfig, env: EnvRef, *, longest: int, trained: bool
+        self, state: OnlineState, config: OnlineConfig, tasks: Sequence[Task], *, trained: bool
     ) -> None:
-        self._state, self._config, self._env = state, config, env
-        self._longest, self._trained = longest, trained
-        self._spec = state.model.environment(None).spec
-        default = 0 if state.counts.given else max(1000, 5 * longest)
+        self._state, self._config = state, config
+        self._tasks, self._trained = tasks, trained
+        default = 0 if state.counts.given else sum(max(1000, 5 * task.longest) for task in tasks)
         self.seed_decisions = default if config.seed_decisions is None else config.seed_decisions
         """Decisions before the first update."""
 
@@ -73,10 +71,11 @@ class Learner:
             model.eval()
 
     def _update(self) -> Mapping[str, float]:
-        state, config, device = self._state, self._config, self._spec.device
+        state, config = self._state, self._config
+        device = state.model.environment(self._tasks[0].name).spec.device
         updates = state.counts.updates
         generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, updates))
-        batch = state.replay.batch(batch_rng(config, updates), config.batch_size, config.window_steps)
+        batch = state.batch(batch_rng(config, updates))
         try:
             numbers: Mapping[str, float] = state.model.update(
                 batch.to(device), state.optimizers, step=updates, settings=config.update, generator=generator
@@ -93,7 +92,14 @@ class Learner:
 
     def _fit(self) -> None:
         """Fit what needs no gradient to the episodes so far."""
-        model = self._state.model
-        model.fit({self._env.name: recorded(self._state.replay, self._env, self._spec)})
-        if isinstance(model, Discounts):
-            model.expect(self._longest)  # the episodes so far may be shorter than those to come
+        model, replays = self._state.model, self._state.replays
+        model.fit(
+            {
+                task.name: recorded(replays[task.name], task.env, task.spec)
+                for task in self._tasks
+                if replays[task.name].episodes
+            }
+        )
+        for task in self._tasks:
+            if isinstance(world := model.environment(task.name), Discounts):
+                world.expect(task.longest)  # the episodes so far may be shorter than those to come

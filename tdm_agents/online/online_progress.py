@@ -84,7 +84,10 @@ class OnlineProgress:
         """Note the return of an episode."""
         self._status = f"return {score:.1f}"
 
-    def evaluated(self, done: int, mean: float, scores: list[float]) -> None:
-        """Print an evaluation on its own line."""
+    def evaluated(self, done: int, mean: float, scores: list[float], environment: str = "") -> None:
+        """Print an evaluation on its own line, with the environment where there are several."""
         each = " ".join(f"{score:.1f}" for score in scores)
-        self._console.print(f"step {done:,}  evaluation: mean return {mean:.1f} ({each})", highlight=False)
+        of = f" of {environment}" if environment else ""
+        self._console.print(
+            f"step {done:,}  evaluation{of}: mean return {mean:.1f} ({each})", highlight=False
+        )

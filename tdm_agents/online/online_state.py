@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tdm_agents.data.mixture import windows_of
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.online.curve import Curve
 from tdm_agents.online.online_config import OBSERVERS, OnlineConfig
 from tdm_agents.online.replay import PlayedEpisode, Replay
+from tdm_agents.online.tasks import Task
+from tdm_agents.protocols import Batch, MixedBatch
+from tdm_agents.spaces.images import image_columns
 from tdm_agents.storage import CheckpointError
 from tdm_agents.training import run_state
 
@@ -31,6 +39,7 @@ class Counts:
         updates: Updates of the model.
         episodes: Episodes.
         given: Decisions of the data that it began with.
+        of_task: Decisions of each environment, by name.
     """
 
     env_steps: int = 0
@@ -38,6 +47,7 @@ class Counts:
     updates: int = 0
     episodes: int = 0
     given: int = 0
+    of_task: dict[str, int] = field(default_factory=dict)
 
 
 class OnlineState:
@@ -47,8 +57,8 @@ class OnlineState:
         model: The model, before its first update.
         config: Settings of the run.
         folder: Folder of the run.
-        longest: Decisions of the longest episode there may be.
-        data: Episodes that a new run begins with.
+        tasks: The environments.
+        data: Episodes that a new run begins with, by environment.
 
     Raises:
         ValueError: If the run in ``folder`` has other settings, or the replay memory is too small.
@@ -57,55 +67,93 @@ class OnlineState:
     Attributes:
         model: The model.
         optimizers: Its optimizers.
-        replay: The replay memory.
+        replays: The replay memory of each environment, by name.
         curve: The curve.
         counts: What has been done.
         resumed: Whether it goes on with a run that was in the folder.
     """
 
     def __init__(
-        self, model: Any, config: OnlineConfig, folder: Path, *, longest: int, data: Trajectories | None
+        self,
+        model: Any,
+        config: OnlineConfig,
+        folder: Path,
+        *,
+        tasks: Sequence[Task],
+        data: Mapping[str, Trajectories],
     ) -> None:
         self.model, self.config, self.folder = model, config, folder
         self.optimizers = model.optimizers(config.update)
         self.counts, self.curve = Counts(), Curve()
         self.resumed = run_state.exists(folder)
         self._saved = 0  # decisions and updates at the last checkpoint
-        round_entries = config.envs * (longest + 1)
-        if round_entries > config.buffer_size:
-            raise WrongValueError(
-                f"buffer_size is {config.buffer_size:,}, and {config.envs} episodes of at most "
-                f"{longest:,} decisions need {round_entries:,}: raise it (--buffer-size), or cut episodes "
-                "earlier (--max-steps)"
-            )
-        self.replay = Replay(
-            folder / REPLAY_FOLDER,
-            model.environment(None).spec,
-            capacity=config.buffer_size,
-            # an episode has at most twice as many entries as decisions; not a function of the settings
-            # that may change when a run goes on
-            slack=2 * (config.envs * longest + MOST_UNSAVED),
-            fresh=not self.resumed,
-        )
+        self._tasks = tasks
+        self.replays = {
+            task.name: self._memory(task, number if len(tasks) > 1 else None)
+            for number, task in enumerate(tasks)
+        }
         if self.resumed:
             self._restore()
             return
-        if data is not None:
-            self.replay.add(
+        for name, trajectories in data.items():
+            self.replays[name].add(
                 [
                     PlayedEpisode(e.observation, e.action[:-1], e.reward[1:], not e.alive[-1])
-                    for e in data.iterate()
+                    for e in trajectories.iterate()
                 ]
             )
-            self.counts.given = self.replay.decisions
+        self.counts.given = sum(replay.decisions for replay in self.replays.values())
         self.save()
+
+    def _memory(self, task: Task, number: int | None) -> Replay:
+        config, longest = self.config, task.longest
+        capacity = int(config.buffer_size * task.share)
+        round_entries = config.envs * (longest + 1)
+        if round_entries > capacity:
+            of = f" ({capacity:,} for {task.name})" if number is not None else ""
+            raise WrongValueError(
+                f"buffer_size is {config.buffer_size:,}{of}, and {config.envs} episodes of at most "
+                f"{longest:,} decisions need {round_entries:,}: raise it (--buffer-size), or cut episodes "
+                "earlier (--max-steps)"
+            )
+        # an episode has at most twice as many entries as decisions; not a function of the settings that may
+        # change when a run goes on
+        slack = 2 * (config.envs * longest + MOST_UNSAVED)
+        if not self.resumed:
+            decisions = int(config.steps * task.share) // task.spec.action_repeat
+            refuse_full_disk(self.folder, task, min(capacity + slack, decisions + decisions // 10))
+        folder = self.folder / REPLAY_FOLDER
+        return Replay(
+            folder if number is None else folder / str(number),
+            task.spec,
+            capacity=capacity,
+            slack=slack,
+            fresh=not self.resumed,
+        )
+
+    def batch(self, rng: np.random.Generator) -> Batch | MixedBatch:
+        """The windows of an update: of the one environment, or of each its share."""
+        config = self.config
+        if len(self.replays) == 1:
+            (replay,) = self.replays.values()
+            return replay.batch(rng, config.batch_size, config.window_steps)
+        shares = {task.name: task.share for task in self._tasks if self.replays[task.name].episodes}
+        total = sum(shares.values())
+        counts = windows_of({name: share / total for name, share in shares.items()}, config.batch_size, rng)
+        return MixedBatch(
+            {
+                name: self.replays[name].batch(rng, count, config.window_steps)
+                for name, count in counts.items()
+                if count
+            }
+        )
 
     def save(self) -> None:
         """Write a checkpoint."""
         self.curve.write(self.folder)
         progress = {
             "counts": asdict(self.counts),
-            "replay": self.replay.record(),
+            "replay": self._records(),
             "curve": self.curve.record(),
         }
         state = run_state.RunState(
@@ -117,6 +165,10 @@ class OnlineState:
         )
         run_state.save(self.folder, state)
         self._saved = self._done()
+
+    def _records(self) -> dict[str, Any]:
+        records = {name: replay.record() for name, replay in self.replays.items()}
+        return records if len(records) > 1 else next(iter(records.values()))
 
     def save_if_due(self) -> None:
         """Write a checkpoint if enough has happened since the last one."""
@@ -143,13 +195,37 @@ class OnlineState:
         run_state.restore_optimizers(self.model, self.optimizers, found.optimizers)
         try:
             self.counts = Counts(**found.progress["counts"])
-            self.replay.restore(found.progress["replay"])
+            records = found.progress["replay"]
+            for name, replay in self.replays.items():
+                replay.restore(records[name] if len(self.replays) > 1 else records)
             self.curve.restore(self.folder, found.progress["curve"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the checkpoint in {self.folder} is not of tdm online ({error}); choose another folder"
             ) from error
         self._saved = self._done()
+
+
+def refuse_full_disk(folder: Path, task: Task, entries: int) -> None:
+    """Refuse a replay memory for which the disk has no room: its arrays fill up while the run goes on.
+
+    Args:
+        folder: Of the run.
+        task: The environment.
+        entries: How many the run may keep.
+
+    Raises:
+        ValueError: If they need more than is free.
+    """
+    pixels = int(image_columns(task.spec.observation_space, task.spec.observation_dim).sum())
+    needed = entries * (4 * (task.spec.observation_dim - pixels) + pixels + 8 * task.spec.action_dim + 4)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise WrongValueError(
+            f"the replay memory of {task.name} may grow to {needed / 2**30:.1f} GiB, and {folder} has "
+            f"{free / 2**30:.1f} GiB left: lower --buffer-size, --steps or the size of images, or choose "
+            "another --out"
+        )
 
 
 def saved_steps(folder: Path) -> int:

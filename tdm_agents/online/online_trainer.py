@@ -9,7 +9,7 @@ threads, to the same bits as one that was not.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,7 @@ from tdm_agents.actors.actor import Actor
 from tdm_agents.agent import TDMAgent
 from tdm_agents.agent.agent_files import settings_of, write_settings
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.env_checks import refuse_shared
-from tdm_agents.environments import Env, EnvRef
+from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.online import acting
 from tdm_agents.online.learner import Learner
@@ -32,7 +31,9 @@ from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_progress import OnlineProgress
 from tdm_agents.online.online_state import Counts, OnlineState, saved_steps
 from tdm_agents.online.rounds import Played, play_round
+from tdm_agents.online.tasks import Task, next_task, open_tasks
 from tdm_agents.protocols import Discounts, Planner, TrainableModel
+from tdm_agents.remarks import remarks
 from tdm_agents.training.process import interrupts, threads
 
 
@@ -43,7 +44,7 @@ class OnlineResult:
     Attributes:
         counts: What it has done in all.
         interrupted: Whether Ctrl-C (or SIGTERM) ended it before its last step.
-        scores: Returns of the last evaluation; empty if there was none.
+        scores: Returns of the last evaluation, one environment after the other; empty if there was none.
     """
 
     counts: Counts
@@ -57,12 +58,13 @@ class _Interrupted(Exception):  # noqa: N818  (an answer, not an error)
 
 def train_online(
     model: TrainableModel,
-    env: EnvRef,
+    envs: Sequence[EnvRef],
     planner: Planner,
     config: OnlineConfig,
     folder: Path,
     *,
-    data: Trajectories | None = None,
+    weights: Mapping[str, float] | None = None,
+    data: Mapping[str, Trajectories] | None = None,
     trained: bool = False,
     console: Console | None = None,
 ) -> OnlineResult:
@@ -72,35 +74,32 @@ def train_online(
     the replay memory, ``curve.json``, TensorBoard's event files and, at every evaluation, the agent.
 
     Args:
-        model: The model of the environment, before its first update, on the device to train on.
-        env: The environment.
-        planner: The planner; its discount becomes the model's, if the model has one.
+        model: The model of the environments, before its first update, on the device to train on.
+        envs: The environments, which are played in turn.
+        planner: The planner; its discount becomes the model's, if the model has one for all environments.
         config: Settings of the run.
         folder: Folder of the run.
-        data: Episodes of the environment that somebody else played, with which the replay memory begins.
+        weights: Share of each of several environments in proportion to the others, by name; None: equal.
+        data: Episodes that somebody else played, by environment, with which the replay memory begins.
         trained: Whether the model has been trained before, and acts from the first decision on.
-        console: Where to show progress; by default standard error.
+        console: Where to show progress; by default that of :func:`tdm_agents.remarks.remarks`.
 
     Raises:
         TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
         ValueError: If the run in ``folder`` has other settings, or an observation or reward cannot be used.
         CheckpointError: If the checkpoint in ``folder`` was altered or belongs to another model.
     """
-    console = console if console is not None else Console(stderr=True)
+    console = console if console is not None else remarks()
     with ExitStack() as stack:
-        envs: list[Env] = []
-        for _ in range(config.envs):
-            envs.append(env.make())
-            stack.callback(envs[-1].close)
-        refuse_shared(envs)
+        tasks = open_tasks(envs, model, config, weights or {}, stack)
         stack.enter_context(threads(config.threads))
         interrupted = stack.enter_context(interrupts())
-        most = acting.longest_episode(envs[0], config)
-        longest = -(-most // model.environment(None).spec.action_repeat)  # in decisions
-        if isinstance(model, Discounts):
-            model.expect(longest)
-        state = OnlineState(model, config, folder, longest=longest, data=data)
-        learner = Learner(state, config, env, longest=longest, trained=trained)
+        worlds = [model.environment(task.name) for task in tasks]
+        for task, world in zip(tasks, worlds, strict=True):
+            if isinstance(world, Discounts):
+                world.expect(task.longest)
+        state = OnlineState(model, config, folder, tasks=tasks, data=data or {})
+        learner = Learner(state, config, tasks, trained=trained)
         done = state.counts.env_steps
         if state.resumed:
             console.print(
@@ -109,13 +108,11 @@ def train_online(
         run = _Run(
             state=state,
             learner=learner,
-            env=env,
-            envs=envs,
-            planner=acting.discounted(planner, model),
+            tasks=tasks,
+            planner=acting.discounted(planner, worlds),
             config=config,
             board=stack.enter_context(SummaryWriter(str(folder), purge_step=done)),
             progress=stack.enter_context(OnlineProgress(console, config.steps, done)),
-            most=most,
             trained=trained,
             interrupted=interrupted,
         )
@@ -130,8 +127,8 @@ def train_online(
                 f"of {config.steps:,}: run the same command to go on",
                 highlight=False,
             )
-        evaluations = state.curve.evaluations
-        scores = tuple(evaluations[-1]["returns"]) if evaluations else ()
+        last = state.curve.evaluations[-len(tasks) :]
+        scores = tuple(score for row in last for score in row["returns"])
         return OnlineResult(state.counts, stopped, scores)
 
 
@@ -141,13 +138,11 @@ class _Run:
 
     state: OnlineState
     learner: Learner
-    env: EnvRef
-    envs: list[Env]
+    tasks: list[Task]
     planner: Planner
     config: OnlineConfig
     board: SummaryWriter
     progress: OnlineProgress
-    most: int
     trained: bool
     interrupted: threading.Event
 
@@ -163,54 +158,61 @@ class _Run:
             self.state.save_if_due()
 
     def round(self) -> None:
-        """Play one episode in every environment, learn meanwhile, and remember them."""
+        """Play one episode in every environment of a task, learn meanwhile, and remember them."""
         config, counts, learner = self.config, self.state.counts, self.learner
+        task = next_task(self.tasks, counts.of_task)
         first, learning = counts.episodes, learner.begun
         random = not learning and not self.trained
         if learning:
             learner.catch_up(self.updated_between_rounds)
             self.progress.learning(counts.env_steps)
         seeds = [acting.reset_seed(config, first + i) for i in range(config.envs)]
-        seen = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)]
+        seen = [env.reset(seed=seed)[0] for env, seed in zip(task.envs, seeds, strict=True)]
 
         def decided(decisions: int, steps: int) -> bool:
             counts.decisions += decisions
             counts.env_steps += steps
+            counts.of_task[task.name] = counts.of_task.get(task.name, 0) + decisions
             self.progress.moved(counts.env_steps)
             if learning:
                 learner.catch_up(self.updated)
             return not self.interrupted.is_set()
 
         played = play_round(
-            self.envs,
-            self.actor(random=random),
+            task.envs,
+            self.actor(task, random=random),
             seen,
-            repeat=self.state.model.environment(None).spec.action_repeat,
-            most=self.most,
+            repeat=task.spec.action_repeat,
+            most=task.most,
             decided=decided,
         )
         if played is None:
             raise _Interrupted
-        self.remember(played, random=random)
+        self.remember(task, played, random=random)
 
-    def actor(self, *, random: bool) -> Actor:
+    def actor(self, task: Task, *, random: bool) -> Actor:
         """Who plays the next round."""
         seed = acting.acting_seed(self.config, self.state.counts.episodes)
         if random:
-            return acting.random_actor(self.envs[0], seed)
+            return acting.random_actor(task.envs[0], seed)
         model = self.state.model.eval()
-        return acting.exploring_actor(model, self.planner, self.env, envs=self.config.envs, seed=seed)
+        return acting.exploring_actor(model, self.planner, task.env, envs=self.config.envs, seed=seed)
 
-    def remember(self, played: list[Played], *, random: bool) -> None:
+    def of(self, task: Task) -> dict[str, str]:
+        """What says which of several environments a row of the curve is of."""
+        return {"environment": task.name} if len(self.tasks) > 1 else {}
+
+    def remember(self, task: Task, played: list[Played], *, random: bool) -> None:
         """Add a round's episodes to the replay memory and to the curves."""
         counts = self.state.counts
-        self.state.replay.add([one.episode for one in played])
+        self.state.replays[task.name].add([one.episode for one in played])
         row = {"env_steps": counts.env_steps, "decisions": counts.decisions, "updates": counts.updates}
         self.state.curve.played(
             [
                 {
                     "episode": counts.episodes + i,
                     **row,
+                    **self.of(task),
                     "return": one.score,
                     "length": one.length,
                     "end": one.end,
@@ -222,7 +224,7 @@ class _Run:
         counts.episodes += len(played)
         mean = float(np.mean([one.score for one in played]))
         self.progress.ended(mean)
-        self.board.add_scalar("return/training", mean, counts.env_steps)
+        self.board.add_scalar("/".join(["return/training", *self.of(task).values()]), mean, counts.env_steps)
 
     def updated(self, numbers: Mapping[str, float]) -> None:
         """Note the metrics of an update.
@@ -254,26 +256,32 @@ class _Run:
 
     def evaluate(self) -> None:
         """Play the evaluation's episodes with the agent as it is now, and save that agent."""
-        state, config = self.state, self.config
+        state, config, counts = self.state, self.config, self.state.counts
         model: Any = state.model.eval()
 
         def halt(_tick: object) -> None:
             if self.interrupted.is_set():
                 raise _Interrupted
 
-        evaluation = evaluate(
-            TDMAgent(model.environment(None), self.planner, config.seed, env_id=str(self.env)),
-            self.env,
-            acting.evaluation_seeds(config),
-            seed=config.seed,
-            max_steps=config.max_steps,
-            on_step=halt,
-        )
-        counts, scores = state.counts, evaluation.scores
-        mean = float(np.mean(scores))
         row = {"env_steps": counts.env_steps, "decisions": counts.decisions, "updates": counts.updates}
-        state.curve.evaluated({**row, "mean_return": mean, "returns": scores})
-        self.board.add_scalar("return/evaluation", mean, counts.env_steps)
-        self.progress.evaluated(counts.env_steps, mean, scores)
+        rows = []
+        for task in self.tasks:
+            world = model.environment(task.name)
+            evaluation = evaluate(
+                TDMAgent(world, self.planner, config.seed, env_id=str(task.env)),
+                task.env,
+                acting.evaluation_seeds(config),
+                seed=config.seed,
+                max_steps=config.max_steps,
+                on_step=halt,
+            )
+            scores = evaluation.scores
+            mean = float(np.mean(scores))
+            rows.append({**row, **self.of(task), "mean_return": mean, "returns": scores})
+            tag = "/".join(["return/evaluation", *self.of(task).values()])
+            self.board.add_scalar(tag, mean, counts.env_steps)
+            self.progress.evaluated(counts.env_steps, mean, scores, *self.of(task).values())
+        state.curve.evaluated(rows)
         model.save(state.folder)
-        write_settings(state.folder, settings_of(self.planner, None, str(self.env)))
+        env_id = str(self.tasks[0].env) if len(self.tasks) == 1 else None
+        write_settings(state.folder, settings_of(self.planner, None, env_id))

@@ -15,6 +15,7 @@ import torch
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
+from tdm_agents.spaces.images import image_columns
 from tdm_agents.storage import CheckpointError, make_folder
 
 
@@ -23,13 +24,13 @@ class PlayedEpisode:
     """An episode of ``L`` decisions.
 
     Attributes:
-        observation: ``[L + 1, n]`` float32.
+        observation: ``[L + 1, n]`` float32; of bytes where it is nothing but images.
         action: ``[L, m]``, float32 in [-1, 1] or int64 choices.
         reward: ``[L]`` float32, what each action brought.
         terminated: Whether the environment ended it; otherwise it was cut off, and would have gone on.
     """
 
-    observation: npt.NDArray[np.float32]
+    observation: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
     action: npt.NDArray[Any]
     reward: npt.NDArray[np.float32]
     terminated: bool
@@ -49,7 +50,8 @@ class Replay:
     """The latest episodes that fit in ``capacity`` entries, one more entry than decisions per episode.
 
     The arrays have room for ``slack`` entries more. So what :meth:`record` describes stays in place until as
-    many entries have been added after it, and a run that is killed goes on from its last record.
+    many entries have been added after it, and a run that is killed goes on from its last record. Images are
+    kept as bytes.
 
     Args:
         folder: Where the arrays are; made if they do not exist.
@@ -65,14 +67,23 @@ class Replay:
     def __init__(self, folder: Path, spec: ModelSpec, *, capacity: int, slack: int, fresh: bool) -> None:
         self.capacity = capacity
         self._size = capacity + slack
+        self._pixels = image_columns(spec.observation_space, spec.observation_dim)
         actions = np.int64 if spec.action_kind == "discrete" else np.float32
-        self._mapped = [
-            self._array(folder, "observation", (spec.observation_dim,), np.float32, fresh),
-            self._array(folder, "action", (spec.action_dim,), actions, fresh),
-            self._array(folder, "reward", (), np.float32, fresh),
-        ]
+        pixels = int(self._pixels.sum())
+        kinds: dict[str, tuple[tuple[int, ...], Any]] = {
+            "observation": ((spec.observation_dim - pixels,), np.float32),
+            "action": ((spec.action_dim,), actions),
+            "reward": ((), np.float32),
+            "image": ((pixels,), np.uint8),
+        }
+        self._mapped = {
+            name: self._array(folder, name, shape, dtype, fresh)
+            for name, (shape, dtype) in kinds.items()
+            if 0 not in shape
+        }
         # asarray drops np.memmap's slow subclass, not the mapping
-        self._observation, self._action, self._reward = map(np.asarray, self._mapped)
+        self._arrays = {name: np.asarray(array) for name, array in self._mapped.items()}
+        self._action, self._reward = self._arrays["action"], self._arrays["reward"]
         self._kept: deque[_Kept] = deque()
         self._next = 0
         self._index()
@@ -122,7 +133,7 @@ class Replay:
                     f"{self.capacity:,} entries: raise buffer_size (--buffer-size)"
                 )
             rows = self._rows(self._next + np.arange(entries))
-            self._observation[rows] = episode.observation
+            self._keep(rows, episode.observation)
             self._action[rows[:-1]] = episode.action
             self._action[rows[-1]] = 0
             self._reward[rows[0]] = np.nan
@@ -147,7 +158,7 @@ class Replay:
         step = start[:, None] + np.arange(steps)  # [B, T]
         valid, acted = step < length, step < length - 1
         rows = self._rows(self._first[episode, None] + np.minimum(step, length - 1))
-        observation, action, reward = self._observation[rows], self._action[rows], self._reward[rows]
+        observation, action, reward = self._seen(rows), self._action[rows], self._reward[rows]
         observation[~valid], action[~acted], reward[~valid] = 0, 0, np.nan
         alive = valid & ~(self._terminated[episode, None] & (step == length - 1))
         return Batch(
@@ -164,12 +175,12 @@ class Replay:
         kept = self._kept[index]
         rows = self._rows(kept.first + np.arange(kept.entries))
         return PlayedEpisode(
-            self._observation[rows], self._action[rows[:-1]], self._reward[rows[1:]], kept.terminated
+            self._seen(rows), self._action[rows[:-1]], self._reward[rows[1:]], kept.terminated
         )
 
     def record(self) -> dict[str, Any]:
         """Which episodes there are, as JSON; what they hold is on disk when this returns."""
-        for array in self._mapped:
+        for array in self._mapped.values():
             array.flush()
         kept = [[k.first, k.entries, int(k.terminated), k.crc32] for k in self._kept]
         return {"next": self._next, "episodes": kept}
@@ -193,13 +204,28 @@ class Replay:
                 )
         self._index()
 
+    def _keep(self, rows: npt.NDArray[np.int64], observation: npt.NDArray[Any]) -> None:
+        if "observation" in self._arrays:
+            self._arrays["observation"][rows] = observation[:, ~self._pixels]
+        if "image" in self._arrays:
+            self._arrays["image"][rows] = observation[:, self._pixels]
+
+    def _seen(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """A copy of the observations ``[..., n]``; of bytes where they are nothing but images."""
+        parts = [self._arrays[name][rows] for name in ("observation", "image") if name in self._arrays]
+        if len(parts) == 1:
+            return parts[0]
+        seen = np.empty((*rows.shape, len(self._pixels)), np.float32)
+        seen[..., ~self._pixels], seen[..., self._pixels] = parts
+        return seen
+
     def _rows(self, entry: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         rows: npt.NDArray[np.int64] = entry % self._size
         return rows
 
     def _crc32(self, rows: npt.NDArray[np.int64]) -> int:
         value = 0
-        for array in (self._observation, self._action, self._reward):
+        for array in self._arrays.values():
             value = zlib.crc32(np.ascontiguousarray(array[rows]).data, value)
         return value
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tdm_agents.actors.actor import Actor
 from tdm_agents.env_checks import read_reward
@@ -72,8 +73,11 @@ def play_round(
     Raises:
         ValueError: If an observation or a reward cannot be used.
     """
-    codec, actions = ObservationCodec(envs[0].observation_space), action_codec(envs[0].action_space)
-    running = [_Running(seen, [codec.flatten(seen)]) for seen in first]
+    codec = ObservationCodec(
+        envs[0].observation_space, images=True
+    )  # the model has refused what it cannot read
+    actions = action_codec(envs[0].action_space)
+    running = [_Running(seen, [_flat(codec, seen)]) for seen in first]
     while active := [e for e in running if e.end is None]:
         before = sum(e.length for e in active)
         move = actor.act(
@@ -87,10 +91,14 @@ def play_round(
             action = move.actions[i]
             episode.actions.append(actions.encode(action) if move.codes is None else move.codes[i])
             _hold(env, episode, action, repeat, most)
-            episode.observations.append(codec.flatten(episode.seen))
+            episode.observations.append(_flat(codec, episode.seen))
         if not decided(len(active), sum(e.length for e in active) - before):
             return None
     return [_played(e, actions) for e in running]
+
+
+def _flat(codec: ObservationCodec, seen: Any) -> npt.NDArray[Any]:
+    return codec.flatten(seen).astype(codec.dtype, copy=False)
 
 
 def _hold(env: Env, episode: _Running, action: Any, repeat: int, most: int | None) -> None:
@@ -118,7 +126,7 @@ def _played(e: _Running, actions: Any) -> Played:
     assert e.end is not None
     discrete = hasattr(actions, "choices")
     episode = PlayedEpisode(
-        observation=np.asarray(e.observations, np.float32),
+        observation=np.stack(e.observations),
         action=np.asarray(e.actions, np.int64 if discrete else np.float32),
         reward=np.asarray(e.rewards, np.float32),
         terminated=e.end == "terminated",

@@ -20,10 +20,10 @@ from tdm_agents.protocols.learning import (
     NotFiniteError,
     Optimizers,
     Preset,
+    Suggests,
     TrainableModel,
-    UpdateSettings,
 )
-from tdm_agents.protocols.observing import observation_of, require_observations
+from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
 from tdm_agents.protocols.planning import AnytimePlanner, Plan, Planner
 from tdm_agents.protocols.traces import Considered, Trace, tracing, tracing_wanted
 from tdm_agents.protocols.values import (
@@ -35,6 +35,7 @@ from tdm_agents.protocols.values import (
     Rollout,
     Step,
 )
+from tdm_agents.update_settings import UpdateSettings
 
 __all__ = [
     "ActionKind",
@@ -64,12 +65,14 @@ __all__ = [
     "RewardFn",
     "Rollout",
     "Step",
+    "Suggests",
     "Trace",
     "TrainableModel",
     "UpdateSettings",
     "WorldModel",
     "looped_rollout",
     "observation_of",
+    "reads_images",
     "require_observations",
     "rollout",
     "tracing",

@@ -1,4 +1,4 @@
-"""Access to imagined observations, with a remedy where a model has none."""
+"""What models read and imagine of observations: access to what they imagine, and who reads images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ class MaybeObserved(Protocol):
     def observation(self) -> Tensor | None:
         """The observation, of any shape; None where the model imagines none."""
         ...
+
+
+def reads_images(model: object) -> bool:
+    """Whether a model, or a class of models, reads images: it says so in an attribute ``reads_images``."""
+    return getattr(model, "reads_images", False) is True
 
 
 def require_observations(model: WorldModel[Any], who: str, *, instead: str) -> None:

@@ -20,6 +20,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
+from tdm_agents.protocols.columns import Columns
 
 ActionKind = Literal["continuous", "discrete"]
 
@@ -172,6 +173,6 @@ class Proposal:
     log_prob: Tensor | None = None
 
 
-RewardFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+RewardFn = Callable[[Columns, Tensor, Columns], Tensor]
 """``fn(observation[N, n], action[N, m], next_observation[N, n]) -> reward[N]`` of one environment step, with
-actions in the environment's physical units."""
+actions in the environment's physical units. Observations are tensors whose columns have names too."""

@@ -29,8 +29,8 @@ def shape_of(space: spaces.Space[Any]) -> tuple[int, ...]:
     return tuple(space.shape or ())
 
 
-def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation") -> npt.NDArray[np.float64]:
-    """Turn ``[..., *space.shape]`` into ``[..., k]`` float64, ``k`` scalars per observation.
+def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation") -> npt.NDArray[Any]:
+    """Turn ``[..., *space.shape]`` into ``[..., k]`` float64, ``k`` scalars per observation; bytes stay so.
 
     Args:
         space: The space of the observations in ``array``.
@@ -46,7 +46,7 @@ def encode_leaf(space: Leaf, array: npt.NDArray[Any], where: str = "observation"
         raise WrongValueError(f"{where} has shape {array.shape}; the space says {shape}")
     flat = array.reshape(*array.shape[:lead], int(np.prod(shape, dtype=int)))
     if isinstance(space, spaces.Box | spaces.MultiBinary):
-        return flat.astype(np.float64)
+        return flat if flat.dtype == np.uint8 else flat.astype(np.float64)
     start, counts = _categories(space)
     index = flat - start
     bad = (index < 0) | (index >= counts) | (index != np.rint(index))  # NaN is none of them, so it is 'bad'

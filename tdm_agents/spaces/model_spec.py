@@ -18,6 +18,7 @@ def spec_of(
     action_repeat: int = 1,
     terminates: bool = False,
     observation_names: tuple[str, ...] = (),
+    images: bool = False,
 ) -> ModelSpec:
     """The spec of a model of an environment with these spaces.
 
@@ -27,12 +28,13 @@ def spec_of(
         action_repeat: Environment steps per decision.
         terminates: Whether episodes may terminate.
         observation_names: Name of each observation scalar; empty where unknown.
+        images: Whether the model reads images.
 
     Raises:
         ValueError: If the spaces cannot be planned over, or the names are not one per scalar.
     """
     codec = action_codec(action_space)
-    observation_dim = ObservationCodec(observation_space).dim
+    observation_dim = ObservationCodec(observation_space, images=images).dim
     check_names(observation_names, observation_dim)
     discrete = isinstance(codec, DiscreteActionCodec)
     return ModelSpec(

@@ -16,12 +16,17 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from tdm_agents.errors import WrongValueError
+from tdm_agents.spaces.images import images_of, is_image, looks_like_images
 from tdm_agents.spaces.leaves import decode_leaf, encode_leaf, is_leaf, shape_of
+from tdm_agents.spaces.scalar_labels import scalar_labels
 
 FloatArray = npt.NDArray[np.float32]
 
 MAX_SCALARS = 2**15
 """The most scalars of a flat observation: every one is modelled, stored and imagined at every step."""
+
+MAX_PIXELS = 2**20
+"""The most scalars of images, which only models that read images take."""
 
 _NUMBERS = "biufO"  # kinds of dtypes: NumPy would silently drop imaginary parts and read strings
 _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, or reset it"
@@ -30,9 +35,13 @@ _NOT_FINITE = "a model cannot read NaN or inf: check the environment's physics, 
 class ObservationCodec:
     """Codec between the observations of a space and flat float32 vectors.
 
+    What ``gymnasium.wrappers.FlattenObservation`` makes of an observation is read as that observation, since
+    it has the same order; except of a single ``Discrete``, where it looks like several environments' choices.
+
     Args:
         space: A ``Box``, ``Discrete``, ``MultiDiscrete`` or ``MultiBinary``, or a ``Dict`` or ``Tuple`` of
             such, nested as deep as you like.
+        images: Whether images (:mod:`tdm_agents.spaces.images`) are read.
 
     Raises:
         ValueError: For a space that cannot be planned over, with the reason and the remedy.
@@ -40,20 +49,29 @@ class ObservationCodec:
     Attributes:
         space: The space.
         dim: ``n``, scalars of the flat vector.
+        dtype: Of the smallest numbers that hold an observation: uint8 where there are only images.
     """
 
-    def __init__(self, space: spaces.Space[Any]) -> None:
-        _refuse_unplannable(space, "observation_space")
+    def __init__(self, space: spaces.Space[Any], *, images: bool = False) -> None:
+        _refuse_unplannable(space, "observation_space", images)
         self.space = space
         self.dim = int(spaces.flatdim(space))
         if not self.dim:
             raise WrongValueError(f"observation_space {space} has no scalars; expected at least one to model")
-        if self.dim > MAX_SCALARS:
+        pixels = sum(image.scalars for image in images_of(space))
+        self.dtype = np.dtype(np.uint8 if pixels == self.dim else np.float32)
+        if pixels > MAX_PIXELS:
+            raise WrongValueError(
+                f"observation_space {space} has images of {pixels:,} numbers; expected at most "
+                f"{MAX_PIXELS:,}: make them smaller with gymnasium.wrappers.ResizeObservation(env, (64, 64))"
+            )
+        if self.dim - pixels > MAX_SCALARS:
             raise WrongValueError(
                 f"observation_space {space} has {self.dim} scalars (one per choice of a category); expected "
                 f"at most {MAX_SCALARS}: observe less, or categories as a Box of features, with "
                 "gymnasium.wrappers.TransformObservation"
             )
+        self._flat_space: spaces.Space[Any] = spaces.flatten_space(space)
 
     def flatten(self, observation: Any) -> FloatArray:
         """Turn one observation into ``[n]`` float32.
@@ -64,7 +82,8 @@ class ObservationCodec:
         flat = self._flatten(observation, ())
         if not np.isfinite(flat).all():
             bad = int(np.flatnonzero(~np.isfinite(flat))[0])
-            raise WrongValueError(f"observation scalar {bad} is {flat[bad]}; {_NOT_FINITE}")
+            label = scalar_labels(self.space)[bad]
+            raise WrongValueError(f"observation scalar {label} is {flat[bad]}; {_NOT_FINITE}")
         return flat
 
     def flatten_batch(
@@ -83,8 +102,9 @@ class ObservationCodec:
         flat = self._flatten(observations, (batch,), read)
         if not np.isfinite(flat).all():
             row, bad = np.argwhere(~np.isfinite(flat))[0]
+            label = scalar_labels(self.space)[bad]
             raise WrongValueError(
-                f"observation scalar {bad} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
+                f"observation scalar {label} of environment {row} is {flat[row, bad]}; {_NOT_FINITE}"
             )
         return flat
 
@@ -113,7 +133,7 @@ class ObservationCodec:
         Raises:
             ValueError: If it is a batch of no environments.
         """
-        space = self.space
+        space = self._flat_space if self._is_flattened(observation) else self.space
         try:
             while isinstance(space, spaces.Dict | spaces.Tuple):
                 key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
@@ -135,11 +155,20 @@ class ObservationCodec:
         structure, _ = _unflatten(self.space, flat, 0)
         return structure
 
+    def _is_flattened(self, observation: Any) -> bool:
+        """Whether it is ``[n]`` or ``[B, n]`` of ``FlattenObservation``, and the space says otherwise."""
+        if not isinstance(observation, np.ndarray):
+            return False
+        shape, space = observation.shape, self.space
+        flat = len(shape) <= 2 and shape[-1:] == (self.dim,)
+        return flat and not (is_leaf(space) and shape_of(space) in (shape, shape[1:]))
+
     def _flatten(
         self, observation: Any, lead: tuple[int, ...], read: npt.NDArray[np.bool_] | None = None
     ) -> FloatArray:
+        space = self._flat_space if self._is_flattened(observation) else self.space
         try:
-            leaves = _leaves(self.space, observation, "observation", lead, read)
+            leaves = _leaves(space, observation, "observation", lead, read)
         except (TypeError, KeyError, IndexError) as error:
             raise WrongValueError(
                 f"observation {_short(observation)} does not fit the space {self.space}"
@@ -148,35 +177,38 @@ class ObservationCodec:
         return flat
 
 
-def _refuse_unplannable(space: spaces.Space[Any], where: str) -> None:
+def is_flattened(ours: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
+    """Whether ``theirs`` is what ``FlattenObservation`` makes of ``ours``, so that an agent can read it."""
+    readable = not isinstance(ours, spaces.Discrete)  # see ObservationCodec
+    return readable and difference(spaces.flatten_space(ours), theirs, "") is None
+
+
+def _refuse_unplannable(space: spaces.Space[Any], where: str, images: bool) -> None:
     if isinstance(space, spaces.Dict):
         for key, child in space.spaces.items():
-            _refuse_unplannable(child, f"{where}[{key!r}]")
+            _refuse_unplannable(child, f"{where}[{key!r}]", images)
     elif isinstance(space, spaces.Tuple):
         for index, child in enumerate(space.spaces):
-            _refuse_unplannable(child, f"{where}[{index}]")
+            _refuse_unplannable(child, f"{where}[{index}]", images)
     elif not is_leaf(space):
         raise WrongValueError(
             f"{where} {space} cannot be planned over: it has no fixed number of scalars; expected Box, "
             "Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of them: wrap the environment with "
             "gymnasium.wrappers.TransformObservation"
         )
-    elif isinstance(space, spaces.Box) and _looks_like_images(space):
+    elif isinstance(space, spaces.Box) and looks_like_images(space):
+        if images and is_image(space):
+            return
+        if images:
+            raise WrongValueError(
+                f"{where} {space} looks like images, which are read as bytes with 2 to 4 axes; expected "
+                "uint8 [H, W], with channels first or last, and with stacked frames in front: convert them "
+                "with gymnasium.wrappers.TransformObservation"
+            )
         raise WrongValueError(
-            f"{where} {space} looks like images, which scalar tokens cannot model; "
-            "give the agent the environment's state instead"
+            f"{where} {space} looks like images, which scalar tokens cannot model; give the agent the "
+            "environment's state instead, or learn it with a model that reads images (tdm online)"
         )
-
-
-def _looks_like_images(space: spaces.Box) -> bool:
-    """Whether a space holds pixels: rows of bytes, or channels first or last and sides of at least 16."""
-    if space.dtype == np.uint8:
-        return len(space.shape) >= 2
-    channels, shape = (1, 3, 4), space.shape
-    if len(shape) != 3 or not (shape[0] in channels or shape[2] in channels):
-        return False
-    sides = shape[1:] if shape[0] in channels else shape[:2]
-    return min(sides) >= 16
 
 
 def _leaves(
@@ -185,7 +217,7 @@ def _leaves(
     where: str,
     lead: tuple[int, ...],
     read: npt.NDArray[np.bool_] | None,
-) -> list[npt.NDArray[np.float64]]:
+) -> list[npt.NDArray[Any]]:
     if isinstance(space, spaces.Dict):
         if not isinstance(value, Mapping):
             found = "an array" if isinstance(value, np.ndarray) else _short(value)
@@ -204,7 +236,8 @@ def _leaves(
     shape = shape_of(space)
     try:
         given = np.asarray(value)
-        array = np.asarray(given, np.float64) if given.dtype.kind in _NUMBERS else None
+        kept = np.uint8 if given.dtype == np.uint8 == space.dtype else np.float64  # images are large
+        array = np.asarray(given, kept) if given.dtype.kind in _NUMBERS else None
     except (TypeError, ValueError) as error:
         raise WrongValueError(f"{where} is {_short(value)}; expected numbers of shape {shape}") from error
     if array is None:

@@ -3,6 +3,9 @@
 An environment may say what its observation scalars are, as an attribute ``observation_names``: one text per
 scalar of the flat observation. Two bodies then agree on what they have in common, although the same number
 stands at different places of their observations.
+
+Where it says nothing, people read what its space says (:mod:`tdm_agents.spaces.scalar_labels`); roles are
+only made of what the environment says.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import gymnasium as gym
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.observations import ObservationCodec
+from tdm_agents.spaces.scalar_labels import scalar_labels
 
 ATTRIBUTE = "observation_names"
 MAX_LENGTH = 200
@@ -34,7 +38,7 @@ def observation_names(env: gym.Env[Any, Any]) -> tuple[str, ...]:
         found = env.get_wrapper_attr(ATTRIBUTE)
     except AttributeError:
         return ()
-    scalars = ObservationCodec(env.observation_space).dim
+    scalars = ObservationCodec(env.observation_space, images=True).dim
     if not isinstance(found, Sequence) or isinstance(found, str) or len(found) != scalars:
         return ()
     names = tuple(found)
@@ -69,3 +73,8 @@ def role(name: str) -> str:
     A scalar that has a number for a name is a role of its own.
     """
     return name if name.isdigit() else re.sub(r"\d+", "#", name)
+
+
+def labels_of(env: gym.Env[Any, Any]) -> tuple[str, ...]:
+    """What people call the scalars of an environment's flat observation."""
+    return scalar_labels(env.observation_space, observation_names(env))

@@ -95,7 +95,7 @@ def _check(spec: ModelSpec) -> None:
     """Refuse sizes that are not those of the spaces, before anything is made with them."""
     codec = action_codec(spec.action_space)
     expected = {
-        "observation_dim": ObservationCodec(spec.observation_space).dim,
+        "observation_dim": ObservationCodec(spec.observation_space, images=True).dim,
         "action_dim": codec.dim,
         "action_kind": "discrete" if isinstance(codec, DiscreteActionCodec) else "continuous",
         "action_choices": codec.choices if isinstance(codec, DiscreteActionCodec) else (),

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tdm_agents.cli.collect_progress import Progress as CollectionProgress
-from tdm_agents.cli.train import Train as TrainCommand
 from tdm_agents.cli.train import run as train
+from tdm_agents.cli.train_options import Train as TrainCommand
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.collection_check import check
 from tdm_agents.collection.pool import Pool
@@ -113,6 +113,7 @@ def train_command(
         data_seed=recipe.data_seed,
         device=means.device,
         known_reward=recipe.known_reward,
+        suit_sizes=False,  # a study's settings are what it was published with
         planner=recipe.planner,
         training=replace(recipe.training, threads=means.threads),
     )

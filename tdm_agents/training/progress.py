@@ -62,14 +62,15 @@ class TrainingProgress:
             self._console.print(f"step {step}/{self._steps}  loss {self._loss:.4f}  {left}")
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Print an evaluation on its own line; several environments show only their losses."""
-        names = {name: name.partition("/")[2] for name in metrics}
-        shown = [
-            f"{name} {metrics[full]:.3f}"
-            for full, name in names.items()
-            if "/" not in name or full.startswith("held_out/loss/")
-        ]
-        self._console.print(f"step {step}  held out: " + "  ".join(shown), highlight=False)
+        """Print loss and median errors of an evaluation on a line; of several environments, their losses."""
+        shown = [f"held-out loss {metrics['held_out/loss']:.3f}"]
+        for name, value in metrics.items():
+            kind, _, environment = name.removeprefix("held_out/").partition("/")
+            if kind == "loss" and environment:
+                shown.append(f"{environment} {value:.3f}")
+            elif name.startswith("prediction/median@") and "/" not in environment:
+                shown.append(f"median error {value:.3f} at horizon {name.partition('@')[2]}")
+        self._console.print(f"step {step}  " + "  ".join(shown), highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

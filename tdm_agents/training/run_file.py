@@ -64,6 +64,21 @@ def describe(
     return plain
 
 
+def goes_on_with(folder: Path, config: Any, changed: Any) -> bool:
+    """Whether the run in a folder has the settings of ``config`` wherever ``changed`` has others.
+
+    Args:
+        folder: Of a run, or of none.
+        config: Settings of a model.
+        changed: The same settings, some of them changed.
+    """
+    if not exists(folder):
+        return False
+    there = read_json(folder / RUN_FILE, schema=(1, SCHEMA), fields={"config": dict})["config"]
+    here, other = identity(config), identity(changed)
+    return all(there.get(name) == value for name, value in here.items() if other[name] != value)
+
+
 def claim(folder: Path, description: Mapping[str, Any], defaults: Any) -> None:
     """Write the description of the run in ``folder``, or check that it is this one.
 

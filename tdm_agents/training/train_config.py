@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import UpdateSettings
+from tdm_agents.update_settings import UpdateSettings
 
 
 @dataclass(frozen=True, slots=True)

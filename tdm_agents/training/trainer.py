@@ -25,6 +25,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Batch, MixedBatch, NotFiniteError, TrainableModel
+from tdm_agents.remarks import remarks
 from tdm_agents.storage import CheckpointError, locked
 from tdm_agents.training import run_state
 from tdm_agents.training.held_out import Evaluator
@@ -88,7 +89,7 @@ def train(
         folder: Folder of the run.
         resume: Whether to go on with a run in ``folder``; if False, a run there is an error.
         held: Whether the caller already holds :func:`tdm_agents.storage.locked` on ``folder``.
-        console: Where to show progress; by default standard error.
+        console: Where to show progress; by default that of :func:`tdm_agents.remarks.remarks`.
 
     Raises:
         TypeError: If ``model`` is not an ``nn.Module``.
@@ -100,7 +101,7 @@ def train(
     if not isinstance(model, nn.Module):
         raise WrongTypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
     folder = Path(folder)
-    console = console if console is not None else Console(stderr=True)
+    console = console if console is not None else remarks()
     evaluator = None if held_out is None else Evaluator(held_out, config)
     lock = nullcontext() if held else locked(folder)
     with lock, threads(config.threads), interrupts() as interrupted:

@@ -125,7 +125,7 @@ class Verdict:
         if self.milliseconds is None:
             return []
         return [
-            f"expect {self.milliseconds:.3g} milliseconds per decision ({self.planner}, horizon "
+            f"expect {_rounded(self.milliseconds)} milliseconds per decision ({self.planner}, horizon "
             f"{self.horizon}, one environment, on this machine)"
         ]
 
@@ -207,6 +207,10 @@ def _at(
         unchanged=None if unchanged is None else float(unchanged[at]),
         exploded=int(exploded[at]),
     )
+
+
+def _rounded(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
 
 
 def _decisions(count: int) -> str:

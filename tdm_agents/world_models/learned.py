@@ -27,6 +27,8 @@ class LearnedModel(nn.Module):
     """An ``nn.Module`` that keeps the contract of learned models."""
 
     config_type: ClassVar[type[Any]]
+    several: ClassVar[str] = "generalist"
+    """Name of the model that models several environments."""
     config: Any
 
     @classmethod
@@ -45,7 +47,7 @@ class LearnedModel(nn.Module):
             CheckpointError: If ``source`` is another kind of model, or has other settings or spaces.
         """
         kind: Any = cls
-        model: Self = kind(only_environment(specs, cls.__name__), config, seed=seed)
+        model: Self = kind(only_environment(specs, cls.__name__, cls.several), config, seed=seed)
         if source is not None:
             check_same(source, model)
             model.load_state_dict(source.state_dict())
@@ -129,8 +131,15 @@ def check_finite(numbers: Mapping[str, float]) -> None:
             raise NotFiniteError(name, value)
 
 
-def only_environment(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
+def only_environment(
+    specs: Mapping[str, ModelSpec], name: str, several: str = LearnedModel.several
+) -> ModelSpec:
     """The spec of the one environment.
+
+    Args:
+        specs: By environment.
+        name: Of the model, for the message.
+        several: Name of a model that models several.
 
     Raises:
         ValueError: If there are several.
@@ -138,7 +147,7 @@ def only_environment(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
     if len(specs) != 1:
         raise WrongValueError(
             f"{name} is a model of one environment, and these data are of {', '.join(specs)}; train one per "
-            "environment, or one that models several (--model generalist)"
+            f"environment, or one that models several (--model {several})"
         )
     (spec,) = specs.values()
     return spec

@@ -18,7 +18,7 @@ from mujoco.rollout import Rollout as MujocoRollout
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import History, ModelSpec, RewardFn, Rollout, Step
+from tdm_agents.protocols import History, ModelSpec, Rollout, Step
 from tdm_agents.spaces import ActionCodec, ObservationCodec
 from tdm_agents.world_models.simulator_env import CTRL, Array, LiveEnv, live_envs
 
@@ -31,7 +31,7 @@ class BatchedTask(Protocol):
         ...
 
     @property
-    def reward(self) -> RewardFn | None:
+    def reward(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
         """The exact reward of one environment step; None asks the task itself, row by row."""
         ...
 

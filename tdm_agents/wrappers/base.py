@@ -25,6 +25,7 @@ from tdm_agents.protocols import (
     Step,
     WorldModel,
     looped_rollout,
+    reads_images,
 )
 
 S = TypeVar("S")
@@ -77,6 +78,11 @@ class Wrapper(Generic[S]):
         return self._kind, (self.model, *self._settings)  # the chosen class has no importable name
 
     @property
+    def reads_images(self) -> bool:
+        """Whether the wrapped model reads images."""
+        return reads_images(self.model)
+
+    @property
     def spec(self) -> ModelSpec:
         """The wrapped model's spec."""
         return self.model.spec
@@ -101,8 +107,13 @@ class Wrapper(Generic[S]):
         self, observation: Tensor | None, action: Tensor, inner: S, step: Step
     ) -> tuple[Observed[S], Step]:
         """The wrapped model's transition from ``observation[N, n]`` to ``inner``, as this model sees it."""
+        step = replace(step, observation=self._seen(observation, step.observation))
         after = replace(step, reward=self._reward(observation, action, step), alive=self._alive(step.alive))
         return Observed(inner, step.observation), after
+
+    def _seen(self, before: Tensor | None, imagined: Tensor | None) -> Tensor | None:
+        """Observations ``[N, n]`` or ``[N, H, n]`` that were imagined from ``before[N, n]``."""
+        return imagined
 
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
         """Reward ``[N]`` of the wrapped model's ``step`` from ``observation[N, n]`` by ``action[N, m]``."""
@@ -122,7 +133,7 @@ class _Rollout(Wrapper[S]):
         if type(self)._alive is not Wrapper._alive:  # a rollout's entries of ended rows are meaningless
             return looped_rollout(self, state, actions, generator=generator)
         imagined = self.model.rollout(state.inner, actions, generator=generator)
-        before, after = None, imagined.observation  # [N, H, n]
+        before, after = None, self._seen(state.observation, imagined.observation)  # [N, H, n]
         if state.observation is not None and after is not None:
             before = torch.cat([state.observation[:, None], after[:, :-1]], dim=1).flatten(0, 1)
         step = Step(

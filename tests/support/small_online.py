@@ -26,9 +26,10 @@ CONFIG = {
 def online(out, env_id="Pendulum-v1", *, model="tdmpc2", console=None, **settings):
     """``tdm online`` with a small model; ``settings`` are of :class:`Online` or :class:`OnlineConfig`."""
     own = {name: settings.pop(name) for name in list(settings) if name in Online.__dataclass_fields__}
-    if model == "tdmpc2":
+    if model in ("tdmpc2", "tdmpc2-multitask"):
         own = {"preset": "1m", "model_settings": TINY, "planner_settings": FEW} | own
-    arguments = Online(env_id, Path(out), model, training=OnlineConfig(**CONFIG | settings), **own)
+    env_ids = (env_id,) if isinstance(env_id, str) else env_id
+    arguments = Online(env_ids, Path(out), model, training=OnlineConfig(**CONFIG | settings), **own)
     return run(arguments, console=console or Console(quiet=True))
 
 

@@ -1,9 +1,13 @@
 """Which spaces an agent plans over, with which planners, and what it says about the others."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import FlattenObservation
+from gymnasium.wrappers.vector import FlattenObservation as FlattenObservations
 
 from tdm_agents import TDMAgent, make_planner
 from tdm_agents.protocols import ModelSpec, Proposal, Step
@@ -108,3 +112,78 @@ def test_what_cannot_be_planned_over_is_refused_at_construction(observation_spac
     model.spec = ModelSpec(observation_space, action_space, observation_dim=2, action_dim=2)
     with pytest.raises(ValueError, match=message):
         TDMAgent(model, make_planner("cem"))
+
+
+NESTED = spaces.Dict(
+    {
+        "speed": spaces.Box(-5.0, 5.0, (2, 2), np.float32),
+        "gear": spaces.Discrete(3, start=1),
+        "lamps": spaces.Tuple((spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3]))),
+    }
+)
+
+
+class Observes(gym.Env):
+    """Shows a random observation of its space at every step."""
+
+    def __init__(self, observation_space):
+        self.observation_space, self.action_space = observation_space, BOX
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+def seen_by(space, env, act):
+    """What the model sees in three steps of an environment."""
+    model = Still(space, BOX)
+    agent = TDMAgent(model, make_planner("random_shooting", horizon=1, num_samples=2), seed=0)
+    env, seen = act(agent, env), []
+    obs, _ = env.reset(seed=3)
+    for _ in range(3):
+        action = agent.act(obs)
+        seen.append(model.seen.clone())
+        obs, *_ = env.step(action)
+    return torch.stack(seen)
+
+
+FLATTENED = [NESTED, NESTED["lamps"], spaces.Box(-5, 5, (2, 3)), spaces.MultiDiscrete([2, 3])]
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("space", FLATTENED, ids=lambda space: type(space).__name__)
+def test_a_flattened_observation_is_the_same_observation(space, attached):
+    act = (lambda agent, env: agent.attach(env)) if attached else (lambda agent, env: agent.reset() or env)
+    plain = seen_by(space, Observes(space), act)
+    torch.testing.assert_close(seen_by(space, FlattenObservation(Observes(space)), act), plain)
+    assert plain.abs().sum() > 0
+
+
+@pytest.mark.parametrize("space", [*FLATTENED, spaces.Discrete(3)], ids=lambda space: type(space).__name__)
+def test_flattened_observations_of_several_environments_are_the_same(space):
+    several = [SyncVectorEnv([lambda: Observes(space)] * 2) for _ in range(2)]
+    assert several[0].metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    flat = FlattenObservations(several[1])
+    if isinstance(space, spaces.Discrete):
+        with pytest.raises(ValueError, match="observation_space of the environment is Box"):
+            seen_by(space, flat, lambda agent, env: agent.attach(env))
+        return
+    plain, flat = (seen_by(space, env, lambda agent, env: agent.attach(env)) for env in (several[0], flat))
+    torch.testing.assert_close(flat, plain)
+    assert plain.shape[1] == 2
+
+
+def test_a_vector_of_another_length_is_no_flattened_observation():
+    codec = ObservationCodec(NESTED)
+    with pytest.raises(ValueError, match="observation is an array; expected a dict"):
+        codec.flatten(np.zeros(codec.dim + 1, np.float32))
+    with pytest.raises(ValueError, match="scalar 1 is nan"):
+        codec.flatten(np.array([0.0, np.nan, *np.zeros(codec.dim - 2)], np.float32))
+    with pytest.raises(ValueError, match="observation_space of the environment is"):
+        TDMAgent(Still(NESTED, BOX), make_planner("random_shooting")).attach(
+            Observes(spaces.Box(-1, 1, (codec.dim,)))
+        )

@@ -122,7 +122,8 @@ def test_the_ranges_of_every_data_set_of_an_index_are_told(folder, capsys):
     for path in data_sets(folder):
         found = summarise(path)
         for what, ranges in (("observation", found.observation), ("action", found.action)):
-            spans = [f"{low:.3g}..{high:.3g}" for low, high in zip(ranges.low, ranges.high, strict=True)]
+            each = zip(ranges.names, ranges.low, ranges.high, strict=True)
+            spans = [f"{name} {low:.3g}..{high:.3g}" for name, low, high in each]
             assert f"{path.parent.name}, {what}: {' '.join(spans)}" in told
 
 

@@ -17,7 +17,7 @@ from tdm_agents.actors.entries import parse_entry
 from tdm_agents.cli.main import main
 from tdm_agents.data.minari_io import describe
 from tdm_agents.environments import EnvRef, UntrustedModuleError, make_env
-from tdm_agents.errors import MissingPackageError
+from tdm_agents.errors import MissingPackageError, UnknownNameError
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 
@@ -234,3 +234,18 @@ def test_settings_that_an_environment_refuses_in_its_own_way_are_told_in_one_lin
         del gym.registry["Refuses-v0"]
     said = capsys.readouterr().err
     assert f"environment 'Refuses-v0' cannot be made with wind=2: {why}" in said and "Traceback" not in said
+
+
+def test_an_id_that_nothing_registers_is_answered_with_the_form_that_names_a_module(tmp_path, monkeypatch):
+    for env_id in ("MyRace-v0", "mine/MyRace-v0"):
+        with pytest.raises(UnknownNameError, match=f"say also which module .*: 'my_module:{env_id}'"):
+            make_env(env_id)
+    with pytest.raises(UnknownNameError, match="cannot be made") as caught:
+        make_env("Pendulum-v99")  # Gymnasium knows it, and says which versions there are
+    assert "my_module" not in str(caught.value)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forgot_to_register.py").write_text("")
+    with pytest.raises(UnknownNameError, match=r"Importing forgot_to_register did not register it: its file"):
+        make_env("forgot_to_register:MyRace-v0")
+    sys.modules.pop("forgot_to_register")

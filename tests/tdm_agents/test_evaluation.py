@@ -332,4 +332,4 @@ def test_help_lists_the_commands(capsys):
 def test_importing_the_package_costs_nothing():
     code = "import sys, tdm_agents; print('torch' in sys.modules, sorted(tdm_agents.__all__))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("False ['SimulatorModel', 'TDMAgent', 'TransformerWorldModel', 'evaluate'")
+    assert said.startswith("False ['RewardFunction', 'SimulatorModel', 'TDMAgent', ")

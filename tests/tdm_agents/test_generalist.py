@@ -346,7 +346,7 @@ def test_fine_tuning_keeps_the_context_that_training_gave(arguments, tmp_path):
         console=quiet(),
     )
     for folder in (arguments.out, tune(arguments, tmp_path, data=("Turn-v0",))):
-        assert json.loads((folder / "model.json").read_text())["config"]["context"] == 3 * (30 + 4 + 2)
+        assert json.loads((folder / "model.json").read_text())["config"]["context"] == 4 * (30 + 4 + 2)
 
 
 def test_the_command_trains_one_agent_for_three_environments(arguments):

@@ -45,9 +45,8 @@ def test_a_paper_preset_imagines_as_many_transitions_as_the_paper(name):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_training_writes_down_how_the_paper_plans(name):
-    settings = command.agent_settings(
-        command.Train(data=(Path("any"),), out=Path("run")), PRESETS[name], None
-    )
+    args = command.Train(data=(Path("any"),), out=Path("run"))
+    settings = command.agent_settings(args, command.planner_of(args, PRESETS[name]), None)
     num_samples, horizon = PAPER[name]
     expected = make_planner("random_shooting", num_samples=num_samples, horizon=horizon)
     assert settings.planner == "random_shooting"
@@ -56,8 +55,8 @@ def test_training_writes_down_how_the_paper_plans(name):
 
 def test_another_planner_beside_a_preset_has_its_own_defaults():
     args = command.Train(data=(Path("any"),), out=Path("run"), preset="paper-walker", planner="cem")
-    settings = command.agent_settings(args, PRESETS["paper-walker"], None)
+    settings = command.agent_settings(args, command.planner_of(args, PRESETS["paper-walker"]), None)
     assert settings.planner_settings == asdict(make_planner("cem"))
     plain = command.Train(data=(Path("any"),), out=Path("run"))
-    assert command.agent_settings(plain, PRESETS["small"], None).planner == "mppi"
+    assert command.planner_of(plain, PRESETS["small"]) == make_planner("mppi")
     assert next(iter(PRESETS)) == "small" and PRESETS["small"].action_repeat == 4

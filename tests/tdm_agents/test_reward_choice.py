@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner
+from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner, registry
 from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.actors.enter import enter
-from tdm_agents.actors.entries import parse_entry
+from tdm_agents.actors.entries import parse_entry, planning_for
+from tdm_agents.cli.main import main
 from tdm_agents.environments import EnvRef, UntrustedModuleError
 from tdm_agents.errors import TDMError, is_mistake
 from tdm_agents.spaces.model_spec import spec_of
@@ -201,3 +202,98 @@ def test_a_file_does_not_call_what_python_itself_has(mine):
     path.write_text(path.read_text().replace("mine:pushes", "os:system"))
     with pytest.raises(UntrustedModuleError, match=r"'os:system' as its reward function"):
         TDMAgent.load(mine / "agent")
+
+
+@pytest.fixture
+def registered():
+    registry.register(registry.REWARDS, "pushing", pushes)
+    yield "pushing"
+    del registry._registered[registry.REWARDS, "pushing"]
+
+
+def test_a_registered_name_is_planned_for_and_saved(registered, tmp_path):
+    a_saveable_agent(registered).save(tmp_path / "agent")
+    loaded = TDMAgent.load(tmp_path / "agent")
+    assert loaded.reward_function == registered and first_action(loaded) > 0.8
+    with pytest.raises(
+        TDMError, match=r"no reward function for 'pushin'.*installed packages: pushing; a function"
+    ):
+        an_agent("pushin")
+
+
+def test_what_is_registered_as_a_reward_is_a_function():
+    with pytest.raises(TDMError, match="it is a int; expected a function"):
+        registry.register(registry.REWARDS, "three", 3)
+
+
+COUNTED = """
+    def count(observation, action, next_observation):
+        assert observation.shape == next_observation.shape == (len(action), 4)
+        return {}
+"""
+
+
+@pytest.fixture
+def counting(tmp_path, monkeypatch):
+    """A folder with a reward function in a file of its own: 2 per step."""
+    (tmp_path / "counting.py").write_text(textwrap.dedent(COUNTED).format("2 + 0 * action[:, 0]"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("counting", None)
+
+
+def test_returns_are_counted_by_a_function():
+    def policy(observation):
+        return np.full(1, 0.25, np.float32)
+
+    own = evaluate(policy, PENDULUM, [0, 1], max_steps=5).scores
+    doubled = evaluate(policy, PENDULUM, [0, 1], max_steps=5, score_by=lambda o, a, o2: 2 * a[:, 0])
+    assert own == [5.0, 5.0] and doubled.scores == [2.5, 2.5]
+    turned = evaluate(
+        policy, PENDULUM, [0], max_steps=2, score_by=lambda o, a, o2: o2[:, 1] - o[:, 1], record_horizon=0
+    ).episodes[0]
+    angle = turned.recording.observation[:, 1]
+    assert turned.score == pytest.approx(angle[-1] - angle[0])
+    np.testing.assert_allclose(turned.recording.reward, np.diff(angle), atol=1e-6)
+
+
+def test_evaluate_play_and_compare_plan_for_it_and_count_by_it(counting, capsys):
+    simulator = ["--simulator", "--planner", "random_shooting", "--planner-settings"]
+    small = [*simulator, "num-samples", "2", "horizon", "1"]
+    asked = ["--env-id", PENDULUM, "--reward", "counting:count", "--max-steps", "3"]
+    assert main(["evaluate", *small, *asked, "--episodes", "2", "--out", "report.json"]) == 0
+    said = capsys.readouterr().out
+    assert "returns by counting:count" in " ".join(said.split())
+    report = json.loads((counting / "report.json").read_text())
+    assert [e["return"] for e in report["episodes"]] == [6.0, 6.0]
+    assert report["settings"]["score_by"] == report["settings"]["reward_function"] == "counting:count"
+    assert main(["play", *small, *asked, "--no-video", "--out", "played"]) == 0
+    assert "return by counting:count 6.0 after 3" in " ".join(capsys.readouterr().out.split())
+    entries = ["--entry", "random", "--entry", "simulator planner=random_shooting num_samples=2 horizon=1"]
+
+    def compared():
+        sys.modules.pop("counting", None)
+        assert main(["compare", *entries, *asked, "--episodes", "2", "--out", "compared"]) == 0
+        assert "returns by counting:count" in " ".join(capsys.readouterr().out.split())
+        found = json.loads((counting / "compared" / "comparison.json").read_text())
+        assert "Returns by counting:count of 2" in (counting / "compared" / "comparison.md").read_text()
+        return [c["summary"]["mean"] for c in found["contestants"]]
+
+    assert compared() == [6.0, 6.0]
+    (counting / "counting.py").write_text(textwrap.dedent(COUNTED).format("3 + 0 * action[:, 0]"))
+    assert compared() == [9.0, 9.0], "episodes of the former function were kept"
+
+
+def test_an_entry_may_plan_for_another_reward_than_everybody_is_counted_by():
+    entry = parse_entry("simulator planner=cem reward_function=mine:pushes")
+    assert planning_for(entry, "counting:count") == entry
+    other = planning_for(parse_entry("simulator planner=cem"), "counting:count")
+    assert other.options["reward_function"] == "counting:count"
+    assert planning_for(parse_entry("random"), "counting:count").options == {}
+
+
+def test_a_reward_that_is_not_there_is_refused_before_anybody_plays(capsys):
+    for command in (["evaluate", "--random"], ["compare", "--entry", "random"]):
+        assert main([*command, "--env-id", PENDULUM, "--reward", "no_such_module:count"]) == 2
+        assert "cannot be imported: No module named 'no_such_module'" in capsys.readouterr().err

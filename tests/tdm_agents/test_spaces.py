@@ -107,7 +107,7 @@ def test_one_scalar_that_is_not_finite_is_named(space, seed, data):
     vector[index] = bad
     with (
         np.errstate(over="ignore"),
-        pytest.raises(ValueError, match=rf"scalar {codec.dim - 3 + index} is .*cannot read NaN or inf"),
+        pytest.raises(ValueError, match=rf"scalar 1\[{index}\] is .*cannot read NaN or inf"),
     ):
         codec.flatten((sample(space, seed), vector))
 
@@ -146,7 +146,7 @@ def test_rows_that_nobody_reads_may_hold_anything_and_others_are_named():
     np.testing.assert_array_equal(flat, [[0] * 5, [0, 0, 1, 0.25, 0.5]])
     with pytest.raises(ValueError, match=r"observation\[0\] holds the category 9.*integers 0 to 2"):
         codec.flatten_batch(stacked, 2)
-    with pytest.raises(ValueError, match="observation scalar 3 of environment 0 is nan"):
+    with pytest.raises(ValueError, match=r"observation scalar 1\[0\] of environment 0 is nan"):
         codec.flatten_batch((np.array([0, 2]), stacked[1]), 2)
     with pytest.raises(ValueError, match=r"has shape \(2,\); 3 environments of the space.*\(3,\)"):
         codec.flatten_batch(stacked, 3)
@@ -189,7 +189,7 @@ def test_the_order_does_not_depend_on_the_order_of_the_observations_keys():
         ({"pose": "upright", "parts": (0.0, 0.0)}, r"observation\['pose'\] is 'upright'; expected numbers"),
         ({"pose": [[1.0], [1.0, 2.0]], "parts": (0.0, 0.0)}, r"observation\['pose'\] is \[\[1.0\]"),
         ({"pose": np.zeros(2), "parts": 1.0}, "does not fit the space"),
-        (np.zeros(4), r"observation is an array; expected a dict with the keys \['parts', 'pose'\]"),
+        (np.zeros(5), r"observation is an array; expected a dict with the keys \['parts', 'pose'\]"),
         (3.0, "observation is 3.0; expected a dict with the keys"),
         (None, "observation is None; expected a dict with the keys"),
     ],

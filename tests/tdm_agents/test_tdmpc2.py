@@ -405,7 +405,7 @@ def test_which_loss_moves_what():
 
     loss = losses(model, batch, seeded())
     assert not loss.latents.requires_grad
-    value, _, _ = policy_loss(networks, loss.latents, cut(batch, 3).reached, model.config, generator=seeded())
+    value, _, _ = policy_loss(networks, loss.latents, cut(batch, 3), model.config, generator=seeded())
     names, weights = zip(*networks.named_parameters(), strict=True)
     trained = [w.requires_grad for w in weights]
     gradients = torch.autograd.grad(value, [w for w in weights if w.requires_grad], allow_unused=True)

@@ -548,10 +548,17 @@ def test_an_unknown_planner_fails_before_the_training(arguments):
 
 
 def test_the_reward_function_of_a_known_environment_is_written_down(arguments):
-    settings = command.agent_settings(arguments, PRESET, EnvRef("dm_control/cartpole-swingup-v0"))
+    settings = command.agent_settings(
+        arguments, command.planner_of(arguments, PRESET), EnvRef("dm_control/cartpole-swingup-v0")
+    )
     assert settings.reward_function == settings.env_id == "dm_control/cartpole-swingup-v0"
     plain = dataclasses.replace(arguments, known_reward=False)
-    assert command.agent_settings(plain, PRESET, EnvRef(settings.env_id)).reward_function is None
+    assert (
+        command.agent_settings(
+            plain, command.planner_of(plain, PRESET), EnvRef(settings.env_id)
+        ).reward_function
+        is None
+    )
 
 
 def test_fine_tuning_starts_from_the_weights_and_the_normaliser(arguments, tmp_path):

@@ -301,10 +301,10 @@ def test_commands_work_with_a_latent_model_and_say_what_does_not(trained, tmp_pa
 
 
 def test_training_names_no_reward_function_for_a_model_without_observations(tmp_path):
-    preset = LatentModel.presets()["default"]
     arguments = train_command.Train(data=(tmp_path,), out=tmp_path)
-    assert train_command.agent_settings(arguments, preset, EnvRef(CARTPOLE)).reward_function == CARTPOLE
+    planner = train_command.planner_of(arguments, LatentModel.presets()["default"])
+    assert train_command.agent_settings(arguments, planner, EnvRef(CARTPOLE)).reward_function == CARTPOLE
     assert (
-        train_command.agent_settings(arguments, preset, EnvRef(CARTPOLE), observes=False).reward_function
+        train_command.agent_settings(arguments, planner, EnvRef(CARTPOLE), observes=False).reward_function
         is None
     )

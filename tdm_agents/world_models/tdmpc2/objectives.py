@@ -50,11 +50,13 @@ def td_target(
         networks: The networks.
         pieces: Of the data.
         after: Encoded observations after each transition, ``[R, H, z]``.
-        discount: A scalar.
+        discount: A scalar, or one per task.
         generator: Of the action and of the choice of networks; None: the mean action and the first two.
     """
-    drawn = networks.policy(after, generator=generator, deterministic=generator is None)
+    task, after = pieces.task, networks.told(after, pieces.task)
+    drawn = networks.acting(after, task, generator=generator, deterministic=generator is None)
     both = torch.cat([after, drawn.encoded], dim=-1)
+    discount = discount if task is None else discount[task][:, None]
     logits = networks.target_q(both, members=two_of(len(networks.target_q.weights[0]), generator))
     beyond = networks.bins.decode(logits).amin(dim=0)
     return pieces.reward + discount * pieces.alive * beyond
@@ -78,19 +80,20 @@ def model_loss(
         pieces: Of the data.
         config: Weights of the terms.
         spec: Of the model.
-        discount: A scalar.
-        generator: Of the targets and of the dropout; None: nothing is random.
+        discount: A scalar, or one per task.
+        generator: Of the targets, of the dropout and of the shift of images; None: nothing is random.
     """
-    encoded = encoded_action(pieces.action, spec)
+    encoded, task = encoded_action(pieces.action, spec), pieces.task
     with torch.no_grad():
-        after = networks.encoder(pieces.observation[:, 1:])
+        after = networks.encoded(pieces.observation[:, 1:], task, generator=generator)
     target = td_target(networks, pieces, after, discount=discount, generator=generator)
-    latents = [networks.encoder(pieces.observation[:, 0])]
+    latents = [networks.encoded(pieces.observation[:, 0], task, generator=generator)]
     for t in range(encoded.shape[1]):
-        latents.append(networks.moved(latents[-1], encoded[:, t]))
+        latents.append(networks.moved(networks.told(latents[-1], task), encoded[:, t]))
     path = torch.stack(latents, dim=1)  # [R, H+1, z]
-    rewards = networks.rewards(path[:, :-1], encoded)  # [R, H, V]
-    q = networks.q(torch.cat([path[:, :-1], encoded], dim=-1), generator=generator)  # [E, R, H, V]
+    told = networks.told(path, task)
+    rewards = networks.rewards(told[:, :-1], encoded)  # [R, H, V]
+    q = networks.q(torch.cat([told[:, :-1], encoded], dim=-1), generator=generator)  # [E, R, H, V]
     rho = config.rho ** torch.arange(encoded.shape[1], device=path.device, dtype=path.dtype)  # [H]
 
     def mean(error: Tensor, counts: Tensor) -> Tensor:
@@ -103,7 +106,7 @@ def model_loss(
     }
     if spec.terminates:
         ended = (~pieces.alive).to(path.dtype)
-        error = F.binary_cross_entropy_with_logits(networks.ends(path[:, 1:]), ended, reduction="none")
+        error = F.binary_cross_entropy_with_logits(networks.ends(told[:, 1:]), ended, reduction="none")
         terms["termination"] = mean(error, pieces.real)
     total = torch.stack([getattr(config, f"{name}_weight") * term for name, term in terms.items()]).sum()
     return ModelLoss(total, {name: term.detach() for name, term in terms.items()}, path.detach())
@@ -112,7 +115,7 @@ def model_loss(
 def policy_loss(
     networks: LatentNetworks,
     latents: Tensor,
-    reached: Tensor,
+    pieces: Pieces,
     config: TDMPC2Config,
     *,
     generator: torch.Generator,
@@ -122,16 +125,17 @@ def policy_loss(
     Args:
         networks: The networks; only the policy is meant to follow the gradient.
         latents: ``[R, H + 1, z]``, detached.
-        reached: ``[R, H + 1]`` bool, which of them count.
+        pieces: Of the data that they are of.
         config: Weights.
         generator: Of the actions and of the choice of two networks.
 
     Returns:
         The loss, the running scale after it, and detached metrics.
     """
-    drawn = networks.policy(latents, generator=generator)
+    reached, told = pieces.reached, networks.told(latents, pieces.task).detach()
+    drawn = networks.acting(told, pieces.task, generator=generator)
     members = two_of(len(networks.q.weights[0]), generator)
-    logits = networks.q(torch.cat([latents, drawn.encoded], dim=-1), members=members)
+    logits = networks.q(torch.cat([told, drawn.encoded], dim=-1), members=members)
     value = networks.bins.decode(logits).mean(dim=0)  # [R, H+1]
     scale = networks.scale.after(value[:, 0], reached[:, 0])
     gain = config.entropy_weight * drawn.entropy + value / scale

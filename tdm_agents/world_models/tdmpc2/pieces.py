@@ -15,13 +15,14 @@ class Pieces:
     """``R`` pieces of ``H`` transitions.
 
     Attributes:
-        observation: ``[R, H + 1, n]``.
+        observation: ``[R, H + 1, n]``; of bytes where it is nothing but images.
         action: ``[R, H, m]``.
         reward: ``[R, H]``, 0 where unknown.
         alive: ``[R, H]`` bool, after each transition.
         real: ``[R, H]`` bool; False where there was no transition.
         known: ``[R, H]`` bool; real, with a reward.
         reached: ``[R, H + 1]`` bool; states at the ends of real transitions.
+        task: ``[R]`` int64, the number of the task; None where there is one.
     """
 
     observation: Tensor
@@ -31,10 +32,16 @@ class Pieces:
     real: Tensor
     known: Tensor
     reached: Tensor
+    task: Tensor | None = None
 
 
-def cut(batch: Batch, horizon: int) -> Pieces:
+def cut(batch: Batch, horizon: int, task: Tensor | None = None) -> Pieces:
     """Pieces of ``horizon`` transitions, neighbours of which share a state; the last may be padded.
+
+    Args:
+        batch: ``B`` windows.
+        horizon: ``H``.
+        task: ``[B]`` int64, the task of each window, where there are several.
 
     Raises:
         ValueError: If the batch holds no transition.
@@ -65,4 +72,5 @@ def cut(batch: Batch, horizon: int) -> Pieces:
         real=real,
         known=known,
         reached=F.pad(real, (1, 0)) | F.pad(real, (0, 1)),
+        task=None if task is None else task.repeat_interleave(count),
     )

@@ -47,9 +47,22 @@ class GaussianPolicy(nn.Module):
         self.network = perceptron(latent, (width, width), 2 * spec.action_dim, generator=generator)
 
     def forward(
-        self, latent: Tensor, *, generator: torch.Generator | None, deterministic: bool = False
+        self,
+        latent: Tensor,
+        mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None,
+        deterministic: bool = False,
     ) -> Draw:
-        """Draw an action for each latent state ``[..., z]``, or take the tanh of the mean."""
+        """Draw an action for each latent state ``[..., z]``, or take the tanh of the mean.
+
+        Args:
+            latent: The states.
+            mask: ``[..., m]``, 0 for action scalars that do not exist there: they are 0, and count neither in
+                the density nor in the number of scalars; None: all exist.
+            generator: Source of the draws.
+            deterministic: Whether to take the tanh of the mean.
+        """
         mean, raw = self.network(latent).float().chunk(2, dim=-1)
         low, high = LOG_STD
         log_std = low + 0.5 * (high - low) * (torch.tanh(raw) + 1)
@@ -61,9 +74,12 @@ class GaussianPolicy(nn.Module):
         gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         # log(1 - tanh(u)^2), without the difference that rounds to 0
         slope = 2 * (math.log(2) - before - F.softplus(-2 * before))
-        log_prob = (gaussian - slope).sum(dim=-1)
-        action = torch.tanh(before)
-        return Draw(action, action, log_prob, -mean.shape[-1] * log_prob)
+        action, density, scalars = torch.tanh(before), gaussian - slope, mean.shape[-1]
+        if mask is None:
+            log_prob = density.sum(dim=-1)
+            return Draw(action, action, log_prob, -scalars * log_prob)
+        action, log_prob = mask * action, (mask * density).sum(dim=-1)
+        return Draw(action, action, log_prob, -mask.sum(dim=-1) * log_prob)
 
 
 class CategoricalPolicy(nn.Module):
@@ -85,9 +101,14 @@ class CategoricalPolicy(nn.Module):
         self.network = perceptron(latent, (width, width), sum(self.choices), generator=generator)
 
     def forward(
-        self, latent: Tensor, *, generator: torch.Generator | None, deterministic: bool = False
+        self,
+        latent: Tensor,
+        mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None,
+        deterministic: bool = False,
     ) -> Draw:
-        """Draw an action for each latent state ``[..., z]``, or take the likeliest choices."""
+        """Draw an action for each latent state ``[..., z]``, or take the likeliest choices; no ``mask``."""
         logits = self.network(latent).float()
         noisy = logits
         if not deterministic:

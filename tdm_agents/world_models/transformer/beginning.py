@@ -24,6 +24,9 @@ from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 CONTEXT_STEPS = 3
 """Steps that replace a context that is too small: as many as the shipped checkpoint sees of cartpole."""
 
+ROOM_STEPS = 4
+"""Steps that a context should hold, so that a model sees more of the past than one change."""
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -53,13 +56,37 @@ def with_room(config: TransformerConfig, specs: Mapping[str, ModelSpec], source:
             max_action=config.max_action or before.max_action,
             names=config.names or before.names,
         )
-    layout = StepLayout(
+    step = _largest_step(config, specs).tokens
+    return config if config.context >= step else replace(config, context=CONTEXT_STEPS * step)
+
+
+def _largest_step(config: TransformerConfig, specs: Mapping[str, ModelSpec]) -> StepLayout:
+    return StepLayout(
         observation_dim=config.max_observation or max(s.observation_dim for s in specs.values()),
         action_dim=config.max_action or max(s.action_dim for s in specs.values()),
         max_observation=0,  # positions do not matter here
     )
-    fits = config.context >= layout.tokens
-    return config if fits else replace(config, context=CONTEXT_STEPS * layout.tokens)
+
+
+def suggested(config: TransformerConfig, specs: Mapping[str, ModelSpec]) -> tuple[TransformerConfig, str]:
+    """The settings with a context of at least :data:`ROOM_STEPS` steps of the largest environment.
+
+    Args:
+        config: Settings, for example of a preset that was made for a smaller environment.
+        specs: Spec of each environment, by name.
+
+    Returns:
+        The settings, and a sentence about what was changed; ``""`` where nothing was.
+    """
+    layout = _largest_step(config, specs)
+    step = layout.tokens
+    if config.context >= ROOM_STEPS * step:
+        return config, ""
+    return replace(config, context=ROOM_STEPS * step), (
+        f"the preset's context of {config.context} tokens holds {config.context // step} steps of {step} "
+        f"tokens ({layout.observation_dim} of the observation, {layout.action_dim} of the action, 2 more); "
+        f"it becomes {ROOM_STEPS * step}, {ROOM_STEPS} steps"
+    )
 
 
 def with_names(config: TransformerConfig, specs: Sequence[ModelSpec]) -> TransformerConfig:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tdm_agents.data.trajectories import Trajectories
-from tdm_agents.environments import EnvRef
+from tdm_agents.environments import known_name
 from tdm_agents.errors import UnknownNameError, WrongValueError, retold
 from tdm_agents.protocols import Batch, MixedBatch, ModelSpec, Preset, TrainableModel
 from tdm_agents.spaces.spec_json import spec_from_json, spec_to_json
@@ -27,6 +27,7 @@ from tdm_agents.world_models.transformer.beginning import (
     begin_with,
     fit_tokens,
     seeded,
+    suggested,
     with_names,
     with_room,
 )
@@ -105,6 +106,11 @@ class Generalist(LearnedModel):
             begin_with(source, model, specs)
         return model
 
+    @classmethod
+    def suggested(cls, config: Any, specs: Mapping[str, ModelSpec]) -> tuple[Any, str]:
+        """The settings with a context of at least four steps; see :class:`tdm_agents.protocols.Suggests`."""
+        return suggested(config, specs)
+
     def summary(self) -> str:
         """The number of weights, and of tokens that each token attends to."""
         return f"{super().summary()}, a context of {self.config.context:,} tokens"
@@ -124,10 +130,8 @@ class Generalist(LearnedModel):
         Raises:
             LookupError: If there is no such environment; the message lists those that exist.
         """
-        wanted = None if name is None else EnvRef.parse(name)
-        for known, model in self._models.items():
-            if EnvRef.parse(known) == wanted:
-                return model
+        if (known := known_name(name, self._models)) is not None:
+            return self._models[known]
         raise UnknownNameError(
             f"env_id is {name!r}; expected one of this generalist's environments, "
             f"{', '.join(self._models)[:2000]}; for another, give the environment itself: "

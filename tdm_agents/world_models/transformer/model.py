@@ -36,6 +36,7 @@ from tdm_agents.world_models.transformer.beginning import (
     begin_with,
     fit_tokens,
     seeded,
+    suggested,
     with_names,
     with_room,
 )
@@ -162,6 +163,11 @@ class TransformerWorldModel(LearnedModel):
         if source is not None:
             begin_with(source, model, specs)
         return model
+
+    @classmethod
+    def suggested(cls, config: Any, specs: Mapping[str, ModelSpec]) -> tuple[Any, str]:
+        """The settings with a context of at least four steps; see :class:`tdm_agents.protocols.Suggests`."""
+        return suggested(config, specs)
 
     def summary(self) -> str:
         """The number of weights, and of tokens that each token attends to."""

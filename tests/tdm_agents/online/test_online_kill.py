@@ -26,8 +26,8 @@ def started(monkeypatch):
     context.set_forkserver_preload(PRELOADED)
     processes = []
 
-    def start(out, settings):
-        processes.append(context.Process(target=online, args=(out,), kwargs=settings))
+    def start(out, given, settings):
+        processes.append(context.Process(target=online, args=(out, *given), kwargs=settings))
         processes[-1].start()
         return processes[-1]
 
@@ -46,19 +46,19 @@ def progress(out):
     return counts["updates"] + counts["decisions"]
 
 
-def killed_often(tmp_path, started, kills, **settings):
+def killed_often(tmp_path, started, kills, *given, **settings):
     """Kill a run at random moments after it has got further than its checkpoint."""
     undisturbed, killed, rng = tmp_path / "undisturbed", tmp_path / "killed", random.Random(0)
-    whole = started(undisturbed, settings)
+    whole = started(undisturbed, given, settings)
     for _ in range(kills):
-        before, process = progress(killed), started(killed, settings)
+        before, process = progress(killed), started(killed, given, settings)
         while process.is_alive() and progress(killed) <= before:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.1))
         assert process.is_alive(), "the run is too short for so many kills"
         process.kill()
         process.join()
-    for process in (whole, started(killed, settings)):
+    for process in (whole, started(killed, given, settings)):
         process.join()
         assert process.exitcode == 0
     assert rows(killed)["evaluations"] and result(killed) == result(undisturbed)
@@ -66,6 +66,17 @@ def killed_often(tmp_path, started, kills, **settings):
 
 def test_a_run_that_is_killed_is_the_same(tmp_path, started):
     killed_often(tmp_path, started, 3)
+
+
+def test_a_run_that_learns_from_pictures_is_the_same(tmp_path, started):
+    # pictures and numbers beside each other; the replay memory is so small that it is overwritten
+    pictures = "dots:dots/Dot-v0 beside=true"
+    killed_often(tmp_path, started, 2, pictures, steps=160, max_steps=20, buffer_size=60, batch_size=8)
+
+
+def test_a_run_in_two_environments_is_the_same(tmp_path, started):
+    two = ("Pendulum-v1", "MountainCarContinuous-v0")
+    killed_often(tmp_path, started, 2, two, model="tdmpc2-multitask", seed_decisions=80, steps=320)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from tdm_agents.online import acting
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.storage import CheckpointError, FolderInUseError, locked
 from tdm_agents.training import run_state
-from tdm_agents.world_models.tdmpc2.tdmpc2_model import TDMPC2
+from tdm_agents.world_models.tdmpc2 import updating
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,32 @@ def test_discrete_actions(tmp_path):
     assert agent.act(np.zeros(4, np.float32)) in (0, 1)
 
 
+def test_several_choices(tmp_path):
+    online(tmp_path, "Acrobot-v1", steps=60, seed_decisions=40, max_steps=20)
+    agent = TDMAgent.load(tmp_path)
+    agent.reset()
+    assert agent.model.spec.action_choices == (3,) and agent.act(np.zeros(6, np.float32)) in (0, 1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_choices_are_learned(tmp_path):
+    settings = {"max_steps": 200, "steps": 3000, "seed_decisions": 500, "batch_size": 64, "action_repeat": 1}
+    model = {"width": "64", "latent": "64", "encoder-width": "64"}
+    few = {"num-samples": "32", "num-policy": "8", "num-elites": "8", "iterations": "2"}
+    done = online(
+        tmp_path,
+        "CartPole-v1",
+        model_settings=model,
+        planner_settings=few,
+        evaluate_every=10_000,
+        checkpoint_every=1000,
+        **settings,
+    )
+    untrained = [row["return"] for row in rows(tmp_path)["episodes"] if row["random"]]
+    assert np.mean(done.scores) > np.mean(untrained) + 50, (done.scores, untrained)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("data")
@@ -191,13 +217,13 @@ def test_updates_per_decision(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(tmp_path, monkeypatch):
-    forward = TDMPC2._loss
+    forward = updating.model_loss
 
-    def broken(self, pieces, generator):
-        loss = forward(self, pieces, generator)
+    def broken(*args, **kwargs):
+        loss = forward(*args, **kwargs)
         return replace(loss, total=loss.total * torch.inf)
 
-    monkeypatch.setattr(TDMPC2, "_loss", broken)
+    monkeypatch.setattr(updating, "model_loss", broken)
     with pytest.raises(RuntimeError, match="loss is inf at update 0; the last checkpoint"):
         online(tmp_path)
     assert run_state.load(tmp_path).step == 0
@@ -223,10 +249,10 @@ def test_settings_that_make_no_sense_are_refused(settings, sentence, tmp_path):
         online(tmp_path / "out", **settings)
 
 
-def test_images_are_refused_before_anything_is_made(tmp_path):
+def test_images_are_refused_before_anything_is_made_by_models_that_cannot_read_them(tmp_path):
     gym.register("Images-v0", entry_point=lambda: gym.wrappers.AddRenderObservation(_Seen()))
     with pytest.raises(ValueError, match="looks like images"):
-        online(tmp_path / "out", "Images-v0")
+        online(tmp_path / "out", "Images-v0", model="mlp")
     assert not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdm_agents.remarks import announced_once
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
 from tdm_agents.world_models.transformer.network import Block
 
@@ -193,4 +194,7 @@ def _compiled() -> Any:
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
         name = limit if hasattr(dynamo, limit) else limit.replace("recompile", "cache_size")  # torch < 2.6
         setattr(dynamo, name, max(getattr(dynamo, name), 1024))
-    return torch.compile(through_block, dynamic=False, fullgraph=True)
+    return announced_once(
+        "torch.compile compiles the transformer's blocks at their first use in this process",
+        torch.compile(through_block, dynamic=False, fullgraph=True),
+    )

@@ -1,0 +1,106 @@
+"""Environments with goals: a reward function reads the goal, which no model has to predict."""
+
+from dataclasses import dataclass, replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from reach import Reach, away, reached
+
+from tdm_agents import RewardFunction, TDMAgent, evaluate, make_planner
+from tdm_agents.protocols import HasRollout, History, Step, looped_rollout
+from tdm_agents.spaces.goals import goal_columns
+from tdm_agents.spaces.model_spec import spec_of
+
+GOAL = slice(2, 4)  # achieved_goal, desired_goal, observation: keys are sorted
+
+
+def make():
+    return gym.wrappers.TimeLimit(Reach(), 12)
+
+
+@dataclass(frozen=True)
+class State:
+    observation: torch.Tensor
+
+
+class Forgetful:
+    """Exact but for the desired goal, which it predicts to fly away."""
+
+    spec = spec_of(Reach.observation_space, Reach.action_space)
+
+    def start(self, history, *, horizon):
+        return State(history.observation[:, -1])
+
+    def step(self, state, action, *, generator=None):
+        moved = state.observation + 0.2 * torch.cat([action, torch.zeros_like(action), action], dim=1)
+        moved[:, GOAL] += 100.0
+        rows = len(action)
+        step = Step(moved, torch.zeros(rows), torch.ones(rows, dtype=torch.bool))
+        return State(moved), step
+
+    def take(self, state, rows):
+        return State(state.observation[rows])
+
+
+class ForgetfulAtOnce(Forgetful):
+    def rollout(self, state, actions, *, generator=None):
+        return looped_rollout(self, state, actions, generator=generator)
+
+
+MODELS = {"step by step": Forgetful, "rollout": ForgetfulAtOnce}
+
+
+def test_the_goal_is_found_in_the_space():
+    assert goal_columns(Reach.observation_space) == GOAL
+    nested = spaces.Dict({**Reach.observation_space.spaces, "achieved_goal": spaces.Discrete(3)})
+    assert goal_columns(nested) == slice(3, 5)
+    for other in (spaces.Box(-1, 1, (2,)), spaces.Dict(observation=spaces.Box(-1, 1, (2,)))):
+        assert goal_columns(other) is None
+
+
+@pytest.mark.parametrize("kind", MODELS.values(), ids=MODELS)
+def test_an_imagined_goal_is_the_present_one(kind):
+    model = RewardFunction(kind(), reached)
+    assert isinstance(model, HasRollout) == issubclass(kind, ForgetfulAtOnce)
+    first = torch.tensor([[0.0, 0.0, 1.0, 0.5, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0, 0.0, 0.0]])
+    state = model.start(History.of_observation(first, action_dim=2), horizon=3)
+    state = model.take(state, torch.tensor([1, 0]))
+    found = looped_rollout(model, state, torch.ones(2, 3, 2)) if kind is Forgetful else model.rollout(
+        state, torch.ones(2, 3, 2)
+    )  # fmt: skip
+    goal = first[[1, 0], GOAL]
+    assert torch.equal(found.observation[..., GOAL], goal[:, None].expand(2, 3, 2))
+    place = 0.2 * torch.tensor([[1.0], [2.0], [3.0]]).expand(3, 2)
+    assert torch.allclose(found.reward, -(place - goal[:, None]).norm(dim=-1))
+
+
+@pytest.mark.parametrize("kind", MODELS.values(), ids=MODELS)
+def test_an_agent_reaches_what_is_desired_or_avoids_it(kind):
+    planner = make_planner("cem", horizon=4, num_samples=64, iterations=3)
+    left = {}
+    for reward in (reached, away):
+        agent = TDMAgent(kind(), planner, seed=0, reward_function=reward)
+        played = evaluate(agent, make, [0, 1, 2], record_horizon=0)
+        last = np.stack([e.recording.observation[-1] for e in played.episodes])
+        left[reward] = np.linalg.norm(last[:, :2] - last[:, GOAL], axis=1)
+    assert (left[reached] < 0.15).all() and (left[away] > 2.0).all()
+
+
+def test_the_same_function_counts_the_real_return():
+    agent = TDMAgent(Forgetful(), make_planner("random_shooting", horizon=2), seed=0, reward_function=reached)
+    by_env = evaluate(agent, make, [0, 1])
+    by_function = evaluate(agent, make, [0, 1], score_by=reached)
+    np.testing.assert_allclose(by_function.scores, by_env.scores, rtol=1e-5)
+
+
+def test_a_space_without_goals_is_imagined_as_it_is():
+    class Plain(Forgetful):
+        spec = replace(Forgetful.spec, observation_space=spaces.Box(-np.inf, np.inf, (6,)))
+
+    model = RewardFunction(Plain(), lambda o, a, o2: o2[:, 2])
+    state = model.start(History.of_observation(torch.zeros(1, 6), action_dim=2), horizon=1)
+    _, step = model.step(state, torch.zeros(1, 2))
+    assert step.observation[0, 2] == 100.0
