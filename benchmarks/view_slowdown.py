@@ -45,9 +45,9 @@ class Body:
 
 
 BODIES = (
-    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 8),
-    Body("HalfCheetah-v5", "simulator planner=mppi horizon=12 num_samples=16 iterations=2", 6),
     Body("tdm/WalkerTree-v0 dof=12 body=3", "expert", 12),
+    Body("HalfCheetah-v5", "simulator planner=mppi horizon=12 num_samples=16 iterations=2", 6),
+    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 8),
 )
 
 
