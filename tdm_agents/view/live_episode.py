@@ -31,7 +31,7 @@ from tdm_agents.environments import Env, EnvRef, seconds_per_step, steps_at_most
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, tracing
 from tdm_agents.spaces import ObservationCodec
-from tdm_agents.spaces.scalar_names import observation_names
+from tdm_agents.spaces.scalar_names import labels_of
 from tdm_agents.view.live_physics import physics_of
 from tdm_agents.view.plan_seen import plan_seen
 from tdm_agents.view.snapshots import Body, PlanSeen, Setup, Snapshot
@@ -119,6 +119,8 @@ class LiveEpisode:
         Raises:
             TDMError: If it cannot be planned for; the former one stays.
         """
+        if name not in self._rewards():  # a name may import a module, and whoever sees the page can send one
+            raise WrongValueError(f"reward {name!r}; expected one of {', '.join(self._rewards())}")
         planner = self._planner
         self._enter(self._entry, name)
         if planner is not None:
@@ -286,12 +288,11 @@ class LiveEpisode:
 
     def setup(self, serial: int = 0) -> Setup:
         """The environment, and who plays in it, after so many commands."""
-        names = observation_names(self.env)
         return Setup(
             environment=str(self.watched.env),
             seconds_per_step=self.seconds_per_step,
             action_repeat=self._repeat,
-            observation_names=names or tuple(f"observation {i}" for i in range(self._codec.dim)),
+            observation_names=tuple(labels_of(self.env)),
             sub_steps=1 if self.physics is None else self.physics.sub_steps,
             weight=0.0 if self.physics is None else self.physics.weight,
             player=self._who(),

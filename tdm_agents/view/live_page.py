@@ -29,7 +29,7 @@ from tdm_agents.view.snapshots import Body, PlanSeen, Setup, Snapshot
 
 _CHART_SECONDS = 0.25
 _FUTURES_SHARE = 0.25
-"""Share of the page's time that futures may take: after a slow one the next waits."""
+"""Share of a core that futures may take: after a slow one the next waits."""
 _PULL_STEPS = 25
 """Environment steps that a pull lasts if the mouse says nothing more."""
 
@@ -86,7 +86,7 @@ class LivePage:
     def _listen(self) -> None:
         for control in (self._follow, self._futures, self._shown, self._traced):
 
-            @control.on_update
+            @control.on_update  # type: ignore[untyped-decorator]
             def _(event: viser.GuiEvent[Any]) -> None:
                 if event.client is not None:  # a snapshot comes, even in a pause, and is drawn anew
                     self._plan = self._charts.plan
@@ -194,8 +194,8 @@ class LivePage:
         if not self._futures.value:
             scene.forget()
             return
-        began = time.monotonic()
-        if self._plan is None or (snapshot.running and began < self._futures_due):
+        began = time.thread_time()  # not the clock: on a busy machine it would draw old plans
+        if self._plan is None or (snapshot.running and time.monotonic() < self._futures_due):
             return
         plan, self._plan = self._plan, None
         setup = self._setup
@@ -210,8 +210,7 @@ class LivePage:
             scene.forget()
             return
         scene.imagine(positions, plan.values, positions_of(plan.physics, scene.model))
-        taken = time.monotonic() - began
-        self._futures_due = began + taken / _FUTURES_SHARE
+        self._futures_due = time.monotonic() + (time.thread_time() - began) / _FUTURES_SHARE
 
     def _show_picture(self, snapshot: Snapshot) -> None:
         assert snapshot.frame is not None

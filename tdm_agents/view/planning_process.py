@@ -76,16 +76,21 @@ class _Loop:
             self._listen()
             if not self.open:
                 break
-            if self.running or self.steps > 0:
+            if self._plays and time.monotonic() >= self._due:
                 self._step()
             if self.wanted and self._changed and time.monotonic() - self._sent_at >= self.every:
                 self._send()
 
+    @property
+    def _plays(self) -> bool:
+        return self.running or self.steps > 0
+
     def _listen(self) -> None:
-        playing = self.running or self.steps > 0
-        wait = max(0.0, self._due - time.monotonic()) if playing else _IDLE_SECONDS
-        if not playing and self.wanted and self._changed:
-            wait = max(0.0, self.every - (time.monotonic() - self._sent_at))
+        """Obey what has arrived; wait for it until a step or a snapshot is due."""
+        wait = self._due - time.monotonic() if self._plays else _IDLE_SECONDS
+        if self.wanted and self._changed:
+            wait = min(wait, self._sent_at + self.every - time.monotonic())
+        wait = max(wait, 0.0)
         while self.pipe.poll(wait):
             message = self.pipe.recv()
             wait = 0.0
@@ -141,11 +146,13 @@ class _Loop:
                     raise ValueError(f"no command {command.what!r}")
         except Exception as error:
             self._fail(error)
-        self._introduce()
+        self._introduce(begins=command.what == "reset")
 
-    def _introduce(self) -> None:
-        """Say who plays where; the body only where an episode has changed it."""
+    def _introduce(self, *, begins: bool = True) -> None:
+        """Say who plays where; where an episode begins, also the body, if that has changed."""
         self.pipe.send(self.episode.setup(self._serial))
+        if not begins:
+            return
         body = self.episode.body()
         digest = hashlib.sha256(body.model or b"").digest()
         if digest != self._body:

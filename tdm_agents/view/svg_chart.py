@@ -96,7 +96,9 @@ def _text(x: float, y: float, text: str, anchor: str, color: str = "#64748b") ->
 
 
 def _short(value: float) -> str:
-    """A number of three digits, and zero where it is next to nothing."""
+    """A number of three digits or more, and zero where it is next to nothing."""
+    if abs(value) >= 100.0:
+        return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 1e-3 else "0"
 
 

@@ -1,5 +1,7 @@
 """An episode that is meddled with: other players, planners, rewards and pushes, in its middle."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,7 @@ def test_a_planner_keeps_the_history_of_the_model(episode):
 def test_what_is_refused_changes_nothing(episode):
     for wrong in (
         lambda: episode.choose_reward("no/such-v0"),
+        lambda: episode.choose_reward("antigravity:fly"),
         lambda: episode.choose_entry(9),
         lambda: episode.push(0, (1.0, 0.0, 0.0), 1),
         lambda: episode.push(1, (np.nan, 0.0, 0.0), 1),
@@ -94,12 +97,13 @@ def test_what_is_refused_changes_nothing(episode):
         with pytest.raises(Exception) as refused:
             wrong()
         assert is_mistake(refused.value)
+    assert "antigravity" not in sys.modules  # a viewer's word imports nothing
     assert episode.setup().player == "cem on the true simulator"
     episode.step()
     episode.choose_entry(2)
     with pytest.raises(WrongTypeError, match="does not plan"):
         episode.choose_planner(make_planner("cem"))
-    with pytest.raises(WrongTypeError, match="plans for no reward"):
+    with pytest.raises(WrongValueError, match="expected one of the player's own"):
         episode.choose_reward(PREDICTED)
     episode.step()
     with pytest.raises(WrongValueError, match="horizon is 1"):

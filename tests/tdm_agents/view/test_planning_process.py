@@ -72,6 +72,19 @@ def test_a_bug_is_shown_and_pauses(process):
     following(process, Snapshot, lambda s: s.running and not s.problem)
 
 
+def test_it_is_no_faster_than_real_time_however_often_it_is_asked(process):
+    process.send("entry", index=1)  # random actions take no time
+    process.send("speed", times=1.0)
+    following(process, Setup, lambda s: s.serial == process.sent)
+    first, began = following(process, Snapshot), time.monotonic()
+    last = following(process, Snapshot, lambda s: s.step > first.step + 30 or s.episode > first.episode)
+    assert last.episode == first.episode
+    # a step is 25 ms; what came late before may be made up for by 0.1 s
+    assert (last.step - first.step) * 0.025 <= time.monotonic() - began + 0.2
+    process.send("entry", index=0)
+    following(process, Setup, lambda s: s.serial == process.sent)
+
+
 def test_it_waits_for_nobody(process):
     process.send("speed", times=0.0)
     before = following(process, Snapshot)
