@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ def main(settings: Settings) -> None:
     times: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in found}
     for turn in range(settings.repeats + 1):
         for name, one in found.items():
-            works = {"update": lambda one=one, turn=turn: update(one, batch, turn), "decision": decision(one)}
+            works: dict[str, Callable[[], None]] = {
+                "update": partial(update, one, batch, turn),
+                "decision": decision(one),
+            }
             for what, work in works.items():
                 taken = timed(work, device)
                 if turn:

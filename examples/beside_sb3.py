@@ -40,7 +40,8 @@ def main(
 
     def make() -> gym.Env[Any, Any]:
         env = gym.make("tdm_envs:dm_control/cartpole-swingup-v0", max_episode_steps=max_steps)
-        return Monitor(FlattenObservation(env))
+        monitored: gym.Env[Any, Any] = Monitor(FlattenObservation(env))
+        return monitored
 
     n_steps = min(train_steps, 2048)
     ppo = PPO("MlpPolicy", make(), n_steps=n_steps, batch_size=min(n_steps, 64), seed=0, device="cpu")

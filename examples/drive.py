@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-Observation = dict[str, npt.NDArray[np.float32]]
+Vector = npt.NDArray[np.float32]
 
 
-class Drive(gym.Env[Observation, npt.NDArray[np.float32]]):
+class Drive(gym.Env[Any, Vector]):
     """A car on a straight road; the brake is stronger than the engine.
 
     Args:
@@ -29,19 +29,20 @@ class Drive(gym.Env[Observation, npt.NDArray[np.float32]]):
                 "distance": spaces.Box(-np.inf, np.inf, (1,), np.float32),  # to the mark (m)
             }
         )
-        self.action_space = spaces.Box(np.float32([-4.0]), np.float32([2.0]))  # brake to engine (m/s^2)
+        # from brake to engine, in m/s^2
+        self.action_space = spaces.Box(np.array([-4.0], np.float32), np.array([2.0], np.float32))
         self._wind = wind
         self._position = self._velocity = 0.0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
+    ) -> tuple[dict[str, Vector], dict[str, Any]]:
         """Begin near the start of the road."""
         super().reset(seed=seed)
         self._position, self._velocity = self.np_random.uniform(-1.0, 1.0), 0.0
         return self._observation(), {}
 
-    def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Vector) -> tuple[dict[str, Vector], float, bool, bool, dict[str, Any]]:
         """Accelerate; an episode terminates where the car leaves the road."""
         self._velocity += self.DT * (float(action[0]) + self._wind - 0.2 * self._velocity)
         self._position += self.DT * self._velocity
@@ -49,13 +50,11 @@ class Drive(gym.Env[Observation, npt.NDArray[np.float32]]):
         left = abs(self._position) > self.EDGE
         return self._observation(), float(near), left, False, {}
 
-    def _observation(self) -> Observation:
+    def _observation(self) -> dict[str, Vector]:
         return {
-            "car": np.float32([self._position, self._velocity]),
-            "distance": np.float32([self.MARK - self._position]),
+            "car": np.array([self._position, self._velocity], np.float32),
+            "distance": np.array([self.MARK - self._position], np.float32),
         }
 
 
-# guarded, because a worker process may import the file a second time under another name
-if "Drive-v0" not in gym.registry:
-    gym.register("Drive-v0", Drive, max_episode_steps=100)
+gym.register("Drive-v0", "drive:Drive", max_episode_steps=100)

@@ -15,6 +15,7 @@ import tyro
 
 from tdm_agents import TDMAgent, evaluate, make_planner
 from tdm_agents.actors.agents import AgentFactory
+from tdm_agents.actors.contestant import Contestant
 from tdm_agents.actors.functions import UniformActions
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.cli.main import main as command_line
@@ -69,7 +70,7 @@ def main(
 
     planner = make_planner("mppi", horizon=6, num_samples=24, iterations=1)
     env = make()
-    players = {
+    players: dict[str, Contestant] = {
         "generalist, zero-shot": TDMAgent.load(model, planner, env=env),
         "true dynamics": AgentFactory(true_dynamics(action_repeat=REPEAT), planner),
         "random actions": UniformActions(env.action_space, seed=0),

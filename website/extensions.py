@@ -20,7 +20,7 @@ def as_markdown(docstring: str) -> str:
     return re.sub(r"::$", ":", _ROLE.sub(code, docstring), flags=re.MULTILINE)
 
 
-class Docstrings(griffe.Extension):
+class Docstrings(griffe.Extension):  # type: ignore[misc]  # Griffe is not followed
     """Rewrites each docstring when it is collected."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tomllib
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "README.md": "project.md",
     "benchmarks/README.md": "benchmarks.md",
+    "examples/README.md": "examples.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "CODE_OF_CONDUCT.md": "code_of_conduct.md",
@@ -29,28 +31,8 @@ API = {
         "tdm_agents.registry",
         "tdm_agents.errors",
     ),
-    "Planners": (
-        "tdm_planners.shooting",
-        "tdm_planners.random_shooting",
-        "tdm_planners.gaussian",
-        "tdm_planners.cem",
-        "tdm_planners.mppi",
-        "tdm_planners.proposal_shooting",
-        "tdm_planners.policy",
-        "tdm_planners.beam_search",
-        "tdm_planners.distributions",
-    ),
-    "World models": (
-        "tdm_agents.world_models.transformer.model",
-        "tdm_agents.world_models.transformer.generalist",
-        "tdm_agents.world_models.mlp",
-        "tdm_agents.world_models.mlp_policy",
-        "tdm_agents.world_models.pets",
-        "tdm_agents.world_models.rssm.rssm_model",
-        "tdm_agents.world_models.tdmpc2.tdmpc2_model",
-        "tdm_agents.world_models.simulator",
-        "tdm_agents.world_models.learned",
-    ),
+    "Planners": ("tdm_planners.shooting", "tdm_planners.gaussian", "tdm_planners.distributions"),
+    "World models": ("tdm_agents.world_models.learned",),
     "Wrappers": (
         "tdm_agents.wrappers.reward_function",
         "tdm_agents.wrappers.with_proposal",
@@ -86,13 +68,22 @@ API = {
         "tdm_agents.testing.trainable_contract",
     ),
 }
-"""Pages of the API reference, and the modules whose public names each has."""
+"""Pages of the API reference, and the modules whose public names each has, besides those of entry points."""
+ENTRY_POINTS = {"Planners": "tdm_agents.planners", "World models": "tdm_agents.world_models"}
+"""Groups of entry points, by the page that has the modules of all of them."""
 
 _LINK = re.compile(
     r"(?<!!)\[(?P<text>[^]\[]*(?:\[[^]]*\][^]\[]*)?)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)"
 )
 _IMAGE = re.compile(r"!\[(?P<text>[^]]*)\]\((?P<target>[^)\s]+)\)")
 _INDEX_ROW = re.compile(r"^(?:## (?P<section>.+)|\| \[(?P<page>[\w.]+)\]\((?P=page)\) \|.*)$", re.MULTILINE)
+
+
+def api_modules(title: str) -> tuple[str, ...]:
+    """The modules of a page of the API reference."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    found = groups.get(ENTRY_POINTS.get(title), {})
+    return tuple(dict.fromkeys([*(place.partition(":")[0] for place in found.values()), *API[title]]))
 
 
 def api_page(title: str) -> str:
@@ -123,8 +114,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
     for name, page in ELSEWHERE.items():
         files.append(File.generated(config, page, content=_moved((ROOT / name).read_text(), name, page)))
-    for title, modules in API.items():
-        content = f"# {title}\n\n" + "\n".join(f"::: {module}\n" for module in modules)
+    for title in API:
+        content = f"# {title}\n\n" + "\n".join(f"::: {module}\n" for module in api_modules(title))
         files.append(File.generated(config, api_page(title), content=content))
     return files
 

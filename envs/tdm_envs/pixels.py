@@ -91,7 +91,7 @@ def pixels(
     _import_provider(env)
     made: gym.Env[Any, Any] = gym.make(env, render_mode="rgb_array", **{**_size(env, size), **kwargs})
     made = AddRenderObservation(HeldPictures(made, every))
-    if made.observation_space.shape[:2] != (size, size):
+    if (made.observation_space.shape or ())[:2] != (size, size):
         made = ResizeObservation(made, (size, size))
     stack = FrameStackObservation(made, every * (frames - 1) + 1)
     space = stack.observation_space
@@ -136,9 +136,9 @@ def _callables(creator: Any) -> list[Any]:
         return [creator]
     found = []
     for one in creator.__mro__:
-        if "__init__" in vars(one):
-            found.append(one.__init__)
-            kinds = [p.kind for p in inspect.signature(one.__init__).parameters.values()]
+        if (constructor := vars(one).get("__init__")) is not None:
+            found.append(constructor)
+            kinds = [p.kind for p in inspect.signature(constructor).parameters.values()]
             if inspect.Parameter.VAR_KEYWORD not in kinds:
                 break
     return found

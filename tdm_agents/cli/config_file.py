@@ -72,7 +72,8 @@ def config_lines(settings: Any) -> list[str]:
         (f,) = fields(settings)
         settings = getattr(settings, f.name)
     values = {name: _value(settings, option) for name, option in option_table(type(settings)).items()}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).splitlines()
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return text.splitlines()
 
 
 def keep_config(settings: Any, command: str, folder: Path, name: str = "") -> None:

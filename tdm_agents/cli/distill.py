@@ -16,6 +16,7 @@ from tdm_agents.actors.entries import Entry, parse_entry
 from tdm_agents.agent import TDMAgent
 from tdm_agents.agent.agent_files import settings_of
 from tdm_agents.cli.checks import at_least, output_folder, own_run_folder, tell_endless, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.distill_options import Distill
 from tdm_agents.cli.imports import import_modules
 from tdm_agents.distillation.distiller import DistillResult, distill
@@ -27,6 +28,7 @@ from tdm_agents.evaluation.report import make_report, table
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Planner, Preset
 from tdm_agents.registry import make_planner
+from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.spaces.scalar_names import observation_names
@@ -52,7 +54,8 @@ def run(args: Distill, *, console: Console | None = None) -> DistillResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
-    console = console if console is not None else Console(stderr=True)
+    results = console if console is not None else Console()
+    console = console if console is not None else remarks()
     import_modules(args.import_)
     at_least(0, report_episodes=args.report_episodes)
     kind: Any = trainable_class(args.student)
@@ -100,6 +103,7 @@ def run(args: Distill, *, console: Console | None = None) -> DistillResult:
         run_file.claim(
             args.out, json.loads(json.dumps(description, default=plain_number)), model.config_type()
         )
+        keep_config(args, "distill", args.out)
         console.print(f"{teacher.name} teaches {args.student}: {model.summary()}", highlight=False)
         result = distill(
             teacher.contestant, model.to(device), planner, env, args.training, args.out, console=console
@@ -108,7 +112,7 @@ def run(args: Distill, *, console: Console | None = None) -> DistillResult:
             raise SystemExit(130)  # as shells report Ctrl-C
         if args.report_episodes:
             _report(args, teacher, env)
-    console.print(f"the student is in {args.out}: TDMAgent.load({str(args.out)!r})")
+    results.print(f"the student is in {args.out}: TDMAgent.load({str(args.out)!r})", soft_wrap=True)
     return result
 
 

@@ -148,6 +148,7 @@ def film(path: Path, env: EnvRef, episode: Episode, environ: Mapping[str, str], 
         return False
     with console.status("rendering the video"):
         actions = recording_of(episode).action
-        render_episode(path, env, episode.seed, actions, score=episode.score, backend=backend)
+        own = episode.score if episode.own is None else episode.own
+        render_episode(path, env, episode.seed, actions, score=own, backend=backend)
     console.print(f"video: {path} (MUJOCO_GL={backend})")
     return True

@@ -245,7 +245,7 @@ def _worker_surroundings() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection, initializer: Callable[[], None] | None, level: int) -> None:
+def _serve(pipe: Connection, initializer: Callable[[], None] | None, level: int = 0) -> None:
     """The work of a worker process: tasks, until the pipe closes; it says as much as its parent."""
     LOG.setLevel(level)
     threading.Thread(target=_end_with_parent, daemon=True).start()

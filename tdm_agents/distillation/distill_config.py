@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import UpdateSettings
+from tdm_agents.update_settings import UpdateSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class _Running:
     observation: Any
     gathered: float = math.nan  # reward since the last decision
     score: float = 0.0
+    own: float = 0.0
     length: int = 0
     decisions: int = 0
     transitions: float = 0.0
@@ -224,6 +225,7 @@ class _Loop:
             at = f"at environment step {episode.length} of the episode with seed {episode.seed}"
             raise retold(error, f"{at}: {error}") from error
         episode.score += score
+        episode.own += reward
         # in float32, as models read it
         episode.gathered = float(np.float32(episode.gathered) + np.float32(reward))
         episode.length += 1
@@ -271,6 +273,7 @@ class _Loop:
             milliseconds=e.milliseconds,
             end=e.end,
             recording=None if self.record_horizon is None else _recording(e),
+            own=None if self.score_by is None else e.own,
             late=e.late,
         )
 

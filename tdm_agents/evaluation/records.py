@@ -49,6 +49,7 @@ class Episode:
         end: ``"terminated"`` or ``"truncated"`` by the environment, or ``"cut"`` at ``max_steps``.
         recording: What happened; None where it was not asked for.
         late: Number of plans that were there after the agent's deadline.
+        own: The sum of the environment's own rewards, where ``score`` is of a reward function; else None.
     """
 
     seed: int
@@ -60,6 +61,7 @@ class Episode:
     end: End
     recording: Recording | None = field(default=None, repr=False, compare=False)
     late: int = 0
+    own: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,13 +53,22 @@ def find_renderer(env: EnvRef, environ: Mapping[str, str] | None = None) -> str:
             value is tried.
 
     Raises:
-        NoRendererError: If no value works, or ``MUJOCO_GL`` switches rendering off.
+        NoRendererError: If no value works, ``MUJOCO_GL`` switches rendering off, or the environment renders
+            no pictures.
     """
     environ = os.environ if environ is None else environ
     wanted = environ.get("MUJOCO_GL", "").strip().lower()
     if wanted in OFF:
         raise NoRendererError(
             f"MUJOCO_GL={wanted} switches rendering off; unset it, or install a renderer: {REMEDY}"
+        )
+    made = env.make()
+    modes = made.metadata.get("render_modes") or ()
+    made.close()
+    if "rgb_array" not in modes:
+        raise NoRendererError(
+            f"{env} has no render mode 'rgb_array': its metadata[\"render_modes\"] are {list(modes)}; a "
+            "video needs that mode, an argument render_mode, and render()"
         )
     errors = []
     for backend in [wanted] if wanted else _backends(environ):

@@ -10,7 +10,7 @@ from tdm_agents.online.acting import batch_rng
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_state import OnlineState
 from tdm_agents.online.recorded import recorded
-from tdm_agents.online.tasks import Task
+from tdm_agents.online.turns import Task
 from tdm_agents.protocols import Discounts, NotFiniteError
 from tdm_agents.training.train_config import noise_seed
 from tdm_agents.training.trainer import TrainingError

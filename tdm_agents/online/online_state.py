@@ -18,7 +18,7 @@ from tdm_agents.json_text import plain_number
 from tdm_agents.online.curve import Curve
 from tdm_agents.online.online_config import OBSERVERS, OnlineConfig
 from tdm_agents.online.replay import PlayedEpisode, Replay
-from tdm_agents.online.tasks import Task
+from tdm_agents.online.turns import Task
 from tdm_agents.protocols import Batch, MixedBatch
 from tdm_agents.spaces.images import image_columns
 from tdm_agents.storage import CheckpointError

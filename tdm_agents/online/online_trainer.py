@@ -31,7 +31,7 @@ from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_progress import OnlineProgress
 from tdm_agents.online.online_state import Counts, OnlineState, saved_steps
 from tdm_agents.online.rounds import Played, play_round
-from tdm_agents.online.tasks import Task, next_task, open_tasks
+from tdm_agents.online.turns import Task, next_task, open_tasks
 from tdm_agents.protocols import Discounts, Planner, TrainableModel
 from tdm_agents.remarks import remarks
 from tdm_agents.training.process import interrupts, threads

@@ -16,7 +16,18 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 # what the package itself writes, or Minari
-WRITTEN = {"agent", "checkpoint", "curve", "index", "metadata", "model", "results", "run", "verdict"}
+WRITTEN = {
+    "agent",
+    "checkpoint",
+    "curve",
+    "evaluation",
+    "index",
+    "metadata",
+    "model",
+    "results",
+    "run",
+    "verdict",
+}
 HELPERS = {"keep", "planner_returns_plot"}  # what scripts import
 
 

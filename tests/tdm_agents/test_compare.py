@@ -200,12 +200,12 @@ def test_compare_on_the_command_line(tmp_path, capsys):
     assert "(3 episodes are kept)" in said.err
     again = json.loads((tmp_path / "out" / "comparison.json").read_text())["contestants"]
     assert [c["summary"] for c in again[:2]] == [planned["summary"], random["summary"]]
-    assert "former report" not in said.out
+    assert "former report" not in said.err
     # with fewer episodes the report is of those; what was played stays
     kept = sorted((tmp_path / "out" / "parts").iterdir())
     assert tdm(*words, "--episodes", "2", "--entry", "random") == 0
-    assert "the former report in" in (said := capsys.readouterr()).out
-    assert "of 3 episodes, is replaced by one of 2; the episodes themselves stay kept" in said.out
+    assert "the former report in" in (said := capsys.readouterr()).err
+    assert "of 3 episodes, is replaced by one of 2; the episodes themselves stay kept" in said.err
     assert set(kept) <= set((tmp_path / "out" / "parts").iterdir())
 
 
@@ -263,7 +263,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path):
     assert 0 < len(parts) < 8
     for part in parts:  # nothing half-written, and nothing else
         assert part.suffix == ".json" and len(json.loads(part.read_text())["played"]["episodes"]) == 2
-    assert sorted(p.name for p in out.iterdir()) == [".lock", "parts"]
+    assert sorted(p.name for p in out.iterdir()) == [".lock", "parts", "tdm-compare.yaml"]
     for left in (out / ".comparison.md.7.partial", out / "parts" / f".{parts[0].name}.7.partial"):
         left.touch()  # by one that was killed
     before = {part: part.stat().st_mtime_ns for part in parts}

@@ -39,6 +39,7 @@ SOME = {
         ),
     ],
     "online": ["--env-id", "tdm/WalkerTree-v0 dof=12", "--out", "o", "--terminates", "True", "--import", "m"],
+    "distill": ["--teacher", "expert", "--out", "o", "--report-episodes", "0"],
     "evaluate": ["--random", "--planner-settings", "horizon", "5"],
     "compare": ["--entry", "runs/a label=yes", "--entry", "random", "--env-id", "a", "--env-id", "b"],
     "study": ["zero-shot", "--size", "smoke", "--adopt", "walkers=runs/walkers"],

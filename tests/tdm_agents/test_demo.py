@@ -107,7 +107,7 @@ def test_without_a_renderer_the_video_is_skipped_with_the_remedy(checkpoint, tmp
     printed = capsys.readouterr().out
     assert "no video: MUJOCO_GL=disable" in printed
     assert "apt-get install libegl1" in printed
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo.json", "demo.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo.json", "demo.png", "tdm-demo.yaml"]
 
 
 @pytest.mark.parametrize("setting", ["threads", "max_steps"])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from importlib.metadata import version
 
 import pytest
 
@@ -87,6 +88,7 @@ def test_where_it_does_not_the_status_is_1_and_every_lack_has_its_remedy(shadowe
     assert (found["ffmpeg"]["state"], found["renderer"]["state"]) == ("note", "note")
     assert "imageio[ffmpeg]" in found["ffmpeg"]["remedy"]
     assert found["python"]["state"] == "ok"
+    assert found["tdm-agents"]["found"] == version("tdm-agents")
     assert all(f["remedy"] for f in found.values() if f["state"] != "ok")
 
 

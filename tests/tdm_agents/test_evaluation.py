@@ -3,15 +3,15 @@ import io
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from rich.console import Console
 
-from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner
+from tdm_agents import SimulatorModel, TDMAgent, evaluate, make_planner, registry
 from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.actors.functions import UniformActions
 from tdm_agents.cli import evaluate as evaluate_command
@@ -230,7 +230,7 @@ def test_a_report_says_how_to_repeat_it(tmp_path):
     assert read["settings"]["planner_settings"]["horizon"] == 4 and read["settings"]["odd"] is None
     assert read["summary"]["iqm_low"] <= read["summary"]["iqm"] <= read["summary"]["iqm_high"]
     assert read["provenance"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert read["provenance"]["versions"]["torch"] == torch.__version__
+    assert read["provenance"]["versions"]["torch"] == version("torch")
     shown = Console(file=io.StringIO(), width=120)
     shown.print(table([report]))
     assert f"{read['summary']['iqm']:.1f}" in shown.file.getvalue()
@@ -316,9 +316,9 @@ def test_planners_are_listed_with_settings_and_package(capsys):
 
 def test_a_planner_that_does_not_import_is_listed_with_its_error(monkeypatch, capsys):
     def load(group, name):
-        raise planners_command.registry.PluginError(f"{name} is broken")
+        raise registry.PluginError(f"{name} is broken")
 
-    monkeypatch.setattr(planners_command.registry, "load", load)
+    monkeypatch.setattr(registry, "load", load)
     assert tdm("planners", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["error"].endswith("is broken")
 

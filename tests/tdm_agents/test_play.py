@@ -5,13 +5,16 @@ import json
 import gymnasium as gym
 import imageio.v2 as imageio
 import pytest
+from my_drive import MyDrive
 
-from tdm_agents import evaluate
+from tdm_agents import TDMAgent, evaluate, make_planner
 from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.main import main
 from tdm_agents.environments import EnvRef, seconds_per_step
 from tdm_agents.evaluation.video import NoRendererError, find_renderer
+from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
 SMALL = ("--planner-settings", "horizon", "3", "num-samples", "4", "num-elites", "2", "iterations", "1")
@@ -43,7 +46,7 @@ def test_an_episode_is_played_drawn_and_kept(simulator, tmp_path, capsys):
     assert report["episodes"][0]["return"] == pytest.approx(expected.scores[0])
     assert f"return {expected.scores[0]:.1f} after {STEPS} environment steps (cut)" in printed
     assert imageio.imread(out / "play.png").shape[1] == 1440
-    assert sorted(p.name for p in out.iterdir()) == ["play.json", "play.png"]
+    assert sorted(p.name for p in out.iterdir()) == ["play.json", "play.png", "tdm-play.yaml"]
 
 
 def test_without_a_renderer_the_video_is_skipped_with_the_remedy(tmp_path, capsys, monkeypatch):
@@ -51,6 +54,26 @@ def test_without_a_renderer_the_video_is_skipped_with_the_remedy(tmp_path, capsy
     words = ("--simulator", "--planner", "cem", "--env-id", "InvertedPendulum-v5", *SMALL, "--max-steps", "4")
     assert tdm("play", *words, "--out", tmp_path) == 0
     assert "no video: MUJOCO_GL=disable" in capsys.readouterr().out
+
+
+def test_an_environment_without_a_clock_or_pictures_is_drawn_and_the_video_says_why_not(
+    tmp_path, capsys, monkeypatch
+):
+    class Silent(MyDrive):
+        metadata = {"render_modes": []}  # noqa: RUF012
+
+    gym.register("SilentDrive-v0", Silent, max_episode_steps=4)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    try:
+        made = gym.make("SilentDrive-v0")
+        model = MLPWorldModel(spec_of(made.observation_space, made.action_space), MLPConfig(hidden=4))
+        TDMAgent(model, make_planner("cem", horizon=2), env_id="SilentDrive-v0").save(tmp_path / "agent")
+        assert tdm("play", "--checkpoint", tmp_path / "agent", "--out", tmp_path / "out") == 0
+    finally:
+        gym.registry.pop("SilentDrive-v0")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no video: SilentDrive-v0 has no render mode 'rgb_array'" in said
+    assert imageio.imread(tmp_path / "out" / "play.png").std() > 0
 
 
 def test_a_walker_with_arguments_is_filmed(tmp_path, monkeypatch):

@@ -254,6 +254,7 @@ def test_returns_are_counted_by_a_function():
         policy, PENDULUM, [0], max_steps=2, score_by=lambda o, a, o2: o2[:, 1] - o[:, 1], record_horizon=0
     ).episodes[0]
     angle = turned.recording.observation[:, 1]
+    assert turned.own == 2.0, "the environment's own return is forgotten"
     assert turned.score == pytest.approx(angle[-1] - angle[0])
     np.testing.assert_allclose(turned.recording.reward, np.diff(angle), atol=1e-6)
 

@@ -188,7 +188,14 @@ def test_every_trainable_model_gets_a_verdict_on_each_of_its_environments(kind, 
     written, settings = io.StringIO(), AgentSettings("mppi", dataclasses.asdict(PLANNER))
     console = Console(file=written, width=1000)
     verdicts = say_and_keep(
-        tmp_path, model.eval(), data, CONFIG, planner=PLANNER, settings=settings, console=console
+        tmp_path,
+        model.eval(),
+        data,
+        CONFIG,
+        planner=PLANNER,
+        settings=settings,
+        metrics={},
+        console=console,
     )
     kept = json.loads((tmp_path / VERDICT_FILE).read_text())["environments"]
     assert kept.keys() == verdicts.keys() == data.keys()
@@ -196,6 +203,7 @@ def test_every_trainable_model_gets_a_verdict_on_each_of_its_environments(kind, 
         assert verdict.milliseconds > 0 and kept[name]["milliseconds"] == verdict.milliseconds
         label = f"{name}: " if len(data) > 1 else ""
         assert all(label + line in written.getvalue() for line in kept[name]["lines"])
+    assert ("median error" in written.getvalue()) == any(v.errors for v in verdicts.values())
 
 
 class Broken(MLPWorldModel):
@@ -216,6 +224,7 @@ def test_a_model_with_which_no_plan_is_found_gets_its_verdict_all_the_same(tmp_p
         CONFIG,
         planner=PLANNER,
         settings=settings,
+        metrics={},
         console=Console(file=written, width=1000),
     )
     assert verdicts["one"].milliseconds is None and (tmp_path / VERDICT_FILE).exists()

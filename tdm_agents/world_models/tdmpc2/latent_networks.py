@@ -140,9 +140,11 @@ class LatentNetworks(nn.Module):
             task: ``[R]`` int64, where there are several.
             generator: Of the random shift of images; None: none.
         """
+        latent: Tensor
         if isinstance(self.encoder, PixelEncoder):
-            return self.encoder(observation, generator=generator)
-        latent: Tensor = self.encoder(self.told(observation.to(next(self.encoder.parameters()).dtype), task))
+            latent = self.encoder(observation, generator=generator)
+        else:
+            latent = self.encoder(self.told(observation.to(next(self.encoder.parameters()).dtype), task))
         return latent
 
     def rounded(self) -> LatentNetworks:

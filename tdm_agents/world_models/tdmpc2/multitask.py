@@ -146,8 +146,11 @@ class MultitaskTDMPC2(LearnedModel):
         return model
 
     def _begin_with(self, source: MultitaskTDMPC2) -> None:
-        pairs = [{"config": identity(m.config), "actions": _actions(m._joint)} for m in (source, self)]
-        if found := differences(*pairs):
+        there, here = (
+            {"config": identity(m.config), "actions": _actions(m._joint), "terminates": m._joint.terminates}
+            for m in (source, self)
+        )
+        if found := differences(there, here):
             raise does_not_fit(found[0])
         assert self.networks.tasks is not None and source.networks.tasks is not None
         weights, own = dict(source.state_dict()), self.state_dict()
@@ -155,10 +158,10 @@ class MultitaskTDMPC2(LearnedModel):
         self.load_state_dict(weights)
         for name, world in self._worlds.items():
             if (known := known_name(name, source.environments)) is not None:
-                there, here = source._worlds[known].number, world.number
+                number, theirs = world.number, source._worlds[known].number
                 with torch.no_grad():
-                    self.networks.tasks.vectors[here] = source.networks.tasks.vectors[there]
-                    self.discount[here] = source.discount[there]
+                    self.networks.tasks.vectors[number] = source.networks.tasks.vectors[theirs]
+                    self.discount[number] = source.discount[theirs]
 
     @property
     def environments(self) -> tuple[str, ...]:
@@ -270,14 +273,14 @@ class MultitaskTDMPC2(LearnedModel):
         write_described(folder, KIND, self, {"environments": specs, "config": asdict(self.config)})
 
     @classmethod
-    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> MultitaskTDMPC2:
         """The model that :meth:`save` wrote, on ``device``, ready to plan with.
 
         Raises:
             CheckpointError: If a file is missing, altered, of another type or does not fit its JSON.
         """
 
-        def build(value: Mapping[str, Any]) -> Self:
+        def build(value: Mapping[str, Any]) -> MultitaskTDMPC2:
             specs = {name: spec_from_json(spec, device) for name, spec in value["environments"].items()}
             return cls(specs, MultitaskConfig(**value["config"]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -117,7 +118,7 @@ def _side_after(side: int) -> int:
     return list(itertools.accumulate(KERNELS, lambda s, k: (s - k[0]) // k[1] + 1, initial=side))[-1]
 
 
-def refuse_small(image: Image, space: spaces.Space) -> None:
+def refuse_small(image: Image, space: spaces.Space[Any]) -> None:
     """Refuse an image that is smaller than the convolutions need.
 
     Raises:

@@ -9,7 +9,7 @@ from small_online import TINY, online, result, rows
 from tdm_agents import TDMAgent
 from tdm_agents.cli.main import main
 from tdm_agents.cli.online import Online, environments
-from tdm_agents.online.tasks import next_task
+from tdm_agents.online.turns import next_task
 from tdm_agents.storage import CheckpointError
 from tdm_agents.world_models.tdmpc2.multitask import MultitaskTDMPC2
 
