@@ -174,7 +174,7 @@ def test_where_nothing_can_be_planned_the_default_is_random(env_id, tmp_path, mo
     assert dataset.counts == {"random": 200}
     command = ["collect", "--env-id", env_id, "--random-episodes", "2", "--max-steps", "9", "--out", "out"]
     assert main(command) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if "Random episodes only" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "Random episodes only" in line]
     assert len(told) == 1 and "has no MuJoCo physics that can be rolled out. --actor chooses" in told[0]
     assert len(episodes_of(Path("out/data"))) == 2
     # what was asked for is never left out
