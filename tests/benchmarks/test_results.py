@@ -20,15 +20,18 @@ WRITTEN = {
     "agent",
     "checkpoint",
     "curve",
+    "distill",
     "evaluation",
     "index",
     "metadata",
     "model",
+    "report",
     "results",
+    "rounds",
     "run",
     "verdict",
 }
-HELPERS = {"keep", "planner_returns_plot"}  # what scripts import
+HELPERS = {"keep", "online_returns_plot", "planner_returns_plot"}  # what scripts import
 
 
 def test_every_result_is_named_in_the_list_and_every_named_one_is_there():

@@ -39,6 +39,7 @@ MISTAKES = [
         "distill --teacher random --env-id nonsense-v0 --out {here}/out",
         "environment 'nonsense-v0' cannot be made",
     ),
+    ("view --env-id nonsense-v0 --entry random", "nonsense-v0"),
     ("online --env-id nonsense-v0 --out {here}/out", "environment 'nonsense-v0' cannot be made"),
     ("evaluate --checkpoint {here}/broken.json", "is a file; expected the folder of a checkpoint"),
     ("evaluate --policy {here}/none.zip --env-id Pendulum-v1", "none.zip; expected what Stable-Baselines3"),
