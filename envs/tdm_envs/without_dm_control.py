@@ -29,7 +29,10 @@ class DmControlMissingError(EnvsError, ImportError):
 
 def is_installed() -> bool:
     """Whether dm_control and Shimmy are installed."""
-    return find_spec("dm_control") is not None and find_spec("shimmy") is not None
+    try:
+        return find_spec("dm_control") is not None and find_spec("shimmy") is not None
+    except ModuleNotFoundError:  # of an importer that refuses them
+        return False
 
 
 def refuse(env_id: str, **settings: Any) -> NoReturn:

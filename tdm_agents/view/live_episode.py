@@ -248,7 +248,8 @@ class LiveEpisode:
             return self._action
         agent = self._agent
         assert self._memory is not None
-        reward = torch.tensor([math.nan if self._steps == 0 else self._reward], dtype=agent.model.spec.dtype)
+        spec, known = agent.model.spec, math.nan if self._steps == 0 else self._reward
+        reward = torch.tensor([known], dtype=spec.dtype, device=spec.device)
         with tracing():
             memory, action = agent.decide(
                 self._memory,

@@ -181,7 +181,7 @@ def test_a_vector_of_another_length_is_no_flattened_observation():
     codec = ObservationCodec(NESTED)
     with pytest.raises(ValueError, match="observation is an array; expected a dict"):
         codec.flatten(np.zeros(codec.dim + 1, np.float32))
-    with pytest.raises(ValueError, match="scalar 1 is nan"):
+    with pytest.raises(ValueError, match=r"scalar \S+ is nan"):
         codec.flatten(np.array([0.0, np.nan, *np.zeros(codec.dim - 2)], np.float32))
     with pytest.raises(ValueError, match="observation_space of the environment is"):
         TDMAgent(Still(NESTED, BOX), make_planner("random_shooting")).attach(

@@ -91,7 +91,7 @@ def test_the_commands_say_it_before_they_begin(
     }[command]
     code = main([command, *env, *words, *given])
     assert code == 0 or command == "collect"  # whose worker processes do not know the id
-    said = "".join(capsys.readouterr().out.split())
+    said = "".join(capsys.readouterr().err.split())
     assert (f"cutafter{ENDLESS_STEPS:,}environmentsteps;--max-steps" in said) == (not given)
 
 

@@ -234,7 +234,7 @@ def test_environments_are_searched_apart_and_the_likeliest_need_no_draws():
 def test_a_wrapped_model_has_tokens_and_its_reward_and_value_count():
     model = RewardFunction(Language(1), lambda o, a, after: 10.0 * a[:, 1] + after[:, 0])
     assert isinstance(model, HasTokens) and not isinstance(
-        RewardFunction(LinearQuadraticModel(), sum), HasTokens
+        RewardFunction(LinearQuadraticModel(), lambda o, a, after: o.sum(dim=1)), HasTokens
     )
     planner = BeamSearch(horizon=1, beam_width=8, num_expand=6, level="token")
     found = plan(planner, model)
