@@ -62,10 +62,9 @@ class BeamSearch:
 
     ``level="action"`` expands by whole actions, all components at once. ``level="token"`` is the paper's way:
     inside a transition it searches the tokens of action, observation and reward (algorithm 1 there). Two
-    things
-    differ: outcomes compete only with outcomes of the same action, and actions are drawn unless
-        ``stochastic``
-    is False, because among 1024 bins the neighbours of the likeliest would crowd out all others.
+    things differ: outcomes compete only with outcomes of the same action, and actions are drawn unless
+    ``stochastic`` is False, because among 1024 bins the neighbours of the likeliest would crowd out all
+    others.
 
     Attributes:
         horizon: ``H``, depth in decisions, at least 1.

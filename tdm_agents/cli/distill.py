@@ -26,8 +26,6 @@ from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.report import make_report, table
 from tdm_agents.json_text import plain_number
-from tdm_agents.protocols import Planner, Preset
-from tdm_agents.registry import make_planner
 from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
@@ -35,7 +33,7 @@ from tdm_agents.spaces.scalar_names import observation_names
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import locked, write_json
 from tdm_agents.training import run_file
-from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
+from tdm_agents.training.model_choice import chosen_planner, chosen_preset, trainable_class, with_settings
 from tdm_agents.world_models.learned import identity
 
 REPORT_FILE = "distill.json"
@@ -68,7 +66,7 @@ def run(args: Distill, *, console: Console | None = None) -> DistillResult:
     config = with_settings(
         f"world model {args.student!r}", preset.config, parse_settings(args.model_settings)
     )
-    planner = _planner(args, preset)
+    planner = chosen_planner(preset, args.planner, parse_settings(args.planner_settings))
     device = usable_device(args.device)
     entry = parse_entry(args.teacher)
     env = _environment(args, entry)
@@ -114,15 +112,6 @@ def run(args: Distill, *, console: Console | None = None) -> DistillResult:
             _report(args, teacher, env)
     results.print(f"the student is in {args.out}: TDMAgent.load({str(args.out)!r})", soft_wrap=True)
     return result
-
-
-def _planner(args: Distill, preset: Preset) -> Planner:
-    """How the student acts."""
-    own = args.planner is None or args.planner == preset.planner
-    settings = dict(preset.planner_settings) if own else {}
-    return make_planner(
-        args.planner or preset.planner, **{**settings, **parse_settings(args.planner_settings)}
-    )
 
 
 def _environment(args: Distill, entry: Entry) -> EnvRef:

@@ -25,7 +25,6 @@ from tdm_agents.online import acting
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_trainer import OnlineResult, train_online
 from tdm_agents.protocols import ModelSpec, Planner, Preset, TrainableModel, reads_images
-from tdm_agents.registry import make_planner
 from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
@@ -34,7 +33,13 @@ from tdm_agents.spaces.scalar_names import observation_names
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import locked, read_json
 from tdm_agents.training import run_file
-from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
+from tdm_agents.training.model_choice import (
+    chosen_planner,
+    chosen_preset,
+    load_trained,
+    trainable_class,
+    with_settings,
+)
 from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.model_files import weights_sha256
 
@@ -64,7 +69,7 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     kind = trainable_class(name)
     preset = chosen_preset(name, kind, args.preset)
     config = with_settings(f"world model {name!r}", preset.config, parse_settings(args.model_settings))
-    planner = planner_of(args, preset)
+    planner = chosen_planner(preset, args.planner, parse_settings(args.planner_settings))
     device = usable_device(args.device)
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     if repeat < 1:
@@ -110,21 +115,6 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         soft_wrap=True,
     )
     return result
-
-
-def planner_of(args: Online, preset: Preset) -> Planner:
-    """The preset's planner, or the one that ``args`` names, with the settings that ``args`` has.
-
-    Raises:
-        LookupError: If there is no such planner.
-        TypeError: If it has no such setting.
-        ValueError: If a setting makes no sense.
-    """
-    own = args.planner is None or args.planner == preset.planner
-    settings = dict(preset.planner_settings) if own else {}
-    return make_planner(
-        args.planner or preset.planner, **{**settings, **parse_settings(args.planner_settings)}
-    )
 
 
 def environments(args: Online, repeat: int) -> list[EnvRef]:

@@ -17,13 +17,18 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import Planner, Preset, Suggests, TrainableModel
-from tdm_agents.registry import make_planner
 from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import locked
 from tdm_agents.training import run_file
 from tdm_agents.training.held_out import Evaluator
-from tdm_agents.training.model_choice import chosen_preset, load_trained, trainable_class, with_settings
+from tdm_agents.training.model_choice import (
+    chosen_planner,
+    chosen_preset,
+    load_trained,
+    trainable_class,
+    with_settings,
+)
 from tdm_agents.training.suiting import fitting_evaluation, within_episodes
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
@@ -156,8 +161,7 @@ def planner_of(args: Train, preset: Preset) -> Planner:
     Raises:
         LookupError: If there is no such planner.
     """
-    own = args.planner is None or args.planner == preset.planner
-    return make_planner(args.planner or preset.planner, **(preset.planner_settings if own else {}))
+    return chosen_planner(preset, args.planner, {})
 
 
 def configuration(args: Train, preset: Preset) -> object:

@@ -7,11 +7,10 @@ not.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,7 @@ from tdm_agents.distillation.lessons import Lessons
 from tdm_agents.distillation.teaching import Lesson
 from tdm_agents.env_checks import refuse_shared
 from tdm_agents.environments import Env, EnvRef, episode_limit, steps_at_most
-from tdm_agents.errors import WrongValueError
 from tdm_agents.evaluation.episodes import evaluate
-from tdm_agents.json_text import plain_number
 from tdm_agents.online.recorded import recorded
 from tdm_agents.online.rounds import Played, play_round
 from tdm_agents.protocols import ImitatesExamples, NotFiniteError, Planner, TrainableModel
@@ -42,6 +39,7 @@ from tdm_agents.storage import CheckpointError, write_json
 from tdm_agents.training import run_state
 from tdm_agents.training.process import interrupts, threads
 from tdm_agents.training.progress import TrainingProgress
+from tdm_agents.training.resuming import restore_run, settings_json
 from tdm_agents.training.train_config import noise_seed
 from tdm_agents.training.trainer import TrainingError
 from tdm_agents.world_models.learned import check_finite
@@ -306,26 +304,13 @@ class _Run:
             step=self.updates,
             weights=self.student.state_dict(),
             optimizers=run_state.optimizer_state(self.student, self.optimizers),
-            settings=_settings(self.config),
+            settings=settings_json(self.config),
             progress={"rounds": self.rounds, "lessons": self.lessons.record()},
         )
         run_state.save(self.folder, state)
 
     def _restore(self) -> None:
-        found = run_state.load(self.folder)
-        for name, value in _settings(self.config).items():
-            if name not in OBSERVERS and found.settings.get(name) != value:
-                raise WrongValueError(
-                    f"the run in {self.folder} has {name}={found.settings.get(name)!r}, now it is {value!r}: "
-                    "go on with its own settings, or begin in another folder"
-                )
-        try:
-            self.student.load_state_dict(found.weights)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.folder} holds a run of another model: {error}; choose another folder"
-            ) from error
-        run_state.restore_optimizers(self.student, self.optimizers, found.optimizers)
+        found = restore_run(self.folder, self.student, self.optimizers, self.config, observers=OBSERVERS)
         try:
             self.rounds = list(found.progress["rounds"])
             self.lessons.restore(found.progress["lessons"])
@@ -334,9 +319,3 @@ class _Run:
                 f"the checkpoint in {self.folder} is not of tdm distill ({error}); choose another folder"
             ) from error
         self.updates = found.step
-
-
-def _settings(config: DistillConfig) -> dict[str, Any]:
-    # through JSON and back: what is written is what is compared
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config), default=plain_number))
-    return settings

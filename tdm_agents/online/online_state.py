@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,6 @@ import numpy as np
 from tdm_agents.data.mixture import windows_of
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
-from tdm_agents.json_text import plain_number
 from tdm_agents.online.curve import Curve
 from tdm_agents.online.online_config import OBSERVERS, OnlineConfig
 from tdm_agents.online.replay import PlayedEpisode, Replay
@@ -23,6 +21,7 @@ from tdm_agents.protocols import Batch, MixedBatch
 from tdm_agents.spaces.images import image_columns
 from tdm_agents.storage import CheckpointError
 from tdm_agents.training import run_state
+from tdm_agents.training.resuming import restore_run, settings_json
 
 REPLAY_FOLDER = "replay"
 MOST_UNSAVED = 20_000
@@ -160,7 +159,7 @@ class OnlineState:
             step=self.counts.updates,
             weights=self.model.state_dict(),
             optimizers=run_state.optimizer_state(self.model, self.optimizers),
-            settings=_settings(self.config),
+            settings=settings_json(self.config),
             progress=progress,
         )
         run_state.save(self.folder, state)
@@ -179,20 +178,7 @@ class OnlineState:
         return self.counts.decisions + self.counts.updates
 
     def _restore(self) -> None:
-        found = run_state.load(self.folder)
-        for name, value in _settings(self.config).items():
-            if name not in OBSERVERS and found.settings.get(name) != value:
-                raise WrongValueError(
-                    f"the run in {self.folder} has {name}={found.settings.get(name)!r}, now it is {value!r}: "
-                    "go on with its own settings, or begin in another folder"
-                )
-        try:
-            self.model.load_state_dict(found.weights)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.folder} holds a run of another model: {error}; choose another folder"
-            ) from error
-        run_state.restore_optimizers(self.model, self.optimizers, found.optimizers)
+        found = restore_run(self.folder, self.model, self.optimizers, self.config, observers=OBSERVERS)
         try:
             self.counts = Counts(**found.progress["counts"])
             records = found.progress["replay"]
@@ -231,9 +217,3 @@ def refuse_full_disk(folder: Path, task: Task, entries: int) -> None:
 def saved_steps(folder: Path) -> int:
     """Environment steps of the last checkpoint."""
     return int(run_state.load(folder).progress["counts"]["env_steps"])
-
-
-def _settings(config: OnlineConfig) -> dict[str, Any]:
-    # through JSON and back: what is written is what is compared
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config), default=plain_number))
-    return settings

@@ -11,7 +11,7 @@ from typing import Any
 
 from tdm_agents import registry
 from tdm_agents.errors import UnknownNameError, WrongTypeError
-from tdm_agents.protocols import Preset, TrainableModel
+from tdm_agents.protocols import Planner, Preset, TrainableModel
 from tdm_agents.world_models.model_files import load_model
 
 _NEEDED = ("config_type", "presets", "build", "fit", "optimizers", "update", "save", "load", "state_dict")
@@ -56,6 +56,20 @@ def chosen_preset(name: str, kind: type[TrainableModel], preset: str | None) -> 
             f"world model {name!r} has no preset {preset!r}; {hint}it has {', '.join(presets)}"
         )
     return presets[preset]
+
+
+def chosen_planner(preset: Preset, planner: str | None, settings: Mapping[str, Any]) -> Planner:
+    """The preset's planner, or another one, with settings that differ from the preset's or its defaults.
+
+    Raises:
+        LookupError: If there is no such planner.
+        TypeError: If it has no such setting.
+        ValueError: If a setting makes no sense.
+    """
+    own = planner is None or planner == preset.planner
+    return registry.make_planner(
+        planner or preset.planner, **{**(preset.planner_settings if own else {}), **settings}
+    )
 
 
 def with_settings(what: str, config: Any, settings: Mapping[str, Any]) -> Any:

@@ -8,7 +8,6 @@ threads, to the same bits as one that was not.
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -23,14 +22,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
-from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Batch, MixedBatch, NotFiniteError, TrainableModel
 from tdm_agents.remarks import remarks
-from tdm_agents.storage import CheckpointError, locked
+from tdm_agents.storage import locked
 from tdm_agents.training import run_state
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.process import interrupts, threads
 from tdm_agents.training.progress import TrainingProgress
+from tdm_agents.training.resuming import restore_run, settings_json
 from tdm_agents.training.train_config import OBSERVERS, TrainConfig, noise_seed
 from tdm_agents.world_models.learned import check_finite
 
@@ -130,15 +129,7 @@ class _Run:
             return
         if not resume:
             raise WrongValueError(f"{self.folder} holds a run already; resume it, or choose another folder")
-        found = run_state.load(self.folder)
-        self._check_settings(found.settings)
-        try:
-            self.model.load_state_dict(found.weights)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.folder} holds a run of another model: {error}; choose another folder"
-            ) from error
-        run_state.restore_optimizers(self.model, self.optimizers, found.optimizers)
+        found = restore_run(self.folder, self.model, self.optimizers, self.config, observers=OBSERVERS)
         self.step = self.saved = found.step
 
     def save(self) -> None:
@@ -149,7 +140,7 @@ class _Run:
             step=self.step,
             weights=self.model.state_dict(),
             optimizers=run_state.optimizer_state(self.model, self.optimizers),
-            settings=_settings(self.config),
+            settings=settings_json(self.config),
         )
         run_state.save(self.folder, state)
         self.saved = self.step
@@ -215,21 +206,6 @@ class _Run:
                 "run the same command to go on"
             )
         return TrainResult(self.step, stopped, metrics, time.monotonic() - began)
-
-    def _check_settings(self, stored: Mapping[str, Any]) -> None:
-        mine = _settings(self.config)
-        for name, value in mine.items():
-            if name not in OBSERVERS and stored.get(name) != value:
-                raise WrongValueError(
-                    f"the run in {self.folder} has {name}={stored.get(name)!r}, now it is {value!r}: "
-                    "go on with its own settings, or train into another folder"
-                )
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    # through JSON and back: tuples become lists, as they do on disk
-    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=plain_number))
-    return settings
 
 
 def _write(board: SummaryWriter, numbers: Mapping[str, float], step: int) -> None:

@@ -8,6 +8,8 @@ where that is.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import mujoco
 import numpy as np
 import numpy.typing as npt
@@ -96,12 +98,12 @@ class _Columns:
         return best if far[best] <= _TOLERANCE * (1.0 + np.abs(wanted).max()) else None
 
 
-class _Joint:
+class _Joint(ABC):
     """How the positions of a joint are read."""
 
+    @abstractmethod
     def read(self, seen: Array, out: Array, start: Array, seconds: float) -> None:
         """Write the joint's positions into ``out`` ``[..., H, nq]``."""
-        raise NotImplementedError
 
 
 class _Still(_Joint):

@@ -41,8 +41,8 @@ class TDMPC2Config:
         tau: Share of the way that the target networks go after every update, in (0, 1].
         discount: Factor per decision on later rewards, in (0, 1); None takes it from the length of the
             longest episode in the data.
-        bf16: Compute products in bfloat16, in planning and in updates. Several times faster on processors
-            that have such products (AMX, AVX-512 BF16), and slower on others.
+        bf16: Compute products in bfloat16, in planning and in updates. Meant for processors with
+            such products (AMX); others become slower.
 
     Raises:
         ValueError: If a setting makes no sense.

@@ -1,0 +1,65 @@
+"""Going on with the run in a folder: its settings are compared, its weights and optimizers restored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdm_agents.errors import WrongValueError
+from tdm_agents.json_text import plain_number
+from tdm_agents.protocols import Optimizers
+from tdm_agents.storage import CheckpointError
+from tdm_agents.training import run_state
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def settings_json(config: DataclassInstance) -> dict[str, Any]:
+    """Settings as they are on disk, where tuples are lists, so that what is written is what is compared."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config), default=plain_number))
+    return settings
+
+
+def restore_run(
+    folder: Path,
+    model: Any,
+    optimizers: Optimizers,
+    config: DataclassInstance,
+    *,
+    observers: Collection[str],
+) -> run_state.RunState:
+    """Restore a model and its optimizers from the last checkpoint of a run.
+
+    Args:
+        folder: Folder of the run.
+        model: The model; its weights are overwritten.
+        optimizers: Its optimizers; their state is overwritten.
+        config: Settings with which the run is to go on.
+        observers: Names of those that may differ.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        ValueError: If another setting differs; the message names it.
+        CheckpointError: If the checkpoint was altered or belongs to another model.
+    """
+    found = run_state.load(folder)
+    for name, value in settings_json(config).items():
+        if name not in observers and found.settings.get(name) != value:
+            raise WrongValueError(
+                f"the run in {folder} has {name}={found.settings.get(name)!r}, now it is {value!r}: go on "
+                "with its own settings, or begin in another folder"
+            )
+    try:
+        model.load_state_dict(found.weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{folder} holds a run of another model: {error}; choose another folder"
+        ) from error
+    run_state.restore_optimizers(model, optimizers, found.optimizers)
+    return found
