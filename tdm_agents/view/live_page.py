@@ -227,6 +227,7 @@ class LivePage:
             ("environment", setup.environment),
             ("player", setup.player),
             ("episode", f"{snapshot.episode + 1} (seed {snapshot.seed}), step {snapshot.step}"),
+            ("state", "running" if snapshot.running else "paused"),
             ("return so far", f"{snapshot.score:.2f}"),
         ]
         if snapshot.last_score is not None:

@@ -42,16 +42,8 @@ def pause(tab):
     box = tab.page.get_by_label("running")
     if box.is_checked():
         box.click(force=True)
-    tab.wait(lambda: not box.is_checked(), "a pause")
-    stood = [tab.step()]
-
-    def still():
-        tab.page.wait_for_timeout(700)
-        stood.append(tab.step())
-        return stood[-1] == stood[-2]
-
-    tab.wait(still, "an end of steps")
-    return stood[-1]
+    tab.wait(lambda: tab.status()["state"] == "paused", "a pause")
+    return tab.step()
 
 
 def go_on(tab):
