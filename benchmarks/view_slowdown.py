@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 
 from keep import result
@@ -37,7 +38,7 @@ from tdm_agents.view.planning_process import PlanningProcess
 
 @dataclass(frozen=True)
 class Body:
-    """An environment, its player, and the environment steps of a turn."""
+    """An environment, its player, and the environment steps of a turn: seconds, beside which its end is short."""
 
     env: str
     entry: str
@@ -45,9 +46,9 @@ class Body:
 
 
 BODIES = (
-    Body("tdm/WalkerTree-v0 dof=12 body=3", "expert", 12),
-    Body("HalfCheetah-v5", "simulator planner=mppi horizon=12 num_samples=16 iterations=2", 6),
-    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 8),
+    Body("tdm/WalkerTree-v0 dof=12 body=3", "expert", 270),
+    Body("HalfCheetah-v5", "simulator planner=mppi horizon=12 num_samples=16 iterations=2", 120),
+    Body("dm_control/cartpole-swingup-v0", "cartpole-swingup", 32),
 )
 
 
@@ -67,6 +68,7 @@ class Settings:
 
 def play_plainly(pipe: Connection, env: str, entry: str) -> None:
     """Play as many steps as the pipe asks for, of an episode with seed 0."""
+    torch.set_num_threads(1)  # as the view does
     ref = EnvRef.parse(env)
     made = ref.make()
     contestant = enter(parse_entry(entry), ref).contestant
