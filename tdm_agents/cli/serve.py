@@ -104,7 +104,8 @@ def run(arguments: Serve) -> None:
         idle=arguments.idle,
     )
     guard = Guard(arguments.host, token, "tdm serve")
-    server = PolicyServer(agent, kept_key(arguments.out), guard, limits)
+    with announced("trying the agent out"):
+        server = PolicyServer(agent, kept_key(arguments.out), guard, limits)
 
     def listening(port: int) -> None:
         print(f"ws://{arguments.host}:{port}", flush=True)

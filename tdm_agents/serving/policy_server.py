@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tdm_agents.agent import TDMAgent
-from tdm_agents.agent.agent_files import planner_name
 from tdm_agents.errors import brief, is_mistake
 from tdm_agents.guard import Guard, answer
 from tdm_agents.serving import wire
@@ -67,8 +66,9 @@ class PolicyServer:
         self._agent, self._guard, self._limits = agent, guard, limits or Limits()
         self._seals = Seals(agent, key)
         self._decisions = SharedDecisions(agent, self._limits.rows, filled=self._limits.filled)
+        self._decisions.warm_up()
         self._open = 0
-        self.batches = Batches(
+        self._batches = Batches(
             self._decisions.decide, self._limits.rows, self._limits.gather, lambda: self._open
         )
         spec = agent.model.spec
@@ -80,7 +80,7 @@ class PolicyServer:
             observation_space=space_to_json(spec.observation_space),
             action_space=space_to_json(spec.action_space),
             discrete=spec.action_kind == "discrete",
-            planner=f"{planner_name(agent.planner)}: {agent.planner}",
+            planner=repr(agent.planner),
             rows=rows,
             # a scalar takes 8 bytes at most, and a category none per choice
             max_bytes=self._seals.size(rows) + 8 * rows * (spec.observation_dim + 4) + _SPARE_BYTES,
@@ -98,7 +98,7 @@ class PolicyServer:
         Raises:
             OSError: If the address cannot be listened at.
         """
-        deciding = asyncio.create_task(self.batches.run())
+        deciding = asyncio.create_task(self._batches.run())
         try:
             async with self._server(host, port) as server:
                 listening(_port(server))
@@ -164,7 +164,7 @@ class PolicyServer:
             )
             if question.due():
                 async with asyncio.timeout(self._limits.wait):
-                    found = await self.batches.answer(question)
+                    found = await self._batches.answer(question)
             else:  # an action is held, or a plan followed
                 (answered,) = self._decisions.decide([question])
                 if isinstance(answered, Exception):

@@ -7,6 +7,7 @@ number of rows round alike, whoever is in them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -127,6 +128,14 @@ class SharedDecisions:
         return Question(
             replace(state, memory=forgotten), flat, feedback, deterministic, batched=batch is not None
         )
+
+    def warm_up(self) -> None:
+        """Decide for nobody, alone and together, so that no session waits for what is compiled."""
+        space = copy.deepcopy(self.agent.model.spec.observation_space)
+        space.seed(0)
+        question = self.question(space.sample(), state=None)
+        for questions in ([question], [question] * min(2, self.rows)):
+            self.decide(questions)  # whether this observation makes sense does not matter
 
     def decide(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         """The answers to questions with one value of ``deterministic``, of as many rows as there may be.
