@@ -75,6 +75,7 @@ def test_signals_end_it_at_once_and_quietly(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ((), "nothing to serve: pass --checkpoint"),
         (("--checkpoint", "nonsense"), "no checkpoint named 'nonsense'"),
         (("--checkpoint", "cartpole-swingup", "--batch", "0"), "--batch is 0"),
         (("--checkpoint", "cartpole-swingup", "--port", "70000"), "--port is 70000"),
