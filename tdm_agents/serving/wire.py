@@ -131,6 +131,9 @@ def decoded_question(data: bytes) -> Act:
     """
     found = _decoded(_QUESTIONS, data)
     assert isinstance(found, Act)
+    for name in ("reward", "start", "active"):
+        if not isinstance(getattr(found, name), np.ndarray | None):
+            raise WireError(f"{name} is no array")
     return found
 
 
