@@ -34,9 +34,10 @@ def folder(tmp_path, monkeypatch):
     }
     for spec in list(gym.registry.values()):
         made_by = spec.entry_point
-        if (
+        module = (
             made_by.partition(":")[0] if isinstance(made_by, str) else getattr(made_by, "__module__", None)
-        ) in written:
+        )
+        if module in written:
             del gym.registry[spec.id]
     for name in written:
         del sys.modules[name]
