@@ -38,7 +38,7 @@ from tdm_agents.view.planning_process import PlanningProcess
 
 @dataclass(frozen=True)
 class Body:
-    """An environment, its player, and the environment steps of a turn: seconds, beside which its end is short."""
+    """An environment, its player, and the environment steps of a turn, which lasts seconds."""
 
     env: str
     entry: str

@@ -74,8 +74,9 @@ class EpisodeFilm:
         """
         physics = physics_of(env)
         if physics is None:
+            name = env if env.spec is None else env.spec.id
             raise WrongTypeError(
-                f"{env} has no MuJoCo body to draw; leave --record out, and look at the plot and the video"
+                f"{name} has no MuJoCo body to draw; leave --record out, and look at the plot and the video"
             )
         return _Filmed(env, physics, self)
 
