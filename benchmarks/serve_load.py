@@ -67,7 +67,7 @@ class Settings:
     """The planner's settings."""
     sessions: int = 200
     """Sessions at once."""
-    steps: int = 32
+    steps: int = 24
     """Environment steps of each."""
     batch: int = 32
     """Environments of a batch."""
@@ -259,7 +259,7 @@ def nonsense(settings: Settings, server: Server, calm: Sessions) -> dict[str, An
                 kind, frame = mutated(whole, generator)
                 other.send(frame)
                 sent[kind] += 1
-                answers[getattr(wire.decoded_answer(_bytes(other.recv(60))), "kind", "acted")] += 1
+                answers[getattr(wire.decoded_answer(other.recv(60)), "kind", "acted")] += 1
             sent["oversized"] += 1
             other.send(b"x" * (limit + 1))
             with contextlib.suppress(TimeoutError):
@@ -291,11 +291,6 @@ def mutated(whole: bytes, generator: np.random.Generator) -> tuple[str, bytes | 
     for place in generator.integers(0, len(data), generator.integers(1, 6)):
         data[place] = generator.integers(256)
     return "damaged", bytes(data)
-
-
-def _bytes(frame: str | bytes) -> bytes:
-    assert isinstance(frame, bytes)
-    return frame
 
 
 def beside_alone(settings: Settings, sessions: Sessions) -> float:

@@ -17,7 +17,7 @@ from tdm_agents.agent import TDMAgent
 from tdm_agents.errors import brief, is_mistake
 from tdm_agents.guard import Guard, answer
 from tdm_agents.serving import wire
-from tdm_agents.serving.batches import Batches
+from tdm_agents.serving.gathering import Batches
 from tdm_agents.serving.sealed_state import Seals
 from tdm_agents.serving.shared_decisions import SharedDecisions
 from tdm_agents.spaces.space_json import space_to_json

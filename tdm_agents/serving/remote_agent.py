@@ -205,7 +205,7 @@ class RemoteAgent:
 
         def exchanged(socket: ClientConnection) -> wire.Hello | wire.Acted | wire.Refused:
             socket.send(data)
-            return wire.decoded_answer(_bytes(socket.recv(self._timeout)))
+            return wire.decoded_answer(socket.recv(self._timeout))
 
         found = self._patiently(exchanged)
         assert isinstance(found, wire.Acted)
@@ -257,7 +257,7 @@ class RemoteAgent:
                 max_size=None,
             )
             self._socket = socket
-            hello = wire.decoded_answer(_bytes(socket.recv(self._timeout)))
+            hello = wire.decoded_answer(socket.recv(self._timeout))
             if not isinstance(hello, wire.Hello) or hello.protocol != wire.PROTOCOL:
                 self.close()
                 raise RemoteError(f"{self.address} speaks another protocol; install the same tdm-agents")
@@ -268,12 +268,6 @@ class RemoteAgent:
 def _refusal(refused: wire.Refused) -> TDMError:
     kinds: dict[str, type[TDMError]] = {wire.VALUE: WrongValueError, wire.TYPE: WrongTypeError}
     return kinds.get(refused.kind, RemoteError)(refused.text)
-
-
-def _bytes(frame: str | bytes) -> bytes:
-    if isinstance(frame, str):
-        raise wire.WireError("a text frame; messages are binary")
-    return frame
 
 
 def _sendable(observation: Any) -> Any:

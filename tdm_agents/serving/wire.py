@@ -123,7 +123,7 @@ def encoded(message: msgspec.Struct) -> bytes:
     return _ENCODER.encode(message)
 
 
-def decoded_question(data: bytes) -> Act:
+def decoded_question(data: str | bytes) -> Act:
     """The question that some bytes are.
 
     Raises:
@@ -137,7 +137,7 @@ def decoded_question(data: bytes) -> Act:
     return found
 
 
-def decoded_answer(data: bytes) -> Hello | Acted | Refused:
+def decoded_answer(data: str | bytes) -> Hello | Acted | Refused:
     """What the server said.
 
     Raises:
@@ -148,8 +148,8 @@ def decoded_answer(data: bytes) -> Hello | Acted | Refused:
     return found
 
 
-def _decoded(decoder: msgspec.msgpack.Decoder[Any], data: bytes) -> object:
-    if not isinstance(data, bytes):
+def _decoded(decoder: msgspec.msgpack.Decoder[Any], data: str | bytes) -> object:
+    if isinstance(data, str):
         raise WireError("a text frame; messages are binary")
     try:
         return decoder.decode(data)

@@ -101,7 +101,11 @@ def test_a_damaged_key_is_refused(checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize("missing", ["msgspec", "websockets"])
 def test_without_the_extra_the_remedy_is_named(missing, tmp_path):
     code = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {missing!r}: raise ImportError('no ' + name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
         "from tdm_agents.cli.main import main\n"
         f"sys.exit(main(['serve', '--checkpoint', 'cartpole-swingup', '--out', {str(tmp_path)!r}]))"
     )
