@@ -113,7 +113,7 @@ def main(settings: Settings) -> None:
         for name, agent in agents.items()
     }
     rows = {
-        name: {**summary(played), "milliseconds_per_decision": times[name], "returns": played.scores}
+        name: {**summary(played), "milliseconds_per_decision": times[name]}
         for name, played in results.items()
     }
     enough = settings.share * rows["learned with"]["iqm"]
@@ -149,6 +149,7 @@ def main(settings: Settings) -> None:
         load_before=load,
         shipped=shipped,
         planners=rows,
+        returns={name: played.scores for name, played in results.items()},
         bytes=sum(path.stat().st_size for path in settings.checkpoint.iterdir()),
         learned={name: evaluations[-1][name] for name in ("env_steps", "updates", "cpu_seconds")},
     )

@@ -319,7 +319,9 @@ def _refusals_as_mistakes(ref: EnvRef, settings: Mapping[str, Any]) -> Iterator[
     except ImportError as error:
         if is_mistake(error):
             raise
-        raise MissingPackageError(f"environment {str(ref)!r} cannot be made: {error}") from error
+        absent = isinstance(error, ModuleNotFoundError) and error.name == ref.module.partition(".")[0]
+        remedy = "; install it, or run the command in its folder" if absent else ""
+        raise MissingPackageError(f"environment {str(ref)!r} cannot be made: {error}{remedy}") from error
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         given = {**ref.kwargs, **settings}
         if is_mistake(error) or not given:

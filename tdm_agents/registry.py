@@ -5,7 +5,8 @@ Any package adds one line to its own ``pyproject.toml``::
     [project.entry-points."tdm_agents.planners"]
     mine = "my_package.my_module:MyPlanner"
 
-The built-in planners are found the same way. A plug-in that cannot be used (it does not import, two packages
+The built-in planners are found the same way. A planner in a file of the current folder needs no package: its
+name is ``"module:Class"``. A plug-in that cannot be used (it does not import, two packages
 provide its name, or it is not a planner or world model) is an error for the user of that name. The error
 says which package it comes from; all other names go on working.
 """
@@ -14,13 +15,22 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from tdm_agents.errors import TDMError, UnknownNameError, WrongTypeError, WrongValueError
+from tdm_agents.environments import import_typed
+from tdm_agents.errors import (
+    MissingPackageError,
+    TDMError,
+    UnknownNameError,
+    WrongTypeError,
+    WrongValueError,
+    is_mistake,
+)
 from tdm_agents.protocols import Planner
 
 PLANNERS = "tdm_agents.planners"
@@ -78,13 +88,22 @@ def providers(group: str, name: str) -> list[tuple[str, str]]:
 def load(group: str, name: str) -> Callable[..., Any]:
     """The class behind a name, imported now.
 
+    Args:
+        group: :data:`PLANNERS`, :data:`WORLD_MODELS` or :data:`REWARDS`.
+        name: An installed or registered name; of planners also ``"module:Class"``, whose module may lie in
+            the current folder. Whoever has the name from a file asks first whether it may be imported.
+
     Raises:
-        UnknownNameError: If no package provides it.
+        UnknownNameError: If no package provides it, or the module has no such class.
+        MissingPackageError: If the module is not there or does not import.
+        TypeError: If the class of a module is no planner.
         PluginError: If two installed packages provide it, its package does not import, or its entry point
             names something that is not a planner or world model.
     """
     if (group, name) in _registered:
         return _registered[group, name]
+    if group == PLANNERS and ":" in name:
+        return _of_module(name)
     found = _entries(group, name)
     if not found:
         raise UnknownNameError(_unknown(group, name))
@@ -156,7 +175,7 @@ def make_planner(name: str, **settings: Any) -> Planner:
     """A planner by name, for example ``make_planner("cem", horizon=25, num_samples=64)``.
 
     Args:
-        name: An entry point of the group ``tdm_agents.planners``, or a registered name.
+        name: An entry point of the group ``tdm_agents.planners``, a registered name, or ``"module:Class"``.
         **settings: Fields of the planner's dataclass. A former name gives a ``DeprecationWarning``.
 
     Raises:
@@ -177,6 +196,35 @@ def make_planner(name: str, **settings: Any) -> Planner:
     check_settings(f"planner {name!r}", factory, present)
     planner: Planner = factory(**present)
     return planner
+
+
+def _of_module(name: str) -> Callable[..., Any]:
+    """The planner that ``"module:Class"`` names."""
+    module, _, of = name.partition(":")
+    if not of.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise WrongValueError(
+            f"planner is {name!r}; expected 'module:Class', for example 'my_planner:Halving'"
+        )
+    try:
+        import_typed(module)
+    except ImportError as error:
+        if is_mistake(error):
+            raise
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        remedy = "install it, or run the command in its folder" if absent else f"mend {module}"
+        raise MissingPackageError(f"planner {name!r} cannot be imported: {error}; {remedy}") from error
+    found = getattr(sys.modules[module], of, None)
+    if not inspect.isclass(found):
+        defined = sorted(
+            n for n, c in vars(sys.modules[module]).items() if inspect.isclass(c) and not _fault(PLANNERS, c)
+        )
+        raise UnknownNameError(
+            f"planner is {name!r}, but {module} has no class {of!r}; its planners: "
+            f"{', '.join(defined) or 'none'}"
+        )
+    if fault := _fault(PLANNERS, found):
+        raise WrongTypeError(f"planner {name!r} breaks the contract of a planner: {fault}")
+    return found
 
 
 def _entries(group: str, name: str) -> list[EntryPoint]:
@@ -216,7 +264,8 @@ def _unknown(group: str, name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(known) or "none: is tdm-agents installed (pip install)?"
-    return f"no {_kind(group)} named {name!r}; {hint}Installed: {listed}"
+    own = "; one in a file of yours is named 'module:Class'" if group == PLANNERS else ""
+    return f"no {_kind(group)} named {name!r}; {hint}installed: {listed}{own}"
 
 
 def _kind(group: str) -> str:

@@ -46,8 +46,9 @@ def refuse_non_finite(values: Tensor) -> int:
         if lost:
             raise WrongValueError(
                 f"environment {lost[0]} has no candidate with a finite value ({values.shape[1]} of "
-                f"{values.shape[1]} are NaN or inf): the model diverges from its present state; check the "
-                "observation it was given, shorten the horizon, or train the model on such states"
+                f"{values.shape[1]} are NaN or inf): the model diverges from its present state, or the "
+                "reward function returns NaN; check that function and the observation, shorten the horizon, "
+                "or train the model on such states"
             )
         values.masked_fill_(bad, -math.inf)
     return count

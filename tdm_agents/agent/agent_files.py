@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -25,7 +26,7 @@ from tdm_agents import registry
 from tdm_agents.agent import hub
 from tdm_agents.agent.reward_choice import reward_name
 from tdm_agents.agent.unseen import ForAnySpec, model_for
-from tdm_agents.environments import EnvRef
+from tdm_agents.environments import EnvRef, import_on_the_word_of
 from tdm_agents.errors import (
     PathTakenError,
     UnknownNameError,
@@ -111,10 +112,10 @@ def settings_of(
 
 
 def planner_name(planner: Planner) -> str:
-    """The name of a planner's class in the registry.
+    """The name of a planner's class: in the registry, or ``"module:Class"``.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If it has none by which it could be found again.
     """
     known = registry.names(registry.PLANNERS)
     for name in known:
@@ -124,9 +125,13 @@ def planner_name(planner: Planner) -> str:
             continue  # one broken package is no reason to refuse another planner
         if factory is type(planner):
             return name
+    module, name = type(planner).__module__, type(planner).__qualname__
+    if module != "__main__" and getattr(sys.modules.get(module), name, None) is type(planner):
+        return f"{module}:{name}"
     raise WrongValueError(
-        f"{type(planner).__name__} has no name among the installed planners ({', '.join(known)}); give it an "
-        "entry point, or call tdm_agents.registry.register(PLANNERS, name, class) first"
+        f"{name} has no name among the installed planners ({', '.join(known)}), and no module to import "
+        "it from; define it in a file of its own, or call tdm_agents.registry.register(PLANNERS, name, "
+        "class) first"
     )
 
 
@@ -222,9 +227,13 @@ def choose_planner(
     """The planner to use: the saved one, another by name (which keeps the saved horizon), or the given one.
 
     Raises:
+        UntrustedModuleError: If the file names a planner of a module that must not be imported on its word.
         TypeError: If a setting does not exist, or settings are given for a planner that is already built.
         LookupError: If the name is unknown.
     """
+    if planner is None and saved.source and ":" in saved.planner:
+        module = saved.planner.partition(":")[0]
+        import_on_the_word_of(saved.source, module, f"its planner {saved.planner!r}")
     if planner is None or planner == saved.planner:
         # a file of an earlier version is no reason to warn whoever reads it
         try:
@@ -307,7 +316,7 @@ def resolve(name_or_folder: str | Path) -> Path:
 
     Raises:
         UnknownNameError: If it is neither; the message names the nearest and lists the bundled ones.
-        CheckpointError: If it is a file, or a downloaded file is not the one that was uploaded.
+        CheckpointError: If it is a file or not there, or a downloaded file is not the one that was uploaded.
         HubError: If the hub cannot be reached, and the agent was never loaded before.
         TypeError: If it is neither text nor a path.
     """
@@ -324,6 +333,16 @@ def resolve(name_or_folder: str | Path) -> Path:
             f"{folder} is a file; expected the folder of a checkpoint: pass {str(folder.parent)!r} if that "
             "is one"
         )
+    if not folder.exists():
+        beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+        agents = sorted(one.name for one in beside if (one / AGENT_FILE).exists())
+        near = difflib.get_close_matches(folder.name, agents, n=1)
+        hint = (
+            f"; did you mean {str(folder.parent / near[0])!r}?"
+            if near
+            else "; `tdm train --out FOLDER` makes one"
+        )
+        raise CheckpointError(f"there is no folder {folder}{hint}")
     return folder
 
 

@@ -93,8 +93,8 @@ def decide(
     arrived = torch.full_like(memory.pending, float("nan")) if reward is None else reward
     memory = replace(memory, pending=torch.where(active, memory.pending + arrived, memory.pending))
     view = None
+    due = plan_due(memory)
     deciding = active & (memory.countdown == 0)
-    due = (memory.since == 0) | (memory.since >= memory.replan_every)
     rows = (deciding & ~due).nonzero().squeeze(1)
     if rows.numel():
         part = _follow(gather(memory, rows), observation[rows], model.spec.action_repeat)
@@ -107,6 +107,11 @@ def decide(
         memory = scatter(memory, rows, part)
     countdown = torch.where(active, memory.countdown - 1, memory.countdown)
     return Decision(replace(memory, countdown=countdown), memory.action[:, -1], view)
+
+
+def plan_due(memory: AgentMemory) -> Tensor:
+    """``[B]`` bool, whether the next decision makes a plan; otherwise it follows the last one."""
+    return (memory.since == 0) | (memory.since >= memory.replan_every)
 
 
 def _follow(memory: AgentMemory, observation: Tensor, repeat: int) -> AgentMemory:

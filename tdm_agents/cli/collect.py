@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 
 import numpy as np
-from rich.console import Console
 
 from tdm_agents.actors.behaviour import BehaviourPolicy, PlannerPolicy, RandomPolicy
 from tdm_agents.actors.entries import EXPERT
@@ -44,11 +43,11 @@ def run(args: Collect) -> None:
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
     _check(args)
-    console, results = remarks(), Console()
+    console = remarks()
     datasets = datasets_of(args, remark)
     if args.write_manifest is not None:
         write_manifest(args.write_manifest, datasets)
-        results.print(f"{len(datasets)} environments in {args.write_manifest}")
+        print(f"{len(datasets)} environments in {args.write_manifest}")
         return
     # mistakes are found before the table is drawn
     if not is_finished(datasets, args.out):  # a finished collection is only read
@@ -79,18 +78,18 @@ def run(args: Collect) -> None:
         with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:
             data = collect(datasets, args.out, pool=pool, watch=watch)
     except KeyboardInterrupt:
-        results.print(
+        print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
             "the same command goes on from there."
         )
         raise SystemExit(130) from None
     if not unfinished:
-        results.print(f"{data} is complete already; nothing to do.")
+        print(f"{data} is complete already; nothing to do.")
         return
     entries = [entry_of(dataset, args.out) for dataset in datasets]
     episodes, transitions = sum(e.episodes for e in entries), sum(e.transitions for e in entries)
     megabytes = sum(e.bytes for e in entries) / 1e6
-    results.print(
+    print(
         f"Wrote {data}: environments {len(entries)}, episodes {episodes:,}, "
         f"transitions {transitions:,}, {megabytes:.1f} MB."
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from tdm_agents.cli.checks import output_file, output_folder
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.errors import WrongValueError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _repair(arguments: Data) -> None:
         raise WrongValueError("--plot is of `tdm data info`; draw the new data set with that")
     output_folder(arguments.out)
     done = repair(arguments.source, arguments.out)
+    keep_config(arguments, "data", arguments.out)
     told = {
         "path": str(done.path),
         "episodes": done.kept,

@@ -102,7 +102,7 @@ def run(arguments: Demo) -> None:
     from rich.console import Console
 
     from tdm_agents.agent import TDMAgent, agent_files
-    from tdm_agents.cli.one_episode import draw, film, logged_moments, recording_of
+    from tdm_agents.cli.one_episode import draw, film, logged_moments, planner_text, recording_of
     from tdm_agents.environments import EnvRef, known_seconds
     from tdm_agents.evaluation.fastest_threads import fastest_threads
     from tdm_agents.evaluation.report import write_report
@@ -132,7 +132,7 @@ def run(arguments: Demo) -> None:
         measured = f" (an imagined step of all candidates takes {each})"
     torch.set_num_threads(threads)
     planner = agent_files.planner_name(agent.planner)
-    remark(f"{env}, episode seed {arguments.env_seed}; {_size(agent)} and {agent.planner}")
+    remark(f"{env}, episode seed {arguments.env_seed}; {_size(agent)} and {planner_text(agent.planner)}")
     remark(f"decisions per plan: {agent.replan_every}")
     remark(f"threads: {threads}{measured}")
     players, log = play(agent, env, arguments, threads)
@@ -151,14 +151,14 @@ def run(arguments: Demo) -> None:
         seconds_per_step=step_seconds,
         action_repeat=agent.model.spec.action_repeat,
     )
-    console.print(f"plot: {arguments.out / 'demo.png'}")
+    print(f"plot: {arguments.out / 'demo.png'}")
     if arguments.video:
-        film(arguments.out / "demo.mp4", env, first, environ, console)
+        film(arguments.out / "demo.mp4", env, first, environ)
     seconds = time.perf_counter() - began
     report = _report(arguments, agent, planner, threads, players, seconds)
     write_report(arguments.out / "demo.json", report)
     keep_config(arguments, "demo", arguments.out)
-    console.print(f"settings, seeds and machine: {arguments.out / 'demo.json'}; {seconds:.0f} s in all")
+    print(f"settings, seeds and machine: {arguments.out / 'demo.json'}; {seconds:.0f} s in all")
 
 
 def play(agent: TDMAgent, env: EnvRef, arguments: Demo, threads: int) -> tuple[list[Player], PlanLog]:

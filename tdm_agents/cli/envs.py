@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from tdm_agents.cli.config_file import keep_config_beside
 from tdm_agents.errors import WrongValueError
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def _gallery(command: Gallery, environ: Mapping[str, str]) -> None:
             axis.set_ylabel(f"{key.dof} DoF", fontsize=8)
     command.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(command.out, dpi=100)
+    keep_config_beside(command.out, command, "envs gallery")
     print(f"{len(keys)} walkers in {command.out}")
 
 
@@ -230,6 +232,7 @@ def _sample(command: Sample) -> None:
         for key in sample_bodies(family, command.count, command.split, command.seed, dof=command.dof)
     ]
     write_manifest(command.out, bodies)
+    keep_config_beside(command.out, command, "envs sample")
     print(f"{len(bodies)} bodies ({command.split}) in {command.out}")
 
 

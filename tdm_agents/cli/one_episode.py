@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
+from tdm_agents import registry
 from tdm_agents.actors.contestant import Contestant
 from tdm_agents.agent import agent_files
 from tdm_agents.environments import EnvRef, MakeEnv
@@ -18,6 +19,7 @@ from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.records import Episode, Evaluation, FloatArray, Recording, Tick
 from tdm_agents.evaluation.video import NoRendererError, find_renderer, render_episode
 from tdm_agents.protocols import Planner
+from tdm_agents.remarks import remarks
 
 # scalars in the plot, for the tasks of shipped checkpoints; for other tasks they are the first two
 SCALARS = {"dm_control/cartpole-swingup-v0": {"pole's height, cos": 1, "cart's position, m": 0}}
@@ -65,6 +67,17 @@ def play_episode(
             record_horizon=record_horizon,
             on_step=on_step,
         )
+
+
+def planner_text(planner: Planner) -> str:
+    """A planner's name, its horizon, and the settings that are not its defaults; all are in the report."""
+    name = agent_files.planner_name(planner)
+    usual = registry.planner_defaults(name)
+    settings = {f.name: getattr(planner, f.name) for f in fields(planner)}  # type: ignore[arg-type]
+    told = {
+        key: value for key, value in settings.items() if key == "horizon" or value != usual.get(key, value)
+    }
+    return f"{name} ({', '.join(f'{key}={value}' for key, value in told.items())})"
 
 
 def recording_of(episode: Episode) -> Recording:
@@ -130,7 +143,7 @@ def draw(
     )
 
 
-def film(path: Path, env: EnvRef, episode: Episode, environ: Mapping[str, str], console: Console) -> bool:
+def film(path: Path, env: EnvRef, episode: Episode, environ: Mapping[str, str]) -> bool:
     """Write the video; False, after saying why and what would help, where nothing renders.
 
     Args:
@@ -138,17 +151,16 @@ def film(path: Path, env: EnvRef, episode: Episode, environ: Mapping[str, str], 
         env: The environment of the episode.
         episode: An episode of :func:`play_episode`.
         environ: The environment variables as the user set them.
-        console: Console for the messages.
     """
     try:
-        with console.status("looking for a renderer"):
+        with remarks().status("looking for a renderer"):
             backend = find_renderer(env, environ)
     except NoRendererError as error:
-        console.print(f"no video: {error}", soft_wrap=True, markup=False)
+        print(f"no video: {error}")
         return False
-    with console.status("rendering the video"):
+    with remarks().status("rendering the video"):
         actions = recording_of(episode).action
         own = episode.score if episode.own is None else episode.own
         render_episode(path, env, episode.seed, actions, score=own, backend=backend)
-    console.print(f"video: {path} (MUJOCO_GL={backend})")
+    print(f"video: {path} (MUJOCO_GL={backend})")
     return True

@@ -99,7 +99,6 @@ def run(arguments: Play) -> None:
         os.environ["MUJOCO_GL"] = OFF[0]
 
     import torch
-    from rich.console import Console
 
     from tdm_agents.actors.agents import AgentFactory
     from tdm_agents.actors.enter import enter, environment_of
@@ -108,6 +107,7 @@ def run(arguments: Play) -> None:
         draw,
         film,
         logged_moments,
+        planner_text,
         play_episode,
         recorded_moments,
         recording_of,
@@ -116,13 +116,13 @@ def run(arguments: Play) -> None:
     from tdm_agents.evaluation.imagined import PlanLog
     from tdm_agents.evaluation.report import make_report, write_report
     from tdm_agents.protocols import tracing
-    from tdm_agents.remarks import remark
+    from tdm_agents.remarks import remark, remarks
     from tdm_agents.spaces.scalar_names import labels_of
 
     usable_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     import_modules(arguments.import_)
-    console, entry = Console(), entry_of(arguments)
+    entry = entry_of(arguments)
     env = EnvRef.parse(arguments.env_id) if arguments.env_id else environment_of(entry)
     if env is None:
         raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
@@ -139,7 +139,7 @@ def run(arguments: Play) -> None:
         scene = EpisodeFilm(contestant)
         scene.watch(made)  # refused now, not after the episode
     made.close()
-    remark(f"{env}, episode seed {arguments.env_seed}; {contestant.planner}")
+    remark(f"{env}, episode seed {arguments.env_seed}; {planner_text(contestant.planner)}")
     log = PlanLog(contestant) if isinstance(contestant, TDMAgent) else None
     make = partial(env.make, render_mode="human") if arguments.human else env.make
     with nullcontext() if scene is None else tracing():
@@ -169,7 +169,7 @@ def run(arguments: Play) -> None:
     weights = entered.files[0] if entered.files else None
     report = make_report(entered.name, evaluation, settings=settings, weights=weights)
     by = "" if arguments.reward is None else f" by {arguments.reward}"
-    console.print(
+    print(
         f"return{by} {episode.score:.1f} after {episode.length} environment steps ({episode.end}); "
         f"{evaluation.milliseconds_per_decision:.1f} ms and "
         f"{evaluation.transitions_per_decision:,.0f} imagined transitions per decision"
@@ -188,17 +188,17 @@ def run(arguments: Play) -> None:
         action_repeat=entered.settings["action_repeat"],
         model="the true simulator" if log is None else "a learned model",
     )
-    console.print(f"plot: {arguments.out / 'play.png'}")
+    print(f"plot: {arguments.out / 'play.png'}")
     if arguments.video:
-        film(arguments.out / "play.mp4", env, episode, environ, console)
+        film(arguments.out / "play.mp4", env, episode, environ)
     if scene is not None:
         assert arguments.record is not None and step_seconds is not None  # MuJoCo says it
-        with console.status("drawing the scene"):
+        with remarks().status("drawing the scene"):
             size = scene.write(arguments.record, seconds_per_step=step_seconds)
-        console.print(f"scene: {arguments.record} ({size / 1e6:.1f} MB)", soft_wrap=True, markup=False)
+        print(f"scene: {arguments.record} ({size / 1e6:.1f} MB)")
     write_report(arguments.out / "play.json", report)
     keep_config(arguments, "play", arguments.out)
-    console.print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
+    print(f"settings, seeds and machine: {arguments.out / 'play.json'}")
 
 
 def filmed(make: MakeEnv, scene: EpisodeFilm | None) -> Env:

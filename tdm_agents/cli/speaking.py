@@ -25,11 +25,13 @@ class _ToStderr(logging.Handler):
 @contextmanager
 def speaking(every: EveryCommand) -> Iterator[None]:
     """Say as much as the options ask for while the block runs."""
-    before, told = _LOGGER.level, _ToStderr()
+    before, told, propagated = _LOGGER.level, _ToStderr(), _LOGGER.propagate
     _LOGGER.setLevel(logging.ERROR if every.quiet else logging.INFO if every.verbose else logging.WARNING)
     _LOGGER.addHandler(told)
+    _LOGGER.propagate = False  # absl, which dm_control imports, would say it again at the root
     try:
         yield
     finally:
         _LOGGER.removeHandler(told)
+        _LOGGER.propagate = propagated
         _LOGGER.setLevel(before)

@@ -105,11 +105,7 @@ def run(arguments: Study) -> None:
         )
         raise SystemExit(130) from None
     console.print((folder / "results.md").read_text(), markup=False, soft_wrap=True)
-    console.print(
-        f"report: {folder / 'results.json'}, {folder / 'results.md'}; figure: {folder / 'figure.png'}",
-        soft_wrap=True,
-        markup=False,
-    )
+    print(f"report: {folder / 'results.json'}, {folder / 'results.md'}; figure: {folder / 'figure.png'}")
 
 
 def _adoption(text: str) -> tuple[str, Path]:

@@ -109,7 +109,7 @@ def _train(
             highlight=False,
         )
     for line in told:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(model.summary(), highlight=False)
     windows = {"steps": args.training.window_steps, "batch_size": args.training.batch_size}
     if len(data) > 1:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from tdm_agents.cli.checks import at_least, output_folder, require_viewer, usable_device
+from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import Modules, import_modules
 from tdm_agents.errors import WrongValueError
 
@@ -47,7 +48,7 @@ class View:
     threads: int = 1
     """Threads of torch and of the simulator; more threads than idle cores are many times slower."""
     out: Path = Path("runs/view")
-    """Folder of recordings."""
+    """Folder of recordings, and of tdm-view.yaml, the options."""
     import_: Modules = ()
 
 
@@ -62,21 +63,26 @@ def run(arguments: View) -> None:
     require_viewer("tdm view")
     from rich.console import Console
 
+    from tdm_agents import registry
     from tdm_agents.actors.enter import environment_of
     from tdm_agents.actors.entries import parse_entry
     from tdm_agents.environments import EnvRef
-    from tdm_agents.view.guarded_server import Guard, GuardedServer, is_this_machine, new_token
+    from tdm_agents.guard import is_this_machine, new_token
+    from tdm_agents.remarks import remark, remarks
+    from tdm_agents.view.guarded_server import GuardedServer, PageGuard
     from tdm_agents.view.live_episode import Watched
     from tdm_agents.view.live_page import LivePage
     from tdm_agents.view.planning_process import PlanningProcess
 
     usable_device(arguments.device)
     import_modules(arguments.import_)
-    console = Console()
     entries = arguments.entry or (DEFAULT_ENTRY,)
     env = EnvRef.parse(arguments.env_id) if arguments.env_id else environment_of(parse_entry(entries[0]))
     if env is None:
         raise WrongValueError("no environment: pass --env-id (the first entry names none)")
+    for planner in (str(parse_entry(entry).options.get("planner")) for entry in entries):
+        if ":" in planner:
+            registry.load(registry.PLANNERS, planner)  # for the page, too, which shows its settings
     token = None if is_this_machine(arguments.host) else new_token()
     watched = Watched(
         env,
@@ -89,21 +95,22 @@ def run(arguments: View) -> None:
         max_steps=arguments.max_steps,
     )
     try:
-        with console.status("starting the process that plans"):
+        with remarks().status("starting the process that plans"):
             process = PlanningProcess(watched, arguments.import_, arguments.fps)
         server = GuardedServer(
-            arguments.host, arguments.port, Guard(arguments.host, token), f"tdm view: {env}"
+            arguments.host, arguments.port, PageGuard(arguments.host, token), f"tdm view: {env}"
         )
         page = LivePage(server, process, entries, arguments.out)
         shown = f"http://{arguments.host}:{server.get_port()}/" + (f"?token={token}" if token else "")
-        console.print(f"{env}: open {shown} (Ctrl-C ends)", soft_wrap=True, markup=False, highlight=False)
+        keep_config(arguments, "view", arguments.out)
+        Console().print(f"{env}: open {shown} (Ctrl-C ends)", soft_wrap=True, markup=False, highlight=False)
         try:
             page.run()
         finally:
             process.close()
             server.stop()
     except KeyboardInterrupt:
-        console.print("the view is closed")
+        remark("the view is closed")
 
 
 def _check(arguments: View) -> None:

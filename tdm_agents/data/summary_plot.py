@@ -19,6 +19,8 @@ from tdm_agents.plot_style import PLAYERS, REAL, clean, save
 BINS = 30
 NAMED = 40
 """The most scalars whose names fit below an axis; more are numbered."""
+LINEAR = 10.0
+"""The largest observation up to which their axis is linear: a logarithmic one would have few ticks."""
 STYLE: dict[str, Any] = {"fontsize": 9, "color": REAL}
 
 
@@ -45,7 +47,8 @@ def plot_summaries(path: Path, summaries: Sequence[Summary], *, title: str = "")
     _returns(above[0], summaries)
     _at_bounds(above[1], summaries)
     _ranges(below[0], "observation", [summary.observation for summary in summaries])
-    below[0].set_yscale("symlog")  # positions, angles and velocities side by side
+    if max(np.abs([s.observation.low, s.observation.high]).max() for s in summaries) > LINEAR:
+        below[0].set_yscale("symlog")  # positions, angles and velocities side by side
     _ranges(below[1], "action", [summary.action for summary in summaries])
     handles, labels = below[0].get_legend_handles_labels()
     which = f"below: {len(summaries)} data sets side by side; " if len(summaries) > 1 else ""
@@ -110,6 +113,7 @@ def _at_bounds(axis: Axes, summaries: Sequence[Summary]) -> None:
     shares = [100 * float(s.at_bounds.mean()) for s in summaries if s.at_bounds is not None]
     if len(summaries) == 1 and summaries[0].at_bounds is not None:
         axis.bar(np.arange(len(summaries[0].at_bounds)), 100 * summaries[0].at_bounds, color=PLAYERS[3])
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("action scalar", **STYLE)
         axis.set_ylabel("%", **STYLE)
     elif shares:

@@ -109,14 +109,16 @@ def distill(
         interrupted = stack.enter_context(interrupts())
         run = _Run(teacher, student, planner, env, envs, config, folder, console, interrupted)
         if run.rounds:
-            console.print(f"going on after round {len(run.rounds)} of {config.rounds} in {folder}")
+            console.print(
+                f"going on after round {len(run.rounds)} of {config.rounds} in {folder}", soft_wrap=True
+            )
         with SummaryWriter(str(folder), purge_step=run.updates) as board:
             try:
                 while len(run.rounds) < config.rounds:
                     run.round(board)
             except _Interrupted:
                 done = f"{len(run.rounds)} of {config.rounds} rounds are saved in {folder}"
-                console.print(f"interrupted; {done}: run the same command to go on")
+                console.print(f"interrupted; {done}: run the same command to go on", soft_wrap=True)
                 return DistillResult(run.rounds, interrupted=True)
         return DistillResult(run.rounds, interrupted=False)
 

@@ -126,6 +126,7 @@ def train_online(
                 f"interrupted; the run is saved in {folder} as of environment step {saved_steps(folder):,} "
                 f"of {config.steps:,}: run the same command to go on",
                 highlight=False,
+                soft_wrap=True,
             )
         last = state.curve.evaluations[-len(tasks) :]
         scores = tuple(score for row in last for score in row["returns"])

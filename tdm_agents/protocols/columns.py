@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -83,9 +84,15 @@ class ColumnNames:
         if not below:
             asked = ", ".join(map(repr, path))
             raise UnknownNameError(
-                f"the observation has no scalar [{asked}]; it has {', '.join(self.labels)[:400]}"
+                f"the observation has no scalar [{asked}]; {self._near(path)}it has "
+                f"{', '.join(self.labels)[:400]}"
             )
         return below[0] if self._paths[below[0]] == path else below
+
+    def _near(self, path: Path) -> str:
+        keys = {str(part) for whole in self._paths for part in whole[:1]} | set(self.labels)
+        near = difflib.get_close_matches(str(path[0]), sorted(keys), n=1)
+        return f"did you mean {near[0]!r}? " if near else ""
 
     @cached_property
     def _paths(self) -> list[Path]:

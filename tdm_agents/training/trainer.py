@@ -107,7 +107,7 @@ def train(
         run = _Run(model, config, folder)
         run.begin(resume=resume)
         if run.step:
-            console.print(f"going on from step {run.step} of {config.steps} in {folder}")
+            console.print(f"going on from step {run.step} of {config.steps} in {folder}", soft_wrap=True)
         return run.loop(train_sampler, evaluator, console, interrupted)
 
 
@@ -203,7 +203,8 @@ class _Run:
         if stopped:
             console.print(
                 f"interrupted; step {self.step} of {config.steps} is saved in {self.folder}: "
-                "run the same command to go on"
+                "run the same command to go on",
+                soft_wrap=True,
             )
         return TrainResult(self.step, stopped, metrics, time.monotonic() - began)
 

@@ -118,8 +118,12 @@ class Verdict:
                 f"{found}; {self.planner} plans {self.horizon} ahead: plan with horizon {self.advised} "
                 f"(--planner-settings horizon {self.advised}, or TDMAgent.load(..., horizon={self.advised}))"
             ]
-        beyond = f", {self.horizon - self.holds} further than was looked at" * (self.horizon > self.holds)
-        return [f"{found}; plan with {self.planner}, horizon {self.horizon}{beyond}, as agent.json says"]
+        if self.horizon > self.holds:
+            return [
+                f"{found}; {self.planner} plans {self.horizon} ahead, as agent.json says, and of what comes "
+                f"after {self.holds} nothing is known: longer held-out episodes, or greater --horizons, tell"
+            ]
+        return [f"{found}; plan with {self.planner}, horizon {self.horizon}, as agent.json says"]
 
     def _speed(self) -> list[str]:
         if self.milliseconds is None:

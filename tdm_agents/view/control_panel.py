@@ -179,10 +179,11 @@ class ControlPanel:
             self.planner.options = ("-",)
             show_value(self.planner, "-")
             return
-        names = tuple(registry.names(registry.PLANNERS))
+        name = planner_name(planner)
+        names = tuple(dict.fromkeys([*registry.names(registry.PLANNERS), name]))
         if self.planner.options != names:
             self.planner.options = names
-        show_value(self.planner, planner_name(planner))
+        show_value(self.planner, name)
         self._planner = planner
         if type(planner) is not self._built:
             self._build_settings()

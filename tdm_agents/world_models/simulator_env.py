@@ -67,8 +67,9 @@ class LiveEnv:
         ):
             self.sub_steps = int(inner.frame_skip)
         else:
+            name = env if env.spec is None else env.spec.id
             raise WrongTypeError(
-                f"{env} has no MuJoCo physics that can be rolled out; expected a dm_control suite "
+                f"{name} has no MuJoCo physics that can be rolled out; expected a dm_control suite "
                 "environment (gym.make('dm_control/cartpole-swingup-v0') after import tdm_envs) or one with "
                 "model, data and frame_skip like gymnasium's MujocoEnv. Plan with a learned world model "
                 "instead"

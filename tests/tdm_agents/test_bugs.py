@@ -30,7 +30,7 @@ SHORT = "evaluate --checkpoint cartpole-swingup --episodes 1 --max-steps 4"
 # what a first week gets wrong; {here} is a folder with some broken files
 MISTAKES = [
     ("collect --env-id nonsense-v0 --out {here}/out", "environment 'nonsense-v0' cannot be made"),
-    ("collect --env-id nosuch:Env-v0 --out {here}/out", "No module named 'nosuch'"),
+    ("collect --env-id nosuch:Env-v0 --out {here}/out", "No module named 'nosuch'; install it"),
     ("collect --manifest {here}/broken.json --out {here}/out", "broken.json is not JSON"),
     ("collect --bodies {here}/broken.json --out {here}/out", "write it again with `tdm envs sample`"),
     ("train --data {here}/nowhere --out {here}/out", "no Minari data set"),
@@ -40,6 +40,7 @@ MISTAKES = [
         "environment 'nonsense-v0' cannot be made",
     ),
     ("view --env-id nonsense-v0 --entry random", "nonsense-v0"),
+    ("serve --checkpoint nonsense", "no checkpoint named 'nonsense'"),
     ("online --env-id nonsense-v0 --out {here}/out", "environment 'nonsense-v0' cannot be made"),
     ("evaluate --checkpoint {here}/broken.json", "is a file; expected the folder of a checkpoint"),
     ("evaluate --policy {here}/none.zip --env-id Pendulum-v1", "none.zip; expected what Stable-Baselines3"),

@@ -7,6 +7,7 @@ import pytest
 import tyro
 
 from tdm_agents.cli.envs import Envs, known, run
+from tdm_agents.cli.main import main
 from tdm_agents.evaluation.video import NoRendererError
 from tdm_envs.walkers import ManifestError, read_manifest
 
@@ -49,6 +50,10 @@ def test_a_sample_is_written_and_found_whole(tmp_path, capsys):
     capsys.readouterr()
     tdm_envs("check", path)
     assert "all 6 bodies rebuild" in capsys.readouterr().out
+    again = tmp_path / "again.json"
+    config = path.with_suffix(".config.yaml")
+    assert main(["envs", "sample", "--config", str(config), "--out", str(again)]) == 0
+    assert again.read_text() == path.read_text()
 
 
 def test_an_edited_manifest_is_refused(tmp_path):
@@ -67,6 +72,7 @@ def test_the_gallery_is_a_picture(tmp_path, monkeypatch):
     except NoRendererError as error:
         pytest.skip(str(error))
     assert imageio.imread(out).std() > 10
+    assert "family: chain" in out.with_suffix(".config.yaml").read_text()
 
 
 def test_a_size_that_does_not_exist_is_refused_before_anything_is_drawn(tmp_path):

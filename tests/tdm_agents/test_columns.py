@@ -64,6 +64,11 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are(index):
         ColumnNames(LABELS).of(FLAT)[index]
 
 
+def test_a_misspelt_name_is_answered_with_the_nearest():
+    with pytest.raises(LookupError, match=r"no scalar \['heding'\]; did you mean 'heading'\? it has car"):
+        ColumnNames(LABELS).of(FLAT)["heding"]
+
+
 def test_a_reward_function_is_given_names():
     def slow(observation, action, next_observation):
         assert torch.equal(observation["heading"], observation[:, 5:])

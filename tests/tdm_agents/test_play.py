@@ -32,7 +32,8 @@ def test_an_episode_is_played_drawn_and_kept(simulator, tmp_path, capsys):
     assert (
         tdm("play", *words, "--planner", "cem", *SMALL, "--max-steps", STEPS, "--no-video", "--out", out) == 0
     )
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert "episode seed 9999; cem (horizon=3, num_samples=4, iterations=1, num_elites=2" in told
     report = json.loads((out / "play.json").read_text())
     settings = report["settings"]
     assert settings["action_repeat"] == 4 and settings["reward_function"] == CARTPOLE
@@ -45,6 +46,7 @@ def test_an_episode_is_played_drawn_and_kept(simulator, tmp_path, capsys):
     expected = evaluate(enter(entry, EnvRef(CARTPOLE)).contestant, CARTPOLE, [9_999], max_steps=STEPS)
     assert report["episodes"][0]["return"] == pytest.approx(expected.scores[0])
     assert f"return {expected.scores[0]:.1f} after {STEPS} environment steps (cut)" in printed
+    assert printed.count("\n") == 3, "a line is wrapped"
     assert imageio.imread(out / "play.png").shape[1] == 1440
     assert sorted(p.name for p in out.iterdir()) == ["play.json", "play.png", "tdm-play.yaml"]
 

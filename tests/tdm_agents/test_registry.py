@@ -1,12 +1,15 @@
 import json
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 
+import gymnasium as gym
 import pytest
 
-from tdm_agents import registry
+from tdm_agents import TDMAgent, registry
 from tdm_agents.cli.main import main
+from tdm_agents.environments import UntrustedModuleError
 from tdm_agents.errors import UnknownNameError
 from tdm_agents.registry import (
     PLANNERS,
@@ -18,6 +21,8 @@ from tdm_agents.registry import (
     providers,
     register,
 )
+from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def test_an_unknown_name_gets_the_nearest_match_and_what_is_installed():
 
 
 def test_a_name_like_no_other_gets_what_is_installed():
-    with pytest.raises(UnknownNameError, match=r"no planner named 'zzz'; Installed: .*mppi"):
+    with pytest.raises(UnknownNameError, match=r"no planner named 'zzz'; installed: .*mppi"):
         make_planner("zzz")
 
 
@@ -229,3 +234,79 @@ def test_a_world_model_that_is_none_is_named(install):
     with pytest.raises(PluginError, match=r"breaks the contract of a world model: Model has no take\(\)"):
         load(WORLD_MODELS, "dream")
     assert load(WORLD_MODELS, "mlp").__name__ == "MLPWorldModel"
+
+
+OWN = """
+    from dataclasses import dataclass
+
+    from tdm_planners.mppi import MPPI
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class Own(MPPI):
+        spread: float = 0.5
+
+
+    class Useless:
+        pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The current folder, with a planner in ``own_planner.py``, which is not imported yet."""
+    (tmp_path / "own_planner.py").write_text(textwrap.dedent(OWN))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("own_planner", None)
+
+
+def saved_agent(planner, folder):
+    env = gym.make("Pendulum-v1")
+    model = MLPWorldModel(spec_of(env.observation_space, env.action_space), MLPConfig(hidden=4))
+    TDMAgent(model, planner, env_id="Pendulum-v1").save(folder)
+
+
+def test_a_planner_of_a_file_needs_no_package(own):
+    made = make_planner("own_planner:Own", horizon=4, spread=0.2)
+    assert (made.horizon, made.spread) == (4, 0.2)
+    with pytest.raises(TypeError, match="planner 'own_planner:Own' has no setting 'width'"):
+        make_planner("own_planner:Own", width=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("own_planner:Onw", UnknownNameError, "no class 'Onw'; its planners: MPPI, Own"),
+        ("own_planner:Useless", TypeError, r"breaks the contract of a planner: Useless has no init\(\)"),
+        ("nowhere:Own", ImportError, "No module named 'nowhere'; install it, or run"),
+        ("own_planner:a b", ValueError, "expected 'module:Class'"),
+        ("os:system", UnknownNameError, "os has no class 'system'"),
+        ("subprocess:Popen", TypeError, "breaks the contract of a planner"),
+    ],
+)
+def test_a_file_without_such_a_planner_is_refused(own, name, error, said):
+    with pytest.raises(error, match=said):
+        make_planner(name)
+
+
+def test_it_is_saved_by_its_name_and_a_checkpoint_is_no_reason_to_import_it(own):
+    saved_agent(make_planner("own_planner:Own", horizon=4), own / "agent")
+    assert json.loads((own / "agent" / "agent.json").read_text())["planner"]["name"] == "own_planner:Own"
+    sys.modules.pop("own_planner")
+    with pytest.raises(UntrustedModuleError, match="names the module 'own_planner' for its planner"):
+        TDMAgent.load(own / "agent")
+    assert "own_planner" not in sys.modules
+    assert TDMAgent.load(own / "agent", "mppi").planner.horizon == 4
+    assert TDMAgent.load(own / "agent", "own_planner:Own").planner.spread == 0.5  # the user says so
+    assert TDMAgent.load(own / "agent").planner.horizon == 4
+
+
+def test_commands_take_it(own, capsys):
+    saved_agent(make_planner("mppi", horizon=4), own / "agent")
+    entries = ["--entry", "agent planner=own_planner:Own num_samples=4 label=mine", "--entry", "random"]
+    assert main(["compare", *entries, "--episodes", "1", "--max-steps", "2", "--out", "out"]) == 0
+    assert "mine" in capsys.readouterr().out
+    assert main(["evaluate", "--checkpoint", "agent", "--planner", "own_planner:Onw"]) == 2
+    assert "its planners: MPPI, Own" in capsys.readouterr().err

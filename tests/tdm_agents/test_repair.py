@@ -167,5 +167,8 @@ def test_the_command_says_what_it_left_out(tmp_path: Path, whole: Path, capsys: 
     assert "left out episode 4: has a NaN or infinite reward at step 0" in said
     assert "5 episodes with 25 transitions; 1 left out" in said
     assert main(["data", "info", out]) == 0
+    config, again = str(tmp_path / "b" / "tdm-data.yaml"), str(tmp_path / "c")
+    assert main(["data", "--config", config, "--out", again]) == 0
+    assert (tmp_path / "c" / "data").is_dir()
     for words in (["repair", source], ["info", source, "--out", out], ["repair", source, "--out", out]):
         assert main(["data", *words]) == 2

@@ -48,6 +48,18 @@ def test_quiet_leaves_the_results_and_nothing_else(run, commands):
         assert not told.err and told.out, command
 
 
+def test_what_is_said_is_not_said_again_by_a_handler_at_the_root(run, commands, tmp_path):
+    again = logging.FileHandler(tmp_path / "log")  # absl, which dm_control imports, sets one too
+    logging.getLogger().addHandler(again)
+    try:
+        told = run(*commands["evaluate"], "--verbose")
+    finally:
+        logging.getLogger().removeHandler(again)
+        again.close()
+    assert told.err and not (tmp_path / "log").read_text()
+    assert logging.getLogger("tdm_agents").propagate
+
+
 def test_by_default_progress_is_told_beside_the_results(run, commands):
     for name in ("collect", "train", "evaluate", "compare"):
         told = run(*commands[name])

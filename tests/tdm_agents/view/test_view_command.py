@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+import yaml
 from view_command import viewing
 
 from tdm_agents.cli.main import main
@@ -24,6 +25,8 @@ def test_ctrl_c_ends_it_and_all_that_it_started(tmp_path):
         assert len(children) >= 1
         assert running.interrupt() == 0
         printed = running.log.read_text()
+        kept = yaml.safe_load((tmp_path / "out" / "tdm-view.yaml").read_text())
+        assert (kept["env-id"], kept["entry"], kept["port"]) == (WORDS[1], [WORDS[3]], 0)
         assert "the view is closed" in printed and "Traceback" not in printed
         until = time.monotonic() + 20
         while any(os.path.exists(f"/proc/{child}") for child in children) and time.monotonic() < until:
