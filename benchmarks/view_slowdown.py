@@ -30,7 +30,7 @@ from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import EnvRef
-from tdm_agents.view.guarded_server import Guard, GuardedServer
+from tdm_agents.view.guarded_server import GuardedServer, PageGuard
 from tdm_agents.view.live_episode import Watched
 from tdm_agents.view.live_page import LivePage
 from tdm_agents.view.planning_process import PlanningProcess
@@ -38,7 +38,7 @@ from tdm_agents.view.planning_process import PlanningProcess
 
 @dataclass(frozen=True)
 class Body:
-    """An environment, its player, and the environment steps of a turn: seconds, beside which its end is short."""
+    """An environment, its player, and the environment steps of a turn, which lasts seconds."""
 
     env: str
     entry: str
@@ -119,7 +119,7 @@ def measure(body: Body, settings: Settings) -> dict[str, Any]:
     process.send("pause")
     process.send("reset")  # what was played while it started does not count
     process.send("speed", times=0.0)
-    server = GuardedServer("127.0.0.1", 0, Guard("127.0.0.1", None), "benchmark")
+    server = GuardedServer("127.0.0.1", 0, PageGuard("127.0.0.1", None), "benchmark")
     page = LivePage(server, process, (body.entry,), Path("runs/view_slowdown"))
     threading.Thread(target=page.run, daemon=True).start()
     viewer = context.Process(target=look_on, args=(server.get_port(),), daemon=True)

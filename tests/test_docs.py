@@ -1,9 +1,11 @@
 """The pages of docs/: their blocks run, print what they show, and name what there is."""
 
 import json
+import sys
 from pathlib import Path
 from statistics import mean
 
+import gymnasium as gym
 import markdown_pages as pages
 import pytest
 
@@ -19,11 +21,32 @@ BEGINNING = "After this page you can "
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder; what pages write and import there is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    written = {
+        name
+        for name, module in sys.modules.items()
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path)
+    }
+    for spec in list(gym.registry.values()):
+        made_by = spec.entry_point
+        module = (
+            made_by.partition(":")[0] if isinstance(made_by, str) else getattr(made_by, "__module__", None)
+        )
+        if module in written:
+            del gym.registry[spec.id]
+    for name in written:
+        del sys.modules[name]
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.stem != ON_THE_HUB], ids=lambda page: page.stem)
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")  # that data sets should say more
-def test_page_does_and_prints_what_it_shows(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+def test_page_does_and_prints_what_it_shows(page, folder, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
     monkeypatch.setenv("COLUMNS", "1000")  # so that no line of output is broken
     pages.run_page(page)
 

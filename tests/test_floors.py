@@ -20,7 +20,7 @@ FLOORS = (
         "tdm_agents.update_settings",
     ),
     ("tdm_envs", "tdm_agents.protocols"),
-    ("tdm_agents.registry", "tdm_agents.storage", "tdm_planners"),
+    ("tdm_agents.registry", "tdm_agents.storage", "tdm_agents.guard", "tdm_planners"),
     (
         "tdm_agents.spaces",
         "tdm_agents.environments",
@@ -40,7 +40,7 @@ FLOORS = (
     ("tdm_agents.training",),
     ("tdm_agents.online",),
     ("tdm_agents.distillation",),
-    ("tdm_agents.view",),
+    ("tdm_agents.view", "tdm_agents.serving"),
     # studies run the commands themselves, and a command runs studies
     ("tdm_agents.studies", "tdm_agents.cli", "tdm_agents.__main__"),
 )

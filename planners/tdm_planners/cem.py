@@ -40,9 +40,15 @@ class CEM(GaussianPlanner):
             )
 
     def smaller(self, samples: int, iterations: int) -> Self:
-        """With as many elites per candidate, at least one."""
+        """With as many elites and proposed candidates per candidate, of elites at least one."""
         elites = max(1, self.num_elites * samples // self.num_samples)
-        return replace(self, num_samples=samples, iterations=iterations, num_elites=elites)
+        return replace(
+            self,
+            num_samples=samples,
+            iterations=iterations,
+            num_elites=elites,
+            num_policy=self.num_policy * samples // self.num_samples,
+        )
 
     def weigh(self, values: Tensor) -> Tensor:
         """Weights of one over their number for the elites, and 0 for the others."""

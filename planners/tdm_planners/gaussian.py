@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import ModelSpec
+from tdm_agents.protocols import Deadline, ModelSpec, WorldModel
+from tdm_planners.bounds import within_bounds
 from tdm_planners.carry import ShootingCarry
 from tdm_planners.distributions import Distribution, around
 from tdm_planners.noise import AR1NoiseSettings
+from tdm_planners.proposals import follow, require_proposal
+from tdm_planners.setting_checks import check_at_least
 from tdm_planners.shooting import ShootingPlanner, pick
 
 Execute = Literal["best", "mean", "sample"]
@@ -44,6 +47,8 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
         explore: Whether that sequence is disturbed as TD-MPC2 does while it collects data
             (arXiv:2310.16828): by noise of the last standard deviation, or, for discrete actions, by a draw
             from the last distribution.
+        num_policy: How many of the candidates are the model's own proposal, followed once per decision in
+            imagination and sampled; the model needs one if it is more than 0.
 
     Raises:
         TypeError: If a setting is not of its type.
@@ -57,6 +62,7 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
     momentum: float = 0.0
     execute: Execute = "best"
     explore: bool = False
+    num_policy: int = 0
 
     keeps_mean: ClassVar[bool] = True
 
@@ -82,6 +88,52 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
             raise WrongValueError(
                 f"execute is {self.execute!r}; expected one of {', '.join(get_args(Execute))}"
             )
+
+        check_at_least("num_policy", self.num_policy, 0)
+        kept = self.num_kept + self.keeps_mean if self.recalls else 0
+        if kept + self.num_policy >= self.num_samples:
+            raise WrongValueError(
+                f"num_policy is {self.num_policy}; expected less than the {self.num_samples - kept} of "
+                "num_samples that are not kept rows, or there is nothing left to sample"
+            )
+
+    @property
+    def num_given(self) -> int:
+        """``num_policy``."""
+        return self.num_policy
+
+    def given(
+        self,
+        model: WorldModel[Any],
+        state: Any,
+        batch: int,
+        generator: torch.Generator,
+        deadline: Deadline | None = None,
+    ) -> Tensor | None:
+        """``num_policy`` sequences that follow the model's proposal, ``[B, P, H, m]``, if there is time.
+
+        Raises:
+            TypeError: If the model has no proposal.
+        """
+        if not self.num_policy:
+            return None
+        if deadline is not None and not deadline.allows(batch * self.num_policy, self.horizon):
+            return None
+        proposer = require_proposal(model, self)
+
+        def act(rows: Any, t: int) -> Tensor:
+            return within_bounds(proposer.propose(rows, 1, generator=generator).actions[:, 0])
+
+        every = torch.arange(batch, device=model.spec.device).repeat_interleave(self.num_policy)
+        parts = torch.split(every, self.rows_at_once(model, state, len(every)))
+        sequences = []
+        for rows in parts:
+            started = model.take(state, rows)
+            followed, _ = follow(model, started, act, self.horizon, generator=generator, deadline=deadline)
+            if followed.shape[1] < self.horizon:
+                return None
+            sequences.append(followed)
+        return torch.cat(sequences).reshape(batch, self.num_policy, self.horizon, -1)
 
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:
         """A wide distribution (``initial_std``, ``uniform_start``) around the remembered plan."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import Deadline, ModelSpec, WorldModel
-from tdm_planners.bounds import within_bounds
+from tdm_agents.protocols import ModelSpec
 from tdm_planners.carry import ShootingCarry
 from tdm_planners.distributions import Distribution, Gaussian
 from tdm_planners.gaussian import GaussianPlanner
-from tdm_planners.proposals import follow, require_proposal
 from tdm_planners.scoring import finite_std, moderated
-from tdm_planners.setting_checks import check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +31,6 @@ class MPPI(GaussianPlanner):
         standardise: Whether values are also divided by their standard deviation over the candidates that
             have a weight.
         num_elites: Only as many of the best candidates have a weight; from 1 to ``num_samples``, None = all.
-        num_policy: How many of the candidates are the model's own proposal, followed once per decision in
-            imagination and sampled; the model needs one if it is more than 0.
         std_ceiling: Greatest refitted standard deviation, at least ``std_floor``; None = ``initial_std``.
         candidates_kept: Whether the mean and the best so far are candidates again.
 
@@ -47,7 +42,6 @@ class MPPI(GaussianPlanner):
     temperature: float = 1.0 / 3.0
     standardise: bool = True
     num_elites: int | None = None
-    num_policy: int = 0
     std_ceiling: float | None = None
     candidates_kept: bool = True
 
@@ -61,13 +55,6 @@ class MPPI(GaussianPlanner):
             raise WrongValueError(
                 f"num_elites is {self.num_elites}; expected at least 1 and at most num_samples, "
                 f"which is {self.num_samples}, or None (all)"
-            )
-        check_at_least("num_policy", self.num_policy, 0)
-        kept = self.num_kept + self.keeps_mean if self.candidates_kept else 0
-        if kept + self.num_policy >= self.num_samples:
-            raise WrongValueError(
-                f"num_policy is {self.num_policy}; expected less than the {self.num_samples - kept} of "
-                "num_samples that are not kept rows, or there is nothing left to sample"
             )
         if self.std_ceiling is not None and not self.std_ceiling >= self.std_floor:
             raise WrongValueError(
@@ -96,44 +83,6 @@ class MPPI(GaussianPlanner):
         if self.std_ceiling is not None and isinstance(distribution, Gaussian):
             return replace(distribution, ceiling=self.std_ceiling)
         return distribution
-
-    @property
-    def num_given(self) -> int:
-        """``num_policy``."""
-        return self.num_policy
-
-    def given(
-        self,
-        model: WorldModel[Any],
-        state: Any,
-        batch: int,
-        generator: torch.Generator,
-        deadline: Deadline | None = None,
-    ) -> Tensor | None:
-        """``num_policy`` sequences that follow the model's proposal, ``[B, P, H, m]``, if there is time.
-
-        Raises:
-            TypeError: If the model has no proposal.
-        """
-        if not self.num_policy:
-            return None
-        if deadline is not None and not deadline.allows(batch * self.num_policy, self.horizon):
-            return None
-        proposer = require_proposal(model, self)
-
-        def act(rows: Any, t: int) -> Tensor:
-            return within_bounds(proposer.propose(rows, 1, generator=generator).actions[:, 0])
-
-        every = torch.arange(batch, device=model.spec.device).repeat_interleave(self.num_policy)
-        parts = torch.split(every, self.rows_at_once(model, state, len(every)))
-        sequences = []
-        for rows in parts:
-            started = model.take(state, rows)
-            followed, _ = follow(model, started, act, self.horizon, generator=generator, deadline=deadline)
-            if followed.shape[1] < self.horizon:
-                return None
-            sequences.append(followed)
-        return torch.cat(sequences).reshape(batch, self.num_policy, self.horizon, -1)
 
     def weigh(self, values: Tensor) -> Tensor:
         """Softmax of the (standardised) values; 0 where a value is -inf or not among the elites."""

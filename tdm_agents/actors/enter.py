@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from tdm_agents.actors.tuned import expert_for
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.data.minari_io import content_hash
-from tdm_agents.environments import EnvRef
-from tdm_agents.errors import WrongValueError
+from tdm_agents.environments import Env, EnvRef
+from tdm_agents.errors import WrongTypeError, WrongValueError
+from tdm_agents.protocols import Planner, WorldModel
 from tdm_agents.world_models.model_files import MODEL_FILE
-from tdm_agents.wrappers import WithoutAlive
+from tdm_agents.wrappers import WithoutAlive, WithProposal
+from tdm_agents.wrappers.with_proposal import ProposingModel
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -57,7 +60,7 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
     Raises:
         LookupError: If there is no such checkpoint, planner or reward function.
         CheckpointError: If a file of a checkpoint is missing, truncated or altered.
-        TypeError: If the planner has no such setting.
+        TypeError: If the planner has no such setting, or a checkpoint that is to propose does not.
         ValueError: If a setting makes no sense.
     """
     entry = entry.in_environment(env)
@@ -106,9 +109,11 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
             made.close()
     model = type(agent.base_model).__name__
     alive = _flag(entry, "alive", True, "false to plan as if no episode ended")
-    if not alive:
+    proposal = _proposal(entry, agent.planner, env)
+    if proposal is not None or not alive:
+        planned = agent.base_model if alive else WithoutAlive(agent.base_model)
         agent = TDMAgent(
-            WithoutAlive(agent.base_model),
+            planned if proposal is None else WithProposal(planned, proposal.model),
             agent.planner,
             seed,
             env_id=str(env),
@@ -130,6 +135,9 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     if agent.deadline is not None:
         settings["deadline"] = agent.deadline
     files = [folder / WEIGHTS_FILE, folder / MODEL_FILE]
+    if proposal is not None:
+        settings["proposal"] = proposal.source
+        files += proposal.files
     if unseen:
         settings["unseen"] = True
     if (source := options.get("prompt")) is not None:
@@ -177,8 +185,13 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
         planner = registry.make_planner(options["planner"], **entry.planner_settings)
     chosen |= {name: options[name] for name in chosen if name in options}
     repeat, reward = chosen["action_repeat"], chosen["reward_function"]
+    make_model: Callable[[list[Env]], WorldModel[Any]]
+    make_model = true_dynamics(action_repeat=repeat, threads=threads, guide=guide)
+    proposal = _proposal(entry, planner, env)
+    if proposal is not None:
+        make_model = partial(_with_proposal, make_model, proposal.model)
     factory = AgentFactory(
-        true_dynamics(action_repeat=repeat, threads=threads, guide=guide),
+        make_model,
         planner,
         None if reward == PREDICTED else reward,
         chosen["replan_every"],
@@ -196,7 +209,51 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
     }
     if factory.deadline is not None:
         settings["deadline"] = factory.deadline
-    return Entered(f"{name} on the true simulator", factory, settings)
+    if proposal is not None:
+        settings["proposal"] = proposal.source
+    files = () if proposal is None else proposal.files
+    return Entered(f"{name} on the true simulator", factory, settings, files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """A checkpoint whose policy proposes actions to a planner on another model."""
+
+    model: ProposingModel
+    source: str
+    files: tuple[Path, ...]
+
+
+def _proposal(entry: Entry, planner: Planner, env: EnvRef) -> _Proposal | None:
+    """The checkpoint of the option ``proposal``; None where it is not given.
+
+    Raises:
+        TypeError: If its model does not propose.
+        ValueError: If the planner follows no proposal.
+    """
+    source = entry.options.get("proposal")
+    if source is None:
+        return None
+    if getattr(planner, "num_given", 1) == 0:
+        raise WrongValueError(
+            f"proposal is {source}, but {agent_files.planner_name(planner)} follows none as it is set; "
+            "expected num_policy=4 or another number with cem and mppi, or planner=proposal_shooting"
+        )
+    folder = agent_files.resolve(str(source))
+    model = agent_files.load_model(folder, env_id=str(env))
+    if not isinstance(model, ProposingModel):
+        raise WrongTypeError(
+            f"proposal is {source}, whose {type(model).__name__} has no propose(); expected a model that "
+            "proposes: `tdm distill` makes one, and the transformer does"
+        )
+    files = tuple(file for file in (folder / WEIGHTS_FILE, folder / MODEL_FILE) if file.exists())
+    return _Proposal(model, str(source), files)
+
+
+def _with_proposal(
+    make_model: Callable[[list[Env]], WorldModel[Any]], policy: ProposingModel, envs: list[Env]
+) -> WorldModel[Any]:
+    return WithProposal(make_model(envs), policy)
 
 
 def _policy(entry: Entry, device: str) -> Entered:

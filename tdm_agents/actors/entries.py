@@ -11,6 +11,7 @@
     runs/walkers unseen=true                            a generalist, in an environment it was not trained on
     runs/walkers planner=policy prompt=runs/experts     continuing the best episode of a data set
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
+    simulator planner=cem num_policy=4 proposal=runs/student    with a student's actions among the candidates
     random                                              uniform actions
 
 An environment is written in the same way: ``dm_control/cartpole-swingup-v0``, ``tdm/WalkerTree-v0 dof=12
@@ -31,8 +32,25 @@ from tdm_agents.settings_text import parse_settings, split_line
 Kind = Literal["checkpoint", "simulator", "policy", "random"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "checkpoint": ("planner", "replan_every", "deadline", "reward_function", "alive", "unseen", "prompt"),
-    "simulator": ("like", "planner", "replan_every", "deadline", "action_repeat", "reward_function"),
+    "checkpoint": (
+        "planner",
+        "replan_every",
+        "deadline",
+        "reward_function",
+        "alive",
+        "unseen",
+        "prompt",
+        "proposal",
+    ),
+    "simulator": (
+        "like",
+        "planner",
+        "replan_every",
+        "deadline",
+        "action_repeat",
+        "reward_function",
+        "proposal",
+    ),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
 }

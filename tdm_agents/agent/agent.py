@@ -29,6 +29,7 @@ from tdm_agents.agent.argument_checks import (
     integer_seed,
 )
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
+from tdm_agents.agent.background import Background, check_background
 from tdm_agents.agent.deciding import PlanView, decide
 from tdm_agents.agent.env_wrappers import refuse_hidden_changes
 from tdm_agents.agent.feedback import Feedback, Flags, flags
@@ -137,6 +138,7 @@ class TDMAgent:
         self._prompt: History | None = None  # what episodes begin with
         self._begins = False  # whether the next observations begin episodes, in any number of environments
         self._link: Link | None = None
+        self._background: Background | None = None
 
     # ------------------------------------------------------------------ acting
 
@@ -223,12 +225,13 @@ class TDMAgent:
         feedback = self._feedback(1 if batch is None else batch, reward, episode_start, active)
         memory = self._memory_of(feedback)
         observation = self.observations(obs, feedback.active)  # [B, n]
-        memory, action = self.decide(
+        memory, action = self._decide(
             memory,
             observation,
             reward=torch.from_numpy(feedback.reward).to(device, memory.pending.dtype),
             episode_start=torch.from_numpy(feedback.start).to(device),
             active=torch.from_numpy(feedback.active).to(device),
+            background=self._background,
         )
         self._memory, self._begins = memory, False
         if self._link is not None:
@@ -390,6 +393,28 @@ class TDMAgent:
         Raises:
             ValueError: If the planner finds no finite candidate or returns an action that is not finite.
         """
+        return self._decide(
+            memory,
+            observation,
+            reward=reward,
+            episode_start=episode_start,
+            active=active,
+            planner=planner,
+            generator=generator,
+        )
+
+    def _decide(
+        self,
+        memory: AgentMemory,
+        observation: Tensor,
+        *,
+        reward: Tensor | None,
+        episode_start: Tensor | None,
+        active: Tensor | None,
+        planner: Planner | None = None,
+        generator: torch.Generator | None = None,
+        background: Background | None = None,
+    ) -> tuple[AgentMemory, Tensor]:
         until = None
         if self.deadline is not None:
             until = Deadline(time.perf_counter() + self.deadline, self._pace)
@@ -404,6 +429,7 @@ class TDMAgent:
             prompt=self._prompt,
             generator=generator or self.generator,
             deadline=until,
+            background=background,
         )
         if decision.view is not None:
             self.last_plan = decision.view
@@ -412,12 +438,14 @@ class TDMAgent:
     # ------------------------------------------------------------------ environments and files
 
     @overload
-    def attach(self, env: VectorEnv[Any, Any, Any]) -> AttachedVectorEnv: ...
+    def attach(self, env: VectorEnv[Any, Any, Any], *, background: bool = False) -> AttachedVectorEnv: ...
 
     @overload
-    def attach(self, env: gym.Env[Any, Any]) -> AttachedEnv: ...
+    def attach(self, env: gym.Env[Any, Any], *, background: bool = False) -> AttachedEnv: ...
 
-    def attach(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> AttachedEnv | AttachedVectorEnv:
+    def attach(
+        self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], *, background: bool = False
+    ) -> AttachedEnv | AttachedVectorEnv:
         """A wrapped environment that tells this agent of its resets, rewards and ends.
 
         Use it in place of ``env``, and call ``agent.act(obs)`` once before each of its steps. Leave out
@@ -428,17 +456,25 @@ class TDMAgent:
 
         Args:
             env: A ``gymnasium.Env`` or ``gymnasium.vector.VectorEnv``, with its other wrappers on.
+            background: Whether the next plan is made in a thread while the last one is executed, for the
+                state where its actions will have led by then, as the model imagines it. An episode's first
+                plan is waited for; later, :meth:`act` waits for what is left. What planning raises,
+                :meth:`act` raises when it needs the plan. One environment and a learned model only.
 
         Raises:
-            TypeError: If ``env`` is neither.
+            TypeError: If ``env`` is neither, or the model reads the live environment and ``background`` is
+                True.
             ValueError: If :meth:`check_env` refuses it, or a vector environment has no
-                ``metadata["autoreset_mode"]``.
+                ``metadata["autoreset_mode"]``, or has several members and ``background`` is True.
         """
         link = link_to(env)
         self.check_env(env)
+        if background:
+            check_background(self.model, link.batch)
         if self._link is not None:
             self.detach(self._link)
         self._link, self._memory, self._begins = link, None, False
+        self._background = Background() if background else None
         if isinstance(env, VectorEnv):
             return AttachedVectorEnv(env, link, partial(self.detach, link))
         return AttachedEnv(env, link, partial(self.detach, link))
@@ -448,6 +484,14 @@ class TDMAgent:
         link.cut = True
         if self._link is link:
             self._link, self._memory, self._begins = None, None, False
+            if self._background is not None:
+                self._background.close()
+                self._background = None
+
+    def close(self) -> None:
+        """Stop listening to the attached environment, which stays open, and end the thread that plans."""
+        if self._link is not None:
+            self.detach(self._link)
 
     def check_env(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
         """Refuse an environment, or a vector environment, whose spaces are not the model's.

@@ -6,18 +6,17 @@ episode makes a plan, and the others take the next action of that plan.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tdm_agents.agent.background import Background, make_plan
 from tdm_agents.agent.memory import AgentMemory, gather, scatter
 from tdm_agents.agent.prompt import recall
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import (
-    AnytimePlanner,
     Deadline,
     HasOnly,
     History,
@@ -39,6 +38,8 @@ class PlanView:
         milliseconds: Wall-clock time of ``start`` and ``plan`` together, for all rows.
         late: Seconds after the agent's deadline at which the plan was there; negative before it, and 0 where
             there is no deadline.
+        waited: Seconds for which the loop waited for the plan: all of its time, or with ``background`` what
+            was left of it.
     """
 
     rows: Tensor
@@ -46,6 +47,7 @@ class PlanView:
     plan: Plan
     milliseconds: float
     late: float = 0.0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,12 @@ def decide(
     active: Tensor | None = None,
     prompt: History | None = None,
     deadline: Deadline | None = None,
+    background: Background | None = None,
 ) -> Decision:
-    """See :meth:`tdm_agents.TDMAgent.decide` for the arguments, and its ``reset`` for ``prompt``."""
+    """See :meth:`tdm_agents.TDMAgent.decide` for the arguments, and its ``reset`` for ``prompt``.
+
+    With ``background`` there is one environment, whose later plans were made there.
+    """
     if episode_start is not None:
         memory = memory.forget(episode_start)
     if prompt is not None:
@@ -87,20 +93,25 @@ def decide(
     arrived = torch.full_like(memory.pending, float("nan")) if reward is None else reward
     memory = replace(memory, pending=torch.where(active, memory.pending + arrived, memory.pending))
     view = None
+    due = plan_due(memory)
     deciding = active & (memory.countdown == 0)
-    due = (memory.since == 0) | (memory.since >= memory.replan_every)
     rows = (deciding & ~due).nonzero().squeeze(1)
     if rows.numel():
         part = _follow(gather(memory, rows), observation[rows], model.spec.action_repeat)
         memory = scatter(memory, rows, part)
     rows = (deciding & due).nonzero().squeeze(1)
     if rows.numel() == memory.batch:
-        memory, view = _plan(model, planner, memory, observation, rows, generator, deadline)
+        memory, view = _plan(model, planner, memory, observation, rows, generator, deadline, background)
     elif rows.numel():
         part, view = _plan(model, planner, gather(memory, rows), observation[rows], rows, generator, deadline)
         memory = scatter(memory, rows, part)
     countdown = torch.where(active, memory.countdown - 1, memory.countdown)
     return Decision(replace(memory, countdown=countdown), memory.action[:, -1], view)
+
+
+def plan_due(memory: AgentMemory) -> Tensor:
+    """``[B]`` bool, whether the next decision makes a plan; otherwise it follows the last one."""
+    return (memory.since == 0) | (memory.since >= memory.replan_every)
 
 
 def _follow(memory: AgentMemory, observation: Tensor, repeat: int) -> AgentMemory:
@@ -118,6 +129,7 @@ def _plan(
     rows: Tensor,
     generator: torch.Generator,
     deadline: Deadline | None,
+    background: Background | None = None,
 ) -> tuple[AgentMemory, PlanView]:
     """Plan for every row of ``memory``; these are the caller's environments ``rows``."""
     spec = model.spec
@@ -126,19 +138,17 @@ def _plan(
     elapsed = memory.since
     memory = memory.append(observation)
     history = memory.history()
-    began = time.perf_counter()
-    state = model.start(history, horizon=planner.horizon)
-    if deadline is None:
-        plan = planner.plan(model, state, memory.carry, elapsed=elapsed, generator=generator)
-    else:
-        assert isinstance(planner, AnytimePlanner)  # the agent checked it
-        plan = planner.plan(
-            model, state, memory.carry, elapsed=elapsed, generator=generator, deadline=deadline
+    made = None
+    if background is not None:
+        if bool(elapsed.all()):
+            made = background.take()
+        else:
+            background.drop()  # it is of the episode before
+    if made is None:
+        made = make_plan(
+            model, planner, history, memory.carry, elapsed=elapsed, generator=generator, deadline=deadline
         )
-    if plan.action.is_cuda:
-        torch.cuda.synchronize(plan.action.device)  # otherwise the clock would stop before the plan does
-    milliseconds = 1e3 * (time.perf_counter() - began)
-    late = 0.0 if deadline is None else -deadline.left()
+    plan = made.plan
     actions = _to_execute(planner, spec, plan, memory)
     if spec.action_kind == "continuous":
         actions = actions.clamp(-1.0, 1.0)  # what the environment executes is what the model must read
@@ -148,7 +158,17 @@ def _plan(
         ahead=actions[:, 1:],
         carry=plan.carry,
     )
-    return after, PlanView(rows=rows, history=history, plan=plan, milliseconds=milliseconds, late=late)
+    if background is not None:
+        background.begin(model, planner, after, generator=generator, deadline=deadline)
+    view = PlanView(
+        rows=rows,
+        history=history,
+        plan=plan,
+        milliseconds=made.milliseconds,
+        late=made.late,
+        waited=made.waited,
+    )
+    return after, view
 
 
 def _to_execute(planner: Planner, spec: ModelSpec, plan: Plan, memory: AgentMemory) -> Tensor:

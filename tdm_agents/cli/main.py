@@ -36,6 +36,7 @@ COMMANDS = {
     "study": ("Study", "run an experiment of the paper; the same command goes on"),
     "play": ("Play", "play one episode, with a plot and a video"),
     "view": ("View", "watch an agent think, in the browser"),
+    "serve": ("Serve", "decide for many robots or environments, over a socket"),
     "experts": ("Experts", "list tuned planners, train policies of Stable-Baselines3"),
     "data": ("Data", "look at data sets: episodes, returns, ranges, as text and as a plot"),
     "envs": ("Envs", "list environments, draw walkers, choose and check sets of bodies"),
@@ -48,7 +49,19 @@ OPTIONS_APART = frozenset({"collect", "train", "online", "distill"})
 """Commands whose dataclass of arguments is in the module ``NAME_options``."""
 
 WITHOUT_SCREEN = frozenset(
-    {"collect", "data", "train", "online", "distill", "evaluate", "compare", "study", "experts", "view"}
+    {
+        "collect",
+        "data",
+        "train",
+        "online",
+        "distill",
+        "evaluate",
+        "compare",
+        "study",
+        "experts",
+        "view",
+        "serve",
+    }
 )
 """Commands that never render. Without this, dm_control looks for a display and warns where there is none."""
 

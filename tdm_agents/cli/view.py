@@ -67,8 +67,9 @@ def run(arguments: View) -> None:
     from tdm_agents.actors.enter import environment_of
     from tdm_agents.actors.entries import parse_entry
     from tdm_agents.environments import EnvRef
+    from tdm_agents.guard import is_this_machine, new_token
     from tdm_agents.remarks import remark, remarks
-    from tdm_agents.view.guarded_server import Guard, GuardedServer, is_this_machine, new_token
+    from tdm_agents.view.guarded_server import GuardedServer, PageGuard
     from tdm_agents.view.live_episode import Watched
     from tdm_agents.view.live_page import LivePage
     from tdm_agents.view.planning_process import PlanningProcess
@@ -97,7 +98,7 @@ def run(arguments: View) -> None:
         with remarks().status("starting the process that plans"):
             process = PlanningProcess(watched, arguments.import_, arguments.fps)
         server = GuardedServer(
-            arguments.host, arguments.port, Guard(arguments.host, token), f"tdm view: {env}"
+            arguments.host, arguments.port, PageGuard(arguments.host, token), f"tdm view: {env}"
         )
         page = LivePage(server, process, entries, arguments.out)
         shown = f"http://{arguments.host}:{server.get_port()}/" + (f"?token={token}" if token else "")

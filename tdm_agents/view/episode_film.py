@@ -15,9 +15,10 @@ from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import Env
 from tdm_agents.errors import WrongTypeError
+from tdm_agents.guard import new_token
 from tdm_agents.spaces import ObservationCodec
 from tdm_agents.view.body_scene import BodyScene
-from tdm_agents.view.guarded_server import Guard, GuardedServer, new_token
+from tdm_agents.view.guarded_server import GuardedServer, PageGuard
 from tdm_agents.view.imagined_poses import imagined_positions, positions_of, velocities_of
 from tdm_agents.view.live_physics import LivePhysics, physics_of
 from tdm_agents.view.observed_positions import ObservedPositions
@@ -109,7 +110,7 @@ class EpisodeFilm:
                 positions_of(moment.physics, model),
                 velocities_of(moment.physics, model),
             )
-        server = GuardedServer("127.0.0.1", 0, Guard("127.0.0.1", new_token()), "recording")
+        server = GuardedServer("127.0.0.1", 0, PageGuard("127.0.0.1", new_token()), "recording")
         try:
             scene = BodyScene(server, model)
             scene.show(positions_of(self._moments[0].physics, model))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
-from tdm_agents.protocols import Proposal, WorldModel, observation_of
+from tdm_agents.protocols import HasProposal, History, ModelSpec, Proposal, WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, predicted_actions
 
@@ -18,6 +18,11 @@ S = TypeVar("S")
 
 ActionFn = Callable[[Tensor], Tensor]
 """``fn(observation[N, n]) -> action[N, m]``: float in [-1, 1], or int64 where actions are discrete."""
+
+
+@runtime_checkable
+class ProposingModel(WorldModel[Any], HasProposal[Any], Protocol):
+    """A world model that proposes."""
 
 
 class WithProposal(Wrapper[S]):
@@ -31,29 +36,36 @@ class WithProposal(Wrapper[S]):
         policy: A Stable-Baselines3 algorithm or policy (anything with its ``predict``), which gets
             observations of the environment's own space and answers in the environment's units; or any
             function ``observation[N, n] -> action[N, m]`` of flat observations, in [-1, 1] (int64 where
-            actions are discrete), torch tensors in and out. An algorithm trained under ``VecNormalize`` saw
-            other observations: pass a function that normalises first.
+            actions are discrete), torch tensors in and out; or another world model that proposes, such as a
+            distilled student, which takes every observation for the first of an episode. An algorithm
+            trained under ``VecNormalize`` saw other observations: pass a function that normalises first.
         std: Standard deviation of Gaussian noise, in units of [-1, 1], around the actions that are proposed
             where ``deterministic`` is False. A function is asked once per observation, so without noise all
             its proposals are equal. Continuous actions only.
 
     Raises:
-        TypeError: If ``policy`` is neither of these.
-        ValueError: If ``policy`` was trained on other spaces than the model's, or ``std`` is negative, or
-            positive where actions are discrete.
+        TypeError: If ``policy`` is none of these.
+        ValueError: If ``policy`` was trained on other spaces or another time step than the model's, or
+            ``std`` is negative, or positive where actions are discrete.
     """
 
-    policy: ActionFn | Predicts
+    policy: ActionFn | Predicts | ProposingModel
     std: float
 
-    def __init__(self, model: WorldModel[S], policy: ActionFn | Predicts, std: float = 0.0) -> None:
+    def __init__(
+        self, model: WorldModel[S], policy: ActionFn | Predicts | ProposingModel, std: float = 0.0
+    ) -> None:
         super().__init__(model, policy, std)
-        if not (isinstance(policy, Predicts) or callable(policy)):
+        if not (isinstance(policy, Predicts | ProposingModel) or callable(policy)):
             raise WrongTypeError(
                 f"policy is a {type(policy).__name__}; expected something with Stable-Baselines3's "
-                "predict(), or a function from observations [N, n] to actions [N, m]"
+                "predict(), a function from observations [N, n] to actions [N, m], or a world model that "
+                "proposes (mlp_policy does)"
             )
-        check_trained_on(policy, self.spec)
+        if isinstance(policy, ProposingModel):
+            _check_same(policy, self.spec)
+        else:
+            check_trained_on(policy, self.spec)
         if not (math.isfinite(std) and std >= 0.0):
             raise WrongValueError(f"std is {std}; expected a finite number of at least 0")
         if std > 0.0 and self.spec.action_kind == "discrete":
@@ -94,7 +106,14 @@ class WithProposal(Wrapper[S]):
         )
         spec = self.spec
         shape = (observation.shape[0], count, spec.action_dim)
-        if isinstance(self.policy, Predicts) and not deterministic:
+        if isinstance(self.policy, ProposingModel):
+            history = History.of_observation(
+                observation, action_dim=spec.action_dim, discrete=spec.action_kind == "discrete"
+            )
+            begun = self.policy.start(history, horizon=1)
+            proposed = self.policy.propose(begun, count, generator=generator, deterministic=deterministic)
+            actions = proposed.actions
+        elif isinstance(self.policy, Predicts) and not deterministic:
             # a policy that samples: every candidate is a separate draw
             asked = observation.repeat_interleave(count, dim=0)
             actions = predicted_actions(self.policy, spec, asked, deterministic=False, generator=generator)
@@ -121,3 +140,13 @@ class WithProposal(Wrapper[S]):
                 f"expected {expected}, one action [m] per row"
             )
         return actions.to(spec.device, torch.int64 if spec.action_kind == "discrete" else spec.dtype)
+
+
+def _check_same(policy: ProposingModel, spec: ModelSpec) -> None:
+    for name in ("observation_dim", "action_kind", "action_dim", "action_choices", "action_repeat"):
+        theirs, ours = getattr(policy.spec, name), getattr(spec, name)
+        if theirs != ours:
+            raise WrongValueError(
+                f"{name} of {type(policy).__name__}, which is to propose, is {theirs}, that of the model is "
+                f"{ours}; expected a model of the same environment and action_repeat"
+            )

@@ -40,6 +40,7 @@ MISTAKES = [
         "environment 'nonsense-v0' cannot be made",
     ),
     ("view --env-id nonsense-v0 --entry random", "nonsense-v0"),
+    ("serve --checkpoint nonsense", "no checkpoint named 'nonsense'"),
     ("online --env-id nonsense-v0 --out {here}/out", "environment 'nonsense-v0' cannot be made"),
     ("evaluate --checkpoint {here}/broken.json", "is a file; expected the folder of a checkpoint"),
     ("evaluate --policy {here}/none.zip --env-id Pendulum-v1", "none.zip; expected what Stable-Baselines3"),

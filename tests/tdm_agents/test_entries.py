@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 
+from tdm_agents import make_planner
 from tdm_agents.actors.enter import enter, environment_of
 from tdm_agents.actors.entries import Entry, parse_entry
 from tdm_agents.actors.functions import UniformActions
 from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import EnvRef
+from tdm_agents.protocols import tracing
 from tdm_agents.settings_text import parse_settings
+from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.world_models.mlp import MLPWorldModel
+from tdm_agents.world_models.mlp_policy import MLPWithPolicy
 from tdm_agents.wrappers import WithoutAlive
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
@@ -120,3 +126,79 @@ def test_a_checkpoint_can_play_as_if_no_episode_ended():
     assert entered.settings["alive"] is False
     with pytest.raises(ValueError, match="alive is 'no'; expected true, or false"):
         enter(parse_entry(f"{SHIPPED} alive=no"), EnvRef(CARTPOLE))
+
+
+PENDULUM = "InvertedPendulum-v5"
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """The folder of a student that always pushes by about 0.5."""
+    made = EnvRef(PENDULUM).make()
+    spec = spec_of(made.observation_space, made.action_space, action_repeat=1)
+    made.close()
+    model = MLPWithPolicy(spec).eval()
+    with torch.no_grad():
+        model.policy_head.weight.zero_()
+        model.policy_head.bias.fill_(float(np.arctanh(0.5)))
+        model.policy_log_std.fill_(-5.0)
+    folder = tmp_path_factory.mktemp("student")
+    TDMAgent(model, make_planner("policy"), env_id=PENDULUM).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("who", ["simulator", "{student}"])
+@pytest.mark.parametrize("planner", ["cem", "mppi"])
+def test_a_student_proposes_to_another_model(student, who, planner):
+    settings = f"planner={planner} num_policy=15 num_samples=18 iterations=1 horizon=2"
+    line = f"{who} {settings} proposal={{student}}".format(student=student)
+    entered = enter(parse_entry(line), EnvRef(PENDULUM))
+    assert entered.settings["proposal"] == str(student)
+    assert student / "weights.safetensors" in entered.files
+    envs = [EnvRef(PENDULUM).make()]
+    obs, _ = envs[0].reset(seed=0)
+    agent = entered.contestant if isinstance(entered.contestant, TDMAgent) else entered.contestant(envs)
+    agent.reset()
+    with tracing():
+        agent.act(obs)
+    (considered,) = agent.last_plan.plan.trace
+    proposed = considered.actions[0, -15:]  # [P, H, m]
+    torch.testing.assert_close(proposed, torch.full_like(proposed, 0.5), rtol=0, atol=0.1)
+    assert len(proposed.unique()) > 15  # each is drawn
+    envs[0].close()
+
+
+def test_proposal_shooting_follows_a_student(student):
+    line = f"simulator planner=proposal_shooting num_samples=1 noise_scale=0 horizon=2 proposal={student}"
+    entered = enter(parse_entry(line), EnvRef(PENDULUM))
+    env = EnvRef(PENDULUM).make()
+    obs, _ = env.reset(seed=0)
+    agent = entered.contestant([env])
+    agent.reset()
+    assert agent.act(obs) == pytest.approx(0.5 * env.action_space.high, abs=1e-4)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "sentence"),
+    [
+        ("simulator planner=cem proposal={student}", ValueError, "cem follows none as it is set"),
+        ("simulator planner=random_shooting proposal={student}", ValueError, "random_shooting follows none"),
+        ("simulator planner=mppi num_policy=2 proposal={mlp}", TypeError, "has no propose"),
+        ("random proposal={student}", ValueError, "a random takes label"),
+    ],
+)
+def test_a_proposal_that_would_not_be_followed_is_refused(student, tmp_path, line, error, sentence):
+    spec = TDMAgent.load(student).model.spec
+    TDMAgent(MLPWorldModel(spec).eval(), make_planner("cem"), env_id=PENDULUM).save(tmp_path / "mlp")
+    with pytest.raises(error, match=sentence):
+        enter(parse_entry(line.format(student=student, mlp=tmp_path / "mlp")), EnvRef(PENDULUM))
+
+
+def test_a_student_with_another_time_step_is_refused(student):
+    line = f"simulator planner=cem num_policy=2 action_repeat=2 proposal={student}"
+    entered = enter(parse_entry(line), EnvRef(PENDULUM))
+    env = EnvRef(PENDULUM).make()
+    with pytest.raises(ValueError, match="action_repeat of MLPWithPolicy, which is to propose, is 1"):
+        entered.contestant([env])
+    env.close()

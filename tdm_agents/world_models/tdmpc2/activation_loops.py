@@ -10,13 +10,12 @@ import functools
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
 from tdm_agents.world_models.transformer.cpu.powers import exp2
-from tdm_agents.world_models.transformer.cpu.vectors import as_float
+from tdm_agents.world_models.transformer.cpu.vectors import as_bits, as_float
 
 EPSILON = 1e-5
 """Of LayerNorm."""
@@ -25,14 +24,6 @@ _LOG2_E = np.float32(np.log2(np.e))
 _BEYOND = np.float32(20.0)  # where Mish is its argument to the last bit
 _LARGEST = np.float32(80.0)  # e to that power, and a sum of many of them, is a float32
 _FAST = {"contract", "nnan", "nsz", "reassoc", "arcp", "afn"}
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _as_bits(_: Any, number: Any) -> Any:
-    """The int32 bits of a float32."""
-    return types.int32(types.float32), lambda context, builder, signature, args: builder.bitcast(
-        args[0], ir.IntType(32)
-    )
 
 
 def _number(stored: Any) -> Any:
@@ -58,7 +49,7 @@ def _stored_of(number: Any, like: Any) -> Any:
         return lambda number, like: number
 
     def rounded(number: Any, like: Any) -> Any:
-        bits = _as_bits(number)
+        bits = as_bits(number)
         odd = (bits >> np.int32(16)) & np.int32(1)
         return np.uint16((bits + np.int32(0x7FFF) + odd) >> np.int32(16))
 

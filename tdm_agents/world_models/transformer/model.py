@@ -47,6 +47,7 @@ from tdm_agents.world_models.transformer.decoding.decoder import Decoder
 from tdm_agents.world_models.transformer.decoding.draft import TransformerDraft
 from tdm_agents.world_models.transformer.decoding.encode import encode
 from tdm_agents.world_models.transformer.decoding.imagine import imagine
+from tdm_agents.world_models.transformer.decoding.numbers import weights_in_bfloat16
 from tdm_agents.world_models.transformer.decoding.propose import propose
 from tdm_agents.world_models.transformer.decoding.row_memory import needed_row_bytes
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
@@ -107,7 +108,11 @@ class TransformerWorldModel(LearnedModel):
 
     @property
     def decoder(self) -> Decoder:
-        """A decoder of this model's present parts."""
+        """A decoder of this model's present parts.
+
+        Raises:
+            ValueError: If ``bf16`` is asked for and cannot be done here.
+        """
         return Decoder(
             self.network,
             self.tokenizer,
@@ -115,6 +120,7 @@ class TransformerWorldModel(LearnedModel):
             self.context_steps,
             self._spec.terminates,
             self.config.decoding,
+            weights_in_bfloat16(self.network, self.config.decoding),
         )
 
     def with_decoding(self, **changes: Any) -> TransformerWorldModel:

@@ -8,21 +8,22 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.view.guarded_server import Guard, GuardedServer, is_this_machine, new_token
+from tdm_agents.guard import is_this_machine, new_token
+from tdm_agents.view.guarded_server import GuardedServer, PageGuard
 
 TOKEN = "a-secret"
 
 
 @pytest.fixture(scope="module")
 def local():
-    server = GuardedServer("127.0.0.1", 0, Guard("127.0.0.1", None), "local")
+    server = GuardedServer("127.0.0.1", 0, PageGuard("127.0.0.1", None), "local")
     yield server.get_port()
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def public():
-    server = GuardedServer("0.0.0.0", 0, Guard("0.0.0.0", TOKEN), "public")
+    server = GuardedServer("0.0.0.0", 0, PageGuard("0.0.0.0", TOKEN), "public")
     yield server.get_port()
     server.stop()
 
@@ -87,7 +88,7 @@ def test_elsewhere_a_token_is_demanded_of_pages_and_websockets(public):
 
 def test_no_server_listens_to_others_without_a_token():
     with pytest.raises(WrongValueError, match=r"0\.0\.0\.0, where others reach it"):
-        Guard("0.0.0.0", None)
+        PageGuard("0.0.0.0", None)
     assert [is_this_machine(h) for h in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "10.1.2.3", "box")] == [
         True, True, True, False, False, False
     ]  # fmt: skip
@@ -95,6 +96,6 @@ def test_no_server_listens_to_others_without_a_token():
 
 
 def test_nobody_opens_a_tunnel():
-    server = GuardedServer("127.0.0.1", 0, Guard("127.0.0.1", None), "local")
+    server = GuardedServer("127.0.0.1", 0, PageGuard("127.0.0.1", None), "local")
     assert server.request_share_url() is None
     server.stop()

@@ -21,7 +21,8 @@ from tdm_agents.world_models.transformer.cpu.pages import in_huge_pages
 from tdm_agents.world_models.transformer.cpu.registers import ROWS
 from tdm_agents.world_models.transformer.decoding.cache import Capacity
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
-from tdm_agents.world_models.transformer.network import Block
+from tdm_agents.world_models.transformer.decoding.token_view import View, through_blocks
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +116,22 @@ class RingImagined:
         return taken
 
     @staticmethod
-    def projection(block: Block, rotation: Tensor) -> Tensor:
+    def projections(network: TransformerNetwork, rotation: Tensor) -> tuple[Tensor, ...]:
         """:meth:`Block.step_projection` as one matrix ``[d, 3 d]``, for weights that are powers of 2."""
         scaled = rotation.clone()
-        scaled[: block.heads] *= math.log2(math.e)
-        return block.step_projection(scaled).transpose(0, 1).flatten(1)
+        scaled[: network.config.heads] *= math.log2(math.e)
+        blocks = (block for block in network.blocks if isinstance(block, Block))
+        return tuple(block.step_projection(scaled).transpose(0, 1).flatten(1) for block in blocks)
 
     def view(
         self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
-    ) -> LoopView:
+    ) -> View:
         """The view of the next tokens; see :meth:`.cache.ImaginedCache.view`."""
+        return self._loop_view(grouping, projections, first=first, chunk=chunk, inside=inside)
+
+    def _loop_view(
+        self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
+    ) -> LoopView:
         history = self._history
         return LoopView(
             projections=projections,
@@ -152,6 +159,10 @@ class LoopView:
     history_of: Tensor
     first: Tensor
     heads: int
+
+    def hidden(self, network: TransformerNetwork, x: Tensor, outputs: int) -> Tensor:
+        """New tokens through all blocks; see :meth:`.token_view.View.hidden`."""
+        return through_blocks(self, network, x, outputs)
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
         """New tokens through one block; see :meth:`.view.View.through`.

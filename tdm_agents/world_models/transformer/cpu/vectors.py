@@ -36,6 +36,12 @@ def as_float(_: Any, bits: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def as_bits(_: Any, number: Any) -> Any:
+    """The int32 bits of a float32."""
+    return types.int32(types.float32), lambda context, builder, signature, args: builder.bitcast(args[0], INT)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def pointer(_: Any, address: Any) -> Any:
     """The pointer to an int64 address."""
     byte = ir.IntType(8).as_pointer()
@@ -53,6 +59,19 @@ def call(_: Any, address: Any) -> Any:
         return builder.sext(builder.call(function, []), INDEX)
 
     return types.int64(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_with(_: Any, address: Any, argument: Any) -> Any:
+    """Call the C function at an address, which takes another address and returns nothing."""
+    byte = ir.IntType(8).as_pointer()
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = builder.inttoptr(args[0], ir.FunctionType(ir.VoidType(), [byte]).as_pointer())
+        builder.call(function, [builder.inttoptr(args[1], byte)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]

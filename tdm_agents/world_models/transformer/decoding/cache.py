@@ -15,7 +15,7 @@ from torch import Tensor
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
 from tdm_agents.world_models.transformer.decoding.token_view import View
 from tdm_agents.world_models.transformer.layout import StepLayout
-from tdm_agents.world_models.transformer.network import Block
+from tdm_agents.world_models.transformer.network import TransformerNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,13 @@ class ImaginedCache(Protocol):
         ...
 
     @staticmethod
-    def projection(block: Block, rotation: Tensor) -> Tensor:
-        """A block's weights for tokens of one decision step, in the form that :meth:`view` takes."""
+    def projections(network: TransformerNetwork, rotation: Tensor) -> tuple[Tensor, ...]:
+        """Weights for tokens of one decision step, in the form that :meth:`view` takes.
+
+        Args:
+            network: The weights.
+            rotation: The step's :meth:`TransformerNetwork.step_rotations`.
+        """
         ...
 
     def view(
@@ -91,7 +96,7 @@ class ImaginedCache(Protocol):
 
         Args:
             grouping: The history that each row continues.
-            projections: The :meth:`projection` of each block.
+            projections: The :meth:`projections` of the step.
             first: The first token of the history inside the band; at least ``P`` if all have left.
             chunk: Number of next tokens.
             inside: Number of imagined tokens inside the band, the chunk included.

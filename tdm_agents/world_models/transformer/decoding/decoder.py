@@ -8,6 +8,7 @@ together; a strategy (:mod:`.sequential`, :mod:`.together`) reads and feeds the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,8 +18,11 @@ from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.decoding.reading import choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.decoding.rows import Rows
 from tdm_agents.world_models.transformer.layout import StepLayout
-from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # numba takes half a second to import
+    from tdm_agents.world_models.transformer.cpu.packed_network import PackedNetwork
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +36,7 @@ class Decoder:
         context_steps: Decision steps in the attention band.
         terminates: Whether episodes end.
         options: How scalars are read and computed.
+        weights: The network's weights in bfloat16, with which rows are imagined; None for the network's own.
     """
 
     network: TransformerNetwork
@@ -40,6 +45,7 @@ class Decoder:
     context_steps: int
     terminates: bool
     options: DecodingOptions
+    weights: PackedNetwork | None
 
     # -- a step ---------------------------------------------------------------------------------------------
 
@@ -120,7 +126,7 @@ class Decoder:
         Returns:
             Hidden states ``[N, outputs, d]``, normalised.
         """
-        network, (count, chunk) = self.network, tokens.shape
+        network, chunk = self.network, tokens.shape[1]
         view = rows.view(network, offset=offset, chunk=chunk)
         start, end = self.layout.position(offset), self.layout.position(offset + chunk - 1) + 1
         if end - start == chunk:
@@ -128,13 +134,9 @@ class Decoder:
         else:  # scalars whose names are not next to each other
             place = network.position(self.layout.positions(tokens.device)[offset : offset + chunk])
         x = network.token(tokens) + place  # [N, c, d]
-        last = len(network.blocks) - 1
-        for index, block in enumerate(network.blocks):
-            assert isinstance(block, Block)
-            x = view.through(index, block, x, outputs if index == last else chunk)
+        hidden = view.hidden(network, x, outputs)
         rows.fed(chunk)
-        normal: Tensor = network.norm(x)
-        return normal.view(count, outputs, -1)
+        return hidden
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -146,7 +148,7 @@ class Decoder:
             centres: Values of the bins, ``[(...,) bins]``.
             draws: ``[...]`` in [0, 1), with which to sample; None otherwise.
         """
-        logits = self.network.logits(hidden)
+        logits = (self.weights or self.network).logits(hidden)
         if self.options.read == "mean":
             return mean_near_mode(logits, centres, self.options.mean_window)
         chosen = choose_bin(logits, draws)

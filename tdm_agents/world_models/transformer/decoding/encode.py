@@ -8,11 +8,10 @@ from torch import Tensor
 
 from tdm_agents.protocols import History
 from tdm_agents.world_models.transformer.attention import band_mask
-from tdm_agents.world_models.transformer.cpu import compiles
 from tdm_agents.world_models.transformer.decoding.cache import Capacity, HistoryCache
 from tdm_agents.world_models.transformer.decoding.decoder import Decoder
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
-from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
+from tdm_agents.world_models.transformer.decoding.numbers import attends_in_loop
 from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.layout import StepLayout
@@ -41,7 +40,7 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
     visible, mask = _band(history.length.clamp(max=steps), steps, step_of, layout)
     layers = _keys_and_values(network, layout, tokens, step_of, mask, steps)
     return TransformerState(
-        history=_as_read(layers, visible, decoder.options),
+        history=_as_read(layers, visible, decoder),
         grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
         imagined=None,
         capacity=Capacity.of(horizon, decoder.context_steps, layout),
@@ -106,18 +105,18 @@ def _keys_and_values(
     return layers
 
 
-def _as_read(layers: list[Tensor], visible: Tensor | None, options: DecodingOptions) -> HistoryCache:
+def _as_read(layers: list[Tensor], visible: Tensor | None, decoder: Decoder) -> HistoryCache:
     """The keys and values in the layout that imagined rows read; they are taken out of the list."""
-    on_cpu = layers[0].device.type == "cpu" and layers[0].dtype == torch.float32
-    if on_cpu and options.attention == "fused" and options.capture == "no" and compiles():
-        from tdm_agents.world_models.transformer.cpu.loop_caches import (
-            PanelHistory,  # takes half a second to import
-        )
-        from tdm_agents.world_models.transformer.cpu.openmp import can_share
+    if not attends_in_loop(decoder.network, decoder.options):
+        return PackedHistory(tuple(layers), visible)
+    from tdm_agents.world_models.transformer.cpu.loop_caches import PanelHistory  # imports numba
 
-        if can_share():
-            return PanelHistory.of(layers, visible)
-    return PackedHistory(tuple(layers), visible)
+    history = PanelHistory.of(layers, visible)
+    if decoder.weights is None:
+        return history
+    from tdm_agents.world_models.transformer.cpu.tiled_caches import TiledHistory
+
+    return TiledHistory.with_weights(history, decoder.weights)
 
 
 def _check(history: History, horizon: int, layout: StepLayout) -> None:

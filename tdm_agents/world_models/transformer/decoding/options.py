@@ -32,6 +32,9 @@ class DecodingOptions:
             (:mod:`tdm_agents.world_models.transformer.cpu`), or ``"products"``, by PyTorch. Everywhere
             else, with ``capture``, and with several threads where PyTorch does not use GNU's OpenMP, it is
             always by PyTorch.
+        bf16: Whether imagined rows multiply with weights in bfloat16 on a CPU
+            (:mod:`tdm_agents.world_models.transformer.cpu.layers_loop`); sums, attention and norms stay
+            float32. It needs a processor with AMX, and attention that is fused. None chooses: where possible.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -42,6 +45,7 @@ class DecodingOptions:
     parallel: bool | None = None
     capture: Capture = "no"
     attention: Attention = "fused"
+    bf16: bool | None = False
 
     def __post_init__(self) -> None:
         for name, known in (("read", Read), ("capture", Capture), ("attention", Attention)):
@@ -49,5 +53,10 @@ class DecodingOptions:
                 raise WrongValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(known))}"
                 )
+        if self.bf16 and (self.attention != "fused" or self.capture != "no"):
+            raise WrongValueError(
+                f"bf16 is True, with attention={self.attention!r} and capture={self.capture!r}; it needs "
+                "attention='fused' and capture='no'"
+            )
         if self.mean_window < 0:
             raise WrongValueError(f"mean_window is {self.mean_window}; expected at least 0")

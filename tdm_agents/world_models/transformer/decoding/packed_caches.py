@@ -13,7 +13,7 @@ from torch import Tensor
 from tdm_agents.world_models.transformer.decoding.cache import Capacity
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
 from tdm_agents.world_models.transformer.decoding.products import ProductsView
-from tdm_agents.world_models.transformer.network import Block
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 
 _LEAST_AHEAD = 16
 """Fewest tokens for which a cache makes room: PyTorch multiplies fewer more slowly."""
@@ -99,9 +99,10 @@ class PackedImagined:
         return cache
 
     @staticmethod
-    def projection(block: Block, rotation: Tensor) -> Tensor:
-        """A block's weights for tokens of one decision step, in the form that :meth:`view` takes."""
-        return block.step_projection(rotation)
+    def projections(network: TransformerNetwork, rotation: Tensor) -> tuple[Tensor, ...]:
+        """Each block's weights for tokens of one decision step, in the form that :meth:`view` takes."""
+        blocks = (block for block in network.blocks if isinstance(block, Block))
+        return tuple(block.step_projection(rotation) for block in blocks)
 
     @property
     def nbytes(self) -> int:

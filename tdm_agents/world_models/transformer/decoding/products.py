@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tdm_agents.remarks import announced_once
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
-from tdm_agents.world_models.transformer.network import Block
+from tdm_agents.world_models.transformer.decoding.token_view import through_blocks
+from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class ProductsView:
     visible: Tensor | None
     mask: Tensor | None
     compiled: bool = False
+
+    def hidden(self, network: TransformerNetwork, x: Tensor, outputs: int) -> Tensor:
+        """New tokens through all blocks; see :meth:`.token_view.View.hidden`."""
+        return through_blocks(self, network, x, outputs)
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
         """New tokens through one block; see :meth:`.view.View.through`."""

@@ -45,6 +45,10 @@ def mean_near_mode(logits: Tensor, centres: Tensor, window: int) -> Tensor:
     Returns:
         Values ``[...]``.
     """
+    if logits.device.type == "cpu" and logits.dtype == torch.float32 and compiles():
+        from tdm_agents.world_models.transformer.cpu.means import means_near_modes  # imports numba
+
+        return means_near_modes(logits, centres, window)
     bins = logits.shape[-1]
     size = min(2 * window + 1, bins)
     first = (logits.argmax(dim=-1, keepdim=True) - window).clamp_(0, bins - size)

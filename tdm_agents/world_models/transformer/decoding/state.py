@@ -11,7 +11,7 @@ from tdm_agents.protocols import Step
 from tdm_agents.world_models.transformer.decoding.cache import Capacity, HistoryCache, ImaginedCache
 from tdm_agents.world_models.transformer.decoding.grouping import Grouping
 from tdm_agents.world_models.transformer.decoding.token_view import View
-from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.network import TransformerNetwork
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class TransformerState:
         horizon: Number of steps that may be imagined.
         time: Number of steps imagined so far.
         rounds: Rounds of guesses before the first check whether scalars still change; see :mod:`.together`.
-        projections: Projection of each block at step ``projected``, in the form that ``imagined`` takes.
+        projections: Projections at step ``projected``, in the form that ``imagined`` takes.
         projected: The step of the tokens that were fed last; -1 at first.
         consumed: Whether ``step`` or ``rollout`` has taken over the buffers.
     """
@@ -102,8 +102,7 @@ class TransformerState:
         if self.projected != time:
             rotation = self.rotation[time]
             self.projections = ()  # frees the old ones first
-            blocks = (block for block in network.blocks if isinstance(block, Block))
-            self.projections = tuple(imagined.projection(block, rotation) for block in blocks)
+            self.projections = imagined.projections(network, rotation)
             self.projected = time
         return imagined.view(
             self.grouping,
