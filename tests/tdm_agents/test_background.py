@@ -211,9 +211,8 @@ def test_a_held_action_is_executed_as_often_as_the_model_says(attached):
     for _ in range(6):
         actions.append(float(agent.act(obs)[0]))
         obs, *_ = env.step(np.array([actions[-1]], np.float32))
-    agent.close()  # waits for the plan under way
     assert actions[0] == actions[1] == actions[2] != actions[3] == actions[4] == actions[5]
-    assert len(gate.threads) == 3  # of the first decision, the second, and the third that was not needed
+    assert len(gate.threads) <= 3  # of both decisions, and of the next one if it has begun
 
 
 def test_a_deadline_holds_in_the_background(attached):
