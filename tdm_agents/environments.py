@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shlex
 import sys
 import warnings
@@ -19,6 +18,7 @@ import gymnasium as gym
 
 from tdm_agents.errors import MissingPackageError, TDMError, UnknownNameError, WrongValueError, is_mistake
 from tdm_agents.settings_text import parse_settings, split_line, value_text
+from tdm_agents.typed_modules import import_typed
 
 LOG = logging.getLogger(__name__)
 Env = gym.Env[Any, Any]
@@ -201,22 +201,6 @@ def known_name(name: str | None, known: Iterable[str]) -> str | None:
     """
     wanted = None if name is None else EnvRef.parse(name)
     return next((one for one in known if EnvRef.parse(one) == wanted), None)
-
-
-def import_typed(module: str) -> None:
-    """Import a module that the user named; it may lie in the current folder.
-
-    Raises:
-        ImportError: If it cannot be found or its import fails.
-    """
-    try:
-        import_module(module)
-    except ModuleNotFoundError as error:
-        here = os.getcwd()
-        if error.name != module.partition(".")[0] or here in sys.path:
-            raise
-        sys.path.append(here)  # last: nothing that is installed is shadowed
-        import_module(module)
 
 
 def make_env(env: str | EnvRef | MakeEnv, **settings: Any) -> Env:

@@ -22,7 +22,6 @@ from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from tdm_agents.environments import import_typed
 from tdm_agents.errors import (
     MissingPackageError,
     TDMError,
@@ -32,6 +31,7 @@ from tdm_agents.errors import (
     is_mistake,
 )
 from tdm_agents.protocols import Planner
+from tdm_agents.typed_modules import import_typed
 
 PLANNERS = "tdm_agents.planners"
 WORLD_MODELS = "tdm_agents.world_models"

@@ -17,6 +17,7 @@ FLOORS = (
         "tdm_agents.errors",
         "tdm_agents.json_text",
         "tdm_agents.remarks",
+        "tdm_agents.typed_modules",
         "tdm_agents.update_settings",
     ),
     ("tdm_envs", "tdm_agents.protocols"),

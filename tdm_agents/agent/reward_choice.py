@@ -17,7 +17,7 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from tdm_agents import registry
-from tdm_agents.environments import UntrustedModuleError, import_on_the_word_of, import_typed
+from tdm_agents.environments import UntrustedModuleError, import_on_the_word_of
 from tdm_agents.errors import (
     MissingPackageError,
     UnknownNameError,
@@ -27,6 +27,7 @@ from tdm_agents.errors import (
     is_mistake,
 )
 from tdm_agents.protocols import ModelSpec, RewardFn, WorldModel
+from tdm_agents.typed_modules import import_typed
 from tdm_agents.wrappers import RewardFunction
 
 

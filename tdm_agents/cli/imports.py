@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from tdm_agents.environments import import_typed
 from tdm_agents.errors import MissingPackageError
+from tdm_agents.typed_modules import import_typed
 
 Modules = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]],

@@ -39,7 +39,7 @@ def run_episode(pipe: Connection, watched: Any, modules: tuple[str, ...], fps: f
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     import torch
 
-    from tdm_agents.environments import import_typed
+    from tdm_agents.typed_modules import import_typed
     from tdm_agents.view.live_episode import LiveEpisode
 
     torch.set_num_threads(watched.threads)
