@@ -3,7 +3,7 @@
 import copy
 import json
 import pickle
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
@@ -13,8 +13,12 @@ from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 
-OTHER = DecodingOptions(read="sample", mean_window=3, parallel=True, capture="eager", attention="products")
+OTHER = DecodingOptions(
+    read="sample", mean_window=3, parallel=True, capture="eager", attention="products", bf16=None
+)
 """No option as it is by default."""
+OLD = replace(OTHER, bf16=DecodingOptions().bf16)
+"""As far as an old file can say it."""
 
 
 def test_every_option_is_another_than_by_default():
@@ -25,11 +29,14 @@ def flat(config):
     """The JSON of settings as it was before options had a place of their own."""
     settings = asdict(config)
     options = settings.pop("decoding")
+    del options["bf16"]  # came later
     return settings | {"decoding": options.pop("read")} | options
 
 
-@pytest.mark.parametrize("write", [asdict, flat])
-@pytest.mark.parametrize("options", [DecodingOptions(), OTHER])
+@pytest.mark.parametrize(
+    ("write", "options"),
+    [(asdict, DecodingOptions()), (asdict, OTHER), (flat, DecodingOptions()), (flat, OLD)],
+)
 def test_settings_are_read_from_old_and_new_files(write, options):
     config = TransformerConfig(layers=2, context=77, decoding=options, max_action=4)
     assert TransformerConfig.from_json(json.loads(json.dumps(write(config)))) == config
@@ -37,11 +44,11 @@ def test_settings_are_read_from_old_and_new_files(write, options):
 
 @pytest.mark.parametrize("name", ["decoding", "parallel", "capture", "attention", "mean_window"])
 def test_an_old_file_may_lack_an_option(name):
-    settings = flat(TransformerConfig(decoding=OTHER))
+    settings = flat(TransformerConfig(decoding=OLD))
     del settings[name]
     found = asdict(TransformerConfig.from_json(settings).decoding)
     option = "read" if name == "decoding" else name
-    assert found == asdict(OTHER) | {option: getattr(DecodingOptions(), option)}
+    assert found == asdict(OLD) | {option: getattr(DecodingOptions(), option)}
 
 
 def test_a_setting_of_another_name_is_refused():
