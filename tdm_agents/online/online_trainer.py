@@ -247,13 +247,18 @@ class _Run:
         self.state.save_if_due()
 
     def evaluation_due(self) -> bool:
-        """Whether the run is at its end, or another ``evaluate_every`` environment steps since it learns."""
+        """Whether the run is at its end, or another ``evaluate_every`` environment steps since it learns.
+
+        What was learned by the end of the last round counts: a run that was interrupted amid the updates
+        before the next one is not evaluated where an undisturbed one would not be.
+        """
         done, every = self.state.counts.env_steps, self.config.evaluate_every
-        evaluations = self.state.curve.evaluations
+        evaluations, episodes = self.state.curve.evaluations, self.state.curve.episodes
         before = evaluations[-1]["env_steps"] if evaluations else 0
         if done >= self.config.steps:
             return bool(done > before)
-        return bool(self.state.counts.updates > 0 and done // every > before // every)
+        learned = bool(episodes) and episodes[-1]["updates"] > 0
+        return bool(learned and done // every > before // every)
 
     def evaluate(self) -> None:
         """Play the evaluation's episodes with the agent as it is now, and save that agent."""

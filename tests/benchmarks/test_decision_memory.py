@@ -39,13 +39,20 @@ SHAPES = {
 }
 
 
-def measured(shape, model):
+def imagined(shape, model):
+    """The state after a decision's imagination."""
+    state = model.start(random_history(shape), horizon=shape.horizon)
+    state = model.take(state, torch.arange(shape.batch).repeat_interleave(shape.num_samples))
+    actions = random_actions(shape)
+    return model.rollout(state, actions, generator=torch.Generator().manual_seed(0)).state
+
+
+def measured(shape, **options):
     """The most bytes at once, weights included, and those of both caches."""
+    model, other = (random_model(shape).with_decoding(**options) for _ in range(2))
+    imagined(shape, other)  # compiles, and what compiles holds on to tensors meanwhile
     with TensorBytes() as counter:
-        state = model.start(random_history(shape), horizon=shape.horizon)
-        state = model.take(state, torch.arange(shape.batch).repeat_interleave(shape.num_samples))
-        actions = random_actions(shape)
-        state = model.rollout(state, actions, generator=torch.Generator().manual_seed(0)).state
+        state = imagined(shape, model)
     weights = sum(weight.nbytes for weight in model.network.parameters())
     return counter.peak + weights, state.history.nbytes, state.imagined.nbytes
 
@@ -59,7 +66,7 @@ def test_a_decision_needs_what_the_formula_says(name, parallel, attention):
     shape = replace(
         shape, config=replace(shape.config, decoding=DecodingOptions(read="sample", attention=attention))
     )
-    total, history, imagined = measured(shape, random_model(shape).with_decoding(parallel=parallel))
+    total, history, imagined = measured(shape, parallel=parallel)
     formula = decision_bytes(shape, parallel=parallel)
     assert (formula.history_cache, formula.imagined_cache) == (history, imagined)
     assert formula.total == pytest.approx(total, rel=0.1)
@@ -68,7 +75,7 @@ def test_a_decision_needs_what_the_formula_says(name, parallel, attention):
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_captured_steps_need_what_the_formula_says(name):
     shape = SHAPES[name]
-    total, _, _ = measured(shape, random_model(shape).with_decoding(capture="eager"))
+    total, _, _ = measured(shape, capture="eager")
     formula = decision_bytes(
         shape, captured=True
     ).total  # graphs keep what they work on, which is not seen here

@@ -20,6 +20,7 @@ from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.storage import CheckpointError, FolderInUseError, locked
 from tdm_agents.training import run_state
 from tdm_agents.world_models.tdmpc2 import updating
+from tdm_agents.world_models.tdmpc2.tdmpc2_model import TDMPC2
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(undisturbed, tmp_path, when
     monkeypatch.undo()
     online(tmp_path, terminates=False)
     assert result(tmp_path) == result(undisturbed[0])
+
+
+def test_a_run_interrupted_amid_the_first_updates_is_not_evaluated_there(tmp_path, monkeypatch):
+    # 120 environment steps without an update are more than evaluate_every, and then 60 updates are due at once
+    online(tmp_path / "undisturbed", seed_decisions=60)
+    update = TDMPC2.update
+
+    def watched(self, *arguments, step, **settings):
+        if step == 30:
+            signal.raise_signal(signal.SIGINT)
+        return update(self, *arguments, step=step, **settings)
+
+    monkeypatch.setattr(TDMPC2, "update", watched)
+    with pytest.raises(SystemExit):
+        online(tmp_path / "interrupted", seed_decisions=60)
+    monkeypatch.undo()
+    online(tmp_path / "interrupted", seed_decisions=60)
+    assert result(tmp_path / "interrupted") == result(tmp_path / "undisturbed")
 
 
 def test_a_finished_run_goes_on_where_more_steps_are_asked_for(tmp_path, undisturbed):
