@@ -47,9 +47,9 @@ def imagined(shape, model):
     return model.rollout(state, actions, generator=torch.Generator().manual_seed(0)).state
 
 
-def measured(shape, **options):
+def measured(shape, dtype=torch.float32, **options):
     """The most bytes at once, weights included, and those of both caches."""
-    model, other = (random_model(shape).with_decoding(**options) for _ in range(2))
+    model, other = (random_model(shape, dtype=dtype).with_decoding(**options) for _ in range(2))
     imagined(shape, other)  # compiles, and what compiles holds on to tensors meanwhile
     with TensorBytes() as counter:
         state = imagined(shape, model)
@@ -88,7 +88,7 @@ def test_weights_are_those_of_the_network():
 
 
 def test_bfloat16_halves_what_is_not_float32():
-    total, history, imagined = measured(SHAPE, random_model(SHAPE, dtype=torch.bfloat16))
+    total, history, imagined = measured(SHAPE, torch.bfloat16)
     formula = decision_bytes(SHAPE, number_bytes=2)
     assert (formula.history_cache, formula.imagined_cache) == (history, imagined)
     assert formula.total == pytest.approx(total, rel=0.1)
@@ -98,7 +98,7 @@ def test_the_history_does_not_multiply_with_candidates():
     short, long = (replace(SHAPE, history_steps=steps, horizon=3) for steps in (2, 60))
     more = {}
     for name, shape in (("short", short), ("long", long)):
-        few, many = (measured(replace(shape, num_samples=k), random_model(shape)) for k in (2, 32))
+        few, many = (measured(replace(shape, num_samples=k)) for k in (2, 32))
         assert few[1] == many[1]
         more[name] = many[2] - few[2]
     assert more["short"] == more["long"]

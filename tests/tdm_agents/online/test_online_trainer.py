@@ -82,7 +82,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(undisturbed, tmp_path, when
 
 
 def test_a_run_interrupted_amid_the_first_updates_is_not_evaluated_there(tmp_path, monkeypatch):
-    # 120 environment steps without an update are more than evaluate_every, and then 60 updates are due at once
+    # 120 environment steps without an update are more than evaluate_every; then 60 updates are due at once
     online(tmp_path / "undisturbed", seed_decisions=60)
     update = TDMPC2.update
 
