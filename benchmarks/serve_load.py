@@ -112,11 +112,6 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def seconds(self) -> float:
-        """Processor time so far (Linux)."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 class Sessions:
     """Sessions that play at once, each in a thread.
@@ -187,7 +182,7 @@ def running(settings: Settings, *words: str) -> Iterator[Server]:
         server.kill()
 
 
-def rates(sessions: Sessions, seconds: float, server: Server) -> dict[str, Any]:
+def rates(sessions: Sessions, seconds: float) -> dict[str, Any]:
     """Actions per second, and percentiles of what a client waits for one."""
     waits = sorted(sessions.seconds)
     percentiles = {f"p{p}_ms": 1e3 * waits[min(len(waits) - 1, len(waits) * p // 100)] for p in (50, 90, 99)}
@@ -196,7 +191,6 @@ def rates(sessions: Sessions, seconds: float, server: Server) -> dict[str, Any]:
         "actions": sessions.done,
         "seconds": seconds,
         "actions_per_second": sessions.done / seconds,
-        "server_cpu_seconds": server.seconds(),  # its start, which imports torch, included
         **percentiles,
         "mean_ms": 1e3 * statistics.mean(waits),
         "load": os.getloadavg()[0],
@@ -310,7 +304,7 @@ def main(settings: Settings) -> None:
     exact = ("--batch", str(settings.batch), "--exact")
     with running(settings, *exact) as server:
         calm = Sessions(server.address, settings.sessions, settings.steps)
-        found["calm"] = rates(calm, calm.wait(), server)
+        found["calm"] = rates(calm, calm.wait())
         print(found["calm"], flush=True)
         found["nonsense"] = nonsense(settings, server, calm)
         print(found["nonsense"], flush=True)
@@ -318,7 +312,7 @@ def main(settings: Settings) -> None:
         print(found["killed"], flush=True)
     with running(settings, "--batch", str(settings.batch)) as server:
         free = Sessions(server.address, settings.sessions, settings.steps)
-        found["open"] = rates(free, free.wait(), server)
+        found["open"] = rates(free, free.wait())
     differences = [float(np.abs(free.actions[s] - calm.actions[s]).max()) for s in calm.actions]
     found["open"] |= {
         "largest_difference_from_calm": max(differences),
@@ -328,7 +322,7 @@ def main(settings: Settings) -> None:
     print(found["open"], flush=True)
     with running(settings, "--batch", "1") as server:
         few = Sessions(server.address, settings.batch, max(2, settings.steps // 4))
-        found["one_by_one"] = rates(few, few.wait(), server)
+        found["one_by_one"] = rates(few, few.wait())
     print(found["one_by_one"], flush=True)
     weights = agent_files.resolve(settings.checkpoint) / "weights.safetensors"
     result(settings.out, settings, weights=weights, processors=os.cpu_count(), **found)

@@ -113,7 +113,7 @@ class ControlPanel:
         @self.planner.on_update
         def _(event: viser.GuiEvent[Any]) -> None:
             if event.client is not None:
-                self._choose_planner(self.planner.value)
+                self.choose_planner(self.planner.value)
 
         @self.push.on_click
         def _(_: viser.GuiEvent[Any]) -> None:
@@ -155,8 +155,11 @@ class ControlPanel:
 
     # ------------------------------------------------------------------ the planner
 
-    def _choose_planner(self, name: str) -> None:
+    def choose_planner(self, name: str) -> None:
         """Another planner, with the former horizon, which belongs to the model and its task."""
+        if name not in self.planner.options:  # it may import a module, and whoever sees the page can send one
+            self._complain(f"planner {name!r}; expected one of {', '.join(self.planner.options)}")
+            return
         try:
             made = registry.make_planner(name, horizon=self._planner.horizon)
         except TDMError as error:
