@@ -129,9 +129,9 @@ def planner_name(planner: Planner) -> str:
     if module != "__main__" and getattr(sys.modules.get(module), name, None) is type(planner):
         return f"{module}:{name}"
     raise WrongValueError(
-        f"{name} has no name among the installed planners ({', '.join(known)}), and no module to import "
-        "it from; define it in a file of its own, or call tdm_agents.registry.register(PLANNERS, name, "
-        "class) first"
+        f"{type(planner).__name__} has no name among the installed planners ({', '.join(known)}), and no "
+        "module to import it from: define it in a file of its own, give it an entry point, or call "
+        "tdm_agents.registry.register(PLANNERS, name, class) first"
     )
 
 

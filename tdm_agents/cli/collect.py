@@ -66,13 +66,14 @@ def run(args: Collect) -> None:
         progress.add(done)
         for failure in done.failures:
             console.print(
-                f"{done.environment} {done.policy} {done.index} failed and was replaced: {failure}",
+                f"{done.environment} {done.policy} {done.index} failed and was replaced: {failure}".strip(),
                 style="yellow",
                 markup=False,
+                soft_wrap=True,
             )
 
     def on_death(death: WorkerDeath) -> None:
-        console.print(str(death), style="yellow", markup=False)
+        console.print(str(death), style="yellow", markup=False, soft_wrap=True)
 
     try:
         with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:

@@ -15,7 +15,7 @@ from tdm_agents.settings_text import parse_settings
 class Serve:
     """Decide for many robots or environments over a socket, with one model and shared batches."""
 
-    checkpoint: str
+    checkpoint: str | None = None
     """Name of a bundled checkpoint, or a folder."""
     env_id: str | None = None
     """Which environment, where the checkpoint is of several."""
@@ -67,7 +67,7 @@ def run(arguments: Serve) -> None:
         ImportError: If the extra ``serve`` is not installed.
         TDMError: If the agent cannot be loaded, the address is taken, or a setting makes no sense.
     """
-    _check(arguments)
+    checkpoint = _checked(arguments)
     import asyncio
     import signal
 
@@ -85,7 +85,7 @@ def run(arguments: Serve) -> None:
     import_modules(arguments.import_)
     with announced("loading the agent"):
         agent = TDMAgent.load(
-            arguments.checkpoint,
+            checkpoint,
             arguments.planner,
             device=arguments.device,
             env_id=arguments.env_id,
@@ -110,7 +110,7 @@ def run(arguments: Serve) -> None:
     def listening(port: int) -> None:
         print(f"ws://{arguments.host}:{port}", flush=True)
         asked = "" if token is None else f"; clients need the token in {arguments.out / TOKEN_FILE}"
-        remark(f"serving {arguments.checkpoint} for {agent.env_id or 'its environment'}{asked} (Ctrl-C ends)")
+        remark(f"serving {checkpoint} for {agent.env_id or 'its environment'}{asked} (Ctrl-C ends)")
 
     async def serve() -> None:
         stop = asyncio.Event()
@@ -128,7 +128,10 @@ def run(arguments: Serve) -> None:
     remark("the server has ended; its sessions go on with the next one")
 
 
-def _check(arguments: Serve) -> None:
+def _checked(arguments: Serve) -> str:
+    """The checkpoint; refuses options that make no sense."""
+    if arguments.checkpoint is None:
+        raise WrongValueError("nothing to serve: pass --checkpoint NAME, or a folder")
     at_least(
         1,
         threads=arguments.threads,
@@ -145,3 +148,4 @@ def _check(arguments: Serve) -> None:
         if not 0 < value < float("inf"):
             raise WrongValueError(f"--{name} is {value}; expected seconds, more than 0")
     output_folder(arguments.out)
+    return arguments.checkpoint

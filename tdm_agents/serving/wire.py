@@ -131,6 +131,9 @@ def decoded_question(data: bytes) -> Act:
     """
     found = _decoded(_QUESTIONS, data)
     assert isinstance(found, Act)
+    for name in ("reward", "start", "active"):
+        if not isinstance(getattr(found, name), np.ndarray | None):
+            raise WireError(f"{name} is no array")
     return found
 
 
@@ -175,9 +178,9 @@ def _from_extension(code: int, data: memoryview) -> npt.NDArray[Any]:
     dtype = np.dtype(name)
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content):
         raise WireError(f"an array of {len(content)} bytes; {name} of that shape has another size")
-    if dtype.kind == "b":
-        return (np.frombuffer(content, np.uint8) != 0).reshape(shape)
-    return np.frombuffer(content, dtype).reshape(shape).copy()  # to be written to, unlike the message
+    flat: npt.NDArray[Any] = np.frombuffer(content, np.uint8 if dtype.kind == "b" else dtype)
+    array = flat != 0 if dtype.kind == "b" else flat.copy()  # to be written to, unlike the message
+    return array.reshape(shape)
 
 
 _HEADER = msgspec.msgpack.Decoder(tuple[str, list[int], bytes])

@@ -120,8 +120,8 @@ class Verdict:
             ]
         if self.horizon > self.holds:
             return [
-                f"{found}; {self.planner} plans {self.horizon} ahead, as agent.json says, and of what comes "
-                f"after {self.holds} nothing is known: longer held-out episodes, or greater --horizons, tell"
+                f"{found}; {self.planner} plans {self.horizon} ahead, as agent.json says. Nothing is "
+                f"known beyond {self.holds}: longer held-out episodes, or greater --horizons, would tell"
             ]
         return [f"{found}; plan with {self.planner}, horizon {self.horizon}, as agent.json says"]
 

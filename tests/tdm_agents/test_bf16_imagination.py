@@ -105,15 +105,15 @@ def test_threads_change_nothing(rows):
     model = make_model(read="mode", bf16=True)
     state = model.start(make_history(model, [3]), horizon=5)
     actions = torch.linspace(-1, 1, rows * 5).view(rows, 5, 1)
-    fork = [model.take(state, torch.zeros(rows, dtype=torch.int64)) for _ in range(2)]
     found = []
     try:
-        for threads, of in zip((1, 2), fork, strict=True):
+        for threads in (1, *[2] * 10):  # threads that disturb each other seldom do so every time
             torch.set_num_threads(threads)
-            found.append(model.rollout(of, actions).observation)
+            fork = model.take(state, torch.zeros(rows, dtype=torch.int64))
+            found.append(model.rollout(fork, actions).observation)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(*found)
+    assert all(torch.equal(one, found[0]) for one in found)
 
 
 @needs_tiles

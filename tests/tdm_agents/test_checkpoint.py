@@ -212,7 +212,7 @@ def test_text_with_a_separator_is_a_folder(monkeypatch, folder):
     monkeypatch.chdir(folder.parent)
     assert agent_files.resolve("./saved").samefile(folder)
     assert agent_files.resolve("saved").samefile(folder)
-    with pytest.raises(CheckpointError, match="no folder nowhere; tdm train"):
+    with pytest.raises(CheckpointError, match="no folder nowhere; `tdm train"):
         TDMAgent.load("./nowhere")
     with pytest.raises(CheckpointError, match=r"no folder svaed; did you mean 'saved'\?"):
         TDMAgent.load("./svaed")

@@ -87,7 +87,7 @@ def test_a_good_model_holds_as_far_as_was_looked_and_its_planner_stays():
 def test_a_horizon_beyond_what_was_looked_at_is_said_to_be_unknown():
     further = make_planner("mppi", horizon=9, num_samples=8, iterations=1)
     (found,) = judge(wrong(), recorded_episodes(), CONFIG, planner=further, name="mppi").lines()
-    assert "mppi plans 9 ahead, as agent.json says, and of what comes after 5 nothing is known" in found
+    assert "mppi plans 9 ahead, as agent.json says. Nothing is known beyond 5:" in found
 
 
 def test_a_model_that_drifts_holds_while_it_is_near_and_better_than_that_nothing_changes():

@@ -256,11 +256,10 @@ def mutated(whole, generator):
 
 
 def test_clients_that_send_nonsense_change_nothing_for_the_others(address):
-    generator, done = np.random.default_rng(0), threading.Event()
+    generator, done, answered = np.random.default_rng(0), threading.Event(), set()
     whole = wire.encoded(wire.Act(np.zeros(3, np.float32), start=np.array([True]), reward=np.zeros(1)))
 
     def nonsense():
-        answered = set()
         while not done.is_set():
             with contextlib.suppress(OSError, ConnectionClosed), connect(address) as other:
                 hello = wire.decoded_answer(other.recv(10))
@@ -270,7 +269,6 @@ def test_clients_that_send_nonsense_change_nothing_for_the_others(address):
                 other.send(b"x" * (hello.max_bytes + 1))
                 with contextlib.suppress(TimeoutError):
                     other.recv(10)
-        return answered
 
     half = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
     half.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")  # a handshake that never ends
@@ -286,6 +284,7 @@ def test_clients_that_send_nonsense_change_nothing_for_the_others(address):
         thread.join(30)
         half.close()
     assert not thread.is_alive()
+    assert wire.MALFORMED in answered and wire.BUG not in answered
 
 
 def test_a_message_beyond_the_limit_ends_its_connection_alone(address, remote):

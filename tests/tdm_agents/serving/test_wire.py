@@ -61,6 +61,7 @@ def array(*header):
         msgspec.msgpack.encode({"type": "act"}),
         msgspec.msgpack.encode({"type": "act", "observation": 1, "more": 2}),
         msgspec.msgpack.encode({"type": "act", "observation": 1, "state": "text"}),
+        msgspec.msgpack.encode({"type": "act", "observation": 1, "reward": {"a": 1}}),
         msgspec.msgpack.encode({"type": "act", "observation": msgspec.msgpack.Ext(2, b"")}),
         array("|O", [1], b"12345678"),
         array("<f4", [2], b"1234"),

@@ -69,7 +69,6 @@ def layers(heads: int, head_dim: int) -> Any:
             return
         x = carray(pointer(of[_X]), (rows * chunk, width), np.float32)
         new = carray(pointer(of[_NEW]), (rows * chunk, 3 * width), np.float32)
-        attended = carray(pointer(of[_OUT]), (rows * chunk, width), np.float32)
         rotation = carray(pointer(of[_ROTATION]), (2, head_dim // 2), np.float32)
         layers = carray(pointer(of[_LAYERS]), (of[_LAYER_COUNT], _PER_LAYER), np.int64)
         attention = of[:_FOR_ATTENTION].copy()
@@ -80,11 +79,15 @@ def layers(heads: int, head_dim: int) -> Any:
             own, keys, values = layers[index, 0], layers[index, 1], layers[index, 2]
             norm1, qkv, out = layers[index, 3], layers[index, 4], layers[index, 5]
             norm2, gated, down = layers[index, 6], layers[index, 7], layers[index, 8]
-            outputs = of[_OUTPUTS] if index == of[_LAYER_COUNT] - 1 else chunk
+            outputs, into = chunk, of[_OUT]
+            if index == of[_LAYER_COUNT] - 1:
+                # with fewer lines a row's have other places; another thread may still be in the layers before
+                outputs, into = of[_OUTPUTS], of[_HIDDEN]
+            attended = carray(pointer(into), (rows * outputs, width), np.float32)
             norm = carray(pointer(norm1), (2, width), np.float32)
             _project(x, begin * chunk, end * chunk, norm, qkv, rotation, new, left, right)
             attention[_OWN], attention[_OWN + 1], attention[_OWN + 2] = own, keys, values
-            attention[_OUTPUTS] = outputs
+            attention[_OUTPUTS], attention[_OUT] = outputs, into
             call_with(of[_ATTENTION], attention.ctypes.data)
             norm = carray(pointer(norm2), (2, width), np.float32)
             _finish(
