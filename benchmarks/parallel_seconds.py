@@ -123,7 +123,7 @@ def measured(model: TransformerWorldModel, history: History, actions: Tensor) ->
         history: The moments, one per row.
         actions: ``[moments, K, H, m]``.
     """
-    ways = {way: model.with_decoding(parallel=parallel) for way, parallel in WAYS.items()}
+    ways = {way: model.with_decoding(parallel=parallel, bf16=False) for way, parallel in WAYS.items()}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     forwards: dict[str, list[int]] = {way: [] for way in WAYS}
     watch = Stopwatch(model.spec.device)

@@ -18,7 +18,7 @@ _SEED = 0
 def random_model(
     shape: DecisionShape, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> TransformerWorldModel:
-    """A transformer of these sizes with random weights, and token ranges fitted to random numbers."""
+    """A transformer of these sizes with random weights, which imagines with the numbers that it has."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)  # modules draw their first weights from the global generator
         spec = ModelSpec(
@@ -31,7 +31,7 @@ def random_model(
     generator = torch.Generator().manual_seed(_SEED)
     data = torch.randn((4096, shape.observation_dim), generator=generator)
     model.tokenizer.fit(data, 0.1 * data, data[:, 0])
-    return model.eval().to(device, dtype)
+    return model.with_decoding(bf16=False).eval().to(device, dtype)
 
 
 def random_history(shape: DecisionShape, *, device: torch.device | str = "cpu") -> History:

@@ -31,7 +31,7 @@ def options_of(settings):
 def make_model(n=5, m=1, *, context=24, seed=0, spec=None, **settings):
     """A model in evaluation mode, with settings of the transformer and of its decoding."""
     torch.manual_seed(seed)
-    settings = {"layers": 2, "width": 32, "heads": 2, "feedforward": 48} | settings
+    settings = {"layers": 2, "width": 32, "heads": 2, "feedforward": 48, "bf16": False} | settings
     config = TransformerConfig(context=context, decoding=options_of(settings), **settings)
     model = TransformerWorldModel(spec or make_spec(n, m), config)
     generator = torch.Generator().manual_seed(seed)

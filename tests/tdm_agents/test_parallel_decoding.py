@@ -95,6 +95,7 @@ def test_by_default_a_single_row_is_guessed_together(rows, way, monkeypatch):
 def test_a_trained_model_needs_fewer_forwards():
     model = load_model(resolve("cartpole-swingup"))
     assert isinstance(model, TransformerWorldModel)
+    model = model.with_decoding(bf16=False)  # whose forwards can be counted
     angle = torch.linspace(0.0, 6.2, 16)
     still = torch.zeros_like(angle)
     history = History(

@@ -63,6 +63,7 @@ def test_a_number_of_rows_that_makes_no_sense_is_refused(most, error):
 
 def test_a_memory_budget_bounds_what_is_imagined_at_once():
     model = TDMAgent.load("cartpole-swingup").model
+    model.model = model.model.with_decoding(bf16=False)  # whose forwards can be counted
     settings = {"horizon": 3, "num_samples": 6, "iterations": 1}
     state = model.start(History.of_observation(torch.zeros(1, 5), action_dim=1), horizon=3)
     row = model.row_bytes(state, horizon=3)

@@ -34,7 +34,8 @@ class DecodingOptions:
             always by PyTorch.
         bf16: Whether imagined rows multiply with weights in bfloat16 on a CPU
             (:mod:`tdm_agents.world_models.transformer.cpu.layers_loop`); sums, attention and norms stay
-            float32. It needs a processor with AMX, and attention that is fused. None chooses: where possible.
+            float32. It needs a processor with AMX, and attention that is fused. None chooses: where possible,
+            since decisions are twice as fast and returns the same (``benchmarks/bf16_imagination.py``).
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -45,7 +46,7 @@ class DecodingOptions:
     parallel: bool | None = None
     capture: Capture = "no"
     attention: Attention = "fused"
-    bf16: bool | None = False
+    bf16: bool | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("read", Read), ("capture", Capture), ("attention", Attention)):
