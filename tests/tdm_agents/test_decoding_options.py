@@ -14,7 +14,7 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 
 OTHER = DecodingOptions(
-    read="sample", mean_window=3, parallel=True, capture="eager", attention="products", bf16=None
+    read="sample", mean_window=3, parallel=True, capture="eager", attention="products", bf16=False
 )
 """No option as it is by default."""
 OLD = replace(OTHER, bf16=DecodingOptions().bf16)
