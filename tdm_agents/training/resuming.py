@@ -50,7 +50,8 @@ def restore_run(
     """
     found = run_state.load(folder)
     # a setting that came after the run began had its default
-    began = {f.name: f.default for f in fields(config)} | found.settings
+    began: dict[str, Any] = {f.name: f.default for f in fields(config)}
+    began.update(found.settings)
     for name, value in settings_json(config).items():
         if name not in observers and began[name] != value:
             raise WrongValueError(
