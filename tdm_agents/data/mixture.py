@@ -12,7 +12,7 @@ from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import MixedBatch
+from tdm_agents.protocols import MixedBatch, Rows
 
 
 def by_environment(several: Sequence[Trajectories]) -> dict[str, Trajectories]:
@@ -140,8 +140,21 @@ class MixtureSampler:
         self._batch_size = batch_size
         self._seed = seed
 
-    def batch(self, index: int) -> MixedBatch:
-        """The batch of training step ``index``: ``B`` windows in all."""
+    def batch(self, index: int, *, part: int = 0, parts: int = 1) -> MixedBatch:
+        """The batch of training step ``index``: ``B`` windows in all.
+
+        Args:
+            index: The step.
+            part: Which micro-batch, from 0; windows are dealt in turn, so that each gets of every
+                environment as many as the others, to one.
+            parts: Into how many the batch is divided; only one's windows are read.
+        """
         rng = np.random.default_rng([self._seed, index])
         counts = windows_of(self.shares, self._batch_size, rng)
-        return MixedBatch({n: self._samplers[n].draw(rng, count) for n, count in counts.items() if count})
+        batches, before = {}, 0
+        for name, count in counts.items():
+            if count:
+                rows = Rows((part - before) % parts, parts, count) if parts > 1 else None
+                batches[name] = self._samplers[name].draw(rng, count, rows)
+                before += count
+        return MixedBatch(batches)

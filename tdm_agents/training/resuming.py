@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,24 @@ from tdm_agents.training import run_state
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+PROCESSES = "processes"
+"""The number of processes that trained together, in the progress of a checkpoint; 1 is left out."""
+
+
+def check_processes(folder: Path, found: run_state.RunState, processes: int) -> None:
+    """Refuse to go on with another number of processes, which rounds otherwise.
+
+    Raises:
+        ValueError: If the run was trained by another number.
+    """
+    if (before := int(found.progress.get(PROCESSES, 1))) != processes:
+        raise WrongValueError(
+            f"the run in {folder} was trained by {before} process{'' if before == 1 else 'es'}, now there "
+            f"{'is' if processes == 1 else 'are'} {processes}: start {before}, or add --any-processes, with "
+            "which the result differs by rounding from that of an undisturbed run"
+        )
 
 
 def settings_json(config: DataclassInstance) -> dict[str, Any]:
@@ -49,10 +67,11 @@ def restore_run(
         CheckpointError: If the checkpoint was altered or belongs to another model.
     """
     found = run_state.load(folder)
+    there = {f.name: f.default for f in fields(config)} | dict(found.settings)  # a setting may be newer
     for name, value in settings_json(config).items():
-        if name not in observers and found.settings.get(name) != value:
+        if name not in observers and there[name] != value:
             raise WrongValueError(
-                f"the run in {folder} has {name}={found.settings.get(name)!r}, now it is {value!r}: go on "
+                f"the run in {folder} has {name}={there[name]!r}, now it is {value!r}: go on "
                 "with its own settings, or begin in another folder"
             )
     try:

@@ -75,6 +75,11 @@ def exists(folder: Path) -> bool:
     return (folder / _POINTER).exists()
 
 
+def pointer(folder: Path) -> bytes:
+    """The content of ``checkpoint.json``, with the hashes of all else; empty where there is none."""
+    return (folder / _POINTER).read_bytes() if exists(folder) else b""
+
+
 def step_of(folder: Path) -> int:
     """The number of updates of the present checkpoint, without reading its tensors.
 

@@ -23,7 +23,9 @@ class TrainConfig(UpdateSettings):
         betas: Decay of AdamW's first and second moments.
         grad_clip: Largest norm of the gradient over all weights.
         bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
-        batch_size: Windows per update.
+        batch_size: Windows per update, or per part of an update where ``accumulate`` is more than 1.
+        accumulate: Number of parts that an update reads one after another: the update of a batch that many
+            times as large, in the memory of one part. Where several processes train, they share every part.
         window_steps: Decisions per window.
         seed: Seed of the noise in the loss and of held-out evaluation; the sampler has its own seed.
         threads: PyTorch's threads on the CPU. A resumed run is bit-equal only with the same number.
@@ -40,6 +42,7 @@ class TrainConfig(UpdateSettings):
     """
 
     batch_size: int = 24
+    accumulate: int = 1
     window_steps: int = 12
     seed: int = 0
     threads: int = 1
@@ -55,6 +58,7 @@ class TrainConfig(UpdateSettings):
         UpdateSettings.__post_init__(self)  # super() does not work in a dataclass with slots
         counts = (
             "batch_size",
+            "accumulate",
             "threads",
             "log_every",
             "checkpoint_every",

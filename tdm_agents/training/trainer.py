@@ -2,7 +2,10 @@
 
 The whole state of a run is (weights, state of the optimizers, step). The windows that are read and the noise
 in the loss are functions of (seed, step). So a run that was killed goes on, on a CPU with the same number of
-threads, to the same bits as one that was not.
+threads and processes, to the same bits as one that was not.
+
+Several processes (:mod:`tdm_agents.training.team`) make the updates of one: each reads some windows of every
+batch.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,14 +25,22 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
-from tdm_agents.protocols import Batch, MixedBatch, NotFiniteError, TrainableModel
+from tdm_agents.protocols import (
+    Batch,
+    Divides,
+    MicroBatches,
+    MixedBatch,
+    NotFiniteError,
+    TrainableModel,
+)
 from tdm_agents.remarks import remarks
 from tdm_agents.storage import locked
 from tdm_agents.training import run_state
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.process import interrupts, threads
 from tdm_agents.training.progress import TrainingProgress
-from tdm_agents.training.resuming import restore_run, settings_json
+from tdm_agents.training.resuming import PROCESSES, check_processes, restore_run, settings_json
+from tdm_agents.training.team import ALONE, Team
 from tdm_agents.training.train_config import OBSERVERS, TrainConfig, noise_seed
 from tdm_agents.world_models.learned import check_finite
 
@@ -43,6 +54,14 @@ class Sampler(Protocol):
 
     def batch(self, index: int) -> Batch | MixedBatch:
         """The batch of the update that follows ``index`` updates."""
+        ...
+
+
+class DividingSampler(Protocol):
+    """A sampler that also reads one of the micro-batches that a batch is divided into, and nothing else."""
+
+    def batch(self, index: int, *, part: int = 0, parts: int = 1) -> Batch | MixedBatch:
+        """Micro-batch ``part`` of ``parts`` of the update that follows ``index`` updates."""
         ...
 
 
@@ -65,7 +84,7 @@ class TrainResult:
 
 def train(
     model: TrainableModel,
-    train_sampler: Sampler,
+    train_sampler: Sampler | DividingSampler,
     held_out: Trajectories | Mapping[str, Trajectories] | None,
     config: TrainConfig,
     folder: Path,
@@ -73,6 +92,8 @@ def train(
     resume: bool = True,
     held: bool = False,
     console: Console | None = None,
+    team: Team = ALONE,
+    any_processes: bool = False,
 ) -> TrainResult:
     """Train ``model`` in place and save it in ``folder``.
 
@@ -81,7 +102,9 @@ def train(
 
     Args:
         model: The model, on the device to train on, with its normaliser or tokenizer fitted.
-        train_sampler: Training batches; ``batch(step)`` is the data of the update after ``step`` updates.
+        train_sampler: Training batches; ``batch(step)`` is the data of the update after ``step`` updates. For
+            several processes or ``accumulate`` a :class:`DividingSampler`, whose batches are ``accumulate``
+            times ``batch_size`` windows.
         held_out: Episodes for evaluation, by environment where the model has several; None evaluates
             nothing.
         config: Settings of the run.
@@ -89,67 +112,124 @@ def train(
         resume: Whether to go on with a run in ``folder``; if False, a run there is an error.
         held: Whether the caller already holds :func:`tdm_agents.storage.locked` on ``folder``.
         console: Where to show progress; by default that of :func:`tdm_agents.remarks.remarks`.
+        team: The processes that train together; each calls this with a model of its own, whose weights become
+            those of the first's, and with the same folder.
+        any_processes: Whether a run goes on that another number of processes began, which rounds otherwise.
 
     Raises:
         TypeError: If ``model`` is not an ``nn.Module``.
         TrainingError: If a loss or gradient is not finite. The last checkpoint is from before it.
-        ValueError: If the run in ``folder`` has other settings, or there is one and ``resume`` is False.
+        ValueError: If the run in ``folder`` has other settings, or there is one and ``resume`` is False; or
+            the model cannot learn from micro-batches, which several processes and ``accumulate`` need.
+        LostProcessError: If another process of the team ended, or does not answer.
         CheckpointError: If the checkpoint in ``folder`` was altered or belongs to another model.
         FolderInUseError: If another process writes to ``folder``.
     """
     if not isinstance(model, nn.Module):
         raise WrongTypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
+    check_dividing(type(model), config, team.size)
     folder = Path(folder)
     console = console if console is not None else remarks()
-    evaluator = None if held_out is None else Evaluator(held_out, config)
-    lock = nullcontext() if held else locked(folder)
-    with lock, threads(config.threads), interrupts() as interrupted:
-        run = _Run(model, config, folder)
-        run.begin(resume=resume)
+    evaluator = None if held_out is None or not team.first else Evaluator(held_out, config)
+    lock = nullcontext() if held or not team.first else locked(folder)
+    with lock, threads(config.threads), interrupts(once=team.size == 1) as interrupted:
+        run = _Run(model, config, folder, team)
+        run.begin(resume=resume, any_processes=any_processes)
         if run.step:
             console.print(f"going on from step {run.step} of {config.steps} in {folder}", soft_wrap=True)
         return run.loop(train_sampler, evaluator, console, interrupted)
 
 
+def check_dividing(kind: type[Any], config: TrainConfig, processes: int) -> None:
+    """Refuse what several processes and ``accumulate`` cannot do.
+
+    Args:
+        kind: Class of the model.
+        config: Settings of the run.
+        processes: Number of processes.
+
+    Raises:
+        ValueError: If the model does not learn from micro-batches, or there are more processes than windows.
+    """
+    if processes > config.batch_size:
+        raise WrongValueError(
+            f"--batch-size is {config.batch_size}, which {processes} processes share; expected at least one "
+            "window for each: make it larger, or start fewer"
+        )
+    if (processes > 1 or config.accumulate > 1) and not issubclass(kind, Divides):
+        raise WrongValueError(
+            f"{kind.__name__} cannot learn from parts of a batch, which {processes} processes with "
+            f"--accumulate {config.accumulate} ask for: train it in one process, without torchrun and "
+            "--accumulate, or train a model that can (transformer, generalist, mlp, mlp_policy, pets)"
+        )
+
+
 class _Run:
     """The state of a run in memory, and its reading and writing."""
 
-    def __init__(self, model: Any, config: TrainConfig, folder: Path) -> None:
+    def __init__(self, model: Any, config: TrainConfig, folder: Path, team: Team) -> None:
         self.model = model
+        self.team = team
         self.config = config
         self.folder = folder
         self.step = 0
         self.saved: int | None = None
         self.optimizers = model.optimizers(config)
 
-    def begin(self, *, resume: bool) -> None:
+    def begin(self, *, resume: bool, any_processes: bool) -> None:
         """Go on with the run in the folder, or make its first checkpoint."""
-        if not run_state.exists(self.folder):
+        self.team.share(self.model.state_dict())
+        if self.team.first and not run_state.exists(self.folder):
             self.save()
-            return
-        if not resume:
+        elif self.team.first and not resume:
             raise WrongValueError(f"{self.folder} holds a run already; resume it, or choose another folder")
+        self.team.wait()
+        if not self.team.agrees(run_state.pointer(self.folder)):
+            raise WrongValueError(
+                f"the {self.team.size} processes do not see the same files in {self.folder}; choose a folder "
+                "that all machines share"
+            )
+        if self.saved is not None:
+            return
         found = restore_run(self.folder, self.model, self.optimizers, self.config, observers=OBSERVERS)
+        if not any_processes:
+            check_processes(self.folder, found, self.team.size)
         self.step = self.saved = found.step
 
     def save(self) -> None:
         """Write a checkpoint, unless this step has one."""
         if self.saved == self.step:
             return
-        state = run_state.RunState(
+        if self.team.first:
+            run_state.save(self.folder, self.state())
+        self.saved = self.step
+
+    def state(self) -> run_state.RunState:
+        """What a checkpoint of the present step holds."""
+        return run_state.RunState(
             step=self.step,
             weights=self.model.state_dict(),
             optimizers=run_state.optimizer_state(self.model, self.optimizers),
             settings=settings_json(self.config),
+            progress={PROCESSES: self.team.size} if self.team.size > 1 else {},
         )
-        run_state.save(self.folder, state)
-        self.saved = self.step
 
-    def update(self, sampler: Sampler) -> Mapping[str, float]:
+    def read(self, sampler: Any, device: torch.device) -> Batch | MixedBatch | MicroBatches:
+        """What this process reads of the batch of the present step."""
+        each, team = self.config.accumulate, self.team
+        if each == 1 and team.size == 1:
+            batch: Batch | MixedBatch = sampler.batch(self.step)
+            return batch.to(device)
+        numbers = range(team.rank * each, (team.rank + 1) * each)
+        parts = [sampler.batch(self.step, part=i, parts=team.size * each).to(device) for i in numbers]
+        counts = team.sum(torch.stack([self.model.counts(part) for part in parts]).sum(0))
+        return MicroBatches([dataclasses.replace(part, counts=counts) for part in parts], team)
+
+    def update(self, sampler: Sampler | DividingSampler) -> Mapping[str, float]:
         """Make one update; return the loss and the model's other metrics."""
         config, device = self.config, next(self.model.parameters()).device
         generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, self.step))
-        batch = sampler.batch(self.step).to(device)
+        batch = self.read(sampler, device)
         try:
             numbers: Mapping[str, float] = self.model.update(
                 batch, self.optimizers, step=self.step, settings=config, generator=generator
@@ -167,7 +247,7 @@ class _Run:
 
     def loop(
         self,
-        sampler: Sampler,
+        sampler: Sampler | DividingSampler,
         evaluator: Evaluator | None,
         console: Console,
         interrupted: threading.Event,
@@ -176,11 +256,12 @@ class _Run:
         config, began = self.config, time.monotonic()
         metrics: dict[str, float] = {}
         self.model.train()
-        with (
-            SummaryWriter(str(self.folder), purge_step=self.step) as board,
-            TrainingProgress(console, config.steps, self.step) as progress,
-        ):
-            while self.step < config.steps and not interrupted.is_set():
+        with ExitStack() as stack:
+            board = None
+            if self.team.first:
+                board = stack.enter_context(SummaryWriter(str(self.folder), purge_step=self.step))
+            progress = stack.enter_context(TrainingProgress(console, config.steps, self.step))
+            while self.step < config.steps and not self.team.any(interrupted.is_set()):
                 numbers = self.update(sampler)
                 progress.update(self.step, numbers["loss"])
                 last = self.step == config.steps
@@ -198,7 +279,8 @@ class _Run:
                 progress.evaluated(self.step, metrics)
         self.save()
         self.model.eval()
-        self.model.save(self.folder)
+        if self.team.first:
+            self.model.save(self.folder)
         stopped = self.step < config.steps
         if stopped:
             console.print(
@@ -209,6 +291,8 @@ class _Run:
         return TrainResult(self.step, stopped, metrics, time.monotonic() - began)
 
 
-def _write(board: SummaryWriter, numbers: Mapping[str, float], step: int) -> None:
+def _write(board: SummaryWriter | None, numbers: Mapping[str, float], step: int) -> None:
+    if board is None:  # another process writes it
+        return
     for name, value in numbers.items():
         board.add_scalar(name, value, step)
