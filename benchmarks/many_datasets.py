@@ -1,9 +1,9 @@
 """What training on thousands of data sets costs before the first update: files, memory, seconds.
 
-Tiny Minari data sets of many walkers are made (one is written, the others are copies whose metadata name other
-bodies), with an index over all. Processes of their own then start as ``tdm train`` does: the first makes the
-caches of decision steps, the second finds them. Open files, mappings, memory and seconds are counted after
-the start and after some batches of the mixture. Everything is removed at the end.
+Tiny Minari data sets of many walkers are made (one is written, the others are copies whose metadata name
+other bodies), with an index over all. Processes of their own then start as ``tdm train`` does: the first
+makes the caches of decision steps, the second finds them. Open files, mappings, memory and seconds are
+counted after the start and after some batches of the mixture. Everything is removed at the end.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+
 from keep import result
 
 STEPS, EPISODES = 40, 4
@@ -162,7 +163,7 @@ def extrapolated(few: dict[str, Any], many: dict[str, Any], settings: Settings) 
     }
     return {
         "data_sets": count,
-        "formula": "value(N) = value(b) + (N - b) (value(b) - value(a)) / (b - a), a and b data sets measured",
+        "formula": "value(N) = value(b) + (N - b) (value(b) - value(a)) / (b - a), for a and b measured",
         "bytes_of_decision_steps": settings.terabytes * 1e12,
         "bytes_per_data_set": settings.terabytes * 1e12 / count,
         "bytes_read_at_start": 0,

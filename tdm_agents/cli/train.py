@@ -61,7 +61,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     preset = chosen_preset(args.model or ONE, kind, args.preset)
     planner_of(args, preset)
     configuration(args, preset)
-    check_dividing(kind, args.training, processes())
+    check_dividing(kind, args.training, processes(), shard=args.shard)
     device = usable_device(own_device(args.device))
     with launched(device, wait_minutes=args.wait_minutes) as team:
         if team.first:
@@ -146,6 +146,7 @@ def _train(
         console=console,
         team=team,
         any_processes=args.any_processes,
+        shard=args.shard,
     )
     if result.interrupted or not team.first:
         return result

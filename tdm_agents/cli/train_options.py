@@ -46,6 +46,8 @@ class Train:
             default is changed. Without it, a context that does not hold a step becomes three steps.
         any_processes: Whether torchrun may go on with another number of processes than the run began with;
             the result then differs by rounding.
+        shard: Whether the processes of torchrun divide the weights, gradients and moments among themselves
+            (FSDP2), for a model too large for each to have all; one of transformers.
         wait_minutes: How long a process of torchrun waits for the others before it gives up.
         training: Updates, learning rate, evaluation.
     """
@@ -65,5 +67,6 @@ class Train:
     known_reward: bool = True
     suit_sizes: bool = True
     any_processes: bool = False
+    shard: bool = False
     wait_minutes: float = 30.0
     training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)

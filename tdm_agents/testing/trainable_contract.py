@@ -52,8 +52,8 @@ def check_trainable_model(
     process (from saved weights and optimizers) end with the same bits; a loss of NaN is refused before any
     weight changes; what is saved is what is loaded; a model that starts from another has its weights; the
     world models of all environments share them; a model of one environment refuses several. A model that
-    :class:`~tdm_agents.protocols.Divides` is also checked to have the same gradient from micro-batches as from
-    the whole batch.
+    :class:`~tdm_agents.protocols.Divides` is also checked to have the same gradient from micro-batches as
+    from the whole batch.
 
     Args:
         kind: The class.
@@ -244,8 +244,8 @@ class _Checks:
         (whole, first), (divided, second) = found
         for name, value in whole.items():
             assert abs(divided[name] - value) <= 1e-4 * max(1.0, abs(value)), (
-                f"{self.name}: {name} of a batch is {value}, that of its micro-batches {divided[name]}; divide "
-                "sums by batch.counts, and take batch.rows of noise that is drawn for the whole batch"
+                f"{self.name}: {name} of a batch is {value}, that of its micro-batches {divided[name]}; "
+                "divide sums by batch.counts, and take batch.rows of noise that is drawn for the whole batch"
             )
         scale = max(float(gradient.abs().max()) for gradient in first.values())
         for name, gradient in first.items():

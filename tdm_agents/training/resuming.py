@@ -13,6 +13,7 @@ from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Optimizers
 from tdm_agents.storage import CheckpointError
 from tdm_agents.training import run_state
+from tdm_agents.world_models.sharded_weights import kept_like
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -75,7 +76,9 @@ def restore_run(
                 "with its own settings, or begin in another folder"
             )
     try:
-        model.load_state_dict(found.weights)
+        here = model.state_dict()
+        kept = {name: kept_like(v, here[name]) if name in here else v for name, v in found.weights.items()}
+        model.load_state_dict(kept)
     except RuntimeError as error:
         raise CheckpointError(
             f"{folder} holds a run of another model: {error}; choose another folder"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from tdm_agents.errors import TDMError
+from tdm_agents.world_models.sharded_weights import is_sharded
 
 
 class LostProcessError(TDMError, RuntimeError):
@@ -55,7 +56,9 @@ class Team:
         """Replace gradients by their sums over all processes, in one message; a missing one counts as 0."""
         if self.size == 1:
             return
-        weights = list(parameters)
+        weights = [w for w in parameters if not is_sharded(w)]  # the others' are sums already
+        if not weights:
+            return
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         with _others():

@@ -10,6 +10,7 @@ batch.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.trajectories import Trajectories
@@ -43,6 +44,7 @@ from tdm_agents.training.resuming import PROCESSES, check_processes, restore_run
 from tdm_agents.training.team import ALONE, Team
 from tdm_agents.training.train_config import OBSERVERS, TrainConfig, noise_seed
 from tdm_agents.world_models.learned import check_finite
+from tdm_agents.world_models.sharded_weights import sharded, whole
 
 
 class TrainingError(TDMError, RuntimeError):
@@ -94,6 +96,7 @@ def train(
     console: Console | None = None,
     team: Team = ALONE,
     any_processes: bool = False,
+    shard: bool = False,
 ) -> TrainResult:
     """Train ``model`` in place and save it in ``folder``.
 
@@ -115,6 +118,8 @@ def train(
         team: The processes that train together; each calls this with a model of its own, whose weights become
             those of the first's, and with the same folder.
         any_processes: Whether a run goes on that another number of processes began, which rounds otherwise.
+        shard: Whether the processes divide the weights. The first has the whole as well, to evaluate and to
+            save it; elsewhere ``model`` has no weights any more.
 
     Raises:
         TypeError: If ``model`` is not an ``nn.Module``.
@@ -127,30 +132,38 @@ def train(
     """
     if not isinstance(model, nn.Module):
         raise WrongTypeError(f"only an nn.Module can be trained; got {type(model).__name__}")
-    check_dividing(type(model), config, team.size)
+    check_dividing(type(model), config, team.size, shard=shard)
     folder = Path(folder)
     console = console if console is not None else remarks()
     evaluator = None if held_out is None or not team.first else Evaluator(held_out, config)
+    evaluates = held_out is not None
     lock = nullcontext() if held or not team.first else locked(folder)
     with lock, threads(config.threads), interrupts(once=team.size == 1) as interrupted:
-        run = _Run(model, config, folder, team)
+        run = _Run(model, config, folder, team, shard=shard)
         run.begin(resume=resume, any_processes=any_processes)
         if run.step:
             console.print(f"going on from step {run.step} of {config.steps} in {folder}", soft_wrap=True)
-        return run.loop(train_sampler, evaluator, console, interrupted)
+        return run.loop(train_sampler, evaluator, console, interrupted, evaluates=evaluates)
 
 
-def check_dividing(kind: type[Any], config: TrainConfig, processes: int) -> None:
+def check_dividing(kind: type[Any], config: TrainConfig, processes: int, *, shard: bool = False) -> None:
     """Refuse what several processes and ``accumulate`` cannot do.
 
     Args:
         kind: Class of the model.
         config: Settings of the run.
         processes: Number of processes.
+        shard: Whether they divide the weights.
 
     Raises:
-        ValueError: If the model does not learn from micro-batches, or there are more processes than windows.
+        ValueError: If the model does not learn from micro-batches or has no layers to be divided by, or there
+            are more processes than windows.
     """
+    if shard and (processes == 1 or not hasattr(kind, "layers")):
+        raise WrongValueError(
+            f"--shard divides the weights of transformers over several processes; here {processes} train a "
+            f"{kind.__name__}: leave it out, or start more with torchrun"
+        )
     if processes > config.batch_size:
         raise WrongValueError(
             f"--batch-size is {config.batch_size}, which {processes} processes share; expected at least one "
@@ -167,8 +180,16 @@ def check_dividing(kind: type[Any], config: TrainConfig, processes: int) -> None
 class _Run:
     """The state of a run in memory, and its reading and writing."""
 
-    def __init__(self, model: Any, config: TrainConfig, folder: Path, team: Team) -> None:
+    def __init__(self, model: Any, config: TrainConfig, folder: Path, team: Team, *, shard: bool) -> None:
+        team.share(model.state_dict())
+        self.own = model
         self.model = model
+        if shard:
+            device = next(model.parameters()).device
+            self.model = sharded(copy.deepcopy(model), team.size, device.type)
+            if not team.first:
+                model.to("meta")  # frees it
+        self.shard = shard
         self.team = team
         self.config = config
         self.folder = folder
@@ -178,10 +199,10 @@ class _Run:
 
     def begin(self, *, resume: bool, any_processes: bool) -> None:
         """Go on with the run in the folder, or make its first checkpoint."""
-        self.team.share(self.model.state_dict())
-        if self.team.first and not run_state.exists(self.folder):
+        is_new = self.team.any(self.team.first and not run_state.exists(self.folder))
+        if is_new:
             self.save()
-        elif self.team.first and not resume:
+        elif not resume:
             raise WrongValueError(f"{self.folder} holds a run already; resume it, or choose another folder")
         self.team.wait()
         if not self.team.agrees(run_state.pointer(self.folder)):
@@ -189,7 +210,7 @@ class _Run:
                 f"the {self.team.size} processes do not see the same files in {self.folder}; choose a folder "
                 "that all machines share"
             )
-        if self.saved is not None:
+        if is_new:
             return
         found = restore_run(self.folder, self.model, self.optimizers, self.config, observers=OBSERVERS)
         if not any_processes:
@@ -200,19 +221,30 @@ class _Run:
         """Write a checkpoint, unless this step has one."""
         if self.saved == self.step:
             return
-        if self.team.first:
-            run_state.save(self.folder, self.state())
+        state = self.state() if self.team.first or self.shard else None
+        if state is not None and self.team.first:
+            run_state.save(self.folder, state)
         self.saved = self.step
 
     def state(self) -> run_state.RunState:
         """What a checkpoint of the present step holds."""
         return run_state.RunState(
             step=self.step,
-            weights=self.model.state_dict(),
+            weights=self.weights(),
             optimizers=run_state.optimizer_state(self.model, self.optimizers),
             settings=settings_json(self.config),
             progress={PROCESSES: self.team.size} if self.team.size > 1 else {},
         )
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole weights; where they are sharded, all processes ask for them at the same time."""
+        return {name: whole(value) for name, value in self.model.state_dict().items()}
+
+    def gathered(self) -> Any:
+        """The model with all of its weights, in the first process; all ask for it at the same time."""
+        if self.shard and (weights := self.weights()) and self.team.first:
+            self.own.load_state_dict(weights)
+        return self.own
 
     def read(self, sampler: Any, device: torch.device) -> Batch | MixedBatch | MicroBatches:
         """What this process reads of the batch of the present step."""
@@ -251,10 +283,21 @@ class _Run:
         evaluator: Evaluator | None,
         console: Console,
         interrupted: threading.Event,
+        *,
+        evaluates: bool,
     ) -> TrainResult:
         """Update until the last step or an interruption."""
         config, began = self.config, time.monotonic()
         metrics: dict[str, float] = {}
+
+        def evaluate() -> dict[str, float]:
+            model = self.gathered()
+            found = {} if evaluator is None else evaluator(model)
+            if evaluator is not None:
+                _write(board, found, self.step)
+                progress.evaluated(self.step, found)
+            return found
+
         self.model.train()
         with ExitStack() as stack:
             board = None
@@ -269,18 +312,14 @@ class _Run:
                     _write(board, {f"train/{name}": value for name, value in numbers.items()}, self.step)
                 if self.step % config.checkpoint_every == 0 or last:
                     self.save()
-                if evaluator is not None and self.step % config.evaluate_every == 0 and not last:
-                    metrics = evaluator(self.model)
-                    _write(board, metrics, self.step)
-                    progress.evaluated(self.step, metrics)
-            if evaluator is not None and self.step == config.steps:  # even if nothing else was left to do
-                metrics = evaluator(self.model)
-                _write(board, metrics, self.step)
-                progress.evaluated(self.step, metrics)
+                if evaluates and self.step % config.evaluate_every == 0 and not last:
+                    metrics = evaluate()
+            if evaluates and self.step == config.steps:  # even if nothing else was left to do
+                metrics = evaluate()
         self.save()
-        self.model.eval()
+        model = self.gathered().eval()
         if self.team.first:
-            self.model.save(self.folder)
+            model.save(self.folder)
         stopped = self.step < config.steps
         if stopped:
             console.print(

@@ -19,6 +19,7 @@ from tdm_agents.protocols import ModelSpec, NotFiniteError, Optimizers, Preset, 
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import CheckpointError
 from tdm_agents.world_models.micro_batches import backward
+from tdm_agents.world_models.sharded_weights import whole
 
 if TYPE_CHECKING:
     from tdm_agents.protocols import TrainableModel
@@ -105,7 +106,7 @@ class LearnedModel(nn.Module):
         optimizer.zero_grad(set_to_none=True)
         loss, metrics = backward(self, batch, generator=generator, bf16=settings.bf16)
         parameters = [p for p in self.parameters() if p.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
         numbers = finite_numbers({"loss": loss, "gradient_norm": norm, **metrics})
         optimizer.step()
         return {**numbers, "learning_rate": rate}

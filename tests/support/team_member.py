@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from tdm_agents.data.mixture import MixtureSampler
 from tdm_agents.data.windows import WindowSampler
@@ -25,7 +28,17 @@ from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.network import NetworkConfig, TransformerNetwork
+from tdm_agents.world_models.transformer.presets import CONFIGS
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
+
+GATO = {
+    **{name: getattr(CONFIGS["gato-364m"], name) for name in ("layers", "width", "heads", "feedforward")},
+    "bins": CONFIGS["gato-364m"].tokenizer.bins,
+    "max_observation": 67,
+    "max_action": 21,
+}
+"""Sizes of the network for the largest body of the control suite."""
 
 CONFIG = TrainConfig(
     steps=8, batch_size=6, window_steps=5, warmup_steps=2, checkpoint_every=3, evaluate_every=4, log_every=1,
@@ -76,11 +89,29 @@ def together(folder: Path, team: Team) -> None:
     for name in MODELS:
         trained(name, folder / name, team)
     trained("transformer", folder / "accumulated", team, config=replace(CONFIG, batch_size=3, accumulate=2))
+    trained("transformer", folder / "sharded", team, shard=True)
+    sampler = Disturbed(terminate if team.rank == 0 else lambda: None)
+    assert trained("transformer", folder / "sharded resumed", team, sampler=sampler, shard=True).interrupted
+    trained("transformer", folder / "sharded resumed", team, shard=True)
+    trained("generalist", folder / "sharded generalist", team, shard=True)
+    large(folder, team)
     # one of the processes is asked to end; all stop after the same step
     sampler = Disturbed(terminate if team.rank == 1 else lambda: None)
     stopped: TrainResult = trained("transformer", folder / "resumed", team, sampler=sampler)
     assert stopped.interrupted and stopped.step == 6, stopped
     assert trained("transformer", folder / "resumed", team).step == 8
+
+
+def large(folder: Path, team: Team) -> None:
+    """The 364 million parameters of Gato's largest, made of nothing and divided."""
+    shape = NetworkConfig(**GATO)
+    network = TransformerNetwork(shape, "meta")
+    assert team.size == 2
+    mesh = init_device_mesh("cpu", (team.size,))
+    for part in (*network.blocks, network):
+        fully_shard(part, mesh=mesh)
+    here = {name: list(value.to_local().shape) for name, value in network.named_parameters()}
+    (folder / f"large-{team.rank}.json").write_text(json.dumps(here))
 
 
 def lost(folder: Path, team: Team) -> None:

@@ -1,5 +1,7 @@
 """Training by two processes: as one would, to the same bits after an interruption, and never hanging."""
 
+import json
+import math
 import os
 import signal
 import socket
@@ -32,11 +34,12 @@ def free_port():
 
 def members(folder, scenario):
     """Two processes with what torchrun tells them; their exit statuses and what they said."""
-    port, environ = str(free_port()), {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", **told}
     started = [
         subprocess.Popen(
             [sys.executable, team_member.__file__, str(folder), scenario],
-            env={**environ, "RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+            env={**environ, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -94,8 +97,28 @@ def test_a_run_that_was_asked_to_end_goes_on_to_the_same_bits(by_two):
     assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
 
 
+def test_divided_weights_learn_the_same(by_two):
+    assert_close(by_two / "transformer", by_two / "sharded")
+    assert_close(by_two / "generalist", by_two / "sharded generalist")
+    undisturbed, resumed = weights(by_two / "sharded"), weights(by_two / "sharded resumed")
+    assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
+
+
+def test_half_of_the_largest_model_is_in_each_process(by_two):
+    layers, width, feedforward = (team_member.GATO[name] for name in ("layers", "width", "feedforward"))
+    bins = team_member.GATO["bins"]
+    positions = team_member.GATO["max_observation"] + team_member.GATO["max_action"] + 2
+    block = 4 * width**2 + 3 * width * feedforward + 4 * width  # attention, GEGLU, two norms
+    count = layers * block + (2 * bins + 2 + positions + 2) * width + width + 1  # tables, head, norm, alive
+    found = [json.loads((by_two / f"large-{rank}.json").read_text()) for rank in range(2)]
+    sizes = [sum(math.prod(shape) for shape in of.values()) for of in found]
+    assert sum(sizes) == count and count == pytest.approx(364e6, rel=0.05)
+    # weights, gradients and two moments in float32; a tensor of odd length differs by a row
+    assert [16 * size for size in sizes] == pytest.approx([8 * count] * 2, rel=1e-4)
+
+
 def test_the_first_process_alone_writes(by_two):
-    for folder in by_two.iterdir():
+    for folder in (path for path in by_two.iterdir() if path.is_dir()):
         assert not list(folder.rglob("*.partial"))
     assert len(list((by_two / "mlp").glob("events.*"))) == 1
 
@@ -119,6 +142,8 @@ def test_models_and_batches_that_cannot_be_divided_are_refused():
         check_dividing(RSSMWorldModel, TrainConfig(), 2)
     with pytest.raises(WrongValueError, match="--accumulate 3 "):
         check_dividing(RSSMWorldModel, TrainConfig(accumulate=3), 1)
+    with pytest.raises(WrongValueError, match=r"--shard divides .* MLPWorldModel"):
+        check_dividing(MLPWorldModel, TrainConfig(), 2, shard=True)
     with pytest.raises(WrongValueError, match="--batch-size is 4, which 8 processes share"):
         check_dividing(MLPWorldModel, TrainConfig(batch_size=4), 8)
 

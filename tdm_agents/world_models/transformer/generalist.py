@@ -112,6 +112,11 @@ class Generalist(LearnedModel):
         """The settings with a context of at least four steps; see :class:`tdm_agents.protocols.Suggests`."""
         return suggested(config, specs)
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The blocks, for weights that are sharded over processes."""
+        return list(self.network.blocks)
+
     def summary(self) -> str:
         """The number of weights, and of tokens that each token attends to."""
         return f"{super().summary()}, a context of {self.config.context:,} tokens"

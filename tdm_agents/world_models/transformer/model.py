@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
@@ -180,6 +180,11 @@ class TransformerWorldModel(LearnedModel):
     def suggested(cls, config: Any, specs: Mapping[str, ModelSpec]) -> tuple[Any, str]:
         """The settings with a context of at least four steps; see :class:`tdm_agents.protocols.Suggests`."""
         return suggested(config, specs)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The blocks, for weights that are sharded over processes."""
+        return list(self.network.blocks)
 
     def summary(self) -> str:
         """The number of weights, and of tokens that each token attends to."""
