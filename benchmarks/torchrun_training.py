@@ -2,8 +2,9 @@
 
 Both use the same cores, data and settings, in turn, in processes of their own. The time is that of the
 updates after the first few. Then a run by two processes is asked to end in the middle (SIGTERM), and goes on;
-its weights are compared with those of the run that was left alone. The data are random numbers of a walker's
-sizes: what is measured does not depend on them.
+its weights are compared with those of the run that was left alone. The reading of windows and the making of
+tokens are timed for themselves. The data are random numbers of a walker's sizes: what is measured does not
+depend on them.
 """
 
 from __future__ import annotations
@@ -124,8 +125,27 @@ def member(folder: Path, settings: Settings, threads: int, stop_at: int) -> None
         else 0,
         "losses": [point.value for point in events.Scalars("train/loss")],
         "weights_sha256": digest.hexdigest(),
+        **before_the_network(model, sampler),
     }
     print(json.dumps(found))
+
+
+def before_the_network(model: Any, sampler: Any) -> dict[str, float]:
+    """Seconds per update in which windows are read, and in which inputs and targets become tokens."""
+    from tdm_agents.world_models.transformer.loss import step_tokens
+
+    reading, tokens = [], []
+    for index in range(20):
+        began = time.perf_counter()
+        batch = sampler.batch(index)
+        read = time.perf_counter()
+        step_tokens(model.tokenizer, batch.observation, batch.reward, batch.action)
+        model.tokenizer.encode_target(batch.observation[:, :-1], batch.observation[:, 1:])
+        model.tokenizer.encode_reward(batch.reward)
+        model.tokenizer.encode_action(batch.action)
+        reading.append(read - began)
+        tokens.append(time.perf_counter() - read)
+    return {"reading_seconds": statistics.median(reading), "token_seconds": statistics.median(tokens)}
 
 
 def run(folder: Path, settings: Settings, *, processes: int, stop_at: int = -1) -> dict[str, Any]:
@@ -170,6 +190,9 @@ def main(settings: Settings) -> None:
     def seconds(processes: int) -> float:
         return statistics.median(r["seconds_per_update"] for r in rows if r["processes"] == processes)
 
+    def share(name: str) -> float:
+        return statistics.median(r[name] / r["seconds_per_update"] for r in rows if r["processes"] == 1)
+
     one, two = ([r for r in rows if r["processes"] == count] for count in (1, 2))
     apart = max(abs(a - b) for a, b in zip(one[0]["losses"], two[0]["losses"], strict=True))
     summary = {
@@ -182,6 +205,8 @@ def main(settings: Settings) -> None:
             a["seconds_per_update"] / b["seconds_per_update"] for a, b in zip(one, two, strict=True)
         ),
         "largest_difference_of_losses": apart,
+        "share_of_reading": share("reading_seconds"),
+        "share_of_making_tokens": share("token_seconds"),
         "same_weights_in_every_round": all(
             len({r["weights_sha256"] for r in kind}) == 1 for kind in (one, two)
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from rich.console import Console
@@ -22,6 +23,7 @@ from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import locked
 from tdm_agents.training import run_file
+from tdm_agents.training.dividing import DividingSampler, check_dividing
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import (
     chosen_planner,
@@ -30,13 +32,15 @@ from tdm_agents.training.model_choice import (
     trainable_class,
     with_settings,
 )
-from tdm_agents.training.suiting import fitting_evaluation, within_episodes
+from tdm_agents.training.suiting import evaluated, fitting_evaluation, within_episodes
 from tdm_agents.training.team import Team, launched, local_rank, processes
-from tdm_agents.training.trainer import DividingSampler, TrainResult, check_dividing, train
+from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
 
 ONE, SEVERAL = "transformer", "generalist"
 """The models of one environment and of several, where --model is not given."""
+_LISTED = 20
+"""Environments whose data are said on a line each."""
 
 
 def run(args: Train, *, console: Console | None = None) -> TrainResult:
@@ -101,9 +105,11 @@ def _train(
         fitting, held_out_told = fitting_evaluation(args.training, held_out)
         args = replace(args, training=fitting)
         told = [*told, *horizon_told, *held_out_told]
+    watched, watched_told = evaluated(args.training, held_out)
+    told = [*told, *watched_told]
     team.wait()  # all have seen the folder as it was
     if team.first:
-        Evaluator(held_out, args.training)  # what the held-out episodes do not allow is told before a run
+        Evaluator(watched, args.training)  # what the held-out episodes do not allow is told before a run
         run_file.claim(
             args.out,
             run_file.describe(
@@ -118,13 +124,15 @@ def _train(
             model.config_type(),
         )
         keep_config(args, "train", args.out)
-    for environment, kept in training.items():
+    for environment, kept in islice(training.items(), _LISTED):
         console.print(
             f"{kept.num_decisions:,} decisions in {kept.num_episodes} episodes to train on, "
             f"{held_out[environment].num_episodes} held out"
             + (f": {environment}, {portions[environment]:.0%} of the training" if len(data) > 1 else ""),
             highlight=False,
         )
+    if len(training) > _LISTED:
+        console.print(f"and so for {len(training) - _LISTED:,} more environments", highlight=False)
     for line in told:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(model.summary(), highlight=False)
@@ -139,7 +147,7 @@ def _train(
     result = train(
         model.to(device),
         sampler,
-        held_out,
+        watched,
         args.training,
         args.out,
         held=True,
@@ -157,7 +165,7 @@ def _train(
     say_and_keep(
         args.out,
         model,
-        held_out,
+        watched,
         args.training,
         planner=planner,
         settings=settings,

@@ -33,6 +33,7 @@ class TrainConfig(UpdateSettings):
         checkpoint_every: Steps between checkpoints; one is always written at the end.
         evaluate_every: Steps between evaluations on held-out data; one is always made at the end.
         evaluate_batches: Held-out batches per evaluation.
+        evaluate_environments: Most environments that are evaluated; of more, as many, evenly chosen.
         horizons: Numbers of decisions ahead at which the prediction error is reported.
         starts: Number of held-out starting points of the prediction error.
         context_steps: Decisions of history at each starting point, itself included.
@@ -50,6 +51,7 @@ class TrainConfig(UpdateSettings):
     checkpoint_every: int = 500
     evaluate_every: int = 500
     evaluate_batches: int = 16
+    evaluate_environments: int = 64
     horizons: tuple[int, ...] = (1, 5, 10, 25)
     starts: int = 64
     context_steps: int = 8
@@ -64,6 +66,7 @@ class TrainConfig(UpdateSettings):
             "checkpoint_every",
             "evaluate_every",
             "evaluate_batches",
+            "evaluate_environments",
             "starts",
             "context_steps",
         )
@@ -85,6 +88,7 @@ OBSERVERS = frozenset(
         "checkpoint_every",
         "evaluate_every",
         "evaluate_batches",
+        "evaluate_environments",
         "horizons",
         "starts",
         "context_steps",

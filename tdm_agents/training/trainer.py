@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -26,17 +26,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import TDMError, WrongTypeError, WrongValueError
-from tdm_agents.protocols import (
-    Batch,
-    Divides,
-    MicroBatches,
-    MixedBatch,
-    NotFiniteError,
-    TrainableModel,
-)
+from tdm_agents.protocols import NotFiniteError, TrainableModel
 from tdm_agents.remarks import remarks
 from tdm_agents.storage import locked
 from tdm_agents.training import run_state
+from tdm_agents.training.dividing import DividingSampler, Sampler, check_dividing, read_batch
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.process import interrupts, threads
 from tdm_agents.training.progress import TrainingProgress
@@ -49,22 +43,6 @@ from tdm_agents.world_models.sharded_weights import sharded, whole
 
 class TrainingError(TDMError, RuntimeError):
     """Training cannot go on; the message says at which step, why, and where it can go on from."""
-
-
-class Sampler(Protocol):
-    """Batches as a pure function of their index."""
-
-    def batch(self, index: int) -> Batch | MixedBatch:
-        """The batch of the update that follows ``index`` updates."""
-        ...
-
-
-class DividingSampler(Protocol):
-    """A sampler that also reads one of the micro-batches that a batch is divided into, and nothing else."""
-
-    def batch(self, index: int, *, part: int = 0, parts: int = 1) -> Batch | MixedBatch:
-        """Micro-batch ``part`` of ``parts`` of the update that follows ``index`` updates."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,67 +113,37 @@ def train(
     check_dividing(type(model), config, team.size, shard=shard)
     folder = Path(folder)
     console = console if console is not None else remarks()
-    evaluator = None if held_out is None or not team.first else Evaluator(held_out, config)
-    evaluates = held_out is not None
+    evaluator = None if held_out is None else Evaluator(held_out, config)
     lock = nullcontext() if held or not team.first else locked(folder)
     with lock, threads(config.threads), interrupts(once=team.size == 1) as interrupted:
         run = _Run(model, config, folder, team, shard=shard)
         run.begin(resume=resume, any_processes=any_processes)
         if run.step:
             console.print(f"going on from step {run.step} of {config.steps} in {folder}", soft_wrap=True)
-        return run.loop(train_sampler, evaluator, console, interrupted, evaluates=evaluates)
-
-
-def check_dividing(kind: type[Any], config: TrainConfig, processes: int, *, shard: bool = False) -> None:
-    """Refuse what several processes and ``accumulate`` cannot do.
-
-    Args:
-        kind: Class of the model.
-        config: Settings of the run.
-        processes: Number of processes.
-        shard: Whether they divide the weights.
-
-    Raises:
-        ValueError: If the model does not learn from micro-batches or has no layers to be divided by, or there
-            are more processes than windows.
-    """
-    if shard and (processes == 1 or not hasattr(kind, "layers")):
-        raise WrongValueError(
-            f"--shard divides the weights of transformers over several processes; here {processes} train a "
-            f"{kind.__name__}: leave it out, or start more with torchrun"
-        )
-    if processes > config.batch_size:
-        raise WrongValueError(
-            f"--batch-size is {config.batch_size}, which {processes} processes share; expected at least one "
-            "window for each: make it larger, or start fewer"
-        )
-    if (processes > 1 or config.accumulate > 1) and not issubclass(kind, Divides):
-        raise WrongValueError(
-            f"{kind.__name__} cannot learn from parts of a batch, which {processes} processes with "
-            f"--accumulate {config.accumulate} ask for: train it in one process, without torchrun and "
-            "--accumulate, or train a model that can (transformer, generalist, mlp, mlp_policy, pets)"
-        )
+        return run.loop(train_sampler, evaluator, console, interrupted)
 
 
 class _Run:
     """The state of a run in memory, and its reading and writing."""
 
     def __init__(self, model: Any, config: TrainConfig, folder: Path, team: Team, *, shard: bool) -> None:
-        team.share(model.state_dict())
-        self.own = model
-        self.model = model
+        if team.size > 1:
+            state = model.state_dict()
+            team.share(state)
+            model.load_state_dict(state)  # a model may note that it has been fitted
+        self.own = self.model = model
         if shard:
             device = next(model.parameters()).device
             self.model = sharded(copy.deepcopy(model), team.size, device.type)
             if not team.first:
-                model.to("meta")  # frees it
+                model.to("meta")  # which frees the memory
         self.shard = shard
         self.team = team
         self.config = config
         self.folder = folder
         self.step = 0
         self.saved: int | None = None
-        self.optimizers = model.optimizers(config)
+        self.optimizers = self.model.optimizers(config)
 
     def begin(self, *, resume: bool, any_processes: bool) -> None:
         """Go on with the run in the folder, or make its first checkpoint."""
@@ -246,22 +194,11 @@ class _Run:
             self.own.load_state_dict(weights)
         return self.own
 
-    def read(self, sampler: Any, device: torch.device) -> Batch | MixedBatch | MicroBatches:
-        """What this process reads of the batch of the present step."""
-        each, team = self.config.accumulate, self.team
-        if each == 1 and team.size == 1:
-            batch: Batch | MixedBatch = sampler.batch(self.step)
-            return batch.to(device)
-        numbers = range(team.rank * each, (team.rank + 1) * each)
-        parts = [sampler.batch(self.step, part=i, parts=team.size * each).to(device) for i in numbers]
-        counts = team.sum(torch.stack([self.model.counts(part) for part in parts]).sum(0))
-        return MicroBatches([dataclasses.replace(part, counts=counts) for part in parts], team)
-
     def update(self, sampler: Sampler | DividingSampler) -> Mapping[str, float]:
         """Make one update; return the loss and the model's other metrics."""
         config, device = self.config, next(self.model.parameters()).device
         generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, self.step))
-        batch = self.read(sampler, device)
+        batch = read_batch(sampler, self.model, config, self.team, step=self.step, device=device)
         try:
             numbers: Mapping[str, float] = self.model.update(
                 batch, self.optimizers, step=self.step, settings=config, generator=generator
@@ -283,19 +220,18 @@ class _Run:
         evaluator: Evaluator | None,
         console: Console,
         interrupted: threading.Event,
-        *,
-        evaluates: bool,
     ) -> TrainResult:
         """Update until the last step or an interruption."""
         config, began = self.config, time.monotonic()
         metrics: dict[str, float] = {}
 
-        def evaluate() -> dict[str, float]:
+        def evaluate(evaluator: Evaluator) -> dict[str, float]:
             model = self.gathered()
-            found = {} if evaluator is None else evaluator(model)
-            if evaluator is not None:
-                _write(board, found, self.step)
-                progress.evaluated(self.step, found)
+            if not self.team.first:
+                return {}
+            found = evaluator(model)
+            _write(board, found, self.step)
+            progress.evaluated(self.step, found)
             return found
 
         self.model.train()
@@ -312,10 +248,10 @@ class _Run:
                     _write(board, {f"train/{name}": value for name, value in numbers.items()}, self.step)
                 if self.step % config.checkpoint_every == 0 or last:
                     self.save()
-                if evaluates and self.step % config.evaluate_every == 0 and not last:
-                    metrics = evaluate()
-            if evaluates and self.step == config.steps:  # even if nothing else was left to do
-                metrics = evaluate()
+                if evaluator is not None and self.step % config.evaluate_every == 0 and not last:
+                    metrics = evaluate(evaluator)
+            if evaluator is not None and self.step == config.steps:  # even if nothing else was left to do
+                metrics = evaluate(evaluator)
         self.save()
         model = self.gathered().eval()
         if self.team.first:

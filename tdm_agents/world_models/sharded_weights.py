@@ -45,6 +45,7 @@ def sharded(model: Model, processes: int, device_type: str) -> Model:
         fully_shard(part, mesh=mesh)
         assert isinstance(part, FSDPModule)
         part.set_gradient_divide_factor(1.0)  # every loss is divided by what the whole batch counts
+        part.set_force_sum_reduction_for_comms(True)  # Gloo can only add up
     return model
 
 

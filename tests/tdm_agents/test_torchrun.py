@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tdm_agents.cli.main import main
 from tdm_agents.errors import WrongValueError
 from tdm_agents.training import run_state
+from tdm_agents.training.dividing import check_dividing
 from tdm_agents.training.train_config import TrainConfig
-from tdm_agents.training.trainer import check_dividing
 from tdm_agents.world_models.mlp import MLPWorldModel
 from tdm_agents.world_models.rssm.rssm_model import RSSMWorldModel
 
