@@ -9,8 +9,8 @@ from typing import Any
 
 from tdm_agents.collection.collection_manifest import check_names
 from tdm_agents.collection.dataset_spec import DatasetSpec
-from tdm_agents.data.decisions import CACHE_FOLDER
 from tdm_agents.data.index import INDEX_FILE
+from tdm_agents.data.known_hashes import CACHE_FOLDER
 from tdm_agents.data.readable import DataError, readable
 from tdm_agents.errors import brief
 from tdm_agents.json_text import check_fields, load_json, parse_json

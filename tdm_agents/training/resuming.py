@@ -13,9 +13,28 @@ from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Optimizers
 from tdm_agents.storage import CheckpointError
 from tdm_agents.training import run_state
+from tdm_agents.world_models.sharded_weights import kept_like
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+PROCESSES = "processes"
+"""The number of processes that trained together, in the progress of a checkpoint; 1 is left out."""
+
+
+def check_processes(folder: Path, found: run_state.RunState, processes: int) -> None:
+    """Refuse to go on with another number of processes, which rounds otherwise.
+
+    Raises:
+        ValueError: If the run was trained by another number.
+    """
+    if (before := int(found.progress.get(PROCESSES, 1))) != processes:
+        raise WrongValueError(
+            f"the run in {folder} was trained by {before} process{'' if before == 1 else 'es'}, now there "
+            f"{'is' if processes == 1 else 'are'} {processes}: start {before}, or add --any-processes, with "
+            "which the result differs by rounding from that of an undisturbed run"
+        )
 
 
 def settings_json(config: DataclassInstance) -> dict[str, Any]:
@@ -49,17 +68,17 @@ def restore_run(
         CheckpointError: If the checkpoint was altered or belongs to another model.
     """
     found = run_state.load(folder)
-    # a setting that came after the run began had its default
-    began: dict[str, Any] = {f.name: f.default for f in fields(config)}
-    began.update(found.settings)
+    there = {f.name: f.default for f in fields(config)} | dict(found.settings)  # a setting may be newer
     for name, value in settings_json(config).items():
-        if name not in observers and began[name] != value:
+        if name not in observers and there[name] != value:
             raise WrongValueError(
-                f"the run in {folder} has {name}={began[name]!r}, now it is {value!r}: go on "
+                f"the run in {folder} has {name}={there[name]!r}, now it is {value!r}: go on "
                 "with its own settings, or begin in another folder"
             )
     try:
-        model.load_state_dict(found.weights)
+        here = model.state_dict()
+        kept = {name: kept_like(v, here[name]) if name in here else v for name, v in found.weights.items()}
+        model.load_state_dict(kept)
     except RuntimeError as error:
         raise CheckpointError(
             f"{folder} holds a run of another model: {error}; choose another folder"
