@@ -21,7 +21,7 @@ from tdm_agents.collection.collection_check import SETTINGS_FILE, check, is_fini
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.pool import Pool, WorkerPool
 from tdm_agents.collection.shards import read_shard
-from tdm_agents.collection.workers import EpisodeDone, Job, found, one_thread, play_job
+from tdm_agents.collection.workers import EpisodeDone, Job, check_seen, found, one_thread, play_job
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, write_dataset
 from tdm_agents.data.readable import read_metadata
@@ -49,7 +49,8 @@ def collect(
             ``out/NAME/data``, and at the very end ``out/index.json`` names them all.
         workers: Number of processes on this machine, one thread each; a dead one is warned of and replaced.
         pool: A pool that distributes the work instead: a :class:`~tdm_agents.collection.pool.WorkerPool`,
-            ``multiprocessing``'s, or that of a cluster engine whose workers see ``out`` too.
+            ``multiprocessing``'s, or a :class:`~tdm_agents.collection.ray_pool.RayPool`, all of whose nodes
+            see ``out`` too.
         watch: Called in this process for every episode of an unfinished data set.
 
     Returns:
@@ -136,6 +137,7 @@ def _assemble(dataset: DatasetSpec, out: Path) -> None:
     """Make a data set from its shards, unless it was made already."""
     if dataset.data(out).exists():  # by a worker that died just after it
         return
+    check_seen(dataset.shards(out))
     jobs = _Jobs([dataset], out)
     _check_room(dataset.shards(out), len(jobs))
     env = dataset.make_env()

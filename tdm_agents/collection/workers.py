@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from tdm_agents.actors.behaviour import BehaviourPolicy
+from tdm_agents.collection.collection_check import SETTINGS_FILE
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import EpisodeFailedError, play
 from tdm_agents.collection.shards import read_shard_info, shard_path, write_shard
@@ -78,8 +80,10 @@ def play_job(job: Job) -> EpisodeDone:
     """Play an episode and write its file; one that fails is replaced by another draw of it.
 
     Raises:
-        DataError: If the episode failed :data:`MAX_ATTEMPTS` times, or its file cannot be written.
+        DataError: If the episode failed :data:`MAX_ATTEMPTS` times, its file cannot be written, or this
+            machine does not see its folder.
     """
+    check_seen(job.shards)
     failures: list[str] = []
     while len(failures) < MAX_ATTEMPTS:
         try:
@@ -96,6 +100,19 @@ def play_job(job: Job) -> EpisodeDone:
         f"{job} failed {len(failures)} times, the last time at {failures[-1]}; finished episodes are kept: "
         f"repair the environment, or leave it out and remove {job.shards.parent}"
     )
+
+
+def check_seen(shards: Path) -> None:
+    """Refuse to work on a machine that does not see the folder of the episodes.
+
+    Raises:
+        DataError: If the settings that the collection wrote there are not to be seen.
+    """
+    if not (shards / SETTINGS_FILE).exists():
+        raise DataError(
+            f"{platform.node()} does not see {shards.absolute()}, where the episodes are kept; choose a "
+            "folder that all machines share, under the same path"
+        )
 
 
 def found(job: Job, *, played: bool) -> EpisodeDone:
