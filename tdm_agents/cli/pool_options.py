@@ -41,6 +41,11 @@ class PoolOptions:
         """Number of processes on this machine."""
         return self.workers or 1
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether other processes than this one are to work."""
+        return self.pool != "local" or self.processes > 1
+
     def check(self) -> None:
         """Refuse what makes no sense.
 

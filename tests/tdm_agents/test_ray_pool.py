@@ -1,5 +1,6 @@
 """The pool on a Ray cluster of two nodes on this machine, one of which is killed in the last test."""
 
+import json
 import os
 import signal
 import subprocess
@@ -127,20 +128,29 @@ def test_the_command_goes_on_after_ctrl_c_and_collects_what_the_local_pool_does(
     assert_equal(tmp_path / "local" / "data", tmp_path / "ray" / "data")
 
 
+def test_evaluate_plays_what_one_process_plays(cluster, tmp_path):
+    words = ["evaluate", "--env-id", "Pendulum-v1", "--random", "--episodes", "4", "--batch", "1"]
+    scores = []
+    for name, more in {"here": [], "ray": ["--pool", "ray", "--address", cluster.address]}.items():
+        assert main([*words, "--max-steps", "20", "--out", str(tmp_path / name), *more]) == 0
+        scores.append([one["return"] for one in json.loads((tmp_path / name).read_text())["episodes"]])
+    assert scores[0] == scores[1] and len(set(scores[0])) == 4
+
+
 def test_a_node_that_dies_loses_no_episode(cluster, tmp_path):
-    datasets, deaths = pendulums(30, 200), []
+    datasets, deaths = pendulums(8, 15_000), []  # long, so that one is played when the node dies
     collect(datasets, tmp_path / "local", workers=2)
     killer = threading.Thread(target=kill_second, args=(cluster,))
     played = []
 
     def watch(done):
         played.append(done)
-        if len(played) == 10:
+        if len(played) == 4:
             killer.start()
 
     with RayPool(cluster.address, initializer=one_thread, on_death=deaths.append) as pool:
         collect(datasets, tmp_path / "ray", pool=pool, watch=watch)
         killer.join()
-    assert len(played) == 60 and {done.played for done in played} == {True}
+    assert len(played) == 16 and {done.played for done in played} == {True}
     assert any("its node died" in str(death) for death in deaths)
     assert_equal(tmp_path / "local", tmp_path / "ray")
