@@ -23,6 +23,7 @@ from tdm_agents.collection.collection_check import check, is_finished
 from tdm_agents.collection.collection_manifest import default_name, read_manifest, write_manifest
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.seeds import COLLECTION_FIRST
+from tdm_agents.collection.shard_store import ShardStore
 from tdm_agents.collection.storable import check_storable
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
@@ -30,7 +31,7 @@ from tdm_agents.errors import WrongValueError, is_mistake, retold
 from tdm_agents.remarks import remark, remarks
 from tdm_agents.settings_text import parse_settings
 
-BESIDE_MANIFEST = {"out", "hands", "manifest", "write_manifest"}
+BESIDE_MANIFEST = {"out", "hands", "shards", "manifest", "write_manifest"}
 
 
 def run(args: Collect) -> None:
@@ -74,7 +75,8 @@ def run(args: Collect) -> None:
 
     try:
         with args.hands.opened(one_thread, telling(console)) as pool, progress.live(console):
-            data = collect(datasets, args.out, pool=pool, watch=watch)
+            store = None if args.shards is None else ShardStore(args.shards)
+            data = collect(datasets, args.out, pool=pool, store=store, watch=watch)
     except KeyboardInterrupt:
         print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "

@@ -63,4 +63,7 @@ class Collect:
     write_manifest: Path | None = None
     """File to which what would be collected is written as a manifest, to be read or changed; nothing is
     collected."""
+    shards: str | None = None
+    """URL of fsspec (s3://bucket/folder, file:///folder) through which machines that do not see --out hand
+    over finished episodes, which are removed from there at the end; the data are in --out."""
     hands: Hands = field(default_factory=PoolOptions)
