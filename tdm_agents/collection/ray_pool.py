@@ -14,11 +14,13 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ from tdm_agents.remarks import LOG
 T = TypeVar("T")
 R = TypeVar("R")
 
+_KNOCK_SECONDS = 10.0
 _CARRIED = ("MUJOCO_GL",)
 """Variables of this process that workers on other machines need as well."""
 
@@ -97,13 +100,14 @@ class RayPool:
         """
         if not self._ray.is_initialized():
             try:
+                _knock(self._address)
                 self._ray.init(
                     address=self._address,
                     include_dashboard=False,
                     log_to_driver=False,  # it would tell the life of every node in the middle of our output
                     logging_level=logging.ERROR,
                 )
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise WrongValueError(
                     f"no Ray cluster can be used at {self._address or 'this machine'}: "
                     f"{' '.join(str(error).split())}; start one with `ray start --head`, on every further "
@@ -186,13 +190,12 @@ class RayPool:
             runtime_env={"env_vars": variables},
         )
 
-    def _drawn(self, fresh: Iterable[Task], lost: deque[Task], pending: int) -> Generator[Task, None, None]:
+    def _drawn(self, fresh: Iterator[Task], lost: deque[Task], pending: int) -> Iterator[Task]:
         """Tasks to hand out now; twice as many as there is room for, so that no worker waits for the next."""
         slots = sum(self._slots(node) for node in self._nodes())
         most = max(2 * slots, 1) if self._workers is None else self._workers
-        draw = iter(fresh)
         for _ in range(pending, most):
-            task = lost.popleft() if lost else next(draw, None)
+            task = lost.popleft() if lost else next(fresh, None)
             if task is None:
                 return
             yield task
@@ -245,6 +248,18 @@ def _ray() -> ModuleType:
     return module
 
 
+def _knock(address: str | None) -> None:
+    """Raise at once what Ray finds out after minutes: that nobody listens at ``host:port``.
+
+    Raises:
+        OSError: If there is no connection.
+        ValueError: If the port is no number.
+    """
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
 def _told(error: Exception) -> tuple[str, str]:
     """Which worker ended, and how, from what Ray says."""
     how = {
@@ -271,6 +286,10 @@ _taken_over: list[bytes] = []
 
 def _work(surroundings: _Surroundings, initializer: bytes, task: bytes) -> tuple[bool, Any]:
     """A task, in a worker process, which Ray uses again for other tasks of the same program."""
+    return outcome(partial(_done, surroundings, initializer), task)
+
+
+def _done(surroundings: _Surroundings, initializer: bytes, task: bytes) -> Any:
     if _taken_over != [initializer]:
         LOG.setLevel(surroundings.level)
         if os.path.isdir(surroundings.folder):  # names of files are relative to it; a node may do without
@@ -279,9 +298,5 @@ def _work(surroundings: _Surroundings, initializer: bytes, task: bytes) -> tuple
         if (function := pickle.loads(initializer)) is not None:
             function()
         _taken_over[:] = [initializer]
-    return outcome(_done, task)
-
-
-def _done(task: bytes) -> Any:
-    func, argument = pickle.loads(task)  # here, because it may need the folders above
+    func, argument = pickle.loads(task)  # now, because it may need the folders above
     return func(argument)

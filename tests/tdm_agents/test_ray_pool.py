@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
-from ray_nodes import die, die_once, double, fail, kill_second, surroundings, two_nodes
+from ray_tasks import die, die_once, double, fail, surroundings
 
+from ray_pool import kill_second, two_nodes
 from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.cli.main import main
 from tdm_agents.collection.collecting import collect
@@ -63,7 +64,7 @@ def test_deaths_are_reported_and_errors_raised(cluster, tmp_path):
             list(pool.imap_unordered(die, ["the last straw"]))
         with pytest.raises(ValueError, match="no such luck") as caught:
             list(pool.imap_unordered(fail, ["luck"]))
-        assert "ray_nodes.py" in "".join(caught.value.__notes__)
+        assert "ray_tasks.py" in "".join(caught.value.__notes__)
 
 
 def test_mistakes_are_refused(cluster):
@@ -81,6 +82,16 @@ def test_mistakes_are_refused(cluster):
         pass
     with RayPool(cluster.address) as pool, pytest.raises(ValueError, match="chunksize is 2"):
         next(pool.imap_unordered(double, [1], chunksize=2))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:here"])
+def test_an_address_where_nobody_listens_is_refused_at_once(address, monkeypatch):
+    pool = RayPool(address)
+    monkeypatch.setattr(pool._ray, "is_initialized", lambda: False)  # the tests' own cluster does not count
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f"no Ray cluster can be used at {address}: .*ray start --head"):
+        pool.__enter__()
+    assert time.monotonic() - began < 10
 
 
 def pendulums(episodes, steps):
