@@ -166,7 +166,7 @@ def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules)
 
 def _play_side_by_side(arguments: Compare, matches: Sequence[Match], rules: Rules) -> None:
     """Play and keep what is missing, in other processes."""
-    from tdm_agents.comparison.side_by_side import missing, play_missing
+    from tdm_agents.comparison.played_batches import missing, play_missing
     from tdm_agents.evaluation.progress_bar import counting
     from tdm_agents.remarks import remarks
 

@@ -140,7 +140,7 @@ def run(arguments: Evaluate) -> None:
 
 def _side_by_side(arguments: Evaluate, match: Match, rules: Rules) -> Evaluation:
     """Play the batches of episodes in other processes."""
-    from tdm_agents.comparison.side_by_side import all_batches, play_all
+    from tdm_agents.comparison.played_batches import all_batches, play_all
     from tdm_agents.evaluation.progress_bar import counting
     from tdm_agents.remarks import remarks
 

@@ -17,7 +17,7 @@ from tdm_agents.settings_text import parse_settings
 
 if TYPE_CHECKING:
     from tdm_agents.experts.reinforcement import Evaluated, Training
-    from tdm_agents.experts.side_by_side import TrainingJob
+    from tdm_agents.experts.training_jobs import TrainingJob
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _train(command: Train) -> None:
     output_folder(command.out)
     from tdm_agents.cli.checks import usable_device
     from tdm_agents.collection.collection_manifest import default_name
-    from tdm_agents.experts.side_by_side import TrainingJob
+    from tdm_agents.experts.training_jobs import TrainingJob
 
     usable_device(command.device)
     envs = [EnvRef.parse(text) for text in command.env_id]
@@ -179,7 +179,7 @@ def _train_side_by_side(command: Train, jobs: list[TrainingJob]) -> None:
     from tdm_agents.collection.workers import one_thread
     from tdm_agents.evaluation.progress_bar import counting
     from tdm_agents.experts.reinforcement import BEST_FILE
-    from tdm_agents.experts.side_by_side import train_job
+    from tdm_agents.experts.training_jobs import train_job
     from tdm_agents.remarks import remarks
 
     console = remarks()

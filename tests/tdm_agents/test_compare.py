@@ -17,7 +17,7 @@ import pytest
 from tdm_agents import evaluate
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.main import main
-from tdm_agents.comparison import side_by_side
+from tdm_agents.comparison import played_batches
 from tdm_agents.comparison.comparison_plot import plot_comparison
 from tdm_agents.comparison.comparison_report import comparison_report, sections
 from tdm_agents.comparison.matches import Rules, kept_episodes, matches_of, play
@@ -252,11 +252,11 @@ def test_several_workers_play_what_one_process_plays(tmp_path, capsys):
 
 def test_a_worker_with_other_files_or_versions_refuses(tmp_path):
     (match,) = matches_of([RANDOM], [EnvRef(PENDULUM)], RULES)
-    batch = side_by_side.all_batches(match, RULES)[1]
-    assert side_by_side.play(batch).evaluation.scores == play(match, RULES, tmp_path).scores[2:]
+    batch = played_batches.all_batches(match, RULES)[1]
+    assert played_batches.play(batch).evaluation.scores == play(match, RULES, tmp_path).scores[2:]
     other = replace(batch, what={**batch.what, "versions": {**batch.what["versions"], "numpy": "0.9"}})
     with pytest.raises(ValueError, match=r"versions.numpy is .*, and '0.9' was asked for; install the same"):
-        side_by_side.play(other)
+        played_batches.play(other)
 
 
 @pytest.mark.parametrize(
