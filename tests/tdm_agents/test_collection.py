@@ -265,8 +265,3 @@ def test_machines_without_a_common_folder_hand_over_episodes_at_a_url(tmp_path):
         collect(FEW, tmp_path / "three", pool=ElsewherePool(fail_at=1), store=store)
     with pytest.raises(DataError, match="was collected with seed"):
         collect(replace(FEW, seed=99), tmp_path / "four", pool=ElsewherePool(), store=store)
-
-
-def test_a_url_that_cannot_be_used_is_refused():
-    with pytest.raises(ValueError, match="nonsense://here"):
-        ShardStore("nonsense://here").names()
