@@ -16,7 +16,6 @@ import os
 import pickle
 import socket
 import sys
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Any, TypeVar
 
 from tdm_agents.collection.pool import THREAD_VARIABLES, Task, WorkerDeath, outcome, warn_of_death
 from tdm_agents.errors import MissingPackageError, WrongValueError
-from tdm_agents.remarks import LOG
+from tdm_agents.remarks import LOG, remark
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -221,7 +220,7 @@ class RayPool:
         )
         if self._connected_here and self._address in (None, "local"):
             raise WrongValueError(f"{text}; ask for less per worker")
-        warnings.warn(f"{text}; waiting for one that has", stacklevel=3)
+        remark(f"{text}; waiting for one that has")
 
     @property
     def _deaths(self) -> tuple[type[Exception], ...]:
