@@ -1,10 +1,10 @@
 """Is training by two processes of one thread as fast as by one of two threads, and does it learn the same?
 
-Both use the same cores, data and settings, in turn, in processes of their own. The time is that of the
-updates after the first few. Then a run by two processes is asked to end in the middle (SIGTERM), and goes on;
-its weights are compared with those of the run that was left alone. The reading of windows and the making of
-tokens are timed for themselves. The data are random numbers of a walker's sizes: what is measured does not
-depend on them.
+Both use the same cores, data and settings, in turn: the two together, then the first of them alone with two
+threads while the other waits. The time is that of the updates after the first few. Then a run by two
+processes is asked to end in the middle (SIGTERM), and goes on; its weights are compared with those of the run
+that was left alone. The reading of windows and the making of tokens are timed for themselves. The data are
+random numbers of a walker's sizes: what is measured does not depend on them.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Settings:
     preset: str = "small"
     observation: int = 24
     action: int = 6
-    batch_size: int = 24
-    window_steps: int = 12
-    steps: int = 20
+    batch_size: int = 8
+    window_steps: int = 8
+    steps: int = 10
     rounds: int = 5
     out: Path = Path("benchmarks/results/torchrun_training.json")
 
@@ -60,29 +60,16 @@ class Settings:
         return self.batch_size * self.window_steps * (self.observation + self.action + 2)
 
 
-def member(folder: Path, settings: Settings, threads: int, stop_at: int) -> None:
-    """Train as one of the processes; the first prints seconds and losses as JSON."""
-    import io
-
+def random_data(settings: Settings) -> Any:
+    """Episodes of random numbers."""
     import numpy as np
-    import torch
     from gymnasium import spaces
-    from rich.console import Console
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from tdm_agents.data.decisions import Decisions
     from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
-    from tdm_agents.data.windows import WindowSampler
-    from tdm_agents.training.team import launched
-    from tdm_agents.training.train_config import TrainConfig
-    from tdm_agents.training.trainer import train
-    from tdm_agents.world_models.transformer.model import TransformerWorldModel
-    from tdm_agents.world_models.transformer.presets import PRESETS
 
     rng, n, m, length, count = np.random.default_rng(0), settings.observation, settings.action, 60, 40
-    info = TrajectoryInfo(
-        "", spaces.Box(-np.inf, np.inf, (n,), np.float32), spaces.Box(-1, 1, (m,), np.float32), 1, ("random",)
-    )
+    observation, action = spaces.Box(-np.inf, np.inf, (n,), np.float32), spaces.Box(-1, 1, (m,), np.float32)
     rows = length * count
     steps = Decisions(
         rng.normal(size=(rows, n)).astype(np.float32),
@@ -90,44 +77,80 @@ def member(folder: Path, settings: Settings, threads: int, stop_at: int) -> None
         rng.uniform(-1, 1, (rows, m)).astype(np.float32),
         np.ones(rows, bool),
     )
-    data = Trajectories.from_arrays(steps, offsets=np.arange(count + 1) * length, info=info)
-    times: list[float] = []
+    info = TrajectoryInfo("", observation, action, 1, ("random",))
+    return Trajectories.from_arrays(steps, offsets=np.arange(count + 1) * length, info=info)
+
+
+def member(folder: Path, settings: Settings) -> None:
+    """One of the two processes: both train together, then the first alone, in turn; it prints JSON."""
+    import io
+
+    import torch
+    from rich.console import Console
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from tdm_agents.data.windows import WindowSampler
+    from tdm_agents.training.team import ALONE, launched
+    from tdm_agents.training.train_config import TrainConfig
+    from tdm_agents.training.trainer import train
+    from tdm_agents.world_models.transformer.model import TransformerWorldModel
+    from tdm_agents.world_models.transformer.presets import PRESETS
+
+    data = random_data(settings)
+    size = {"batch_size": settings.batch_size, "window_steps": settings.window_steps}
+    often = {"log_every": 1, "checkpoint_every": 10**6}
 
     class Timed(WindowSampler):
+        """Notes when each batch is asked for; ends the process softly at one of them."""
+
+        def __init__(self, stop_at: int) -> None:
+            super().__init__(data, steps=settings.window_steps, batch_size=settings.batch_size, seed=0)
+            self.stop_at, self.times = stop_at, list[float]()
+
         def batch(self, index: int, *, part: int = 0, parts: int = 1) -> Any:
-            times.append(time.perf_counter())
-            if index == stop_at:
+            self.times.append(time.perf_counter())
+            if index == self.stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().batch(index, part=part, parts=parts)
 
-    size = {"batch_size": settings.batch_size, "window_steps": settings.window_steps}
-    config = TrainConfig(
-        steps=settings.steps, warmup_steps=5, threads=threads, log_every=1, checkpoint_every=10**6, **size
-    )
-    with launched(torch.device("cpu"), wait_minutes=5.0) as team:
-        preset = PRESETS[settings.preset].config
-        model: Any = TransformerWorldModel.build({"": data.spec}, preset, seed=team.rank)
-        if team.first:
-            model.fit({"": data})
-        sampler = Timed(data, steps=settings.window_steps, batch_size=settings.batch_size, seed=0)
-        train(model, sampler, None, config, folder, team=team, console=Console(file=io.StringIO()))
-        ended = time.perf_counter()
+    def trained(out: Path, team: Any, stop_at: int = -1) -> dict[str, Any]:
+        config = TrainConfig(steps=settings.steps, warmup_steps=5, threads=2 // team.size, **size, **often)
+        model: Any = TransformerWorldModel.build({"": data.spec}, PRESETS[settings.preset].config, seed=0)
+        model.fit({"": data})
+        sampler = Timed(stop_at)
+        train(model, sampler, None, config, out, team=team, console=Console(file=io.StringIO()))
         if not team.first:
-            return
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    digest = hashlib.sha256()
-    for value in model.state_dict().values():
-        digest.update(value.numpy().tobytes())
-    found = {
-        "seconds_per_update": (ended - times[SKIPPED]) / max(1, len(times) - SKIPPED)
-        if times[SKIPPED:]
-        else 0,
-        "losses": [point.value for point in events.Scalars("train/loss")],
-        "weights_sha256": digest.hexdigest(),
-        **before_the_network(model, sampler),
-    }
-    print(json.dumps(found))
+            return {}
+        events = EventAccumulator(str(out))
+        events.Reload()
+        digest = hashlib.sha256()
+        for value in model.state_dict().values():
+            digest.update(value.numpy().tobytes())
+        counted = sampler.times[SKIPPED:]
+        return {
+            "processes": team.size,
+            "threads": 2 // team.size,
+            "seconds_per_update": (counted[-1] - counted[0]) / (len(counted) - 1) if counted[1:] else None,
+            "losses": [point.value for point in events.Scalars("train/loss")],
+            "weights_sha256": digest.hexdigest(),
+            **before_the_network(model, sampler),
+        }
+
+    rows = []
+    with launched(torch.device("cpu"), wait_minutes=14.0) as team:
+        for number in range(settings.rounds):
+            rows.append({"round": number, **trained(folder / f"two-{number}", team)})
+            if team.first:
+                rows.append({"round": number, **trained(folder / f"one-{number}", ALONE)})
+                print(
+                    f"round {number}: {rows[-2]['seconds_per_update']:.3f} s with two processes",
+                    file=sys.stderr,
+                )
+            team.wait()
+        trained(folder / "resumed", team, settings.steps // 2)
+        resumed = trained(folder / "resumed", team)
+        if team.first:
+            print(json.dumps({"rows": rows, "resumed": resumed}))
 
 
 def before_the_network(model: Any, sampler: Any) -> dict[str, float]:
@@ -148,24 +171,20 @@ def before_the_network(model: Any, sampler: Any) -> dict[str, float]:
     return {"reading_seconds": statistics.median(reading), "token_seconds": statistics.median(tokens)}
 
 
-def run(folder: Path, settings: Settings, *, processes: int, stop_at: int = -1) -> dict[str, Any]:
-    """Train in so many processes, on two cores together; what the first says."""
+def measured(folder: Path, settings: Settings) -> dict[str, Any]:
+    """What the first of two processes says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    threads = 2 // processes
+        told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
     given = json.dumps(asdict(settings), default=str)
-    environ = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    if processes > 1:
-        environ |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, "--member", str(folder), given, str(threads), str(stop_at)],
-            env=environ | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}),
+            [sys.executable, __file__, "--member", str(folder), given],
+            env={**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(processes)
+        for rank in "01"
     ]
     said = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
@@ -176,16 +195,9 @@ def run(folder: Path, settings: Settings, *, processes: int, stop_at: int = -1) 
 
 def main(settings: Settings) -> None:
     """Runs in turn, then one that is interrupted."""
-    rows = []
     with tempfile.TemporaryDirectory() as name:
-        for number in range(settings.rounds):
-            for processes in (1, 2):
-                found = run(Path(name) / f"{processes}-{number}", settings, processes=processes)
-                rows.append({"processes": processes, "threads": 2 // processes, "round": number, **found})
-                print(f"{processes} processes: {found['seconds_per_update']:.3f} s per update", flush=True)
-        folder = Path(name) / "resumed"
-        run(folder, settings, processes=2, stop_at=settings.steps // 2)
-        resumed = run(folder, settings, processes=2)
+        found = measured(Path(name), settings)
+    rows, resumed = found["rows"], found["resumed"]
 
     def seconds(processes: int) -> float:
         return statistics.median(r["seconds_per_update"] for r in rows if r["processes"] == processes)
@@ -218,7 +230,6 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--member"]:
-        read = json.loads(sys.argv[3]) | {"out": Path()}
-        member(Path(sys.argv[2]), Settings(**read), int(sys.argv[4]), int(sys.argv[5]))
+        member(Path(sys.argv[2]), Settings(**json.loads(sys.argv[3]) | {"out": Path()}))
     else:
         main(tyro.cli(Settings))

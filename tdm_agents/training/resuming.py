@@ -68,15 +68,17 @@ def restore_run(
         CheckpointError: If the checkpoint was altered or belongs to another model.
     """
     found = run_state.load(folder)
-    there = {f.name: f.default for f in fields(config)} | dict(found.settings)  # a setting may be newer
+    # a setting that came after the run began had its default
+    began: dict[str, Any] = {f.name: f.default for f in fields(config)}
+    began.update(found.settings)
     for name, value in settings_json(config).items():
-        if name not in observers and there[name] != value:
+        if name not in observers and began[name] != value:
             raise WrongValueError(
-                f"the run in {folder} has {name}={there[name]!r}, now it is {value!r}: go on "
+                f"the run in {folder} has {name}={began[name]!r}, now it is {value!r}: go on "
                 "with its own settings, or begin in another folder"
             )
+    here = model.state_dict()
     try:
-        here = model.state_dict()
         kept = {name: kept_like(v, here[name]) if name in here else v for name, v in found.weights.items()}
         model.load_state_dict(kept)
     except RuntimeError as error:

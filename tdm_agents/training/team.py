@@ -115,12 +115,12 @@ def launched(device: torch.device, *, wait_minutes: float) -> Iterator[Team]:
     if processes() == 1:
         yield ALONE
         return
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
     with _others():
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            timeout=timedelta(minutes=wait_minutes),
-            device_id=device if device.type == "cuda" else None,
-        )
+        distributed.init_process_group(backend, timeout=timedelta(minutes=wait_minutes))
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size(), local_rank())
     finally:

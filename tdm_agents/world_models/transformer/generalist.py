@@ -194,7 +194,7 @@ class Generalist(LearnedModel):
         parts = [every[name] for name in names]
         weight = self.config.action_weight
         if batch.counts is None:
-            counts = torch.stack([counts_of(part) for part in batch.parts.values()])
+            counts = torch.stack([counts_of(part, whole=False) for part in batch.parts.values()])
             return next_token_loss(self.network, parts, action_weight=weight, counts=counts)
         windows = batch.counts[:, 0]
         ends = [place for name, place in self._places.items() if self._models[name].spec.terminates]
@@ -208,7 +208,9 @@ class Generalist(LearnedModel):
         counts = torch.zeros(
             (len(self._models), 5), device=self.network.head.weight.device, dtype=torch.int64
         )
-        counts[[self._places[name] for name in parts]] = torch.stack([counts_of(p) for p in parts.values()])
+        counts[[self._places[name] for name in parts]] = torch.stack(
+            [counts_of(p, whole=False) for p in parts.values()]
+        )
         return counts
 
     def _mixed(self, batch: Batch | MixedBatch) -> MixedBatch:

@@ -63,22 +63,23 @@ def drop_rewards(
     return reward.masked_fill(drop.to(reward.device), float("nan"))
 
 
-def counts_of(batch: Batch, *, whole: bool = False) -> Tensor:
+def counts_of(batch: Batch, *, whole: bool) -> Tensor:
     """What the loss of a batch divides by, ``[5]`` int64.
 
-    In order: windows, steps whose observation is predicted, those whose reward is, those whose action is, and
-    those of which it is predicted whether the episode goes on.
+    In order: windows, steps whose observation is predicted, rewards that are, actions that are where any is,
+    and steps whose end is.
 
     Args:
         batch: The batch.
-        whole: Whether steps are whole.
+        whole: Whether steps are whole (:mod:`.layout`).
     """
     windows = batch.valid.new_full((), len(batch.valid), dtype=torch.int64)
-    moved, known = batch.valid[:, 1:] & batch.acted[:, :-1], ~batch.reward.isnan()
+    moved = batch.valid[:, 1:] & batch.acted[:, :-1]
+    known = batch.valid & ~batch.reward.isnan()
     if whole:
-        masks = [moved, moved & known[:, 1:], torch.zeros_like(batch.acted), moved]
+        masks = [moved, moved & known[:, 1:], batch.acted, moved]
     else:
-        masks = [moved, batch.valid & known, batch.acted, batch.valid]
+        masks = [moved, known, batch.acted, batch.valid]
     return torch.stack([windows, *[mask.sum() for mask in masks]])
 
 
@@ -142,11 +143,11 @@ def next_token_loss(
         first += part.windows.tokens.numel()
     total = weight = torch.zeros_like(share)
     metrics: dict[str, Tensor] = {}
+    whole = parts[0].windows.layout.whole
     scalars = [(p.windows.layout.observation_dim, 1, p.windows.layout.action_dim) for p in parts]
-    predicted = (counts[:, 1:4] * counts.new_tensor(scalars)).clamp(min=1)  # [P, 3]
-    for kind, count in zip(("observation", "reward", "action"), predicted.unbind(1), strict=True):
-        if kind not in predictions[0]:
-            continue
+    predicted = (counts[:, 1:4] * counts.new_tensor(scalars)).clamp(min=1).unbind(1)  # 3 of [P]
+    kinds = ("observation", "reward") if whole else ("observation", "reward", "action")
+    for kind, count in zip(kinds, predicted, strict=False):
         nll = _summed_nll(network, hidden, [of_part[kind] for of_part in predictions])
         metrics[f"nll_{kind}"] = (share * (nll / count)).sum().detach()
         kind_weight = action_weight if kind == "action" else 1.0
@@ -156,8 +157,7 @@ def next_token_loss(
         read = torch.cat([predictions[index]["reward"].index for index in ending])
         logit = network.alive(hidden.index_select(0, read))[:, 0].float()
         alive = _summed_alive_nll(logit, [_ends(parts[index]) for index in ending])
-        alive = alive / counts[ending, 4].clamp(min=1)
-        of_ending = (share[ending] * alive).sum()
+        of_ending = (share[ending] * (alive / counts[ending, 4].clamp(min=1))).sum()
         metrics["nll_alive"] = (of_ending * windows / windows_ending).detach()
         loss = loss + of_ending
     elif windows_ending is not None:  # all micro-batches of a batch have the same metrics
