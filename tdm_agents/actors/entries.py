@@ -12,6 +12,7 @@
     runs/walkers planner=policy prompt=runs/experts     continuing the best episode of a data set
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     simulator planner=cem num_policy=4 proposal=runs/student    with a student's actions among the candidates
+    runs/model value=runs/iql discount=0.99             what comes after the horizon is worth what IQL says
     random                                              uniform actions
 
 An environment is written in the same way: ``dm_control/cartpole-swingup-v0``, ``tdm/WalkerTree-v0 dof=12
@@ -41,6 +42,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
         "unseen",
         "prompt",
         "proposal",
+        "value",
     ),
     "simulator": (
         "like",
@@ -50,6 +52,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
         "action_repeat",
         "reward_function",
         "proposal",
+        "value",
     ),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
