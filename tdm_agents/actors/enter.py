@@ -17,6 +17,7 @@ from tdm_agents.actors.prompts import best_episode
 from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
+from tdm_agents.actors.waypoints import WaypointController
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.data.minari_io import content_hash
@@ -69,6 +70,8 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
         space = made.action_space
         made.close()
         return Entered("random policy", UniformActions(space, seed), {"policy": "random"})
+    if entry.kind == "waypoints":
+        return Entered("waypoint controller", WaypointController(), {"policy": "waypoints"})
     if entry.kind == "policy":
         return _policy(entry, device)
     if entry.kind == "simulator":
