@@ -33,6 +33,7 @@ from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 TINY = TransformerConfig(
     layers=1, width=16, heads=2, feedforward=16, context=30, tokenizer=TokenizerConfig(bins=64)
 )
+COUNTED = TokenizerConfig(observation="equal_counts", target="absolute", bins=32)
 SEVERAL = {
     "one": recorded_episodes(),
     "two": recorded_episodes(model=LinearQuadraticModel(action_dim=2), seed=1),
@@ -54,6 +55,7 @@ RUN = TrainConfig(
     [
         (MLPWorldModel, {"config": MLPConfig(hidden=8, layers=1)}),
         (TransformerWorldModel, {"config": TINY}),
+        (TransformerWorldModel, {"config": dataclasses.replace(TINY, tokenizer=COUNTED)}),
         (Generalist, {"config": TINY, "data": SEVERAL}),
         (Generalist, {"config": TINY}),
         (QuadraticModel, {"learns": False, "learning_rate": 1e-4}),
@@ -63,6 +65,7 @@ RUN = TrainConfig(
     ids=[
         "mlp",
         "transformer",
+        "bins of equal counts",
         "generalist",
         "generalist of one",
         "a plug-in",
