@@ -86,7 +86,7 @@ class Settings:
     report: bool = False
     """Write the report and the figure of the runs that are there, and train nothing."""
     work: Path = Path("runs/online")
-    """Folder of the runs, TASK-SEED of `tdm online` and TASK-LEARNER-SEED.json of SB3."""
+    """Folder of the runs, TASK-SEED of `tdm online`, TASK-LEARNER-SEED.json of SB3 and its policy (.zip)."""
     out: Path = Path("benchmarks/results/online_returns.json")
     """The report."""
     plot: Path = Path("docs/online_returns.png")
@@ -150,14 +150,15 @@ class Evaluating(BaseCallback):  # type: ignore[misc]
         return total
 
 
-def sb3(task: Task, learner: str, seed: int) -> dict[str, Any]:
-    """Train a policy of Stable-Baselines3 with its own settings."""
+def sb3(task: Task, learner: str, seed: int, policy_file: Path) -> dict[str, Any]:
+    """Train a policy of Stable-Baselines3 with its own settings, and keep it in ``policy_file``."""
     env = Monitor(RepeatAction(EnvRef(task.env_id).make(), task.action_repeat))
     env.reset(seed=COLLECTION_FIRST + seed)
     policy = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
     algorithm: BaseAlgorithm = SB3[learner](policy, env, seed=seed, device="cpu")
     evaluating = Evaluating(task)
     algorithm.learn(task.steps // task.action_repeat, callback=evaluating)
+    algorithm.save(policy_file)
     return {"evaluations": evaluating.rows}
 
 
@@ -248,7 +249,7 @@ def main(settings: Settings) -> None:
         "seed": settings.seed,
     }
     path = settings.work / f"{settings.task}-{settings.learner}-{settings.seed}.json"
-    keep.part(path, made, lambda: sb3(task, settings.learner, settings.seed))
+    keep.part(path, made, lambda: sb3(task, settings.learner, settings.seed, path.with_suffix(".zip")))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import torch
 import tyro
 
 import keep
+from decision_times import milliseconds
 from tdm_agents import TDMAgent, evaluate
 from tdm_agents.agent import agent_files
 from tdm_agents.evaluation.report import make_report, summary, write_report
@@ -82,17 +81,6 @@ def planners_of(agent: TDMAgent) -> dict[str, Planner]:
     """The learned planner, smaller ones, and none."""
     sizes = {name: dataclasses.replace(agent.planner, **change) for name, change in EFFORTS.items()}  # type: ignore[type-var]
     return {**sizes, POLICY: make_planner("policy")}
-
-
-def milliseconds(agents: Mapping[str, TDMAgent], env_id: str, rounds: int) -> dict[str, float]:
-    """Median milliseconds per decision of one environment; agents take turns of 40 environment steps."""
-    found: dict[str, list[float]] = {name: [] for name in agents}
-    for turn in range(1 + rounds):
-        for name, agent in agents.items():
-            played = evaluate(agent, env_id, [turn], max_steps=40)
-            if turn:
-                found[name].append(summary(played)["milliseconds_per_decision"])
-    return {name: statistics.median(times) for name, times in found.items()}
 
 
 def main(settings: Settings) -> None:

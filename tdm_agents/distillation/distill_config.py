@@ -19,6 +19,9 @@ class DistillConfig:
         beta: In round ``r``, counted from 0, the teacher's action is executed with probability ``beta ** r``,
             and else the student's (DAgger, arXiv:1011.0686, section 3.1). Whatever is executed, the student
             imitates the teacher. From 0 to 1.
+        in_imagination: Whether episodes are played in the teacher's imagination, from first observations of
+            the environment, so that nothing is learned from what really happens
+            (:mod:`tdm_agents.distillation.imagined_env`).
         imagined: Candidates around each of the teacher's plans whose imagined transitions the dynamics learn,
             too; 0: only what happened.
         imagined_steps: Steps of each, at most the planner's horizon.
@@ -43,6 +46,7 @@ class DistillConfig:
     rounds: int = 8
     envs: int = 4
     beta: float = 0.5
+    in_imagination: bool = False
     imagined: int = 2
     imagined_steps: int = 5
     imagined_noise: float = 0.3

@@ -25,6 +25,7 @@ from tdm_agents.agent import TDMAgent
 from tdm_agents.agent.agent_files import settings_of, write_settings
 from tdm_agents.collection.seeds import TUNING_FIRST, draw_reset_seed
 from tdm_agents.distillation.distill_config import OBSERVERS, DistillConfig
+from tdm_agents.distillation.imagined_env import ImaginedEnv, imagining_model
 from tdm_agents.distillation.imagined_episodes import Imagination, as_shown
 from tdm_agents.distillation.lessons import Lessons
 from tdm_agents.distillation.teaching import Lesson
@@ -94,8 +95,8 @@ def distill(
 
     Raises:
         TrainingError: If a loss or gradient is not finite. The checkpoint is from before the round.
-        ValueError: If the run in ``folder`` has other settings, the teacher imagines no observations, or an
-            observation or reward cannot be used.
+        ValueError: If the run in ``folder`` has other settings, the teacher cannot imagine what it should, or
+            an observation or reward cannot be used.
         CheckpointError: If the checkpoint in ``folder`` was altered or belongs to another model.
     """
     console = console if console is not None else Console(stderr=True)
@@ -105,6 +106,9 @@ def distill(
             envs.append(env.make())
             stack.callback(envs[-1].close)
         refuse_shared(envs)
+        if config.in_imagination:
+            model = imagining_model(teacher)
+            envs = [ImaginedEnv(one, model) for one in envs]
         stack.enter_context(threads(config.threads))
         interrupted = stack.enter_context(interrupts())
         run = _Run(teacher, student, planner, env, envs, config, folder, console, interrupted)

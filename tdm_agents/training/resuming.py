@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +49,13 @@ def restore_run(
         CheckpointError: If the checkpoint was altered or belongs to another model.
     """
     found = run_state.load(folder)
+    # a setting that came after the run began had its default
+    began: dict[str, Any] = {f.name: f.default for f in fields(config)}
+    began.update(found.settings)
     for name, value in settings_json(config).items():
-        if name not in observers and found.settings.get(name) != value:
+        if name not in observers and began[name] != value:
             raise WrongValueError(
-                f"the run in {folder} has {name}={found.settings.get(name)!r}, now it is {value!r}: go on "
+                f"the run in {folder} has {name}={began[name]!r}, now it is {value!r}: go on "
                 "with its own settings, or begin in another folder"
             )
     try:

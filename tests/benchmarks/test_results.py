@@ -31,7 +31,8 @@ WRITTEN = {
     "run",
     "verdict",
 }
-HELPERS = {"keep", "online_returns_plot", "planner_returns_plot"}  # what scripts import
+# what scripts import
+HELPERS = {"deadlines_plot", "decision_times", "keep", "online_returns_plot", "planner_returns_plot"}
 
 
 def test_every_result_is_named_in_the_list_and_every_named_one_is_there():

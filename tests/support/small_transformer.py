@@ -28,12 +28,12 @@ def options_of(settings):
     return DecodingOptions(**{name: settings.pop(name) for name in names})
 
 
-def make_model(n=5, m=1, *, context=24, seed=0, spec=None, **settings):
+def make_model(n=5, m=1, *, context=24, seed=0, spec=None, kind=TransformerWorldModel, **settings):
     """A model in evaluation mode, with settings of the transformer and of its decoding."""
     torch.manual_seed(seed)
     settings = {"layers": 2, "width": 32, "heads": 2, "feedforward": 48, "bf16": False} | settings
     config = TransformerConfig(context=context, decoding=options_of(settings), **settings)
-    model = TransformerWorldModel(spec or make_spec(n, m), config)
+    model = kind(spec or make_spec(n, m), config)
     generator = torch.Generator().manual_seed(seed)
     data = torch.randn((512, n), generator=generator)
     model.tokenizer.fit(data, 0.1 * data, data[:, 0])

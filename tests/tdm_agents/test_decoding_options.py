@@ -73,7 +73,7 @@ def test_options_are_no_part_of_what_a_model_is():
 
 
 def test_options_are_changed_by_name_and_can_be_changed_back():
-    model = make_model(parallel=True)
+    model = make_model(parallel=True, bf16=None)
     other = model.with_decoding(read="sample", capture="eager")
     assert other.config.decoding == DecodingOptions(read="sample", parallel=True, capture="eager")
     assert model.config.decoding == DecodingOptions(parallel=True)

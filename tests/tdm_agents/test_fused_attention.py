@@ -33,7 +33,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def attended(new, own, history, history_of, *, chunk, outputs, place, start, seen, first, heads):
+def attended(new, own, history, history_of, *, chunk, outputs, place, start, seen, whole, first, heads):
     """What the loop writes; ``new`` is ``[N, c, 3, heads, head_dim]``."""
     rows, head_dim = len(new), new.shape[-1]
     width = heads * head_dim
@@ -55,6 +55,7 @@ def attended(new, own, history, history_of, *, chunk, outputs, place, start, see
         place=place,
         start=start,
         seen=seen,
+        whole=whole,
         thread_number=number,
         thread_count=count,
     )
@@ -62,7 +63,7 @@ def attended(new, own, history, history_of, *, chunk, outputs, place, start, see
     return out.view(rows, outputs, heads, head_dim)
 
 
-def reference(new, own, layer, history_of, *, chunk, outputs, seen, start, first):
+def reference(new, own, layer, history_of, *, chunk, outputs, seen, whole, start, first):
     """The same in float64, token by token; ``own`` holds the new tokens already."""
     rows, _, _, heads, head_dim = new.shape
     out = torch.empty((rows, outputs, heads, head_dim), dtype=torch.float64)
@@ -72,7 +73,7 @@ def reference(new, own, layer, history_of, *, chunk, outputs, seen, start, first
         before = layer[:, :, history_of[row], first[history_of[row]] :].double()  # [2, heads, P, head_dim]
         for i in range(outputs):
             query = chunk - outputs + i
-            visible = seen - (chunk - 1 - query)
+            visible = seen if whole else seen - (chunk - 1 - query)
             places = (start + torch.arange(visible)) % capacity
             keys, values = torch.cat([before, own[row][:, places].transpose(1, 2)], dim=2)
             scores = torch.einsum("hd,hpd->hp", new[row, query, 0].double(), keys)
@@ -85,16 +86,17 @@ def reference(new, own, layer, history_of, *, chunk, outputs, seen, start, first
     sizes=st.sampled_from([(2, 16), (2, 12), (1, 32)]),  # a register, parts of one, two; each is compiled
     rows=st.integers(1, 21),
     batch=st.integers(1, 3),
-    length=st.integers(1, 150),
+    length=st.integers(0, 150),
     chunk=st.integers(1, 4),
     outputs=st.integers(1, 4),
     before=st.integers(0, 40),
     capacity=st.integers(4, 44),
     in_order=st.booleans(),
+    whole=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
 )
 def test_every_row_attends_over_its_history_and_its_own(
-    sizes, rows, batch, length, chunk, outputs, before, capacity, in_order, seed
+    sizes, rows, batch, length, chunk, outputs, before, capacity, in_order, whole, seed
 ):
     heads, head_dim = sizes
     outputs = min(outputs, chunk)
@@ -114,7 +116,7 @@ def test_every_row_attends_over_its_history_and_its_own(
     places = (place + torch.arange(chunk)) % capacity
     expected[:, :, places] = new[:, :, 1:].transpose(1, 2).flatten(3)
     history = PanelHistory.of([layer], None)
-    shape = {"chunk": chunk, "outputs": outputs, "start": start, "seen": seen, "first": first}
+    shape = {"chunk": chunk, "outputs": outputs, "start": start, "seen": seen, "whole": whole, "first": first}
     got = attended(new, own, history, history_of, place=place, heads=heads, **shape)
     torch.testing.assert_close(own, expected, rtol=0, atol=0, equal_nan=True)
     wanted = reference(new, expected, layer, history_of, **shape).float()

@@ -28,6 +28,7 @@ from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.step_model import StepTransformer
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 TINY = TransformerConfig(
@@ -56,6 +57,7 @@ RUN = TrainConfig(
         (MLPWorldModel, {"config": MLPConfig(hidden=8, layers=1)}),
         (TransformerWorldModel, {"config": TINY}),
         (TransformerWorldModel, {"config": dataclasses.replace(TINY, tokenizer=COUNTED)}),
+        (StepTransformer, {"config": TINY}),
         (Generalist, {"config": TINY, "data": SEVERAL}),
         (Generalist, {"config": TINY}),
         (QuadraticModel, {"learns": False, "learning_rate": 1e-4}),
@@ -66,6 +68,7 @@ RUN = TrainConfig(
         "mlp",
         "transformer",
         "bins of equal counts",
+        "step_transformer",
         "generalist",
         "generalist of one",
         "a plug-in",

@@ -6,11 +6,13 @@ import pytest
 import torch
 from small_transformer import make_history, make_model, make_spec
 
-from tdm_agents.protocols import History, looped_rollout
+from tdm_agents.protocols import HasProposal, HasTokens, History, WorldModel, looped_rollout
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.decoding.cache import Capacity
 from tdm_agents.world_models.transformer.loss import step_tokens
+from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.packing import Windows, pack
+from tdm_agents.world_models.transformer.step_model import StepTransformer
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 
@@ -41,6 +43,8 @@ def uncached_logits(model, history, actions, rollout):
     packed = pack([Windows(tokens, model.layout, model.context_steps)])
     hidden = model.network(packed).view(*tokens.shape[1:], -1)  # [T, n + m + 2, d]
     n = model.spec.observation_dim
+    if model.layout.whole:
+        return model.network.logits(hidden[keep - 1 : -1, [*range(n), n + 1]])
     read = torch.cat([hidden[keep - 1 : -1, -1:], hidden[keep:, :n]], dim=1)  # [H, n + 1, d]
     return model.network.logits(read)
 
@@ -58,7 +62,8 @@ def cached_logits(model, history, actions, monkeypatch):
         patch.setattr(type(model.network), "logits", listen)
         state = model.start(history, horizon=actions.shape[1])
         rollout = model.rollout(model.take(state, torch.zeros(1, dtype=torch.int64)), actions)
-    return torch.cat([x.flatten(0, -2) for x in seen]).view(actions.shape[1], -1, seen[0].shape[-1]), rollout
+    flat = torch.cat([x.flatten(0, -2) for x in seen])
+    return flat.view(actions.shape[1], -1, flat.shape[-1]), rollout
 
 
 @pytest.mark.parametrize(
@@ -74,9 +79,10 @@ def cached_logits(model, history, actions, monkeypatch):
 )
 @pytest.mark.parametrize("target", ["change", "absolute"])
 @pytest.mark.parametrize("attention", ["fused", "products"])
-def test_cached_equals_uncached(n, m, context, history, horizon, target, attention, monkeypatch):
+@pytest.mark.parametrize("kind", [TransformerWorldModel, StepTransformer])
+def test_cached_equals_uncached(n, m, context, history, horizon, target, attention, kind, monkeypatch):
     tokenizer = TokenizerConfig(target=target)
-    settings = {"read": "mode", "attention": attention, "parallel": False}
+    settings = {"read": "mode", "attention": attention, "parallel": False, "kind": kind}
     model = make_model(n, m, context=context, tokenizer=tokenizer, **settings)
     past = make_history(model, [history])
     actions = actions_for(model, 1, horizon)
@@ -88,14 +94,16 @@ def test_cached_equals_uncached(n, m, context, history, horizon, target, attenti
 @pytest.mark.parametrize("read", ["sample", "mode", "mean"])
 @pytest.mark.parametrize("terminates", [False, True])
 @pytest.mark.parametrize("attention", ["fused", "products"])
-def test_contract(context, read, terminates, attention):
+@pytest.mark.parametrize("kind", [TransformerWorldModel, StepTransformer])
+def test_contract(context, read, terminates, attention, kind):
     spec = make_spec(5, 1, terminates=terminates)
-    model = make_model(context=context, read=read, attention=attention, spec=spec)
+    model = make_model(context=context, read=read, attention=attention, kind=kind, spec=spec)
     check_world_model(model, make_history(model, [3, 1, 2]))
 
 
-def test_histories_of_different_lengths_share_a_forward():
-    model = make_model(context=48, read="mode")
+@pytest.mark.parametrize("kind", [TransformerWorldModel, StepTransformer])
+def test_histories_of_different_lengths_share_a_forward(kind):
+    model = make_model(context=48, read="mode", kind=kind)
     history = make_history(model, [6, 1, 3])
     actions = actions_for(model, 3, 5)
     together = model.rollout(model.start(history, horizon=5), actions)
@@ -231,3 +239,13 @@ def test_cuda_equals_cpu():
     moved = History(*(getattr(history, f).cuda() for f in ("observation", "reward", "action", "length")))
     found = model.rollout(model.start(moved, horizon=5), actions.cuda()).observation
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-4)
+
+
+def test_a_transformer_of_whole_steps_proposes_nothing_and_has_no_tokens_to_search():
+    model = make_model(kind=StepTransformer)
+    assert isinstance(model, WorldModel) and not isinstance(model, HasProposal | HasTokens)
+    for option, value in (("parallel", True), ("capture", "eager")):
+        with pytest.raises(ValueError, match=f"{option} is {value!r}, but a step_transformer computes"):
+            model.with_decoding(**{option: value})
+        with pytest.raises(ValueError, match=f"{option} is {value!r}, but a step_transformer computes"):
+            make_model(kind=StepTransformer, **{option: value})

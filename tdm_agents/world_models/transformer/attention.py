@@ -16,18 +16,22 @@ QUERY_TOKENS = 1024
 """Smallest block of queries elsewhere, in tokens; a GPU is faster with few large ones."""
 
 
-def band_mask(steps: int, step_tokens: int, context_steps: int, device: torch.device) -> Tensor:
+def band_mask(
+    steps: int, step_tokens: int, context_steps: int, device: torch.device, *, whole: bool = False
+) -> Tensor:
     """Causal band over ``steps`` whole steps, ``[S, S]`` bool, ``S = steps * step_tokens``.
 
-    A token sees itself, the tokens before it in its step, and the ``context_steps - 1`` steps before.
+    A token sees itself, the tokens before it in its step (all of its step, if ``whole``), and the
+    ``context_steps - 1`` steps before.
     """
     index = torch.arange(steps * step_tokens, device=device)
     step = index // step_tokens
-    return (index[:, None] >= index) & (step[:, None] - step < context_steps)
+    before = step[:, None] >= step if whole else index[:, None] >= index
+    return before & (step[:, None] - step < context_steps)
 
 
 def banded_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, step_tokens: int, context_steps: int
+    query: Tensor, key: Tensor, value: Tensor, *, step_tokens: int, context_steps: int, whole: bool = False
 ) -> Tensor:
     """Attention inside the band of :func:`band_mask`.
 
@@ -40,17 +44,20 @@ def banded_attention(
         value: Same shape as ``query``.
         step_tokens: Tokens per decision step.
         context_steps: Steps in the band.
+        whole: Whether the tokens of a step see each other.
 
     Returns:
         ``[B, heads, S, head_dim]``.
     """
     steps = query.shape[2] // step_tokens
-    if steps <= context_steps:  # nothing leaves the band: fused kernels support this mask
+    if steps <= context_steps and not whole:  # nothing leaves the band: fused kernels support this mask
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     least = CPU_QUERY_TOKENS if query.device.type == "cpu" else QUERY_TOKENS
     block = min(steps, max(-(-least // step_tokens), -(-context_steps // 4)))  # steps
     past = context_steps - 1  # steps that a block sees of the past, if there are so many
-    mask = band_mask(past + block, step_tokens, context_steps, query.device)[past * step_tokens :]
+    mask = band_mask(past + block, step_tokens, context_steps, query.device, whole=whole)[
+        past * step_tokens :
+    ]
     queries, keys, values = (torch.split(x, block * step_tokens, dim=2) for x in (query, key, value))
     attended = []
     for index, rows in enumerate(queries):
@@ -89,6 +96,11 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, bands: Sequence[
         of_windows = (
             x.unflatten(1, (band.windows, band.window_tokens)).transpose(0, 1) for x in pieces
         )  # [B, heads, T * step_tokens, head_dim]
-        heads = banded_attention(*of_windows, step_tokens=band.step_tokens, context_steps=band.context_steps)
+        heads = banded_attention(
+            *of_windows,
+            step_tokens=band.step_tokens,
+            context_steps=band.context_steps,
+            whole=band.whole,
+        )
         attended.append(heads.transpose(1, 2).flatten(0, 1).flatten(1))
     return torch.cat(attended)

@@ -3,6 +3,10 @@
 A decision step is ``o_1 .. o_n, r, SEP, a_1 .. a_m`` (2305.10912, figure 2): ``n + m + 2`` tokens. Read from
 left to right the same weights answer ``(h, o) -> r`` (reward model), ``(h, o, r) -> a`` (behaviour cloning)
 and ``(h, o, r, a) -> o'`` (dynamics).
+
+Where steps are whole (:mod:`.step_model`), the tokens of a step see each other. Then the token of ``o_i``
+predicts scalar ``i`` of the next observation and SEP the reward that comes with it, so that all are known
+after one forward; nothing predicts actions.
 """
 
 from __future__ import annotations
@@ -28,12 +32,14 @@ class StepLayout:
         action_dim: ``m``.
         max_observation: Largest ``n`` that the network has positions for.
         places: Position of each observation scalar; empty for 0 to ``n - 1``.
+        whole: Whether the tokens of a step see each other, and predict the next observation all at once.
     """
 
     observation_dim: int
     action_dim: int
     max_observation: int
     places: tuple[int, ...] = ()
+    whole: bool = False
 
     @property
     def tokens(self) -> int:
@@ -44,6 +50,11 @@ class StepLayout:
     def chunk(self) -> int:
         """``m + 2``, the number of tokens of reward, separator and action, which are known together."""
         return self.action_dim + 2
+
+    @property
+    def acting(self) -> int:
+        """Offset of the first token that is fed together with an action; the tokens before it were fed."""
+        return 0 if self.whole else self.observation_dim
 
     def positions(self, device: torch.device | None = None) -> Tensor:
         """The position of each token inside its step, ``[tokens]`` int64."""

@@ -1,4 +1,4 @@
-"""Next-token loss of a batch of windows."""
+"""The loss of a batch of windows: of next tokens or, where steps are whole, of next steps."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def next_token_loss(
     the numbers of windows. All environments share one forward.
 
     Observation scalars are predicted from the second step of a window on, because a change has no meaning at
-    the first; rewards wherever they are known; actions wherever one was taken.
+    the first; rewards wherever they are known; actions wherever one was taken. Where steps are whole
+    (:mod:`.layout`), rewards and ends are also predicted from the second step on, and actions never.
 
     Args:
         network: The transformer.
@@ -98,7 +99,8 @@ def next_token_loss(
         first += part.windows.tokens.numel()
     total = weight = torch.zeros_like(share)
     metrics: dict[str, Tensor] = {}
-    for kind in ("observation", "reward", "action"):
+    whole = parts[0].windows.layout.whole
+    for kind in ("observation", "reward") if whole else ("observation", "reward", "action"):
         of_kind = [of_part[kind] for of_part in predictions]
         nll = _summed_nll(network, hidden, of_kind)
         count = torch.stack([(p.target != IGNORED).sum() for p in of_kind]).clamp(min=1)
@@ -109,7 +111,7 @@ def next_token_loss(
     if ending := [index for index, part in enumerate(parts) if part.terminates]:
         read = torch.cat([predictions[index]["reward"].index for index in ending])
         logit = network.alive(hidden.index_select(0, read))[:, 0].float()
-        alive = _mean_alive_nll(logit, [parts[index].batch for index in ending])
+        alive = _mean_alive_nll(logit, [_ends(parts[index]) for index in ending])
         of_ending = (share[ending] * alive).sum()
         metrics["nll_alive"] = (of_ending / share[ending].sum()).detach()
         loss = loss + of_ending
@@ -139,23 +141,34 @@ def _predictions(part: Part, first: int) -> dict[str, _Predictions]:
     at = torch.arange(first, first + tokens.numel(), device=tokens.device).view_as(tokens)
     moved = batch.valid[:, 1:] & batch.acted[:, :-1]  # [B, T - 1]
     change = tokenizer.encode_target(batch.observation[:, :-1], batch.observation[:, 1:])
+    change = change.masked_fill(~moved[..., None], IGNORED)
     known = batch.valid & ~batch.reward.isnan()
+    reward = tokenizer.encode_reward(batch.reward).masked_fill(~known, IGNORED)
+    if part.windows.layout.whole:
+        reward = reward[:, 1:].masked_fill(~moved, IGNORED)
+        return {
+            "observation": _Predictions(at[:, :-1, :n].flatten(), change.flatten()),
+            "reward": _Predictions(at[:, :-1, n + 1].flatten(), reward.flatten()),
+        }
     action = tokenizer.encode_action(batch.action).masked_fill(~batch.acted[..., None], IGNORED)
+    before = torch.cat([at[:, :-1, -1:], at[:, 1:, : n - 1]], dim=2)
     return {
-        "observation": _Predictions(
-            torch.cat([at[:, :-1, -1:], at[:, 1:, : n - 1]], dim=2).flatten(),
-            change.masked_fill(~moved[..., None], IGNORED).flatten(),
-        ),
-        "reward": _Predictions(
-            at[:, :, n - 1].flatten(),
-            tokenizer.encode_reward(batch.reward).masked_fill(~known, IGNORED).flatten(),
-        ),
+        "observation": _Predictions(before.flatten(), change.flatten()),
+        "reward": _Predictions(at[:, :, n - 1].flatten(), reward.flatten()),
         "action": _Predictions(
             at[:, :, n + 1 : -1].flatten(),
             action.flatten(),
             tokenizer.choices.expand_as(action).flatten() if tokenizer.action_choices else None,
         ),
     }
+
+
+def _ends(part: Part) -> tuple[Tensor, Tensor]:
+    """Whether episodes go on at each step whose reward is predicted, and whether that counts, ``[R]``."""
+    batch = part.batch
+    if part.windows.layout.whole:
+        return batch.alive[:, 1:].flatten(), (batch.valid[:, 1:] & batch.acted[:, :-1]).flatten()
+    return batch.alive.flatten(), batch.valid.flatten()
 
 
 def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Predictions]) -> Tensor:
@@ -177,19 +190,19 @@ def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Pr
     return torch.stack([of_part.sum() for of_part in torch.split(nll, [len(p.target) for p in parts])])
 
 
-def _mean_alive_nll(logit: Tensor, batches: Sequence[Batch]) -> Tensor:
-    """The mean negative log-likelihood of ``alive`` over the valid steps of each batch, ``[P]``.
+def _mean_alive_nll(logit: Tensor, ends: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The mean negative log-likelihood of ``alive`` over the steps of each part that count, ``[P]``.
 
     Args:
-        logit: ``[R]``, the logits of all steps, batch by batch.
-        batches: ``P`` batches.
+        logit: ``[R]``, the logits of all steps, part by part.
+        ends: The :func:`_ends` of ``P`` parts.
     """
-    alive = torch.cat([batch.alive.flatten() for batch in batches]).float()
+    alive = torch.cat([alive for alive, _ in ends]).float()
     nll = F.binary_cross_entropy_with_logits(logit, alive, reduction="none")
-    of_batches = torch.split(nll, [batch.valid.numel() for batch in batches])
+    of_parts = torch.split(nll, [len(counts) for _, counts in ends])
     return torch.stack(
         [
-            (of_batch * batch.valid.flatten()).sum() / batch.valid.sum()
-            for of_batch, batch in zip(of_batches, batches, strict=True)
+            (of_part * counts).sum() / counts.sum().clamp(min=1)
+            for of_part, (_, counts) in zip(of_parts, ends, strict=True)
         ]
     )

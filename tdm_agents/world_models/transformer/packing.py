@@ -26,12 +26,14 @@ class Band:
         steps: ``T``, the steps per window.
         context_steps: Number of steps that a token sees, its own included.
         windows: Number of windows.
+        whole: Whether the tokens of a step see each other.
     """
 
     step_tokens: int
     steps: int
     context_steps: int
     windows: int
+    whole: bool = False
 
     @property
     def window_tokens(self) -> int:
@@ -62,7 +64,7 @@ class Windows:
     def band(self) -> Band:
         """The band that these windows form."""
         windows, steps, step_tokens = self.tokens.shape
-        return Band(step_tokens, steps, self.context_steps, windows)
+        return Band(step_tokens, steps, self.context_steps, windows, self.layout.whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 from rich.console import Console
 
 from tdm_agents import TDMAgent, make_planner
@@ -19,6 +20,7 @@ from tdm_agents.cli.main import main
 from tdm_agents.distillation import distiller
 from tdm_agents.distillation.distill_config import DistillConfig
 from tdm_agents.distillation.distiller import distill
+from tdm_agents.distillation.imagined_env import ImaginedEnv, imagining_model
 from tdm_agents.distillation.imagined_episodes import Imagination, as_shown
 from tdm_agents.distillation.lessons import Lessons
 from tdm_agents.distillation.teaching import Lesson
@@ -170,6 +172,64 @@ def test_half_of_a_batch_are_examples_and_no_transitions(tmp_path):
         assert (batch.action[batch.example] == 0.9).all()
         transitions = batch.acted[:, :-1] & batch.valid[:, 1:]
         assert not transitions[4:].any() and (batch.action[:4][batch.acted[:4]] == -0.5).all()
+
+
+# -- episodes that are imagined --------------------------------------------------------------------------
+
+
+def imagining(repeat=1, **shape):
+    """An agent with random weights, whose model says where a decision of ``repeat`` steps leads."""
+    model = MLPWorldModel(replace(spec(), action_repeat=repeat), MLPConfig(hidden=8, layers=1)).eval()
+    return TDMAgent(model, make_planner("cem", horizon=3, num_samples=8, iterations=1), **shape)
+
+
+def test_an_imagined_episode_is_what_the_model_says_from_a_real_beginning():
+    agent = imagining(repeat=3)
+    env = ImaginedEnv(gym.make(PENDULUM), imagining_model(agent))
+    with gym.make(PENDULUM) as real:
+        first, _ = real.reset(seed=4)
+    seen, _ = env.reset(seed=4)
+    np.testing.assert_array_equal(seen, first)
+    state = agent.model.start(
+        History.of_observation(torch.as_tensor(first).float()[None], action_dim=1), horizon=2
+    )
+    for action in (1.5, -3.0):  # of 3
+        state, step = agent.model.step(state, torch.tensor([[action / 3.0]]))
+        for held in range(3):
+            before = seen
+            seen, reward, terminated, truncated, _ = env.step(np.array([action], np.float32))
+            assert not truncated and env.observation_space.contains(seen)
+            if held < 2:
+                assert (reward, terminated) == (0.0, False) and np.array_equal(seen, before)
+        np.testing.assert_allclose(seen, step.observation[0].detach(), rtol=1e-5, atol=1e-6)
+        assert (reward, terminated) == (pytest.approx(float(step.reward)), not bool(step.alive))
+
+
+def test_what_is_not_finite_ends_the_imagining_with_a_remedy():
+    agent = imagining()
+    with torch.no_grad():
+        next(agent.model.parameters()).fill_(float("nan"))
+    env = ImaginedEnv(gym.make(PENDULUM), agent.model)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"imagined the observation \[nan.*--max-steps"):
+        env.step(np.zeros(1, np.float32))
+
+
+def test_nothing_is_learned_from_what_really_happens(tmp_path, monkeypatch):
+    def step(self, action):
+        raise AssertionError("a real step")
+
+    monkeypatch.setattr(InvertedPendulumEnv, "step", step)
+    monkeypatch.setattr(distiller._Run, "_evaluate", lambda self: [0.0])  # plays real episodes
+    result, _ = run(tmp_path, replace(FAST, in_imagination=True), teacher=imagining())
+    assert all(row["decisions"] >= FAST.envs for row in result.rounds)
+
+
+def test_only_a_teacher_that_imagines_can_be_played_in():
+    simulated = AgentFactory(true_dynamics(action_repeat=1), make_planner("cem", horizon=2, num_samples=8))
+    for teacher in (push_back, simulated):
+        with pytest.raises(ValueError, match="no learned model in which episodes can be played; leave out"):
+            imagining_model(teacher)
 
 
 # -- what is learned -------------------------------------------------------------------------------------

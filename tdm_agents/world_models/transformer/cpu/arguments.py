@@ -28,6 +28,7 @@ class Argument(IntEnum):
         PLACE: Place of the first new token in the ring.
         START: Place of the first visible token in the ring.
         SEEN: Number of visible tokens in the ring, the new ones included.
+        WHOLE: 1 if a new token sees all new tokens of its row, 0 if it sees itself and those before it.
         THREAD_NUMBER: The address of a function that says which thread this is; 0 if there is only one.
         THREAD_COUNT: The address of a function that says how many threads there are; 0 if there is only one.
     """
@@ -48,8 +49,9 @@ class Argument(IntEnum):
     PLACE = 13
     START = 14
     SEEN = 15
-    THREAD_NUMBER = 16
-    THREAD_COUNT = 17
+    WHOLE = 16
+    THREAD_NUMBER = 17
+    THREAD_COUNT = 18
 
 
 def table(**arguments: int) -> np.ndarray:

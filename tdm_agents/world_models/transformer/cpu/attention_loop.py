@@ -28,7 +28,8 @@ _COUNT = len(Argument)
 # plain integers: older numba does not accept members of enumerations as indices
 _NEW, _OWN, _KEYS, _VALUES, _HISTORY_OF, _FIRST, _OUT = range(Argument.NEW, Argument.OUT + 1)
 _ROWS, _CHUNK, _OUTPUTS, _CAPACITY, _BATCH, _LENGTH = range(Argument.ROWS, Argument.LENGTH + 1)
-_PLACE, _START, _SEEN, _THREAD_NUMBER, _THREAD_COUNT = range(Argument.PLACE, Argument.THREAD_COUNT + 1)
+_PLACE, _START, _SEEN, _WHOLE = range(Argument.PLACE, Argument.WHOLE + 1)
+_THREAD_NUMBER, _THREAD_COUNT = Argument.THREAD_NUMBER.value, Argument.THREAD_COUNT.value
 
 _loop = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
 
@@ -66,6 +67,7 @@ def attention(heads: int, head_dim: int) -> Any:
             of[_PLACE],
             of[_START],
             of[_SEEN],
+            of[_WHOLE],
             min(rows, number * size),
             min(rows, (number + 1) * size),
             heads,
@@ -90,6 +92,7 @@ def _attend(
     place: int,
     start: int,
     seen: int,
+    together: int,
     begin: int,
     end: int,
     heads: int,
@@ -126,8 +129,8 @@ def _attend(
             done += 1
 
         for i in range(count):
-            row, later = (line + i) // outputs, outputs - 1 - (line + i) % outputs  # tokens not seen
-            visible = seen - later
+            row, later = (line + i) // outputs, outputs - 1 - (line + i) % outputs  # tokens after it
+            visible = seen if together else seen - later
             straight = min(visible, capacity - start)
             at, into = ((row + 1) * chunk - 1 - later) * 3 * width, i * heads * seen
             # meanwhile fetch the next row's keys, or the first row's values
@@ -158,7 +161,7 @@ def _attend(
                         head_dim, own, soon, step, COLUMNS, False,
                     )  # fmt: skip
             for i in range(count):
-                visible = seen - (outputs - 1 - (line + i) % outputs)
+                visible = seen if together else seen - (outputs - 1 - (line + i) % outputs)
                 scores[i, length : length + visible] = weights[i, h, :visible]
                 scale[i, h] = np.float32(1) / exp2_over_max(scores[i, since : length + visible])
                 weights[i, h, :visible] = scores[i, length : length + visible]
@@ -178,7 +181,9 @@ def _attend(
                     )  # fmt: skip
 
         for i in range(count):
-            row, visible = (line + i) // outputs, seen - (outputs - 1 - (line + i) % outputs)
+            row, visible = (line + i) // outputs, seen
+            if not together:
+                visible -= outputs - 1 - (line + i) % outputs
             straight = min(visible, capacity - start)
             at, into = i * heads * seen, (line + i) * width
             ahead = whole if i < count - 1 else half  # the next row's values, or keys

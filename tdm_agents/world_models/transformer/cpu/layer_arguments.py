@@ -45,15 +45,15 @@ class PassArgument(IntEnum):
         ATTENTION: The address of :func:`.attention_loop.attention`.
     """
 
-    X = 18
-    HIDDEN = 19
-    LAYERS = 20
-    LAYER_COUNT = 21
-    NORM = 22
-    ROTATION = 23
-    FEEDFORWARD = 24
-    SHAPES = 25
-    ATTENTION = 26
+    X = 19
+    HIDDEN = 20
+    LAYERS = 21
+    LAYER_COUNT = 22
+    NORM = 23
+    ROTATION = 24
+    FEEDFORWARD = 25
+    SHAPES = 26
+    ATTENTION = 27
 
 
 def pass_table(**arguments: int) -> np.ndarray:

@@ -97,6 +97,7 @@ class RingImagined:
         _, heads, _, head_dim = history.values[0].shape
         self.written = 0
         self._history, self._heads, self._length = history, heads, capacity.most
+        self._whole = capacity.whole
         shape = (rows, 2, capacity.most, heads * head_dim)
         self.layers = [in_huge_pages(value.new_empty(shape)) for value in history.values]
 
@@ -139,6 +140,7 @@ class RingImagined:
             place=self.written % self._length,
             start=(self.written + chunk - inside) % self._length,
             seen=inside,
+            whole=self._whole,
             history=history,
             history_of=grouping.history_of,
             first=history.first.clamp(min=first).clamp(max=history.tokens),
@@ -155,6 +157,7 @@ class LoopView:
     place: int
     start: int
     seen: int
+    whole: bool
     history: PanelHistory
     history_of: Tensor
     first: Tensor
@@ -194,6 +197,7 @@ class LoopView:
             place=self.place,
             start=self.start,
             seen=self.seen,
+            whole=self.whole,
             thread_number=number,
             thread_count=count,
         )

@@ -125,6 +125,7 @@ class TiledView:
             place=view.place,
             start=view.start,
             seen=view.seen,
+            whole=view.whole,
             thread_number=number,
             thread_count=count,
             x=x.data_ptr(),

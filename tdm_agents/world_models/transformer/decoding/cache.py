@@ -27,19 +27,21 @@ class Capacity:
         band: Tokens of the attention band, a multiple of ``step``.
         most: Largest number of tokens held at once; ``band`` where imagined tokens leave it.
         offset: Place of the first imagined token in its decision step.
+        whole: Whether the tokens of a step, which are fed together, see each other.
     """
 
     step: int
     band: int
     most: int
     offset: int
+    whole: bool
 
     @staticmethod
     def of(horizon: int, context_steps: int, layout: StepLayout) -> Capacity:
-        """Capacity for ``horizon`` imagined steps, and a proposal after them, in a band of steps."""
+        """Capacity for ``horizon`` imagined steps, and any proposal after them, in a band of steps."""
         band = context_steps * layout.tokens
-        most = min(horizon * layout.tokens + layout.chunk, band)
-        return Capacity(layout.tokens, band, most, layout.observation_dim)
+        most = min(horizon * layout.tokens + (0 if layout.whole else layout.chunk), band)
+        return Capacity(layout.tokens, band, most, layout.acting, layout.whole)
 
 
 class HistoryCache(Protocol):

@@ -56,12 +56,12 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
 
 
 def _tokens(decoder: Decoder, history: History, steps: int) -> Tensor:
-    """Tokens of the last steps up to the present o_n, ``[B, P]``, without the present reward and action."""
+    """Tokens of the last steps, ``[B, P]``, without those of the present that are fed with the action."""
     action = history.action[:, history.action.shape[1] - (steps - 1) :]
     action = torch.cat([action, action.new_zeros((history.batch, 1, decoder.layout.action_dim))], dim=1)
     observation, reward = history.observation[:, -steps:].float(), history.reward[:, -steps:].float()
     tokens = step_tokens(decoder.tokenizer, observation, reward, action)  # [B, T, n + m + 2]
-    return tokens.flatten(1)[:, : -decoder.layout.chunk]
+    return tokens.flatten(1)[:, : (steps - 1) * decoder.layout.tokens + decoder.layout.acting]
 
 
 def _band(
@@ -69,14 +69,15 @@ def _band(
 ) -> tuple[Tensor | None, Tensor | None]:
     """The tokens that are not padding, ``[B, P]``, and the mask ``[B, 1, P, P]``; None without padding.
 
-    Without padding, all earlier tokens are inside a token's band.
+    Without padding, all earlier tokens are inside a token's band, and the mask of whole steps is ``[P, P]``.
     """
+    causal = band_mask(steps, layout.tokens, steps, step_of.device, whole=layout.whole)
+    causal = causal[: len(step_of), : len(step_of)]
     if bool((lengths == steps).all()):
-        return None, None
+        return None, causal if layout.whole else None
     visible = step_of[None] >= steps - lengths[:, None]  # [B, P]
     # padding sees its own step, so that its softmax is not empty
     own = step_of[:, None] == step_of
-    causal = band_mask(steps, layout.tokens, steps, step_of.device)[: len(step_of), : len(step_of)]
     return visible, (causal & (visible[:, None] | own))[:, None]
 
 
@@ -90,7 +91,7 @@ def _keys_and_values(
 ) -> list[Tensor]:
     """Keys and values of the tokens ``[B, P]`` per layer, ``[2, heads, B, P, head_dim]``.
 
-    The present reward is fed with the action, so that the last token is o_n, whose output is not needed.
+    The last token is o_n or, where steps are whole, the last action: its output is not needed.
     """
     positions = layout.positions(tokens.device).repeat(steps)[: len(step_of)]
     x = network.embed(tokens, positions)

@@ -9,6 +9,7 @@ from tdm_agents.world_models.transformer.decoding.decoder import Decoder
 from tdm_agents.world_models.transformer.decoding.rows import Rows
 from tdm_agents.world_models.transformer.decoding.sequential import sequential
 from tdm_agents.world_models.transformer.decoding.together import together
+from tdm_agents.world_models.transformer.decoding.whole_steps import whole_step
 
 
 def imagine(decoder: Decoder, rows: Rows, action: Tensor, draws: Tensor | None) -> Step:
@@ -20,6 +21,8 @@ def imagine(decoder: Decoder, rows: Rows, action: Tensor, draws: Tensor | None) 
         action: ``[N, m]``, the action of each row.
         draws: Random numbers from :meth:`Decoder.draws`.
     """
+    if decoder.layout.whole:
+        return whole_step(decoder, rows, action, draws)
     hidden = decoder.act(rows, action)
     parallel = decoder.options.parallel
     if parallel is None:

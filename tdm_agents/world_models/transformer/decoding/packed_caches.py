@@ -160,7 +160,8 @@ class PackedImagined:
     def mask(self, chunk: int, inside: int) -> Tensor | None:
         """The mask of the next ``chunk`` tokens, in the form that :func:`.products.attend` takes.
 
-        It hides tokens left of the band, later tokens of the chunk, and places not written yet.
+        It hides tokens left of the band, places not written yet, and, unless steps are whole, later tokens of
+        the chunk.
 
         Args:
             chunk: Number of new tokens, for which there is room.
@@ -172,6 +173,8 @@ class PackedImagined:
         place = torch.arange(self.length, device=like.device)
         number = last - (last - self._first - place) % self.length  # of the token last written to each place
         query = torch.arange(self.written, last + 1, device=like.device)[:, None]
+        if self._capacity.whole:
+            query = torch.full_like(query, last)
         unseen = (number > query) | (number <= last - inside)  # [c, S]
         return like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
 

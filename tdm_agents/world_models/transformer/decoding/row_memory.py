@@ -53,7 +53,7 @@ def row_bytes(
     A forward of ``c`` tokens needs ``c (4 f + 7 d)`` numbers for the GEGLU or, with products,
     ``c heads (P + 2 C)`` numbers for scores. The logits of ``q`` scalars need three times ``q V`` float32; on
     a CPU once (twice for other types). With scalars one after another ``c = m + 2`` and ``q = 1``; in
-    parallel ``c = n`` and ``q = n - 1`` where that is more.
+    parallel ``c = n`` and ``q = n - 1`` where that is more. With whole steps ``c = n + m + 2`` and ``q = n``.
 
     Args:
         network: Sizes of the network.
@@ -69,7 +69,7 @@ def row_bytes(
     """
     dim, width = layout.observation_dim, network.width
     own = Capacity.of(horizon, context_steps, layout).most
-    at_once, read = layout.chunk, 1
+    at_once, read = (layout.tokens, dim) if layout.whole else (layout.chunk, 1)
     if parallel:
         at_once, read = max(at_once, dim), max(read, dim - 1)
     seen = min(history_tokens + own, max(context_steps * layout.tokens, own))
