@@ -1,9 +1,10 @@
-"""Make the shipped checkpoint from nothing: collect, train, and write it into the package.
+"""Make a shipped checkpoint from nothing: collect, train, and write it into the package.
 
-Every setting is frozen here. If interrupted, the same command goes on. Evaluation is timed separately
-(``benchmarks/cartpole_returns.py``).
+Every setting is frozen here, the same for both. If interrupted, the same command goes on. Evaluation is timed
+separately (``benchmarks/cartpole_returns.py``, ``benchmarks/students.py``).
 
     python benchmarks/make_checkpoint.py
+    python benchmarks/make_checkpoint.py --model step_transformer  # on the same data
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
 from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
-from tdm_agents.agent.agent_files import settings_of, write
+from tdm_agents.agent.agent_files import load_model, settings_of, write
 from tdm_agents.cli.train import run as run_training
 from tdm_agents.cli.train_options import Train
 from tdm_agents.collection.collecting import collect
@@ -29,7 +30,7 @@ from tdm_agents.evaluation.report import provenance
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import write_json
 from tdm_agents.training.train_config import TrainConfig
-from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.token_model import TokenModel
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
 ACTION_REPEAT = 4
@@ -41,6 +42,11 @@ TRAINING = TrainConfig(
 )
 PLANNER = make_planner("mppi", horizon=25, num_samples=32, iterations=2, noise_beta=2.0, initial_std=0.5)
 AGENT = settings_of(PLANNER, reward_function=ENV_ID, env_id=ENV_ID)
+SHIPPED = {
+    "transformer": ("cartpole-swingup", "make_checkpoint.json", "train"),
+    "step_transformer": ("cartpole-swingup-step-transformer", "make_step_checkpoint.json", "train_steps"),
+}
+"""Name of the checkpoint, file of the result, and folder of the run, by kind of model."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,12 @@ class Settings:
 
     work: Path = Path("runs/make_checkpoint")
     """Folder of data, training run and stage times; an interrupted run goes on from there."""
-    checkpoint: Path = Path("tdm_agents/checkpoints/cartpole-swingup")
-    """The folder that is shipped."""
-    out: Path = Path("benchmarks/results/make_checkpoint.json")
-    """File of times, sizes and hashes."""
+    model: Literal["transformer", "step_transformer"] = "transformer"
+    """Kind of model."""
+    checkpoints: Path = Path("tdm_agents/checkpoints")
+    """Folder of what is shipped: `cartpole-swingup`, or `cartpole-swingup-step-transformer`."""
+    results: Path = Path("benchmarks/results")
+    """Folder of the file of times, sizes and hashes."""
     workers: int = 2
     """Processes of the collection."""
 
@@ -68,7 +76,9 @@ def timed(path: Path, stage: str, seconds: float) -> dict[str, float]:
 def main(settings: Settings) -> None:
     """Collect, train, write."""
     console = Console(stderr=True)
-    times_file = settings.work / "seconds.json"
+    name, file, folder = SHIPPED[settings.model]
+    checkpoint, out = settings.checkpoints / name, settings.results / file
+    times_file = settings.work / f"{folder}.json"
     data = settings.work / "data"
     began = time.monotonic()
     try:
@@ -86,7 +96,8 @@ def main(settings: Settings) -> None:
         timed(times_file, "collect", time.monotonic() - began)
     run = Train(
         data=(data,),
-        out=settings.work / "train",
+        out=settings.work / folder,
+        model=settings.model,
         preset="small",
         action_repeat=ACTION_REPEAT,
         suit_sizes=False,
@@ -97,9 +108,10 @@ def main(settings: Settings) -> None:
         result = run_training(run, console=console)
     finally:
         times = timed(times_file, "train", time.monotonic() - began)
-    model = TransformerWorldModel.load(run.out)
-    write(settings.checkpoint, model, AGENT)
-    weights = settings.checkpoint / "weights.safetensors"
+    model = load_model(run.out)
+    assert isinstance(model, TokenModel)
+    write(checkpoint, model, AGENT)
+    weights = checkpoint / "weights.safetensors"
     trajectories = Trajectories.from_minari(data, action_repeat=ACTION_REPEAT)
     value: dict[str, Any] = {
         "schema": 1,
@@ -110,20 +122,21 @@ def main(settings: Settings) -> None:
             "planner_episodes": PLANNER_EPISODES,
             "collector": asdict(COLLECTOR),
             "training": asdict(TRAINING),
+            "kind": settings.model,
             "model": asdict(model.config),
             "agent": asdict(AGENT),
             "workers": settings.workers,
         },
         "seconds": times,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "bytes": sum(f.stat().st_size for f in settings.checkpoint.iterdir()),
+        "bytes": sum(f.stat().st_size for f in checkpoint.iterdir()),
         "decisions": trajectories.num_decisions,
         "data_sha256": list(trajectories.info.source),
         "metrics": dict(result.metrics),
         "provenance": provenance(weights),
     }
-    write_json(settings.out, value)
-    console.print(f"{settings.checkpoint}: {value['bytes']:,} bytes; {times}; kept in {settings.out}")
+    write_json(out, value)
+    console.print(f"{checkpoint}: {value['bytes']:,} bytes; {times}; kept in {out}")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,12 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-MODELS = {"tdm": "TDM, the shipped checkpoint", "mlp": "MLP, same data and training time"}
-MODELS["simulator"] = "the true simulator"
+MODELS = {
+    "tdm": "TDM, the shipped checkpoint",
+    "step": "step transformer, same data",
+    "mlp": "MLP, same data and training time",
+    "simulator": "the true simulator",
+}
 HISTORIES = (10, 118)
 PLANNERS = {"mppi": "2 x 32", "cem": "2 x 32", "random_shooting": "1 x 128"}
 

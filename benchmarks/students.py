@@ -35,7 +35,7 @@ from tdm_agents.evaluation.report import summary
 ENV_ID = "dm_control/cartpole-swingup-v0"
 KNOWN = f"reward_function={ENV_ID}"
 MPPI = "planner=mppi horizon=25 noise_beta=2.0 initial_std=0.5"
-TEACHER = "the TDM (teacher)"
+TEACHER, STEPS = "the TDM (teacher)", "cartpole-swingup-step-transformer"
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ def entries(settings: Settings) -> dict[str, str]:
         "student's dynamics, 2 x 32": f"{student} {MPPI} num_samples=32 iterations=2 {KNOWN}",
         "student's policy": student,
         "student's policy among 1 x 16": f"{student} {MPPI} num_samples=16 iterations=1 num_policy=4 {KNOWN}",
-        "the TDM, 1 x 8": "cartpole-swingup num_samples=8 iterations=1",
         "the TDM, 1 x 8, student's policy among them": (
             f"cartpole-swingup num_samples=8 iterations=1 num_policy=2 proposal={student}"
         ),
-        "the TDM, 1 x 8, every 2nd decision": "cartpole-swingup num_samples=8 iterations=1 replan_every=2",
+        "step transformer, 2 x 32": STEPS,
+        "step transformer, 1 x 16": f"{STEPS} num_samples=16 iterations=1",
         "SAC, 100,000 steps": f"{settings.sac} action_repeat=2",
     }
 
