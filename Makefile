@@ -11,7 +11,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,mazes]"
 	touch $@
 
 demo: install
@@ -36,6 +36,7 @@ LONG := test_capture test_cli_envs test_collect* test_compare test_contracts_env
 	test_plugins_installed test_pool test_ray_pool test_readme test_roofline test_sb3_* test_site test_speaking \
 	test_studies test_suite_env test_suite_variants test_torchrun test_training test_distillation \
 	test_policy_server test_serve_command test_shared_decisions \
+	test_beam_search_speed test_iql test_waypoints \
 	test_live_* test_planning_process test_episode_film test_view_command \
 	test_transformer_draft test_walkers_bodies test_walkers_rendering test_walkers_universe
 

@@ -310,6 +310,8 @@ IN_EVERY_RUN = ("zero-shot",)
     "name", [pytest.param(name, marks=[] if name in IN_EVERY_RUN else pytest.mark.slow) for name in STUDIES]
 )
 def test_a_study_runs_from_beginning_to_end(name, tmp_path, capsys):
+    if name == "offline":
+        pytest.importorskip("gymnasium_robotics", reason='pip install "tdm-agents[mazes]"')
     assert main(["study", name, "--size", "smoke", "--out", str(tmp_path)]) == 0
     folder = tmp_path / f"{name}-smoke"
     assert f"figure: {folder / 'figure.png'}" in capsys.readouterr().out
