@@ -1,8 +1,10 @@
-"""``tdm train``: a world model learned from Minari data sets."""
+"""``tdm train``: a world model learned from Minari data sets, by one process or by several of torchrun's."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from rich.console import Console
@@ -21,6 +23,7 @@ from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.storage import locked
 from tdm_agents.training import run_file
+from tdm_agents.training.dividing import DividingSampler, check_dividing
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import (
     chosen_planner,
@@ -29,12 +32,15 @@ from tdm_agents.training.model_choice import (
     trainable_class,
     with_settings,
 )
-from tdm_agents.training.suiting import fitting_evaluation, within_episodes
+from tdm_agents.training.suiting import evaluated, fitting_evaluation, within_episodes
+from tdm_agents.training.team import Team, launched, local_rank, processes
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
 
 ONE, SEVERAL = "transformer", "generalist"
 """The models of one environment and of several, where --model is not given."""
+_LISTED = 20
+"""Environments whose data are said on a line each."""
 
 
 def run(args: Train, *, console: Console | None = None) -> TrainResult:
@@ -49,7 +55,8 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         CheckpointError: If ``args.init_from`` is not a model that fits.
         TrainingError: If a loss or gradient is not finite.
         FolderInUseError: If another process writes to ``args.out``.
-        SystemExit: On Ctrl-C, with code 130, after saying how to go on.
+        LostProcessError: If another process of torchrun's ended, or does not answer.
+        SystemExit: On Ctrl-C or SIGTERM, with code 130, after saying how to go on.
     """
     results = console if console is not None else Console()
     console = console if console is not None else remarks()
@@ -58,27 +65,39 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
     preset = chosen_preset(args.model or ONE, kind, args.preset)
     planner_of(args, preset)
     configuration(args, preset)
-    device = usable_device(args.device)
-    output_folder(args.out)
-    own_run_folder(args.out, "tdm train")
-    with locked(args.out):  # before data are read, which may take minutes
-        result = _train(args, preset, device, console, results)
+    check_dividing(kind, args.training, processes(), shard=args.shard)
+    device = usable_device(own_device(args.device))
+    with launched(device, wait_minutes=args.wait_minutes) as team:
+        if team.first:
+            output_folder(args.out)
+            own_run_folder(args.out, "tdm train")
+        else:
+            console = Console(quiet=True)
+        # locked before data are read, which may take minutes
+        with locked(args.out) if team.first else nullcontext():
+            result = _train(args, preset, device, console, results, team)
     if result.interrupted:
         raise SystemExit(130)  # as shells report Ctrl-C, so that `tdm train && ...` stops too
     return result
 
 
+def own_device(name: str) -> str:
+    """The device of this process: ``cuda`` is the GPU of its number where torchrun has started several."""
+    return f"cuda:{local_rank()}" if name == "cuda" and processes() > 1 else name
+
+
 def _train(
-    args: Train, preset: Preset, device: torch.device, console: Console, results: Console
+    args: Train, preset: Preset, device: torch.device, console: Console, results: Console, team: Team
 ) -> TrainResult:
-    """Read the data, train, and write to ``args.out``, which this process has locked."""
+    """Read the data, train, and write to ``args.out``, which the first process has locked."""
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
-    data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
+    with team.one_per_machine_first():
+        data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
     split = {name: t.split(args.held_out_fraction, args.data_seed) for name, t in data.items()}
     training = {name: kept for name, (kept, _) in split.items()}
     held_out = {name: out for name, (_, out) in split.items()}
     name = args.model or (ONE if len(data) == 1 else SEVERAL)
-    model, told = _model(args, name, preset, training)
+    model, told = _model(args, name, preset, training, fits=team.first)
     portions = shares(training, args.weights or None)
     planner = planner_of(args, preset)
     if args.suit_sizes:
@@ -86,44 +105,58 @@ def _train(
         fitting, held_out_told = fitting_evaluation(args.training, held_out)
         args = replace(args, training=fitting)
         told = [*told, *horizon_told, *held_out_told]
-    Evaluator(held_out, args.training)  # what the held-out episodes do not allow is told before a run begins
-    run_file.claim(
-        args.out,
-        run_file.describe(
-            model,
-            name=name,
-            data=data,
-            shares=portions,
-            init_from=args.init_from,
-            held_out_fraction=args.held_out_fraction,
-            data_seed=args.data_seed,
-        ),
-        model.config_type(),
-    )
-    keep_config(args, "train", args.out)
-    for environment, kept in training.items():
+    watched, watched_told = evaluated(args.training, held_out)
+    told = [*told, *watched_told]
+    team.wait()  # all have seen the folder as it was
+    if team.first:
+        Evaluator(watched, args.training)  # what the held-out episodes do not allow is told before a run
+        run_file.claim(
+            args.out,
+            run_file.describe(
+                model,
+                name=name,
+                data=data,
+                shares=portions,
+                init_from=args.init_from,
+                held_out_fraction=args.held_out_fraction,
+                data_seed=args.data_seed,
+            ),
+            model.config_type(),
+        )
+        keep_config(args, "train", args.out)
+    for environment, kept in islice(training.items(), _LISTED):
         console.print(
             f"{kept.num_decisions:,} decisions in {kept.num_episodes} episodes to train on, "
             f"{held_out[environment].num_episodes} held out"
             + (f": {environment}, {portions[environment]:.0%} of the training" if len(data) > 1 else ""),
             highlight=False,
         )
+    if len(training) > _LISTED:
+        console.print(f"and so for {len(training) - _LISTED:,} more environments", highlight=False)
     for line in told:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(model.summary(), highlight=False)
-    windows = {"steps": args.training.window_steps, "batch_size": args.training.batch_size}
+    size = args.training.batch_size * args.training.accumulate
+    windows = {"steps": args.training.window_steps, "batch_size": size, "seed": args.data_seed}
+    sampler: DividingSampler
     if len(data) > 1:
-        mixture = MixtureSampler(training, weights=portions, seed=args.data_seed, **windows)
-        result = train(
-            model.to(device), mixture, held_out, args.training, args.out, held=True, console=console
-        )
+        sampler = MixtureSampler(training, weights=portions, **windows)
     else:
         (only,) = training.values()
-        sampler = WindowSampler(only, seed=args.data_seed, **windows)
-        result = train(
-            model.to(device), sampler, held_out, args.training, args.out, held=True, console=console
-        )
-    if result.interrupted:
+        sampler = WindowSampler(only, **windows)
+    result = train(
+        model.to(device),
+        sampler,
+        watched,
+        args.training,
+        args.out,
+        held=True,
+        console=console,
+        team=team,
+        any_processes=args.any_processes,
+        shard=args.shard,
+    )
+    if result.interrupted or not team.first:
         return result
     envs = [EnvRef.of_data(t.info) for t in data.values()]
     observes = all(model.environment(name).spec.imagines_observations for name in data)
@@ -132,7 +165,7 @@ def _train(
     say_and_keep(
         args.out,
         model,
-        held_out,
+        watched,
         args.training,
         planner=planner,
         settings=settings,
@@ -193,7 +226,7 @@ def agent_settings(
 
 
 def _model(
-    args: Train, name: str, preset: Preset, training: dict[str, Trajectories]
+    args: Train, name: str, preset: Preset, training: dict[str, Trajectories], *, fits: bool
 ) -> tuple[TrainableModel, list[str]]:
     """The model before the first update, and what was changed in its settings to suit the environments."""
     source = load_trained(args.init_from) if args.init_from is not None else None
@@ -206,6 +239,6 @@ def _model(
         if not differs and not run_file.goes_on_with(args.out, config, suggested):
             config, told = suggested, why
     model = kind.build(specs, config, seed=args.training.seed, source=source)
-    if source is None:
+    if source is None and fits:  # what it fits is in its state, which the others take over
         model.fit(training)
     return model, [told] if told else []

@@ -45,6 +45,11 @@ class Train:
             the planner's horizon no more than the longest episode, and the horizons, starts and
             ``context_steps`` of the prediction error what held-out episodes allow. Only what you leave at its
             default is changed. Without it, a context that does not hold a step becomes three steps.
+        any_processes: Whether torchrun may go on with another number of processes than the run began with;
+            the result then differs by rounding.
+        shard: Whether the processes of torchrun divide the weights, gradients and moments among themselves
+            (FSDP2), for a model too large for each to have all; one of transformers.
+        wait_minutes: How long a process of torchrun waits for the others before it gives up.
         training: Updates, learning rate, evaluation.
     """
 
@@ -62,4 +67,7 @@ class Train:
     planner: str | None = None
     known_reward: bool = True
     suit_sizes: bool = True
+    any_processes: bool = False
+    shard: bool = False
+    wait_minutes: float = 30.0
     training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)

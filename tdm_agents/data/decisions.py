@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tdm_agents.data.known_hashes import cache_places, keep_hash, known_hash
 from tdm_agents.data.minari_io import (
     REPAIR,
     DataError,
     DatasetInfo,
     FlatEpisode,
-    content_hash,
     describe,
     locate,
     read_episodes,
@@ -39,7 +39,6 @@ from tdm_agents.storage import read_json, sweep_partial_folders, write_json
 SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
 INFO_FILE = "info.json"
-CACHE_FOLDER = ".tdm-cache"
 _KEY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -130,16 +129,17 @@ def cache_decisions(
         raise WrongValueError(
             f"action_repeat is {action_repeat}; expected at least 1 environment step per decision"
         )
-    info = describe(locate(source))
-    if not info.episodes:
-        raise DataError(f"{info.path} has no episodes; collect some")
-    digest = content_hash(info.path)
+    path = locate(source)
+    places = [Path(cache)] if cache is not None else cache_places(path)
+    digest = known_hash(path, places)
     key = hashlib.sha256(f"{SCHEMA}:{action_repeat}:{digest}".encode()).hexdigest()[:16]
-    places = [Path(cache)] if cache is not None else [info.path.parent / CACHE_FOLDER, _own_cache()]
     for place in places:
         sweep_partial_folders(place, lambda name: _KEY.fullmatch(name) is not None)
         if (place / key).is_dir():
             return place / key
+    info = describe(path)
+    if not info.episodes:
+        raise DataError(f"{info.path} has no episodes; collect some")
     building = _begin(places, f".{key}.{os.getpid()}.partial")
     target = building.parent / key
     try:
@@ -151,12 +151,8 @@ def cache_decisions(
                 raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
+    keep_hash(path, digest, target.parent)
     return target
-
-
-def _own_cache() -> Path:
-    """The user's own folder for what can be made again, after the XDG base directories."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tdm-agents"
 
 
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})

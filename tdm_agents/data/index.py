@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Any
 
-from tdm_agents.data.minari_io import DataError, content_hash, locate
+from tdm_agents.data.known_hashes import known_hash
+from tdm_agents.data.minari_io import DataError, locate
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import TDMError
 from tdm_agents.json_text import check_fields
@@ -93,7 +94,8 @@ def read_index(folder: str | os.PathLike[str]) -> tuple[IndexEntry, ...]:
 def data_sets(source: str | os.PathLike[str]) -> list[Path]:
     """The Minari data sets that a source stands for, each a folder with ``metadata.json``.
 
-    Data sets of an index are read once from beginning to end, to compare them with its hashes.
+    Data sets of an index are compared with its hashes; those whose files have changed since they were hashed
+    last are read from beginning to end (:mod:`tdm_agents.data.known_hashes`).
 
     Args:
         source: A folder with an index, for all that it names, in order; otherwise a single data set, see
@@ -140,7 +142,7 @@ def _checked(folder: Path, entry: IndexEntry) -> Path:
             f"{folder / INDEX_FILE} names {path}, where there is no data set; copy the whole folder, "
             "or run the same `tdm collect` again"
         )
-    if (found := content_hash(path)) != entry.sha256:
+    if (found := known_hash(path)) != entry.sha256:
         raise DataError(
             f"the files in {path} have sha256 {found[:12]}..., {folder / INDEX_FILE} says "
             f"{entry.sha256[:12]}...: one is cut off or was changed since it was written; copy the folder "

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tdm_agents.data.minari_io import DataError
-from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
+from tdm_agents.data.trajectories import IntArray, Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import MixedBatch
+from tdm_agents.protocols import MixedBatch, Rows
 
 
 def by_environment(several: Sequence[Trajectories]) -> dict[str, Trajectories]:
@@ -96,10 +97,15 @@ def windows_of(shares: Mapping[str, float], count: int, rng: np.random.Generator
         count: Windows in all.
         rng: Source of the one draw.
     """
-    before = np.cumsum([0.0, *shares.values()]) * count
-    before[-1] = count  # whatever the sum was rounded to
-    counts = np.diff(np.floor(before + rng.random())).astype(int)
+    counts = _windows(np.cumsum([0.0, *shares.values()]), count, rng)
     return dict(zip(shares, counts.tolist(), strict=True))
+
+
+def _windows(cumulated: npt.NDArray[np.float64], count: int, rng: np.random.Generator) -> IntArray:
+    """:func:`windows_of` for shares that are summed up, beginning with 0."""
+    before = cumulated * count
+    before[-1] = count  # whatever the sum was rounded to
+    return np.diff(np.floor(before + rng.random())).astype(np.int64)
 
 
 class MixtureSampler:
@@ -137,11 +143,26 @@ class MixtureSampler:
             name: WindowSampler(t, steps=steps, batch_size=batch_size, seed=seed)
             for name, t in trajectories.items()
         }
+        self._names = list(trajectories)
+        self._cumulated = np.cumsum([0.0, *self.shares.values()])
         self._batch_size = batch_size
         self._seed = seed
 
-    def batch(self, index: int) -> MixedBatch:
-        """The batch of training step ``index``: ``B`` windows in all."""
+    def batch(self, index: int, *, part: int = 0, parts: int = 1) -> MixedBatch:
+        """The batch of training step ``index``: ``B`` windows in all.
+
+        Args:
+            index: The step.
+            part: Which micro-batch, from 0; windows are dealt in turn, so that each gets of every
+                environment as many as the others, to one.
+            parts: Into how many the batch is divided; only one's windows are read.
+        """
         rng = np.random.default_rng([self._seed, index])
-        counts = windows_of(self.shares, self._batch_size, rng)
-        return MixedBatch({n: self._samplers[n].draw(rng, count) for n, count in counts.items() if count})
+        counts = _windows(self._cumulated, self._batch_size, rng)
+        batches, before = {}, 0
+        for place in np.flatnonzero(counts):
+            name, count = self._names[place], int(counts[place])
+            rows = Rows((part - before) % parts, parts, count) if parts > 1 else None
+            batches[name] = self._samplers[name].draw(rng, count, rows)
+            before += count
+        return MixedBatch(batches)

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
 from tdm_agents.data.index import data_sets
+from tdm_agents.data.mapped_steps import MappedSteps, Steps
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
@@ -60,7 +61,7 @@ class Trajectories:
         info: Spaces, time step, provenance.
     """
 
-    parts: tuple[Decisions, ...]
+    parts: tuple[Steps, ...]
     episodes: IntArray
     info: TrajectoryInfo
 
@@ -107,13 +108,8 @@ class Trajectories:
     def open(cls, folder: Path) -> Trajectories:
         """Map the arrays that :func:`~tdm_agents.data.decisions.cache_decisions` wrote."""
         stored = read_info(folder)
-        # asarray drops np.memmap's slow subclass, not the mapping
-        arrays = {
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
-            for name in ("observation", "reward", "action", "alive")
-        }
         return cls.from_arrays(
-            Decisions(**arrays),
+            MappedSteps(folder),
             offsets=np.load(folder / "offsets.npy"),
             info=TrajectoryInfo(
                 env_id=stored["env_id"],
@@ -127,7 +123,7 @@ class Trajectories:
         )
 
     @classmethod
-    def from_arrays(cls, steps: Decisions, *, offsets: IntArray, info: TrajectoryInfo) -> Trajectories:
+    def from_arrays(cls, steps: Steps, *, offsets: IntArray, info: TrajectoryInfo) -> Trajectories:
         """Episodes that lie end to end.
 
         Args:
@@ -157,7 +153,7 @@ class Trajectories:
         if not several:
             raise DataError("no trajectories to concatenate; name at least one data set")
         first = several[0].info
-        parts: list[Decisions] = []
+        parts: list[Steps] = []
         episodes: list[IntArray] = []
         for index, other in enumerate(several):
             for what in ("observation_space", "action_space", "action_repeat"):
@@ -213,7 +209,7 @@ class Trajectories:
     @property
     def terminates(self) -> bool:
         """Whether any episode ended in termination, so that ``alive`` can be learned."""
-        return any(not self.episode(e).alive[-1] for e in range(self.num_episodes))
+        return any(not self.parts[part].alive[first + steps - 1] for part, first, steps in self.episodes)
 
     def episode(self, index: int) -> Decisions:
         """Views of one episode's arrays."""

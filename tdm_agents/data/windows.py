@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from tdm_agents.data.trajectories import IntArray, Trajectories
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import Batch
+from tdm_agents.protocols import Batch, Rows
 
 
 class WindowSampler:
@@ -40,14 +41,24 @@ class WindowSampler:
         self.seed = seed
         self._starts = _Starts(trajectories, steps=2)
 
-    def batch(self, index: int) -> Batch:
-        """The batch of training step ``index``; ``[B, T, ...]``, short windows padded on the right."""
-        return self.draw(np.random.default_rng([self.seed, index]), self.batch_size)
+    def batch(self, index: int, *, part: int = 0, parts: int = 1) -> Batch:
+        """The batch of training step ``index``; ``[B, T, ...]``, short windows padded on the right.
 
-    def draw(self, rng: np.random.Generator, count: int) -> Batch:
-        """``count`` windows, drawn with ``rng``."""
+        Args:
+            index: The step.
+            part: Which micro-batch, from 0.
+            parts: Into how many the batch is divided; only one's windows are read.
+        """
+        rows = Rows(part, parts, self.batch_size) if parts > 1 else None
+        return self.draw(np.random.default_rng([self.seed, index]), self.batch_size, rows)
+
+    def draw(self, rng: np.random.Generator, count: int, rows: Rows | None = None) -> Batch:
+        """``count`` windows, drawn with ``rng``; only ``rows`` of them where given."""
         chosen = rng.integers(self._starts.total, size=count)
-        return self.trajectories.windows(*self._starts.locate(chosen), self.steps)
+        if rows is None:
+            return self.trajectories.windows(*self._starts.locate(chosen), self.steps)
+        batch = self.trajectories.windows(*self._starts.locate(rows.take(chosen)), self.steps)
+        return replace(batch, rows=rows)
 
 
 def sequential(trajectories: Trajectories, *, steps: int, batch_size: int) -> Iterator[Batch]:

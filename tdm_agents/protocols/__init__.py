@@ -1,6 +1,6 @@
 """The contracts between world models, planners and the agent: values, and protocols of a few methods."""
 
-from tdm_agents.protocols.batches import Batch, MixedBatch
+from tdm_agents.protocols.batches import Batch, MicroBatches, MixedBatch, Processes, Rows
 from tdm_agents.protocols.deadlines import Deadline, Pace
 from tdm_agents.protocols.imagining import (
     Draft,
@@ -16,6 +16,7 @@ from tdm_agents.protocols.imagining import (
 )
 from tdm_agents.protocols.learning import (
     Discounts,
+    Divides,
     ImitatesExamples,
     NotFiniteError,
     Optimizers,
@@ -44,6 +45,7 @@ __all__ = [
     "Considered",
     "Deadline",
     "Discounts",
+    "Divides",
     "Draft",
     "HasOnly",
     "HasProposal",
@@ -53,6 +55,7 @@ __all__ = [
     "HasValue",
     "History",
     "ImitatesExamples",
+    "MicroBatches",
     "MixedBatch",
     "ModelSpec",
     "NotFiniteError",
@@ -61,9 +64,11 @@ __all__ = [
     "Plan",
     "Planner",
     "Preset",
+    "Processes",
     "Proposal",
     "RewardFn",
     "Rollout",
+    "Rows",
     "Step",
     "Suggests",
     "Trace",

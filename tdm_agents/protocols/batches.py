@@ -1,12 +1,40 @@
-"""Batches that an update reads: windows of trajectories, one entry per decision."""
+"""Batches that an update reads: windows of trajectories, one entry per decision.
+
+A batch may be divided into micro-batches, which several processes read at the same time, or one process one
+after another. Each knows which windows of the whole batch it holds, so that it takes its part of the noise,
+and what the whole batch counts, so that the losses of all add up to that of the whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The windows of a batch that a micro-batch holds: every ``every``-th, beginning with ``first``.
+
+    Attributes:
+        first: The first of them, from 0.
+        every: Distance from one to the next.
+        of: Number of windows of the batch.
+    """
+
+    first: int
+    every: int
+    of: int
+
+    def take(self, whole: Any) -> Any:
+        """The rows of these windows of an array or tensor ``[of, ...]``."""
+        return whole[self.first :: self.every]
+
+    def __len__(self) -> int:
+        return len(range(self.first, self.of, self.every))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +52,9 @@ class Batch:
         acted: ``[B, T]`` bool; False where no action followed (the last step of an episode, padding).
         example: ``[B, T]`` bool; False where the action is not one that a policy should imitate. None: all
             are examples.
+        rows: Which windows of a batch these are, where they are a micro-batch.
+        counts: What the whole batch counts, where these are a micro-batch; see
+            :meth:`tdm_agents.protocols.Divides.counts`.
     """
 
     observation: Tensor
@@ -33,6 +64,13 @@ class Batch:
     valid: Tensor
     acted: Tensor
     example: Tensor | None = None
+    rows: Rows | None = None
+    counts: Tensor | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of the whole batch's windows, by which a term that no window belongs to is weighted."""
+        return 1.0 if self.rows is None else len(self.rows) / self.rows.of
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -44,6 +82,8 @@ class Batch:
             self.valid.to(device),
             self.acted.to(device),
             None if self.example is None else self.example.to(device),
+            self.rows,
+            None if self.counts is None else self.counts.to(device),
         )
 
 
@@ -52,10 +92,13 @@ class MixedBatch:
     """Windows of environments of different ``(n, m)``, grouped by environment.
 
     Attributes:
-        parts: The batch of each environment, by name; environments without a window are left out.
+        parts: The batch of each environment, by name; environments without a window in the whole batch are
+            left out.
+        counts: What the whole batch counts, where these are a micro-batch.
     """
 
     parts: Mapping[str, Batch]
+    counts: Tensor | None = None
 
     @property
     def windows(self) -> int:
@@ -64,4 +107,30 @@ class MixedBatch:
 
     def to(self, device: torch.device | str) -> MixedBatch:
         """The same batch on another device."""
-        return MixedBatch({name: part.to(device) for name, part in self.parts.items()})
+        counts = None if self.counts is None else self.counts.to(device)
+        return MixedBatch({name: part.to(device) for name, part in self.parts.items()}, counts)
+
+
+class Processes(Protocol):
+    """Processes that train one model together; or one process, whose sums are its own numbers."""
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        ...
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their sums over all processes; one that a process lacks counts as 0 there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatches:
+    """What one process reads of a batch, some windows at a time.
+
+    Attributes:
+        parts: Micro-batches, each with ``rows`` and ``counts``.
+        processes: All that read the batch.
+    """
+
+    parts: Sequence[Batch | MixedBatch]
+    processes: Processes

@@ -195,6 +195,22 @@ class TrainableModel(Protocol):
 
 
 @runtime_checkable
+class Divides(Protocol):
+    """A model that learns the same from the micro-batches of a batch as from the whole of it.
+
+    Its loss and metrics are sums over windows, divided by what the whole batch counts (``batch.counts``); it
+    takes its rows (``batch.rows``) of noise that is drawn for the whole batch. Then the losses of all
+    micro-batches add up to that of the batch, and so do their gradients. Its :meth:`~TrainableModel.update`
+    takes :class:`~tdm_agents.protocols.MicroBatches` too, as that of
+    :class:`tdm_agents.world_models.learned.LearnedModel` does.
+    """
+
+    def counts(self, batch: Any) -> Tensor:
+        """The numbers that the loss divides by, of a fixed shape; those of micro-batches add up."""
+        ...
+
+
+@runtime_checkable
 class ImitatesExamples(Protocol):
     """A model whose policy imitates only those actions of a batch that are examples (``Batch.example``).
 

@@ -19,7 +19,9 @@ from tdm_agents.data.mixture import MixtureSampler
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import (
+    Divides,
     History,
+    MicroBatches,
     NotFiniteError,
     Preset,
     TrainableModel,
@@ -27,6 +29,7 @@ from tdm_agents.protocols import (
     WorldModel,
 )
 from tdm_agents.testing.linear_quadratic import LinearQuadraticModel
+from tdm_agents.training.team import ALONE
 
 _STEPS, _BATCH = 6, 8
 
@@ -48,7 +51,9 @@ def check_trainable_model(
     changes the weights, and ``updates`` of them lower the held-out loss; updates that stop and go on in a new
     process (from saved weights and optimizers) end with the same bits; a loss of NaN is refused before any
     weight changes; what is saved is what is loaded; a model that starts from another has its weights; the
-    world models of all environments share them; a model of one environment refuses several.
+    world models of all environments share them; a model of one environment refuses several. A model that
+    :class:`~tdm_agents.protocols.Divides` is also checked to have the same gradient from micro-batches as
+    from the whole batch.
 
     Args:
         kind: The class.
@@ -67,6 +72,8 @@ def check_trainable_model(
     checks.seeds()
     checks.loss()
     checks.updates(learns)
+    if issubclass(kind, Divides):
+        checks.divided()
     checks.resumed()
     checks.not_finite()
     checks.files()
@@ -215,6 +222,36 @@ class _Checks:
             assert after < held_out, (
                 f"{self.name}: {self.settings.steps} updates raise the held-out loss from {held_out} to "
                 f"{after}"
+            )
+
+    def divided(self) -> None:
+        parts: list[Any] = [self.sampler.batch(0, part=part, parts=3) for part in range(3)]
+        model = self.built()
+        counts = torch.stack([model.counts(part) for part in parts]).sum(0)
+        micro = MicroBatches([dataclasses.replace(part, counts=counts) for part in parts], ALONE)
+        found = []
+        for batch in (self.sampler.batch(0), micro):
+            model = self.built()
+            numbers = model.update(
+                batch,
+                model.optimizers(self.settings),
+                step=0,
+                settings=self.settings,
+                generator=torch.Generator("cpu").manual_seed(0),
+            )
+            gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+            found.append((numbers, gradients))
+        (whole, first), (divided, second) = found
+        for name, value in whole.items():
+            assert abs(divided[name] - value) <= 1e-4 * max(1.0, abs(value)), (
+                f"{self.name}: {name} of a batch is {value}, that of its micro-batches {divided[name]}; "
+                "divide sums by batch.counts, and take batch.rows of noise that is drawn for the whole batch"
+            )
+        scale = max(float(gradient.abs().max()) for gradient in first.values())
+        for name, gradient in first.items():
+            apart = float((second[name] - gradient).abs().max())
+            assert apart <= 1e-4 * scale, (
+                f"{self.name}: micro-batches give {name} a gradient that differs by {apart} from the batch's"
             )
 
     def resumed(self) -> None:

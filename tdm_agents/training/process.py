@@ -22,8 +22,13 @@ def threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts as usual."""
+def interrupts(*, once: bool = True) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets.
+
+    Args:
+        once: Whether a second one interrupts as usual. If not, it is ignored, since torchrun passes on to its
+            processes what a terminal has sent them already; it kills those that do not end.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # Python lets only the main thread handle signals
@@ -37,7 +42,8 @@ def interrupts() -> Iterator[threading.Event]:
 
     def note(_signal: int, _frame: object) -> None:
         event.set()
-        restore()
+        if once:
+            restore()
 
     for kind in kinds:
         signal.signal(kind, note)

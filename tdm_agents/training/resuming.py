@@ -13,9 +13,28 @@ from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Optimizers
 from tdm_agents.storage import CheckpointError
 from tdm_agents.training import run_state
+from tdm_agents.world_models.sharded_weights import kept_like
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+PROCESSES = "processes"
+"""The number of processes that trained together, in the progress of a checkpoint; 1 is left out."""
+
+
+def check_processes(folder: Path, found: run_state.RunState, processes: int) -> None:
+    """Refuse to go on with another number of processes, which rounds otherwise.
+
+    Raises:
+        ValueError: If the run was trained by another number.
+    """
+    if (before := int(found.progress.get(PROCESSES, 1))) != processes:
+        raise WrongValueError(
+            f"the run in {folder} was trained by {before} process{'' if before == 1 else 'es'}, now there "
+            f"{'is' if processes == 1 else 'are'} {processes}: start {before}, or add --any-processes, with "
+            "which the result differs by rounding from that of an undisturbed run"
+        )
 
 
 def settings_json(config: DataclassInstance) -> dict[str, Any]:
@@ -58,8 +77,10 @@ def restore_run(
                 f"the run in {folder} has {name}={began[name]!r}, now it is {value!r}: go on "
                 "with its own settings, or begin in another folder"
             )
+    here = model.state_dict()
     try:
-        model.load_state_dict(found.weights)
+        kept = {name: kept_like(v, here[name]) if name in here else v for name, v in found.weights.items()}
+        model.load_state_dict(kept)
     except RuntimeError as error:
         raise CheckpointError(
             f"{folder} holds a run of another model: {error}; choose another folder"

@@ -30,6 +30,7 @@ from tdm_agents.storage import (
     write_tensors,
 )
 from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
+from tdm_agents.world_models.sharded_weights import kept_like, whole
 
 SCHEMA = 3
 _POINTER = "checkpoint.json"
@@ -73,6 +74,11 @@ class OptimizerState:
 def exists(folder: Path) -> bool:
     """Whether the folder holds a run."""
     return (folder / _POINTER).exists()
+
+
+def pointer(folder: Path) -> bytes:
+    """The content of ``checkpoint.json``, with the hashes of all else; empty where there is none."""
+    return (folder / _POINTER).read_bytes() if exists(folder) else b""
 
 
 def step_of(folder: Path) -> int:
@@ -162,7 +168,7 @@ def optimizer_state(model: nn.Module, optimizers: Optimizers) -> OptimizerState:
             for kind, value in optimizer.state.get(parameter, {}).items():
                 key = f"{name}/{kind}/{parameter_name}"
                 if isinstance(value, Tensor):
-                    tensors[key] = value
+                    tensors[key] = whole(value)
                 elif value is not None:
                     numbers[key] = value
     return OptimizerState(tensors, numbers)
@@ -187,5 +193,5 @@ def restore_optimizers(model: nn.Module, optimizers: Optimizers, state: Optimize
                 "settings; train into a new folder"
             )
         # AdamW keeps its step count where fused kernels want it: beside the parameter
-        moved = value.to(parameter.device) if isinstance(value, Tensor) else value
+        moved = kept_like(value, parameter) if isinstance(value, Tensor) else value
         optimizers[name].state[parameter][kind] = moved

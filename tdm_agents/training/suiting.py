@@ -75,6 +75,26 @@ def fitting_evaluation(
     ]
 
 
+def evaluated(
+    config: TrainConfig, held_out: Mapping[str, Trajectories]
+) -> tuple[dict[str, Trajectories], list[str]]:
+    """The environments that are evaluated: at most ``evaluate_environments``, evenly chosen.
+
+    Args:
+        config: Settings of the run.
+        held_out: Held-out episodes, by environment.
+
+    Returns:
+        Those of them, and a sentence about the others, if there are any.
+    """
+    names, most = list(held_out), config.evaluate_environments
+    if len(names) <= most:
+        return dict(held_out), []
+    chosen = [names[place * len(names) // most] for place in range(most)]
+    told = f"{most} of {len(names):,} environments are evaluated; --evaluate-environments says how many"
+    return {name: held_out[name] for name in chosen}, [told]
+
+
 def _steps(episodes: Trajectories) -> IntArray:
     """Steps of each episode, its last observation included."""
     return episodes.episodes[:, 2]

@@ -23,7 +23,9 @@ class TrainConfig(UpdateSettings):
         betas: Decay of AdamW's first and second moments.
         grad_clip: Largest norm of the gradient over all weights.
         bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
-        batch_size: Windows per update.
+        batch_size: Windows per update, or per part of an update where ``accumulate`` is more than 1.
+        accumulate: Number of parts that an update reads one after another: the update of a batch that many
+            times as large, in the memory of one part. Where several processes train, they share every part.
         window_steps: Decisions per window.
         seed: Seed of the noise in the loss and of held-out evaluation; the sampler has its own seed.
         threads: PyTorch's threads on the CPU. A resumed run is bit-equal only with the same number.
@@ -31,6 +33,7 @@ class TrainConfig(UpdateSettings):
         checkpoint_every: Steps between checkpoints; one is always written at the end.
         evaluate_every: Steps between evaluations on held-out data; one is always made at the end.
         evaluate_batches: Held-out batches per evaluation.
+        evaluate_environments: Most environments that are evaluated; of more, as many, evenly chosen.
         horizons: Numbers of decisions ahead at which the prediction error is reported.
         starts: Number of held-out starting points of the prediction error.
         context_steps: Decisions of history at each starting point, itself included.
@@ -40,6 +43,7 @@ class TrainConfig(UpdateSettings):
     """
 
     batch_size: int = 24
+    accumulate: int = 1
     window_steps: int = 12
     seed: int = 0
     threads: int = 1
@@ -47,6 +51,7 @@ class TrainConfig(UpdateSettings):
     checkpoint_every: int = 500
     evaluate_every: int = 500
     evaluate_batches: int = 16
+    evaluate_environments: int = 64
     horizons: tuple[int, ...] = (1, 5, 10, 25)
     starts: int = 64
     context_steps: int = 8
@@ -55,11 +60,13 @@ class TrainConfig(UpdateSettings):
         UpdateSettings.__post_init__(self)  # super() does not work in a dataclass with slots
         counts = (
             "batch_size",
+            "accumulate",
             "threads",
             "log_every",
             "checkpoint_every",
             "evaluate_every",
             "evaluate_batches",
+            "evaluate_environments",
             "starts",
             "context_steps",
         )
@@ -81,6 +88,7 @@ OBSERVERS = frozenset(
         "checkpoint_every",
         "evaluate_every",
         "evaluate_batches",
+        "evaluate_environments",
         "horizons",
         "starts",
         "context_steps",

@@ -18,6 +18,8 @@ from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import ModelSpec, NotFiniteError, Optimizers, Preset, UpdateSettings
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import CheckpointError
+from tdm_agents.world_models.micro_batches import backward
+from tdm_agents.world_models.sharded_weights import whole
 
 if TYPE_CHECKING:
     from tdm_agents.protocols import TrainableModel
@@ -89,6 +91,14 @@ class LearnedModel(nn.Module):
     ) -> Mapping[str, float]:
         """One step of AdamW down the gradient of the loss, clipped to ``grad_clip``.
 
+        Args:
+            batch: A batch, or :class:`~tdm_agents.protocols.MicroBatches` where the model
+                :class:`~tdm_agents.protocols.Divides`.
+            optimizers: The one AdamW.
+            step: Number of updates made before.
+            settings: Update settings of the run.
+            generator: The only source of randomness.
+
         Raises:
             NotFiniteError: If the loss or the gradient is not finite.
         """
@@ -97,11 +107,9 @@ class LearnedModel(nn.Module):
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-            loss, metrics = self(batch, generator=generator)
-        loss.backward()
+        loss, metrics = backward(self, batch, generator=generator, bf16=settings.bf16)
         parameters = [p for p in self.parameters() if p.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
         numbers = finite_numbers({"loss": loss, "gradient_norm": norm, **metrics})
         optimizer.step()
         return {**numbers, "learning_rate": rate}

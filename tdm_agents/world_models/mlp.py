@@ -20,7 +20,7 @@ from tdm_agents.protocols import Batch, History, ModelSpec, Preset, Rollout, Ste
 from tdm_agents.world_models.mlp_config import PRESETS, MLPConfig, width_of
 from tdm_agents.world_models.mlp_tokens import TokenTable, cross_entropies, decoded
 from tdm_agents.world_models.model_files import read_model, write_model
-from tdm_agents.world_models.one_step import OneStepModel, Transitions
+from tdm_agents.world_models.one_step import OneStepModel, Transitions, transition_counts
 from tdm_agents.world_models.transformer.beginning import fit_tokens
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
@@ -143,19 +143,25 @@ class MLPWorldModel(OneStepModel):
             ValueError: If the batch holds no transition.
         """
         some = Transitions.of(batch)
+        moves, rewards = (self.counts(batch) if batch.counts is None else batch.counts)[:2]
         outputs, logit = self.predicted(some.now, some.action)
         if self.config.outputs == "tokens":
-            observation_loss, reward_loss = cross_entropies(self.tokenizer, outputs, some)
+            error = cross_entropies(self.tokenizer, outputs, some)
         else:
             error = (outputs - self.targets(some)).square()
-            observation_loss = error[:, :-1].mean()
-            reward_loss = (error[:, -1] * some.known).sum() / some.known.sum().clamp(min=1)
+        observation_loss = error[:, :-1].sum() / (moves * (error.shape[1] - 1))
+        reward_loss = (error[:, -1] * some.known).sum() / rewards.clamp(min=1)
         total = observation_loss + reward_loss
         metrics = {"observation": observation_loss.detach(), "reward": reward_loss.detach()}
         if self._spec.terminates:
-            alive_loss = F.binary_cross_entropy_with_logits(logit, some.alive.float())
+            alive = some.alive.float()
+            alive_loss = F.binary_cross_entropy_with_logits(logit, alive, reduction="sum") / moves
             total, metrics["alive"] = total + alive_loss, alive_loss.detach()
         return total, metrics
+
+    def counts(self, batch: Batch) -> Tensor:
+        """The numbers of transitions and of known rewards, ``[2]`` int64."""
+        return transition_counts(batch)
 
     def start(self, history: History, *, horizon: int) -> MLPState:
         """The present observations of ``B`` histories; ``horizon`` is not used."""

@@ -103,32 +103,37 @@ class MLPWithPolicy(MLPWorldModel):
         Raises:
             ValueError: If the batch holds neither a transition nor an example.
         """
-        examples = batch.valid & batch.acted
-        if batch.example is not None:
-            examples = examples & batch.example
+        examples = _examples(batch)
         if not bool(examples.any()):
             return super().forward(batch, generator=generator)
-        loss, error = self._imitation(batch.observation[examples], batch.action[examples])
+        count = (self.counts(batch) if batch.counts is None else batch.counts)[2]
+        loss, error = self._imitation(batch.observation[examples], batch.action[examples], count)
         total, metrics = self.config.policy_weight * loss, {"policy": error}
         if bool((batch.acted[:, :-1] & batch.valid[:, 1:]).any()):
             dynamics, others = super().forward(batch, generator=generator)
             total, metrics = total + dynamics, others | metrics
         return total, metrics
 
-    def _imitation(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of examples ``[R, n]``, ``[R, m]``, and its part that is worth a curve."""
+    def counts(self, batch: Batch) -> Tensor:
+        """The numbers of transitions, known rewards and examples, ``[3]`` int64."""
+        return torch.cat([super().counts(batch), _examples(batch).sum()[None]])
+
+    def _imitation(self, observation: Tensor, action: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of examples ``[R, n]``, ``[R, m]`` out of ``count``, and its part worth a curve."""
         outputs = self._policy(observation)
         if self._spec.action_kind == "discrete":
             parts = zip(
                 torch.split(outputs, list(self._spec.action_choices), -1), action.unbind(-1), strict=True
             )
-            loss = torch.stack([F.cross_entropy(logits, chosen) for logits, chosen in parts]).sum()
+            sums = [F.cross_entropy(logits, chosen, reduction="sum") for logits, chosen in parts]
+            loss = torch.stack(sums).sum() / count
             return loss, loss.detach()
         error = torch.tanh(outputs) - action
-        squared = error.square().mean()
+        scalars = count * error.shape[1]
+        squared = error.square().sum() / scalars
         log_std = self.policy_log_std.clamp(*LOG_STD)
         # the likelihood of the errors as they are: the spread follows them and does not weigh them
-        spread = (0.5 * (error.detach() / log_std.exp()).square() + log_std).mean()
+        spread = (0.5 * (error.detach() / log_std.exp()).square() + log_std).sum() / scalars
         return squared + spread, squared.detach()
 
     def _policy(self, observation: Tensor) -> Tensor:
@@ -167,3 +172,9 @@ class MLPWithPolicy(MLPWorldModel):
         noise = torch.randn(mean.shape, generator=generator, device=device, dtype=torch.float32)
         drawn = mean + self.policy_log_std.clamp(*LOG_STD).exp() * noise
         return Proposal(drawn.clamp(-1.0, 1.0), None)
+
+
+def _examples(batch: Batch) -> Tensor:
+    """Where an action is one to imitate, ``[B, T]`` bool."""
+    taken = batch.valid & batch.acted
+    return taken if batch.example is None else taken & batch.example

@@ -47,8 +47,8 @@ class TokenTable(nn.Module):
         return torch.where(finite, vectors, torch.nan)
 
 
-def cross_entropies(tokenizer: Tokenizer, logits: Tensor, some: Transitions) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of observation tokens and of reward tokens; 0 where no reward is known.
+def cross_entropies(tokenizer: Tokenizer, logits: Tensor, some: Transitions) -> Tensor:
+    """Cross-entropy of every token, ``[R, n + 1]``; that of a reward that is not known means nothing.
 
     Args:
         tokenizer: The scheme.
@@ -58,9 +58,7 @@ def cross_entropies(tokenizer: Tokenizer, logits: Tensor, some: Transitions) -> 
     tokens = torch.cat(
         [tokenizer.encode_target(some.now, some.after), tokenizer.encode_reward(some.reward)[:, None]], -1
     )
-    error = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
-    reward = (error[:, -1] * some.known).sum() / some.known.sum().clamp(min=1)
-    return error[:, :-1].mean(), reward
+    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
 
 
 def decoded(

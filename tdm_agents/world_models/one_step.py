@@ -68,6 +68,12 @@ class Transitions:
         )
 
 
+def transition_counts(batch: Batch) -> Tensor:
+    """The numbers of transitions in a batch and of those whose reward is known, ``[2]`` int64."""
+    real = batch.acted[:, :-1] & batch.valid[:, 1:]  # [B, T-1]
+    return torch.stack([real.sum(), (real & batch.reward[:, 1:].isfinite()).sum()])
+
+
 class OneStepModel(LearnedModel):
     """A learned model of one transition.
 

@@ -148,25 +148,36 @@ class PETS(OneStepModel):
         mean, log_variance, logit = self.distribution(some.now, some.action)
         weight = torch.ones_like(logit)  # [E, R]
         if generator is not None:
-            whole = torch.cat([some.now, some.action.to(some.now), some.after], -1)
-            weight = bootstrap_weights(whole, self.config.members)
+            weight = self._bootstrapped(some)
+        counts = _counts(some, weight) if batch.counts is None else batch.counts
+        moves, rewards = counts[1:].clamp(min=1).chunk(2)  # [E]
         surprise = (target - mean).square() * torch.exp(-log_variance) + log_variance  # [E, R, n+1]
-        observation = _weighted_mean(surprise[..., :-1].mean(-1), weight)
-        reward = _weighted_mean(surprise[..., -1], weight * some.known)
+        observation = (surprise[..., :-1].mean(-1) * weight).sum(1) / moves
+        reward = (surprise[..., -1] * (weight * some.known)).sum(1) / rewards
         n = target.shape[1] - 1
         likelihood = ((n * observation + reward) / (n + 1)).sum()
-        total = likelihood + self.config.bound_penalty * self.ensemble.width_of_bounds()
+        total = likelihood + batch.share * self.config.bound_penalty * self.ensemble.width_of_bounds()
         metrics = {
             "observation": observation.mean().detach(),
             "reward": reward.mean().detach(),
-            "log_variance": log_variance.mean().detach(),
+            "log_variance": log_variance.mean((0, 2)).sum().detach() / counts[0],
         }
         if self._spec.terminates:
             lives = some.alive.float().expand_as(logit)
             error = F.binary_cross_entropy_with_logits(logit, lives, reduction="none")
-            ends = _weighted_mean(error, weight)
+            ends = (error * weight).sum(1) / moves
             total, metrics["alive"] = total + ends.sum(), ends.mean().detach()
         return total, metrics
+
+    def counts(self, batch: Batch) -> Tensor:
+        """Transitions, and the weights of transitions and of known rewards per member, ``[1 + 2 E]``."""
+        some = Transitions.of(batch)
+        return _counts(some, self._bootstrapped(some))
+
+    def _bootstrapped(self, some: Transitions) -> Tensor:
+        """How often each transition is in each member's sample, ``[E, R]``."""
+        whole = torch.cat([some.now, some.action.to(some.now), some.after], -1)
+        return bootstrap_weights(whole, self.config.members)
 
     def start(self, history: History, *, horizon: int) -> PETSState:
         """All particles of ``B`` rows at their present observations; ``horizon`` does not matter."""
@@ -256,6 +267,6 @@ class PETS(OneStepModel):
         return x.reshape(len(x), rows, -1, x.shape[-1]).transpose(0, 1).flatten(1, 2)
 
 
-def _weighted_mean(value: Tensor, weight: Tensor) -> Tensor:
-    """Means ``[E]`` over ``[E, R]``; 0 where nothing has weight."""
-    return (value * weight).sum(1) / weight.sum(1).clamp(min=1)
+def _counts(some: Transitions, weight: Tensor) -> Tensor:
+    """The number of transitions, and what their weights ``[E, R]`` add up to: ``[1 + 2 E]``."""
+    return torch.cat([weight.new_tensor([len(some.known)]), weight.sum(1), (weight * some.known).sum(1)])

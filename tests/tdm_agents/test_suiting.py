@@ -16,7 +16,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import Suggests
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces.model_spec import spec_of
-from tdm_agents.training.suiting import fitting_evaluation, within_episodes
+from tdm_agents.training.suiting import evaluated, fitting_evaluation, within_episodes
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.world_models.mlp import MLPWorldModel
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
@@ -125,3 +125,10 @@ def test_a_run_that_began_without_goes_on_without(short):
     )
     assert train(short, suit_sizes=False, training=few)[1] == 24
     assert train(short, training=dataclasses.replace(few, evaluate_every=9))[1] == 24
+
+
+def test_of_many_environments_some_are_evaluated_evenly_chosen():
+    held_out = {str(number): None for number in range(1000)}
+    chosen, told = evaluated(TrainConfig(evaluate_environments=4), held_out)
+    assert list(chosen) == ["0", "250", "500", "750"] and "4 of 1,000 environments" in told[0]
+    assert evaluated(TrainConfig(evaluate_environments=1000), held_out) == (held_out, [])

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tdm_agents.data import known_hashes, minari_io
 from tdm_agents.data.decisions import cache_decisions, decisions
 from tdm_agents.data.minari_io import DataError, FlatEpisode, read_episodes, write_dataset
 from tdm_agents.data.minari_io import describe as describe_dataset
@@ -139,22 +140,47 @@ def test_action_that_changes_inside_a_decision_is_refused_with_counts(tmp_path):
     assert [p.name for p in (folder / ".tdm-cache").iterdir() if p.name.endswith(".partial")] == []
 
 
+def folders(cache):
+    return [path for path in cache.iterdir() if path.is_dir()]
+
+
 def test_arrays_are_mapped_and_made_once(tmp_path):
     folder = write(tmp_path / "shell", episode(0, 8, repeat=2))
     first = Trajectories.from_minari(folder, action_repeat=2)
-    (cached,) = (folder / ".tdm-cache").iterdir()
+    (cached,) = folders(folder / ".tdm-cache")
     made = (cached / "observation.npy").stat().st_mtime_ns
     again = Trajectories.from_minari(folder, action_repeat=2)
     assert (cached / "observation.npy").stat().st_mtime_ns == made
     assert again.info == first.info
-    assert isinstance(again.parts[0].observation.base, np.memmap)
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(cached) in line]
+    assert len(again.parts[0].observation) == 5 and mapped
+    opened = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+    assert not [file for file in opened if str(cached) in file]  # thousands of data sets must be possible
     with pytest.raises(ValueError, match="read-only"):
         again.parts[0].observation[0] = 0
 
     Trajectories.from_minari(folder, action_repeat=1, cache=tmp_path / "elsewhere")
     other = write(tmp_path / "other", episode(1, 8, repeat=2))
     assert Trajectories.from_minari(other).info.source != first.info.source
-    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+    assert len(folders(tmp_path / "elsewhere")) == 1
+
+
+def test_a_start_does_not_read_data_again_that_have_not_changed(tmp_path, monkeypatch):
+    folder, read = write(tmp_path / "shell", episode(0, 8)), []
+    for file in (folder / "data").iterdir():
+        os.utime(file, (1e9, 1e9))
+
+    def content_hash(path):
+        read.append(path)
+        return minari_io.content_hash(path)
+
+    monkeypatch.setattr(known_hashes, "content_hash", content_hash)
+    first = Trajectories.from_minari(folder).info
+    monkeypatch.setattr(known_hashes, "_found", {})  # as a new process
+    assert Trajectories.from_minari(folder).info == first and len(read) == 1
+    metadata = folder / "data/metadata.json"
+    metadata.write_text(metadata.read_text() + " ")
+    assert Trajectories.from_minari(folder).info.source != first.source
 
 
 MAKE_CACHE = """

@@ -14,7 +14,8 @@ import pytest
 from gymnasium import spaces
 
 from tdm_agents import storage
-from tdm_agents.data.decisions import CACHE_FOLDER, CacheMovedWarning, cache_decisions
+from tdm_agents.data.decisions import CacheMovedWarning, cache_decisions
+from tdm_agents.data.known_hashes import CACHE_FOLDER
 from tdm_agents.data.minari_io import FlatEpisode, write_dataset
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import PathError

@@ -32,7 +32,7 @@ from tdm_agents.world_models.transformer.beginning import (
     with_room,
 )
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.loss import next_token_loss
+from tdm_agents.world_models.transformer.loss import counts_of, next_token_loss
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.presets import PRESETS
@@ -76,6 +76,7 @@ class Generalist(LearnedModel):
                 self._models[name] = TransformerWorldModel(spec, self.config, self.network)
             except ValueError as error:
                 raise retold(error, f"environment {name}: {error}") from error
+        self._places = {name: place for place, name in enumerate(self._models)}
         self.tokenizers = nn.ModuleList(model.tokenizer for model in self._models.values())
 
     @classmethod
@@ -110,6 +111,11 @@ class Generalist(LearnedModel):
     def suggested(cls, config: Any, specs: Mapping[str, ModelSpec]) -> tuple[Any, str]:
         """The settings with a context of at least four steps; see :class:`tdm_agents.protocols.Suggests`."""
         return suggested(config, specs)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The blocks, for weights that are sharded over processes."""
+        return list(self.network.blocks)
 
     def summary(self) -> str:
         """The number of weights, and of tokens that each token attends to."""
@@ -182,11 +188,37 @@ class Generalist(LearnedModel):
         Returns:
             The loss, and detached metrics: weighted means over the environments that have them.
         """
-        if isinstance(batch, Batch):
-            (only,) = self._models
-            batch = MixedBatch({only: batch})
-        parts = [self._models[name].part(part, generator=generator) for name, part in batch.parts.items()]
-        return next_token_loss(self.network, parts, action_weight=self.config.action_weight)
+        batch = self._mixed(batch)
+        every = {n: self._models[n].part(part, generator=generator) for n, part in batch.parts.items()}
+        names = [name for name in every if len(batch.parts[name].reward)]  # a micro-batch may lack some
+        parts = [every[name] for name in names]
+        weight = self.config.action_weight
+        if batch.counts is None:
+            counts = torch.stack([counts_of(part, whole=False) for part in batch.parts.values()])
+            return next_token_loss(self.network, parts, action_weight=weight, counts=counts)
+        windows = batch.counts[:, 0]
+        ends = [place for name, place in self._places.items() if self._models[name].spec.terminates]
+        of_batch = windows.sum(), windows[ends].sum() if ends else None
+        counts = batch.counts[[self._places[name] for name in names]]
+        return next_token_loss(self.network, parts, action_weight=weight, counts=counts, of_batch=of_batch)
+
+    def counts(self, batch: Batch | MixedBatch) -> Tensor:
+        """What the loss of each environment divides by, ``[E, 5]``; see :func:`.loss.counts_of`."""
+        parts = self._mixed(batch).parts
+        counts = torch.zeros(
+            (len(self._models), 5), device=self.network.head.weight.device, dtype=torch.int64
+        )
+        counts[[self._places[name] for name in parts]] = torch.stack(
+            [counts_of(p, whole=False) for p in parts.values()]
+        )
+        return counts
+
+    def _mixed(self, batch: Batch | MixedBatch) -> MixedBatch:
+        """The batch as one of several environments."""
+        if isinstance(batch, MixedBatch):
+            return batch
+        (only,) = self._models
+        return MixedBatch({only: batch}, batch.counts)
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, each atomically, the JSON last."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdm_agents.protocols import Batch
+from tdm_agents.protocols import Batch, Rows
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
@@ -41,14 +41,46 @@ def step_tokens(tokenizer: Tokenizer, observation: Tensor, reward: Tensor, actio
     )
 
 
-def drop_rewards(reward: Tensor, most: float, generator: torch.Generator | None) -> Tensor:
-    """Replace rewards ``[B, T]`` by NaN (NONE), at a rate of ``most * U(0, 1)`` per window."""
+def drop_rewards(
+    reward: Tensor, most: float, generator: torch.Generator | None, rows: Rows | None = None
+) -> Tensor:
+    """Replace rewards ``[B, T]`` by NaN (NONE), at a rate of ``most * U(0, 1)`` per window.
+
+    Args:
+        reward: The rewards.
+        most: Highest rate.
+        generator: Source of the draws.
+        rows: Which windows of a batch these are, where they are a micro-batch; the draws are the batch's.
+    """
     if most == 0.0:
         return reward
     device = reward.device if generator is None else generator.device
-    rate = most * torch.rand((reward.shape[0], 1), generator=generator, device=device, dtype=torch.float32)
-    drop = torch.rand(reward.shape, generator=generator, device=device, dtype=torch.float32) < rate
+    count = reward.shape[0] if rows is None else rows.of
+    rate = most * torch.rand((count, 1), generator=generator, device=device, dtype=torch.float32)
+    shape = (count, reward.shape[1])
+    drop = torch.rand(shape, generator=generator, device=device, dtype=torch.float32) < rate
+    drop = drop if rows is None else rows.take(drop)
     return reward.masked_fill(drop.to(reward.device), float("nan"))
+
+
+def counts_of(batch: Batch, *, whole: bool) -> Tensor:
+    """What the loss of a batch divides by, ``[5]`` int64.
+
+    In order: windows, steps whose observation is predicted, rewards that are, actions that are where any is,
+    and steps whose end is.
+
+    Args:
+        batch: The batch.
+        whole: Whether steps are whole (:mod:`.layout`).
+    """
+    windows = batch.valid.new_full((), len(batch.valid), dtype=torch.int64)
+    moved = batch.valid[:, 1:] & batch.acted[:, :-1]
+    known = batch.valid & ~batch.reward.isnan()
+    if whole:
+        masks = [moved, moved & known[:, 1:], batch.acted, moved]
+    else:
+        masks = [moved, known, batch.acted, batch.valid]
+    return torch.stack([windows, *[mask.sum() for mask in masks]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +101,12 @@ class Part:
 
 
 def next_token_loss(
-    network: TransformerNetwork, parts: Sequence[Part], *, action_weight: float
+    network: TransformerNetwork,
+    parts: Sequence[Part],
+    *,
+    action_weight: float,
+    counts: Tensor,
+    of_batch: tuple[Tensor, Tensor | None] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The mean negative log-likelihood per predicted token, and its parts.
 
@@ -84,15 +121,22 @@ def next_token_loss(
         network: The transformer.
         parts: One part per environment.
         action_weight: Weight of action tokens.
+        counts: ``[P, 5]``, the :func:`counts_of` each part's environment, in the batch that the loss is of.
+        of_batch: How many windows that batch has, and how many of environments that terminate, where any
+            does; by default those of ``parts``.
 
     Returns:
         The loss, and detached ``nll_observation``, ``nll_reward``, ``nll_action`` and, where an environment
         terminates, ``nll_alive``: each the weighted mean over the environments that have it.
     """
-    parts = sorted(parts, key=lambda part: part.windows.band)
+    order = sorted(range(len(parts)), key=lambda index: parts[index].windows.band)
+    parts, counts = [parts[index] for index in order], counts[order]
     hidden = network(pack([part.windows for part in parts]))  # [S, d]
-    share = hidden.new_tensor([len(part.batch.reward) for part in parts], dtype=torch.float32)
-    share = share / share.sum()  # [P]
+    ending = [index for index, part in enumerate(parts) if part.terminates]
+    if of_batch is None:
+        of_batch = counts[:, 0].sum(), counts[ending, 0].sum() if ending else None
+    windows, windows_ending = of_batch
+    share = counts[:, 0].float() / windows  # [P]
     predictions, first = [], 0
     for part in parts:
         predictions.append(_predictions(part, first))
@@ -100,21 +144,26 @@ def next_token_loss(
     total = weight = torch.zeros_like(share)
     metrics: dict[str, Tensor] = {}
     whole = parts[0].windows.layout.whole
-    for kind in ("observation", "reward") if whole else ("observation", "reward", "action"):
-        of_kind = [of_part[kind] for of_part in predictions]
-        nll = _summed_nll(network, hidden, of_kind)
-        count = torch.stack([(p.target != IGNORED).sum() for p in of_kind]).clamp(min=1)
+    scalars = [(p.windows.layout.observation_dim, 1, p.windows.layout.action_dim) for p in parts]
+    predicted = (counts[:, 1:4] * counts.new_tensor(scalars)).clamp(min=1).unbind(1)  # 3 of [P]
+    kinds = ("observation", "reward") if whole else ("observation", "reward", "action")
+    for kind, count in zip(kinds, predicted, strict=False):
+        nll = _summed_nll(network, hidden, [of_part[kind] for of_part in predictions])
         metrics[f"nll_{kind}"] = (share * (nll / count)).sum().detach()
         kind_weight = action_weight if kind == "action" else 1.0
         total, weight = total + kind_weight * nll, weight + kind_weight * count
     loss = (share * (total / weight)).sum()
-    if ending := [index for index, part in enumerate(parts) if part.terminates]:
+    if ending:
         read = torch.cat([predictions[index]["reward"].index for index in ending])
         logit = network.alive(hidden.index_select(0, read))[:, 0].float()
-        alive = _mean_alive_nll(logit, [_ends(parts[index]) for index in ending])
-        of_ending = (share[ending] * alive).sum()
-        metrics["nll_alive"] = (of_ending / share[ending].sum()).detach()
+        alive = _summed_alive_nll(logit, [_ends(parts[index]) for index in ending])
+        of_ending = (share[ending] * (alive / counts[ending, 4].clamp(min=1))).sum()
+        metrics["nll_alive"] = (of_ending * windows / windows_ending).detach()
         loss = loss + of_ending
+    elif windows_ending is not None:  # all micro-batches of a batch have the same metrics
+        metrics["nll_alive"] = torch.zeros_like(share[0])
+        # sharded weights need a gradient in every process or in none
+        loss = loss + 0.0 * network.alive(hidden[:1]).sum()
     return loss, metrics
 
 
@@ -190,8 +239,8 @@ def _summed_nll(network: TransformerNetwork, hidden: Tensor, parts: Sequence[_Pr
     return torch.stack([of_part.sum() for of_part in torch.split(nll, [len(p.target) for p in parts])])
 
 
-def _mean_alive_nll(logit: Tensor, ends: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The mean negative log-likelihood of ``alive`` over the steps of each part that count, ``[P]``.
+def _summed_alive_nll(logit: Tensor, ends: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The negative log-likelihood of ``alive``, summed over the steps of each part that count, ``[P]``.
 
     Args:
         logit: ``[R]``, the logits of all steps, part by part.
@@ -201,8 +250,5 @@ def _mean_alive_nll(logit: Tensor, ends: Sequence[tuple[Tensor, Tensor]]) -> Ten
     nll = F.binary_cross_entropy_with_logits(logit, alive, reduction="none")
     of_parts = torch.split(nll, [len(counts) for _, counts in ends])
     return torch.stack(
-        [
-            (of_part * counts).sum() / counts.sum().clamp(min=1)
-            for of_part, (_, counts) in zip(of_parts, ends, strict=True)
-        ]
+        [(of_part * counts).sum() for of_part, (_, counts) in zip(of_parts, ends, strict=True)]
     )

@@ -77,6 +77,11 @@ class Block(nn.Module):
         self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False, **made)
         self.feedforward_out = nn.Linear(config.feedforward, width, bias=False, **made)
 
+    def forward(self, x: Tensor, rotation: Rotation, packed: Packed) -> Tensor:
+        """A block of a flat sequence ``[S, d]``; a call of the module, so that it can be sharded."""
+        query, key, value = (heads[0] for heads in self.project(x[None], rotation))
+        return self.finish(x, packed_attention(query, key, value, packed))
+
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Project ``[B, S, d]`` to rotated queries and keys, and values, each ``[B, heads, S, head_dim]``."""
         batch, length, width = x.shape
@@ -198,9 +203,7 @@ class TransformerNetwork(nn.Module):
         cosine, sine = self.rotation(torch.arange(longest, device=x.device))
         rotation = cosine[packed.steps], sine[packed.steps]
         for block in self.blocks:
-            assert isinstance(block, Block)
-            query, key, value = (heads[0] for heads in block.project(x[None], rotation))
-            x = block.finish(x, packed_attention(query, key, value, packed.bands))
+            x = block(x, rotation, packed)
         hidden: Tensor = self.norm(x)
         return hidden
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
@@ -47,7 +47,13 @@ from tdm_agents.world_models.transformer.decoding.numbers import weights_in_bflo
 from tdm_agents.world_models.transformer.decoding.row_memory import needed_row_bytes
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.layout import context_steps
-from tdm_agents.world_models.transformer.loss import Part, drop_rewards, next_token_loss, step_tokens
+from tdm_agents.world_models.transformer.loss import (
+    Part,
+    counts_of,
+    drop_rewards,
+    next_token_loss,
+    step_tokens,
+)
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.packing import Windows
 from tdm_agents.world_models.transformer.presets import PRESETS
@@ -174,6 +180,11 @@ class TokenModel(LearnedModel):
         """The settings with a context of at least four steps; see :class:`tdm_agents.protocols.Suggests`."""
         return suggested(config, specs)
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The blocks, for weights that are sharded over processes."""
+        return list(self.network.blocks)
+
     def summary(self) -> str:
         """The number of weights, and of tokens that each token attends to."""
         return f"{super().summary()}, a context of {self.config.context:,} tokens"
@@ -188,13 +199,19 @@ class TokenModel(LearnedModel):
             generator: Source of the reward dropout; None drops no reward (held-out evaluation).
         """
         part = self.part(batch, generator=generator)
-        return next_token_loss(self.network, [part], action_weight=self.config.action_weight)
+        counts = self.counts(batch) if batch.counts is None else batch.counts
+        weight = self.config.action_weight
+        return next_token_loss(self.network, [part], action_weight=weight, counts=counts[None])
+
+    def counts(self, batch: Batch) -> Tensor:
+        """What the loss of a batch divides by, ``[5]``; see :func:`.loss.counts_of`."""
+        return counts_of(batch, whole=self.whole_steps)
 
     def part(self, batch: Batch, *, generator: torch.Generator | None) -> Part:
         """A batch of this model's environment as a part of the input of one forward."""
         reward = batch.reward
         if generator is not None:
-            reward = drop_rewards(reward, self.config.reward_dropout, generator)
+            reward = drop_rewards(reward, self.config.reward_dropout, generator, batch.rows)
         tokens = step_tokens(self.tokenizer, batch.observation, reward, batch.action)
         return Part(
             windows=Windows(tokens, self.layout, self.context_steps),
