@@ -47,14 +47,11 @@ IQL_SETTINGS = {
     "layers": "2",
 }
 """Far towards the best actions, because most episodes are random; small networks for a small task."""
-SEARCH = "planner=beam_search level=token horizon=5 beam_width=16 num_expand=4"
-SHOOTING = "planner=mppi horizon=5 num_samples=32 iterations=2 noise_beta=2.0 initial_std=0.5"
+SEARCH = "planner=beam_search level=token horizon=4 beam_width=8 num_expand=4"
 VALUE = "discount=0.99 value={iql}"
 CONTESTANTS = {
     "beam search over tokens": f"cartpole-swingup {SEARCH}",
     "beam search over tokens, IQL's value": f"cartpole-swingup {SEARCH} {VALUE}",
-    "mppi, as short-sighted": f"cartpole-swingup {SHOOTING}",
-    "mppi, as short-sighted, IQL's value": f"cartpole-swingup {SHOOTING} {VALUE}",
     "IQL's policy": "{iql} planner=policy",
 }
 """Entries by their label in the result."""
@@ -70,7 +67,7 @@ class Settings:
     """Episodes of the disturbed planner."""
     updates: int = 10_000
     """Of implicit Q-learning."""
-    episodes: int = 5
+    episodes: int = 3
     """Per contestant."""
     only: tuple[str, ...] = ()
     """Labels of the contestants to play; all if empty."""

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tdm_agents.protocols import Batch, ModelSpec, Optimizers, Preset, Proposal, UpdateSettings
+from tdm_agents.protocols import Batch, MicroBatches, ModelSpec, Optimizers, Preset, Proposal, UpdateSettings
 from tdm_agents.world_models.iql.iql_config import PRESETS, IQLConfig
 from tdm_agents.world_models.iql.iql_losses import advantage_weight, expectile_loss, q_target
 from tdm_agents.world_models.iql.iql_networks import IQLNetworks
 from tdm_agents.world_models.learned import finite_numbers
+from tdm_agents.world_models.micro_batches import backward
 from tdm_agents.world_models.mlp import MLPState, MLPWorldModel
 from tdm_agents.world_models.mlp_config import MLPConfig
 from tdm_agents.world_models.one_step import Transitions
@@ -92,12 +93,13 @@ class IQL(MLPWorldModel):
         """
         total, metrics = super().forward(batch, generator=generator)
         with torch.autocast(total.device.type, enabled=False):  # values are larger than bfloat16 is exact
-            for name, loss in self._losses(Transitions.of(batch)).items():
+            for name, loss in self._losses(batch).items():
                 total, metrics[name] = total + loss, loss.detach()
         return total, metrics
 
-    def _losses(self, some: Transitions) -> dict[str, Tensor]:
-        config, networks = self.config, self.learned
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        config, networks, some = self.config, self.learned, Transitions.of(batch)
+        moves, rewards = self.counts(batch) if batch.counts is None else batch.counts
         now, after = self._normalised(some.now), self._normalised(some.after)
         inputs = self.inputs(some.now, some.action)
         values, q = networks.values(now), networks.target_q(inputs)
@@ -107,9 +109,9 @@ class IQL(MLPWorldModel):
             weight = advantage_weight(q - values, config.beta)
         error = (networks.both_qs(inputs) - target).square() * some.known
         return {
-            "value": expectile_loss(q - values, config.expectile).mean(),
-            "q": error.sum() / some.known.sum().clamp(min=1),
-            "policy": -(weight * networks.log_prob(now, some.action)).mean(),
+            "value": expectile_loss(q - values, config.expectile).sum() / moves,
+            "q": error.sum() / rewards.clamp(min=1),
+            "policy": -(weight * networks.log_prob(now, some.action)).sum() / moves,
         }
 
     def _normalised(self, observation: Tensor) -> Tensor:
@@ -127,7 +129,7 @@ class IQL(MLPWorldModel):
 
     def update(
         self,
-        batch: Batch,
+        batch: Batch | MicroBatches,
         optimizers: Optimizers,
         *,
         step: int,
@@ -147,9 +149,7 @@ class IQL(MLPWorldModel):
         }
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(generator.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-            loss, metrics = self(batch, generator=generator)
-        loss.backward()
+        loss, metrics = backward(self, batch, generator=generator, bf16=settings.bf16)
         # only the dynamics' gradient is clipped: the paper clips none
         most = {"dynamics": settings.grad_clip}
         norms = {
