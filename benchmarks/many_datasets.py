@@ -65,7 +65,7 @@ def make(folder: Path, count: int, *, caches: bool) -> None:
     from tdm_agents.environments import EnvRef
 
     env = gym.make("tdm/WalkerTree-v0", dof=6, body=0)
-    n, m = env.observation_space.shape[0], env.action_space.shape[0]
+    n, m = len(env.observation_space.sample()), len(env.action_space.sample())
     rng = np.random.default_rng(0)
     episodes = [
         FlatEpisode(
@@ -159,7 +159,7 @@ def extrapolated(few: dict[str, Any], many: dict[str, Any], settings: Settings) 
     a, b, count = few["environments"], many["environments"], settings.extrapolate
 
     def at(first: float, second: float) -> float:
-        return second + (count - b) * (second - first) / (b - a)
+        return float(second + (count - b) * (second - first) / (b - a))
 
     one, other = few["found_caches"], many["found_caches"]
     values: dict[str, Any] = {
@@ -189,7 +189,7 @@ def main(settings: Settings) -> None:
             began = time.perf_counter()
             copied = count != min(settings.counts)
             make(Path(name), count, caches=copied)
-            row = {"environments": count, "seconds_to_make": time.perf_counter() - began}
+            row: dict[str, Any] = {"environments": count, "seconds_to_make": time.perf_counter() - began}
             row["first_start"] = {"caches_are_copies": copied, **measured(Path(name), settings)}
             row["found_caches"] = measured(Path(name), settings)
             print(json.dumps(row, indent=1), flush=True)

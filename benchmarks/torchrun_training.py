@@ -97,8 +97,6 @@ def member(folder: Path, settings: Settings) -> None:
     from tdm_agents.world_models.transformer.presets import PRESETS
 
     data = random_data(settings)
-    size = {"batch_size": settings.batch_size, "window_steps": settings.window_steps}
-    often = {"log_every": 1, "checkpoint_every": 10**6}
 
     class Timed(WindowSampler):
         """Notes when each batch is asked for; ends the process softly at one of them."""
@@ -114,7 +112,15 @@ def member(folder: Path, settings: Settings) -> None:
             return super().batch(index, part=part, parts=parts)
 
     def trained(out: Path, team: Any, stop_at: int = -1) -> dict[str, Any]:
-        config = TrainConfig(steps=settings.steps, warmup_steps=5, threads=2 // team.size, **size, **often)
+        config = TrainConfig(
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            window_steps=settings.window_steps,
+            warmup_steps=5,
+            threads=2 // team.size,
+            log_every=1,
+            checkpoint_every=10**6,
+        )
         model: Any = TransformerWorldModel.build({"": data.spec}, PRESETS[settings.preset].config, seed=0)
         model.fit({"": data})
         sampler = Timed(stop_at)
@@ -200,10 +206,12 @@ def main(settings: Settings) -> None:
     rows, resumed = found["rows"], found["resumed"]
 
     def seconds(processes: int) -> float:
-        return statistics.median(r["seconds_per_update"] for r in rows if r["processes"] == processes)
+        return float(statistics.median(r["seconds_per_update"] for r in rows if r["processes"] == processes))
 
     def share(name: str) -> float:
-        return statistics.median(r[name] / r["seconds_per_update"] for r in rows if r["processes"] == 1)
+        return float(
+            statistics.median(r[name] / r["seconds_per_update"] for r in rows if r["processes"] == 1)
+        )
 
     one, two = ([r for r in rows if r["processes"] == count] for count in (1, 2))
     apart = max(abs(a - b) for a, b in zip(one[0]["losses"], two[0]["losses"], strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,7 @@ class Lessons:
         )
         moved = self.transitions.batch(rng, max(count // 2, 1), steps)
         moved = replace(moved, example=torch.zeros_like(moved.valid))
-        return Batch(
-            **{f.name: torch.cat([getattr(moved, f.name), getattr(shown, f.name)]) for f in fields(Batch)}
-        )
+        return Batch.joined([moved, shown])
 
     def record(self) -> dict[str, Any]:
         """What there is, as JSON; it is on disk when this returns."""

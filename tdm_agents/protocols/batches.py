@@ -67,6 +67,15 @@ class Batch:
     rows: Rows | None = None
     counts: Tensor | None = None
 
+    @classmethod
+    def joined(cls, several: Sequence[Batch]) -> Batch:
+        """The windows of several batches, in order; ``example`` is kept where all have it."""
+        names = ["observation", "reward", "action", "alive", "valid", "acted"]
+        if all(batch.example is not None for batch in several):
+            names.append("example")
+        every: dict[str, Any] = {n: torch.cat([getattr(batch, n) for batch in several]) for n in names}
+        return cls(**every)
+
     @property
     def share(self) -> float:
         """The share of the whole batch's windows, by which a term that no window belongs to is weighted."""

@@ -63,7 +63,8 @@ class Team:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         with _others():
             distributed.all_reduce(flat)
-        for weight, summed in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
+        several = torch.split(flat, [w.numel() for w in weights])
+        for weight, summed in zip(weights, several, strict=True):
             weight.grad = summed.view_as(weight)
 
     def any(self, flag: bool) -> bool:

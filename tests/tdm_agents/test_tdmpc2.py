@@ -361,13 +361,7 @@ def test_what_is_not_real_counts_for_nothing():
     whole = losses(model, batch).total
     beside = batch_of(model, rows=4, steps=4, seed=8)
     beside.acted[:] = False
-    both = Batch(
-        *(
-            torch.cat([getattr(batch, f.name), getattr(beside, f.name)])
-            for f in dataclasses.fields(Batch)
-            if f.name != "example"
-        )
-    )
+    both = Batch.joined([batch, beside])
     torch.testing.assert_close(losses(model, both).total, whole)
     # a reward that nobody knows says nothing of rewards and values, and does not spoil the rest
     batch.reward[0, 2] = math.nan

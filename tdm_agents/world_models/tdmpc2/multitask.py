@@ -259,9 +259,7 @@ class MultitaskTDMPC2(LearnedModel):
         task = torch.cat(
             [torch.full_like(part.valid[:, 0], number, dtype=torch.int64) for number, part in parts.items()]
         )
-        names = ("observation", "reward", "action", "alive", "valid", "acted")
-        batch = Batch(**{name: torch.cat([getattr(part, name) for part in joined]) for name in names})
-        return cut(batch, self.config.horizon, task)
+        return cut(Batch.joined(joined), self.config.horizon, task)
 
     def summary(self) -> str:
         """The weights that are trained, and those that follow them."""

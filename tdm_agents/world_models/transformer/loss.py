@@ -153,7 +153,7 @@ def next_token_loss(
         kind_weight = action_weight if kind == "action" else 1.0
         total, weight = total + kind_weight * nll, weight + kind_weight * count
     loss = (share * (total / weight)).sum()
-    if ending:
+    if ending and windows_ending is not None:
         read = torch.cat([predictions[index]["reward"].index for index in ending])
         logit = network.alive(hidden.index_select(0, read))[:, 0].float()
         alive = _summed_alive_nll(logit, [_ends(parts[index]) for index in ending])
