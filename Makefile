@@ -11,7 +11,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,mazes]"
 	touch $@
 
 demo: install
@@ -33,9 +33,10 @@ LONG := test_capture test_cli_envs test_collect* test_compare test_contracts_env
 	test_decision_memory test_demo test_docs test_doctor test_ended_rows test_ends test_equal_actions test_examples \
 	test_experts test_fused_attention test_generalist test_interrupts test_lines_to_read test_minari_data \
 	test_mixture test_mlp test_online_* test_parallel_decoding test_planning_speed test_play test_plots \
-	test_plugins_installed test_pool test_readme test_roofline test_sb3_* test_site test_speaking test_studies \
-	test_suite_env test_suite_variants test_torchrun test_training test_distillation \
+	test_plugins_installed test_pool test_ray_pool test_readme test_roofline test_sb3_* test_site test_speaking \
+	test_studies test_suite_env test_suite_variants test_torchrun test_training test_distillation \
 	test_policy_server test_serve_command test_shared_decisions \
+	test_beam_search_speed test_iql test_waypoints \
 	test_live_* test_planning_process test_episode_film test_view_command \
 	test_transformer_draft test_walkers_bodies test_walkers_rendering test_walkers_universe
 

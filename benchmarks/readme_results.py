@@ -46,6 +46,16 @@ def returns() -> list[str]:
     return lines
 
 
+def students() -> list[str]:
+    """What is faster than the shipped TDM, and how good it is."""
+    lines = ["| who | IQM return | milliseconds per decision |", "|---|---|---|"]
+    for name, row in read("students.json")["rows"].items():
+        s = row["summary"]
+        cost = f"{row['milliseconds_per_decision']:.{0 if row['milliseconds_per_decision'] >= 10 else 1}f}"
+        lines.append(f"| {name} | **{s['iqm']:.0f}** ({s['iqm_low']:.0f} to {s['iqm_high']:.0f}) | {cost} |")
+    return lines
+
+
 def decision_seconds(history: int) -> dict[str, float]:
     """The median seconds per decision after ``history`` steps of history, by contestant."""
     row = read("planning_speed.json")["rows"][f"table/history-{history}/float32"]
@@ -67,6 +77,10 @@ def text() -> str:
         "of 25 decisions (1 s), the task's own reward function; and wall-clock time per decision, on one "
         "thread of a busy machine, of episodes that are planned for together.",
         "\n".join(returns()),
+        "How fast a decision can be: one environment, one thread, everybody in turn, the same ten episodes. "
+        "Students learned from the TDM's decisions and imagination (`tdm distill`, [real "
+        "time](docs/real_time.md)).",
+        "\n".join(students()),
         f"Random actions reach {random['iqm']:.0f}; the simulator's planner at its best settings (3 x 64) "
         f"reaches {best['iqm']:.0f}. The checkpoint ({made['parameters']:,} parameters, "
         f"{made['bytes'] / 1e6:.1f} MB) was made from nothing on two shared cores: "

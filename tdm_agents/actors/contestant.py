@@ -9,12 +9,13 @@ from tdm_agents.actors.actor import Actor
 from tdm_agents.actors.agents import AgentActor, AgentFactory
 from tdm_agents.actors.functions import FunctionActor, Policy, UniformActions
 from tdm_agents.actors.sb3_policies import PredictActor, Predictor
+from tdm_agents.actors.waypoints import WaypointController
 from tdm_agents.agent import TDMAgent
 from tdm_agents.environments import Env
 from tdm_agents.wrappers.sb3 import Predicts
 
-Contestant = TDMAgent | AgentFactory | Predictor | Predicts | Policy
-"""Whatever can play: an agent, a recipe for one, a policy of Stable-Baselines3, or a function."""
+Contestant = TDMAgent | AgentFactory | WaypointController | Predictor | Predicts | Policy
+"""Whatever can play: an agent, a recipe for one, a controller, a Stable-Baselines3 policy, or a function."""
 
 
 def actor_of(
@@ -23,7 +24,7 @@ def actor_of(
     """The actor that a contestant becomes in these environments.
 
     Args:
-        contestant: An agent, a recipe for one, a Stable-Baselines3 policy, or a function.
+        contestant: An agent, a recipe for one, a controller, a Stable-Baselines3 policy, or a function.
         envs: The environments, already reset.
         seed: Seed of the contestant's randomness (a plain function has its own); None lets an agent's
             generator go on.
@@ -32,6 +33,8 @@ def actor_of(
     Raises:
         ValueError: If the environments' spaces are not the contestant's.
     """
+    if isinstance(contestant, WaypointController):
+        return contestant(envs)
     if isinstance(contestant, AgentFactory):
         contestant = contestant(envs)
     if isinstance(contestant, TDMAgent):

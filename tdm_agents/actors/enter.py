@@ -17,6 +17,7 @@ from tdm_agents.actors.prompts import best_episode
 from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
+from tdm_agents.actors.waypoints import WaypointController
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.data.minari_io import content_hash
@@ -24,8 +25,8 @@ from tdm_agents.environments import Env, EnvRef
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, WorldModel
 from tdm_agents.world_models.model_files import MODEL_FILE
-from tdm_agents.wrappers import WithoutAlive, WithProposal
-from tdm_agents.wrappers.with_proposal import ProposingModel
+from tdm_agents.wrappers import WithoutAlive, WithProposal, WithValue
+from tdm_agents.wrappers.given_models import ProposingModel, ValuingModel
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -69,6 +70,8 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
         space = made.action_space
         made.close()
         return Entered("random policy", UniformActions(space, seed), {"policy": "random"})
+    if entry.kind == "waypoints":
+        return Entered("waypoint controller", WaypointController(), {"policy": "waypoints"})
     if entry.kind == "policy":
         return _policy(entry, device)
     if entry.kind == "simulator":
@@ -109,11 +112,11 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
             made.close()
     model = type(agent.base_model).__name__
     alive = _flag(entry, "alive", True, "false to plan as if no episode ended")
-    proposal = _proposal(entry, agent.planner, env)
-    if proposal is not None or not alive:
+    given = _given(entry, agent.planner, env, device)
+    if given or not alive:
         planned = agent.base_model if alive else WithoutAlive(agent.base_model)
         agent = TDMAgent(
-            planned if proposal is None else WithProposal(planned, proposal.model),
+            _wrapped(planned, given),
             agent.planner,
             seed,
             env_id=str(env),
@@ -135,9 +138,8 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     if agent.deadline is not None:
         settings["deadline"] = agent.deadline
     files = [folder / WEIGHTS_FILE, folder / MODEL_FILE]
-    if proposal is not None:
-        settings["proposal"] = proposal.source
-        files += proposal.files
+    settings |= {one.use: one.source for one in given}
+    files += [file for one in given for file in one.files]
     if unseen:
         settings["unseen"] = True
     if (source := options.get("prompt")) is not None:
@@ -187,9 +189,9 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
     repeat, reward = chosen["action_repeat"], chosen["reward_function"]
     make_model: Callable[[list[Env]], WorldModel[Any]]
     make_model = true_dynamics(action_repeat=repeat, threads=threads, guide=guide)
-    proposal = _proposal(entry, planner, env)
-    if proposal is not None:
-        make_model = partial(_with_proposal, make_model, proposal.model)
+    given = _given(entry, planner, env, "cpu")
+    if given:
+        make_model = partial(_made_and_wrapped, make_model, given)
     factory = AgentFactory(
         make_model,
         planner,
@@ -209,51 +211,78 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
     }
     if factory.deadline is not None:
         settings["deadline"] = factory.deadline
-    if proposal is not None:
-        settings["proposal"] = proposal.source
-    files = () if proposal is None else proposal.files
+    settings |= {one.use: one.source for one in given}
+    files = tuple(file for one in given for file in one.files)
     return Entered(f"{name} on the true simulator", factory, settings, files)
 
 
-@dataclass(frozen=True, slots=True)
-class _Proposal:
-    """A checkpoint whose policy proposes actions to a planner on another model."""
+_USES: Mapping[str, tuple[Any, str]] = {
+    "proposal": (
+        ProposingModel,
+        "has no propose(); expected a model that proposes: `tdm distill` and `tdm train --model iql` make "
+        "one, and the transformer does",
+    ),
+    "value": (
+        ValuingModel,
+        "has no value(); expected a model that knows what a state is worth: `tdm train --model iql` "
+        "makes one",
+    ),
+}
+"""What another checkpoint can do for a planner, by the option that names it."""
 
-    model: ProposingModel
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Another checkpoint, whose policy or value serves the planner."""
+
+    use: str
+    model: Any
     source: str
     files: tuple[Path, ...]
 
 
-def _proposal(entry: Entry, planner: Planner, env: EnvRef) -> _Proposal | None:
-    """The checkpoint of the option ``proposal``; None where it is not given.
+def _given(entry: Entry, planner: Planner, env: EnvRef, device: str) -> tuple[_Given, ...]:
+    """The checkpoints that the options ``proposal`` and ``value`` name.
 
     Raises:
-        TypeError: If its model does not propose.
-        ValueError: If the planner follows no proposal.
+        TypeError: If a model does not propose, or has no value.
+        ValueError: If the planner follows no proposal, or asks for no value.
     """
-    source = entry.options.get("proposal")
-    if source is None:
-        return None
-    if getattr(planner, "num_given", 1) == 0:
-        raise WrongValueError(
-            f"proposal is {source}, but {agent_files.planner_name(planner)} follows none as it is set; "
-            "expected num_policy=4 or another number with cem and mppi, or planner=proposal_shooting"
-        )
-    folder = agent_files.resolve(str(source))
-    model = agent_files.load_model(folder, env_id=str(env))
-    if not isinstance(model, ProposingModel):
-        raise WrongTypeError(
-            f"proposal is {source}, whose {type(model).__name__} has no propose(); expected a model that "
-            "proposes: `tdm distill` makes one, and the transformer does"
-        )
-    files = tuple(file for file in (folder / WEIGHTS_FILE, folder / MODEL_FILE) if file.exists())
-    return _Proposal(model, str(source), files)
+    found = []
+    for use, (needed, refusal) in _USES.items():
+        source = entry.options.get(use)
+        if source is None:
+            continue
+        name = agent_files.planner_name(planner)
+        if use == "proposal" and getattr(planner, "num_given", 1) == 0:
+            raise WrongValueError(
+                f"proposal is {source}, but {name} follows none as it is set; expected num_policy=4 or "
+                "another number with cem and mppi, or planner=proposal_shooting"
+            )
+        if use == "value" and name == "policy":
+            raise WrongValueError(
+                f"value is {source}, but the planner policy compares nothing; expected one that does, such "
+                "as mppi or beam_search"
+            )
+        folder = agent_files.resolve(str(source))
+        model = agent_files.load_model(folder, device, env_id=str(env))
+        if not isinstance(model, needed):
+            raise WrongTypeError(f"{use} is {source}, whose {type(model).__name__} {refusal}")
+        files = tuple(file for file in (folder / WEIGHTS_FILE, folder / MODEL_FILE) if file.exists())
+        found.append(_Given(use, model, str(source), files))
+    return tuple(found)
 
 
-def _with_proposal(
-    make_model: Callable[[list[Env]], WorldModel[Any]], policy: ProposingModel, envs: list[Env]
+def _wrapped(model: WorldModel[Any], given: tuple[_Given, ...]) -> WorldModel[Any]:
+    for one in given:
+        model = WithProposal(model, one.model) if one.use == "proposal" else WithValue(model, one.model)
+    return model
+
+
+def _made_and_wrapped(
+    make_model: Callable[[list[Env]], WorldModel[Any]], given: tuple[_Given, ...], envs: list[Env]
 ) -> WorldModel[Any]:
-    return WithProposal(make_model(envs), policy)
+    return _wrapped(make_model(envs), given)
 
 
 def _policy(entry: Entry, device: str) -> Entered:

@@ -12,7 +12,9 @@
     runs/walkers planner=policy prompt=runs/experts     continuing the best episode of a data set
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     simulator planner=cem num_policy=4 proposal=runs/student    with a student's actions among the candidates
+    runs/model value=runs/iql discount=0.99             what comes after the horizon is worth what IQL says
     random                                              uniform actions
+    waypoints                                           a controller that knows the way through a maze
 
 An environment is written in the same way: ``dm_control/cartpole-swingup-v0``, ``tdm/WalkerTree-v0 dof=12
 body=3``. ``{env}`` in a path stands for the environment's id with ``-`` for ``/`` and ``:``, so that each of
@@ -29,7 +31,7 @@ from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings, split_line
 
-Kind = Literal["checkpoint", "simulator", "policy", "random"]
+Kind = Literal["checkpoint", "simulator", "policy", "random", "waypoints"]
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
     "checkpoint": (
@@ -41,6 +43,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
         "unseen",
         "prompt",
         "proposal",
+        "value",
     ),
     "simulator": (
         "like",
@@ -50,9 +53,11 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
         "action_repeat",
         "reward_function",
         "proposal",
+        "value",
     ),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
+    "waypoints": (),
 }
 """Options of each kind of entry; all others are settings of the planner, where there is one."""
 EXPERT = "expert"
@@ -65,8 +70,8 @@ class Entry:
     """An actor by its line of text.
 
     Attributes:
-        kind: A checkpoint's model or the true dynamics, with a planner; a policy of Stable-Baselines3; or
-            random actions.
+        kind: A checkpoint's model or the true dynamics, with a planner; a policy of Stable-Baselines3; random
+            actions; or a controller of mazes.
         source: The checkpoint's name or folder, or the policy's zip; empty otherwise.
         options: Options of :data:`OPTIONS`, and settings of the planner; None counts as not given.
         label: The name in reports.
@@ -122,7 +127,7 @@ def parse_entry(text: str) -> Entry:
         ValueError: If the line cannot be read, or an option does not exist.
     """
     source, options = split_line(
-        text, "who plays: a checkpoint, a .zip of Stable-Baselines3, simulator, expert, or random"
+        text, "who plays: a checkpoint, a .zip of Stable-Baselines3, simulator, expert, random, or waypoints"
     )
     label = options.pop("label", text)
     if source == "simulator":
@@ -131,5 +136,7 @@ def parse_entry(text: str) -> Entry:
         return Entry("simulator", "", {"planner": EXPERT, **parse_settings(options)}, label)
     if source == "random":
         return Entry("random", "", parse_settings(options), label)
+    if source == "waypoints":
+        return Entry("waypoints", "", parse_settings(options), label)
     kind: Kind = "policy" if source.endswith(".zip") else "checkpoint"
     return Entry(kind, source, parse_settings(options), label)

@@ -16,13 +16,14 @@ from tdm_agents.cli.checks import at_least, output_file, output_folder, tell_end
 from tdm_agents.cli.collect_options import Collect
 from tdm_agents.cli.collect_progress import Progress
 from tdm_agents.cli.config_file import keep_config
+from tdm_agents.cli.pool_options import telling
 from tdm_agents.collection.actor_lines import EPISODES, ActorLine, parse_actor
 from tdm_agents.collection.collecting import collect, entry_of
 from tdm_agents.collection.collection_check import check, is_finished
 from tdm_agents.collection.collection_manifest import default_name, read_manifest, write_manifest
 from tdm_agents.collection.dataset_spec import DatasetSpec
-from tdm_agents.collection.pool import WorkerDeath, WorkerPool
 from tdm_agents.collection.seeds import COLLECTION_FIRST
+from tdm_agents.collection.shard_store import ShardStore
 from tdm_agents.collection.storable import check_storable
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.environments import EnvRef
@@ -30,7 +31,7 @@ from tdm_agents.errors import WrongValueError, is_mistake, retold
 from tdm_agents.remarks import remark, remarks
 from tdm_agents.settings_text import parse_settings
 
-BESIDE_MANIFEST = {"out", "workers", "manifest", "write_manifest"}
+BESIDE_MANIFEST = {"out", "hands", "shards", "manifest", "write_manifest"}
 
 
 def run(args: Collect) -> None:
@@ -72,12 +73,10 @@ def run(args: Collect) -> None:
                 soft_wrap=True,
             )
 
-    def on_death(death: WorkerDeath) -> None:
-        console.print(str(death), style="yellow", markup=False, soft_wrap=True)
-
     try:
-        with progress.live(console), WorkerPool(args.workers, one_thread, on_death=on_death) as pool:
-            data = collect(datasets, args.out, pool=pool, watch=watch)
+        with args.hands.opened(one_thread, telling(console)) as pool, progress.live(console):
+            store = None if args.shards is None else ShardStore(args.shards)
+            data = collect(datasets, args.out, pool=pool, store=store, watch=watch)
     except KeyboardInterrupt:
         print(
             f"Stopped. {progress.done} of {progress.total} episodes are kept in {args.out}; "
@@ -215,7 +214,7 @@ def _dataset(args: Collect, name: str, env: EnvRef, planner_episodes: int) -> Da
 def _check(args: Collect) -> None:
     if args.write_manifest is not None:
         output_file(args.write_manifest, "--write-manifest")
-    at_least(1, workers=args.workers)
+    args.hands.check()
     if args.manifest is not None:
         for option in fields(args):
             default = option.default if option.default is not MISSING else {}

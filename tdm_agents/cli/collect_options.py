@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tyro
 
+from tdm_agents.cli.pool_options import Hands, PoolOptions
+
 
 @dataclass(frozen=True)
 class Collect:
@@ -36,8 +38,8 @@ class Collect:
     bodies: Path | None = None
     """Set of walkers, from `tdm envs sample`; the numbers of episodes are per walker."""
     manifest: Path | None = None
-    """JSON file of environments, episodes and policies, which says everything except --out and --workers (see
-    docs/collecting.md)."""
+    """JSON file of environments, episodes and policies, which says everything except --out and who does
+    the work (see docs/collecting.md)."""
     actor: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Who plays; repeat the option for several. Zips of Stable-Baselines3 hold code that runs when they are
     read: use only zips whose makers you trust."""
@@ -56,10 +58,12 @@ class Collect:
     """Environment steps that each action is held; if not given the actor's own, or 4, or 1 with --bodies."""
     max_steps: int | None = None
     """Environment steps after which an episode is cut off; 10,000 where nothing else ends it."""
-    workers: int = 1
-    """Number of processes, of one thread each; at most as many as there are idle cores."""
     seed: int = 0
     """Seed of everything: every episode is a function of it."""
     write_manifest: Path | None = None
     """File to which what would be collected is written as a manifest, to be read or changed; nothing is
     collected."""
+    shards: str | None = None
+    """URL of fsspec (s3://bucket/folder, file:///folder) through which machines that do not see --out hand
+    over finished episodes, which are removed from there at the end; the data are in --out."""
+    hands: Hands = field(default_factory=PoolOptions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ import tyro
 from tdm_agents.actors.entries import parse_entry, planning_for
 from tdm_agents.cli.checks import at_least, output_folder, tell_endless, usable_device
 from tdm_agents.cli.config_file import keep_config
-from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.cli.imports import Modules, import_modules, initializer
+from tdm_agents.cli.pool_options import Hands, PoolOptions, telling
 from tdm_agents.errors import WrongValueError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Compare:
     out: Path = Path("runs/compare")
     """Folder of comparison.json, comparison.md, comparison.png, and of the finished batches."""
     import_: Modules = ()
+    hands: Hands = field(default_factory=PoolOptions)
 
 
 def run(arguments: Compare) -> None:
@@ -132,6 +134,8 @@ def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules)
     former = _episodes_of(out / REPORT_FILE)
     played = []
     try:
+        if arguments.hands.side_by_side:
+            _play_side_by_side(arguments, matches, rules)
         for match in matches:
             kept = kept_episodes(match, rules, out)
             name = f"{match.label}, {match.env}" + (f" ({kept} episodes are kept)" if kept else "")
@@ -160,6 +164,23 @@ def _play_and_report(arguments: Compare, matches: Sequence[Match], rules: Rules)
     print(f"report: {out / REPORT_FILE}, {out / 'comparison.md'}; plot: {out / 'comparison.png'}")
 
 
+def _play_side_by_side(arguments: Compare, matches: Sequence[Match], rules: Rules) -> None:
+    """Play and keep what is missing, in other processes."""
+    from tdm_agents.comparison.played_batches import missing, play_missing
+    from tdm_agents.evaluation.progress_bar import counting
+    from tdm_agents.remarks import remarks
+
+    console = remarks()
+    total = len(missing(matches, rules, arguments.out))
+    if not total:
+        return
+    with (
+        arguments.hands.opened(initializer(arguments.import_), telling(console)) as pool,
+        counting(total, console) as count,
+    ):
+        play_missing(matches, rules, arguments.out, pool, lambda batch: count(str(batch)))
+
+
 def _episodes_of(report: Path) -> int:
     """Number of episodes per contestant in an earlier report; 0 where there is none."""
     if not report.exists():
@@ -181,4 +202,5 @@ def _check(arguments: Compare) -> None:
         threads=arguments.threads,
     )
     at_least(0, seed_start=arguments.seed_start)
+    arguments.hands.check()
     output_folder(arguments.out)

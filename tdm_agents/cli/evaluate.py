@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.checks import at_least, output_file, tell_endless, usable_device
 from tdm_agents.cli.config_file import keep_config_beside
-from tdm_agents.cli.imports import Modules, import_modules
+from tdm_agents.cli.imports import Modules, import_modules, initializer
+from tdm_agents.cli.pool_options import Hands, PoolOptions, telling
 from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
+
+if TYPE_CHECKING:
+    from tdm_agents.comparison.matches import Match, Rules
+    from tdm_agents.evaluation.records import Evaluation
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Evaluate:
     out: Path | None = None
     """File of the report (JSON)."""
     import_: Modules = ()
+    hands: Hands = field(default_factory=PoolOptions)
 
 
 def run(arguments: Evaluate) -> None:
@@ -71,7 +78,8 @@ def run(arguments: Evaluate) -> None:
     import torch
     from rich.console import Console
 
-    from tdm_agents.actors.enter import enter, environment_of
+    from tdm_agents.actors.enter import environment_of
+    from tdm_agents.comparison.matches import Rules, match_of
     from tdm_agents.environments import EnvRef
     from tdm_agents.evaluation.episodes import evaluate
     from tdm_agents.evaluation.progress_bar import ProgressBar
@@ -85,22 +93,34 @@ def run(arguments: Evaluate) -> None:
     env = EnvRef.parse(arguments.env_id) if arguments.env_id else environment_of(entry)
     if env is None:
         raise WrongValueError("no environment: pass --env-id (the checkpoint names none)")
-    entered = enter(entry, env, seed=arguments.seed, device=arguments.device, threads=arguments.threads)
+    rules = Rules(
+        seeds=tuple(range(arguments.seed_start, arguments.seed_start + arguments.episodes)),
+        seed=arguments.seed,
+        batch=arguments.batch or arguments.episodes,
+        max_steps=arguments.max_steps,
+        score_by=arguments.reward,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    match = match_of(entry, env, rules)
+    entered = match.entered
     made = env.make()
     tell_endless(str(env), made, arguments.max_steps, remark)
     made.close()
-    seeds = range(arguments.seed_start, arguments.seed_start + arguments.episodes)
-    with ProgressBar(entered.name) as progress:
-        evaluation = evaluate(
-            entered.contestant,
-            env,
-            seeds,
-            seed=arguments.seed,
-            batch=arguments.batch,
-            max_steps=arguments.max_steps,
-            score_by=arguments.reward,
-            on_step=progress,
-        )
+    if arguments.hands.side_by_side:
+        evaluation = _side_by_side(arguments, match, rules)
+    else:
+        with ProgressBar(entered.name) as progress:
+            evaluation = evaluate(
+                entered.contestant,
+                env,
+                rules.seeds,
+                seed=rules.seed,
+                batch=rules.batch,
+                max_steps=rules.max_steps,
+                score_by=rules.score_by,
+                on_step=progress,
+            )
     settings = {
         **entered.settings,
         "seed": arguments.seed,
@@ -116,6 +136,20 @@ def run(arguments: Evaluate) -> None:
         write_report(arguments.out, report)
         keep_config_beside(arguments.out, arguments, "evaluate")
         print(f"report: {arguments.out}")
+
+
+def _side_by_side(arguments: Evaluate, match: Match, rules: Rules) -> Evaluation:
+    """Play the batches of episodes in other processes."""
+    from tdm_agents.comparison.played_batches import all_batches, play_all
+    from tdm_agents.evaluation.progress_bar import counting
+    from tdm_agents.remarks import remarks
+
+    console = remarks()
+    with (
+        arguments.hands.opened(initializer(arguments.import_), telling(console)) as pool,
+        counting(len(all_batches(match, rules)), console) as count,
+    ):
+        return play_all(match, rules, pool, lambda batch: count(str(batch)))
 
 
 def entry_of(arguments: Evaluate) -> Entry:
@@ -147,6 +181,12 @@ def _check(arguments: Evaluate) -> None:
         replan_every=arguments.replan_every,
     )
     at_least(0, seed_start=arguments.seed_start)
+    arguments.hands.check()
+    if arguments.hands.side_by_side and arguments.batch is None:
+        raise WrongValueError(
+            "batches of episodes are what is played side by side, and without --batch there is only one; "
+            "pass --batch too, for example --batch 1 (a planner's draws depend on it)"
+        )
     chosen = {
         "--simulator": arguments.simulator,
         "--random": arguments.random,

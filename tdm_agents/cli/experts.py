@@ -10,11 +10,14 @@ import tyro
 
 from tdm_agents.cli.checks import at_least, output_folder
 from tdm_agents.cli.config_file import keep_config
+from tdm_agents.cli.pool_options import Hands, PoolOptions, telling
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.settings_text import parse_settings
 
 if TYPE_CHECKING:
-    from tdm_agents.experts.reinforcement import Evaluated
+    from tdm_agents.experts.reinforcement import Evaluated, Training
+    from tdm_agents.experts.training_jobs import TrainingJob
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,16 @@ class List:
 class Train:
     """Train a policy with Stable-Baselines3; the best that was evaluated on the way is kept, OUT/best.zip.
 
-    Ctrl-C ends training; the policy that was kept until then is whole.
+    Ctrl-C ends training; the policy that was kept until then is whole. Policies of several environments are
+    trained side by side (--workers, --pool), each in OUT/NAME/best.zip; the same command again trains those
+    that are not finished, from the beginning.
     """
 
     out: Path
     """Folder of the policy, its record (training.json) and TensorBoard events."""
-    env_id: str
-    """Gymnasium id, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`."""
+    env_id: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """Gymnasium id, with its arguments if it takes some: `"tdm/WalkerTree-v0 dof=12 body=3"`. Repeat the
+    option for several."""
     algorithm: Literal["ppo", "sac"] = "ppo"
     """The algorithm; PPO also takes discrete actions."""
     settings: dict[str, str] = field(default_factory=dict)
@@ -56,6 +62,7 @@ class Train:
     """Where the networks compute; for small ones the CPU is faster."""
     threads: int = 1
     """Threads of torch; more threads than idle cores are many times slower."""
+    hands: Hands = field(default_factory=PoolOptions)
 
 
 Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Train, tyro.conf.subcommand("train")]
@@ -102,18 +109,35 @@ def _list(command: List) -> None:
 
 def _train(command: Train) -> None:
     at_least(1, threads=command.threads)
+    command.hands.check()
+    if not command.env_id:
+        raise WrongValueError("no environment: pass --env-id")
     output_folder(command.out)
-    import torch
-
     from tdm_agents.cli.checks import usable_device
-    from tdm_agents.experts.reinforcement import BEST_FILE, Training, train
-    from tdm_agents.remarks import remark
+    from tdm_agents.collection.collection_manifest import default_name
+    from tdm_agents.experts.training_jobs import TrainingJob
 
     usable_device(command.device)
+    envs = [EnvRef.parse(text) for text in command.env_id]
+    folders = [command.out / default_name(env) if len(envs) > 1 else command.out for env in envs]
+    if len(set(folders)) < len(folders):
+        raise WrongValueError("policies are told apart by their environments; one is given twice")
+    jobs = [
+        TrainingJob(_training(command, env), folder, command.out, command.threads)
+        for env, folder in zip(envs, folders, strict=True)
+    ]
     keep_config(command, "experts train", command.out)
-    torch.set_num_threads(command.threads)
-    training = Training(
-        env=EnvRef.parse(command.env_id),
+    if len(jobs) > 1 or command.hands.side_by_side:
+        _train_side_by_side(command, jobs)
+    else:
+        _train_here(command, jobs[0].training)
+
+
+def _training(command: Train, env: EnvRef) -> Training:
+    from tdm_agents.experts.reinforcement import Training
+
+    return Training(
+        env=env,
         algorithm=command.algorithm,
         settings=parse_settings(command.settings),
         steps=command.steps,
@@ -124,6 +148,16 @@ def _train(command: Train) -> None:
         seed=command.seed,
         device=command.device,
     )
+
+
+def _train_here(command: Train, training: Training) -> None:
+    """Train one policy in this process."""
+    import torch
+
+    from tdm_agents.experts.reinforcement import BEST_FILE, train
+    from tdm_agents.remarks import remark
+
+    torch.set_num_threads(command.threads)
     found: list[Evaluated] = []
 
     def watch(one: Evaluated) -> None:
@@ -138,6 +172,33 @@ def _train(command: Train) -> None:
         print(f"Stopped. {_kept(found, command.out / BEST_FILE)}")
         raise SystemExit(130) from None
     print(_kept(found, command.out / BEST_FILE))
+
+
+def _train_side_by_side(command: Train, jobs: list[TrainingJob]) -> None:
+    """Train policies in other processes."""
+    from tdm_agents.collection.workers import one_thread
+    from tdm_agents.evaluation.progress_bar import counting
+    from tdm_agents.experts.reinforcement import BEST_FILE
+    from tdm_agents.experts.training_jobs import train_job
+    from tdm_agents.remarks import remarks
+
+    console = remarks()
+    done: list[str] = []
+    try:
+        with (
+            command.hands.opened(one_thread, telling(console)) as pool,
+            counting(len(jobs), console) as count,
+        ):
+            for trained in pool.imap_unordered(train_job, jobs):
+                done.append(f"{trained.job}: {_kept(trained.found, trained.job.folder / BEST_FILE)}")
+                count(str(trained.job))
+    except KeyboardInterrupt:
+        print(
+            f"Stopped. {len(done)} of {len(jobs)} policies are finished in {command.out}; the same command "
+            "trains the others, from the beginning."
+        )
+        raise SystemExit(130) from None
+    print("\n".join(sorted(done)))
 
 
 def _kept(found: list[Evaluated], path: Path) -> str:

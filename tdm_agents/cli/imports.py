@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated
 
 import tyro
@@ -36,3 +37,15 @@ def import_modules(modules: Sequence[str]) -> None:
             raise MissingPackageError(
                 f"--import {module}: {error}; install it, or run the command in its folder"
             ) from error
+
+
+def initializer(modules: Sequence[str]) -> Callable[[], None]:
+    """What a worker process does first: it computes with one thread, and imports what ``--import`` names."""
+    return partial(_begin, tuple(modules))
+
+
+def _begin(modules: tuple[str, ...]) -> None:
+    from tdm_agents.collection.workers import one_thread
+
+    one_thread()
+    import_modules(modules)

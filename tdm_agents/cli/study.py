@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tdm_agents.cli.checks import at_least, output_folder, usable_device
 from tdm_agents.cli.config_file import keep_config
+from tdm_agents.cli.pool_options import Hands, PoolOptions, telling
 from tdm_agents.errors import WrongValueError
 
 
@@ -37,12 +38,11 @@ class Study:
     adopt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """PRODUCT=FOLDER: what `tdm collect` or `tdm train` made elsewhere, if it has the settings that the study
     declares; repeat the option for several. An unfinished one goes on in its folder."""
-    workers: int = 1
-    """Number of processes that play episodes, of one thread each; at most as many as there are idle cores."""
     device: str = "cpu"
     """Where models train and plan."""
     threads: int = 1
     """Threads of PyTorch while a model trains."""
+    hands: Hands = field(default_factory=PoolOptions)
 
 
 def run(arguments: Study) -> None:
@@ -54,6 +54,7 @@ def run(arguments: Study) -> None:
         FolderInUseError: If another process works in the folder.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
+    from tdm_agents.collection.workers import one_thread
     from tdm_agents.remarks import remarks
     from tdm_agents.studies.catalogue import STUDIES
     from tdm_agents.studies.entry_text import named
@@ -67,7 +68,8 @@ def run(arguments: Study) -> None:
         return
     if not arguments.name:
         raise WrongValueError(f"no study is named; expected one of {', '.join(STUDIES)} (see --list)")
-    at_least(1, workers=arguments.workers, threads=arguments.threads)
+    at_least(1, threads=arguments.threads)
+    arguments.hands.check()
     output_folder(arguments.out)
     usable_device(arguments.device)
     one = opened(named("study", arguments.name, STUDIES), arguments.size, arguments.out)
@@ -78,7 +80,7 @@ def run(arguments: Study) -> None:
         from tdm_agents.studies.forecast import forecast, table
 
         expected = forecast(
-            one, device=arguments.device, workers=arguments.workers, threads=arguments.threads
+            one, device=arguments.device, workers=arguments.hands.processes, threads=arguments.threads
         )
         console.print(table(one, expected))
         return
@@ -90,7 +92,7 @@ def run(arguments: Study) -> None:
         folder = run_study(
             one,
             adopted=adopted,
-            workers=arguments.workers,
+            hands=arguments.hands.opened(one_thread, telling(remarks())),
             device=arguments.device,
             threads=arguments.threads,
             console=remarks(),

@@ -7,6 +7,7 @@
     expert                                   tuned for the environment, disturbed
     simulator planner=cem num_samples=64     a planner on the true dynamics
     runs/model episodes=100 noise_sds=[0.0]  a checkpoint, without noise on its actions
+    waypoints episodes=500                   a controller that knows the way through a maze
     sac.zip action_repeat=4 label=sac        what Stable-Baselines3 saved
 
 The rest of a line is read as in every entry (:mod:`tdm_agents.actors.entries`); ``label`` names the episodes.
@@ -63,7 +64,7 @@ def parse_actor(text: str, env: EnvRef) -> ActorLine:
         TypeError: If there is no such setting.
         LookupError: If there is no such checkpoint, planner or expert.
     """
-    source, words = split_line(text, "who plays: random, expert, simulator, a checkpoint, or a .zip")
+    source, words = split_line(text, "who plays: random, expert, simulator, waypoints, a checkpoint, a .zip")
     label = words.pop("label", None)
     texts = {name.replace("-", "_"): value for name, value in words.items()}
     own = parse_settings({name: texts.pop(name) for name in ("episodes", *_DISTURBANCE) if name in texts})

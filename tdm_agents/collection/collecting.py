@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tdm_agents.collection.collection_check import SETTINGS_FILE, check, is_finished
+from tdm_agents.collection.collection_check import SETTINGS_FILE, check, check_same, is_finished
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.pool import Pool, WorkerPool
-from tdm_agents.collection.shards import read_shard
-from tdm_agents.collection.workers import EpisodeDone, Job, found, one_thread, play_job
+from tdm_agents.collection.shard_store import ShardStore
+from tdm_agents.collection.shards import read_shard, shard_path
+from tdm_agents.collection.workers import EpisodeDone, Job, check_seen, found, one_thread, play_job
 from tdm_agents.data.index import IndexEntry, write_index
 from tdm_agents.data.minari_io import DataError, content_hash, write_dataset
 from tdm_agents.data.readable import read_metadata
-from tdm_agents.json_text import plain_number
+from tdm_agents.json_text import load_json, plain_number
 from tdm_agents.storage import locked, write_json
 
 
@@ -35,6 +36,7 @@ def collect(
     *,
     workers: int = 1,
     pool: Pool | None = None,
+    store: ShardStore | None = None,
     watch: Callable[[EpisodeDone], None] | None = None,
 ) -> Path:
     """Play episodes and write them as Minari data sets of raw environment steps, one per environment.
@@ -49,7 +51,10 @@ def collect(
             ``out/NAME/data``, and at the very end ``out/index.json`` names them all.
         workers: Number of processes on this machine, one thread each; a dead one is warned of and replaced.
         pool: A pool that distributes the work instead: a :class:`~tdm_agents.collection.pool.WorkerPool`,
-            ``multiprocessing``'s, or that of a cluster engine whose workers see ``out`` too.
+            ``multiprocessing``'s, or a :class:`~tdm_agents.collection.ray_pool.RayPool`, all of whose nodes
+            see ``out`` too, or reach ``store``.
+        store: Where workers that do not see ``out`` put finished episodes, from where this process fetches
+            them; they are removed from there at the end.
         watch: Called in this process for every episode of an unfinished data set.
 
     Returns:
@@ -73,26 +78,54 @@ def collect(
             settings = dataset.shards(out) / SETTINGS_FILE
             if not settings.exists():
                 write_json(settings, dataset.settings())
+        jobs = _Jobs(unfinished, out, store)
+        if store is not None:
+            _fetch_there(unfinished, out, store)
         hands = own if pool is None else pool
-        _play_missing(unfinished, out, hands, watch)
+        _play_missing(jobs, hands, watch)
         # in workers too, because HDF5 may crash a process in which it finds the disk full
-        for _ in hands.imap_unordered(partial(_assemble, out=out), unfinished):
+        for _ in (hands if store is None else own).imap_unordered(partial(_assemble, out=out), unfinished):
             pass
         for dataset in datasets:
             shutil.rmtree(dataset.shards(out), ignore_errors=True)
+            if store is not None:
+                store.below(dataset.name).remove({SETTINGS_FILE, *_names(dataset, out)})
         if datasets[0].name:
             write_index(out, [entry_of(dataset, out) for dataset in datasets])
     return result
 
 
-def _play_missing(
-    datasets: Sequence[DatasetSpec], out: Path, pool: Pool, watch: Callable[[EpisodeDone], None] | None
-) -> None:
-    jobs = _Jobs(datasets, out)
+def _fetch_there(datasets: Sequence[DatasetSpec], out: Path, store: ShardStore) -> None:
+    """Fetch the episodes that workers of an interrupted collection put into the store.
+
+    Raises:
+        DataError: If the store holds episodes of another collection.
+    """
+    for dataset in datasets:
+        shards, there = dataset.shards(out), store.below(dataset.name)
+        names = there.names()
+        if SETTINGS_FILE in names:
+            there.fetch(SETTINGS_FILE, shards / f"{SETTINGS_FILE}.there")
+            check_same(there.url, load_json(shards / f"{SETTINGS_FILE}.there"), dataset.settings())
+        else:
+            there.put(shards / SETTINGS_FILE)
+        for name in sorted(names & _names(dataset, out)):
+            if not (shards / name).exists():
+                there.fetch(name, shards / name)
+
+
+def _names(dataset: DatasetSpec, out: Path) -> set[str]:
+    """Names of the files of all its episodes."""
+    jobs = _Jobs([dataset], out)
+    return {jobs[number].path.name for number in range(len(jobs))}
+
+
+def _play_missing(jobs: _Jobs, pool: Pool, watch: Callable[[EpisodeDone], None] | None) -> None:
     missing = jobs.missing(watch)
     # in a fixed random order, so that the estimate of the time left is right although planners take longer
     np.random.default_rng(0).shuffle(missing)
     for done in pool.imap_unordered(play_job, map(jobs.__getitem__, missing)):
+        jobs.fetch(done)
         if watch is not None:
             watch(done)
 
@@ -104,7 +137,9 @@ _BYTES_PER_EPISODE = 50_000
 class _Jobs:
     """All episodes by number, made on demand: a list would grow with their number."""
 
-    def __init__(self, datasets: Sequence[DatasetSpec], out: Path) -> None:
+    def __init__(self, datasets: Sequence[DatasetSpec], out: Path, store: ShardStore | None = None) -> None:
+        self._shards = {dataset.name: dataset.shards(out) for dataset in datasets}
+        self._store = store
         self._rows = [
             (dataset, policy, dataset.shards(out)) for dataset in datasets for policy, _ in dataset.mix
         ]
@@ -118,7 +153,14 @@ class _Jobs:
         row = int(np.searchsorted(self._ends, number, side="right"))
         dataset, policy, shards = self._rows[row]
         first = int(self._ends[row - 1]) if row else 0
-        return Job(dataset, policy, int(number) - first, shards)
+        store = None if self._store is None else self._store.below(dataset.name)
+        return Job(dataset, policy, int(number) - first, shards, store)
+
+    def fetch(self, done: EpisodeDone) -> None:
+        """Fetch an episode that a worker has put into the store, where there is one."""
+        if self._store is not None:
+            path = shard_path(self._shards[done.environment], done.policy, done.index)
+            self._store.below(done.environment).fetch(path.name, path)
 
     def missing(self, watch: Callable[[EpisodeDone], None] | None) -> npt.NDArray[np.int64]:
         """Numbers of the episodes that have no file; ``watch`` is called for the others."""
@@ -136,6 +178,7 @@ def _assemble(dataset: DatasetSpec, out: Path) -> None:
     """Make a data set from its shards, unless it was made already."""
     if dataset.data(out).exists():  # by a worker that died just after it
         return
+    check_seen(dataset.shards(out))
     jobs = _Jobs([dataset], out)
     _check_room(dataset.shards(out), len(jobs))
     env = dataset.make_env()

@@ -57,7 +57,7 @@ def _check_folder(dataset: DatasetSpec, out: Path) -> None:
     if data.exists():
         _check_finished(data, dataset)
     elif (shards / SETTINGS_FILE).exists():
-        _check_same(shards, _json_of(shards / SETTINGS_FILE), dataset.settings())
+        check_same(shards, _json_of(shards / SETTINGS_FILE), dataset.settings())
     elif not shards.exists():
         _refuse_others(
             dataset.folder(out),
@@ -83,7 +83,7 @@ def _check_finished(data: Path, dataset: DatasetSpec) -> None:
             parse_json(stored, str(metadata)), str(metadata), {"settings": dict, "episodes": dict}
         )
     there = {**written["settings"], "episodes": written["episodes"]}
-    _check_same(data, there, {**dataset.settings(), "episodes": dataset.counts})
+    check_same(data, there, {**dataset.settings(), "episodes": dataset.counts})
 
 
 def _json_of(path: Path) -> dict[str, Any]:
@@ -91,7 +91,20 @@ def _json_of(path: Path) -> dict[str, Any]:
         return check_fields(load_json(path), str(path), {})
 
 
-def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = "") -> None:
+def check_same(
+    where: Path | str, there: Mapping[str, Any], wanted: Mapping[str, Any], inside: str = ""
+) -> None:
+    """Refuse to go on with episodes of other settings.
+
+    Args:
+        where: Where they are.
+        there: Their settings.
+        wanted: The settings that are asked for.
+        inside: Of which setting these are parts, with a dot at the end.
+
+    Raises:
+        DataError: If a setting differs.
+    """
     there = _present(there)
     if isinstance(name := wanted.get("planner"), str) and isinstance(old := there.get("settings"), Mapping):
         # A setting that is newer than the data does, by default, what was done before it.
@@ -99,7 +112,7 @@ def _check_same(where: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]
     for key in (*wanted, *(key for key in there if key not in wanted)):
         old, new = there.get(key), wanted.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            _check_same(where, old, new, f"{inside}{key}.")
+            check_same(where, old, new, f"{inside}{key}.")
         elif old != new:
             raise DataError(
                 f"{where} was collected with {brief(inside + str(key))} {brief(repr(old))}, now "

@@ -1,4 +1,4 @@
-"""Worker processes with the interface of ``multiprocessing.Pool`` that may be killed at any moment.
+"""Pools that may lose a worker at any moment: their interface, and the one of processes on this machine.
 
 ``multiprocessing.Pool`` waits for ever for the result of a worker that was killed, and
 ``concurrent.futures.ProcessPoolExecutor`` gives up all work when one dies. Here every worker has a pipe of
@@ -30,11 +30,14 @@ from tdm_agents.remarks import LOG
 T = TypeVar("T")
 R = TypeVar("R")
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Pool(Protocol):
-    """The part of ``multiprocessing.Pool`` that distributes work; pools of cluster engines have it too."""
+    """The part of ``multiprocessing.Pool`` that distributes work.
+
+    :class:`WorkerPool` has it on this machine, :class:`tdm_agents.collection.ray_pool.RayPool` on a cluster.
+    """
 
     def imap_unordered(
         self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1
@@ -48,25 +51,19 @@ class WorkerDeath:
     """A worker process that ended in the middle of a task.
 
     Attributes:
-        pid: Id of the process.
-        exitcode: Exit code as in ``multiprocessing.Process``: minus the signal where one killed it.
+        worker: Which one, in words.
+        how: How it ended: the signal that killed it, its exit status, or what a cluster says.
         task: The task that it was working on.
         deaths: Number of workers that this task has lost so far.
     """
 
-    pid: int
-    exitcode: int | None
+    worker: str
+    how: str
     task: Any
     deaths: int
 
-    @property
-    def how(self) -> str:
-        """The signal that killed it, or its exit status."""
-        code = self.exitcode
-        return signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
-
     def __str__(self) -> str:
-        return f"worker {self.pid} ended ({self.how}) while doing {self.task}; another one does it again"
+        return f"{self.worker} ended ({self.how}) while doing {self.task}; another one does it again"
 
 
 class WorkerDiedError(TDMError, RuntimeError):
@@ -74,16 +71,40 @@ class WorkerDiedError(TDMError, RuntimeError):
 
 
 @dataclass(slots=True)
-class _Task:
+class Task:
+    """A task of a pool, with the number of workers that it has lost."""
+
     argument: Any
     deaths: int = 0
+
+    def lose(
+        self, worker: str, how: str, *, max_deaths: int, on_death: Callable[[WorkerDeath], None]
+    ) -> None:
+        """Take note that a worker ended while doing it.
+
+        Raises:
+            WorkerDiedError: If it has lost ``max_deaths`` workers.
+        """
+        self.deaths += 1
+        if self.deaths >= max_deaths:
+            raise WorkerDiedError(
+                f"{self.deaths} workers ended while doing {self.argument}, the last with {how}. "
+                "Perhaps there is too little memory (SIGKILL: run fewer workers), or the workers cannot "
+                'import the main module (it needs `if __name__ == "__main__":`)'
+            )
+        on_death(WorkerDeath(worker, how, self.argument, self.deaths))
+
+
+def warn_of_death(death: WorkerDeath) -> None:
+    """Warn that a worker ended; what pools do unless they are told otherwise."""
+    warnings.warn(str(death), stacklevel=2)
 
 
 @dataclass(slots=True)
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    task: _Task | None = None
+    task: Task | None = None
 
 
 class WorkerPool:
@@ -107,7 +128,7 @@ class WorkerPool:
         processes: int = 1,
         initializer: Callable[[], None] | None = None,
         *,
-        on_death: Callable[[WorkerDeath], None] = lambda death: warnings.warn(str(death), stacklevel=2),
+        on_death: Callable[[WorkerDeath], None] = warn_of_death,
         max_deaths: int = 3,
     ) -> None:
         for name, value in {"processes": processes, "max_deaths": max_deaths}.items():
@@ -149,8 +170,8 @@ class WorkerPool:
             raise WrongValueError(f"chunksize is {chunksize}; expected 1")
         if any(worker.task is not None for worker in self._workers):
             raise RuntimeError("the pool is still busy with another imap_unordered; finish that one first")
-        fresh = map(_Task, iterable)
-        lost: deque[_Task] = deque()
+        fresh = map(Task, iterable)
+        lost: deque[Task] = deque()
         while True:
             self._hand_out(func, lost, fresh)
             busy = {worker.pipe: worker for worker in self._workers if worker.task is not None}
@@ -178,7 +199,7 @@ class WorkerPool:
             worker.pipe.close()
         self._workers.clear()
 
-    def _hand_out(self, func: Callable[[Any], Any], lost: deque[_Task], fresh: Iterator[_Task]) -> None:
+    def _hand_out(self, func: Callable[[Any], Any], lost: deque[Task], fresh: Iterator[Task]) -> None:
         while True:
             idle = next((worker for worker in self._workers if worker.task is None), None)
             if idle is None and len(self._workers) == self._processes:
@@ -204,22 +225,15 @@ class WorkerPool:
         self._workers.append(worker)
         return worker
 
-    def _bury(self, worker: _Worker) -> _Task:
+    def _bury(self, worker: _Worker) -> Task:
         """Take note of a dead worker; its task, which is to be done again."""
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.join()
-        task = worker.task
-        assert task is not None and worker.process.pid is not None
-        task.deaths += 1
-        death = WorkerDeath(worker.process.pid, worker.process.exitcode, task.argument, task.deaths)
-        if task.deaths >= self._max_deaths:
-            raise WorkerDiedError(
-                f"{task.deaths} workers ended while doing {task.argument}, the last with {death.how}. "
-                "Perhaps there is too little memory (SIGKILL: run fewer workers), or the workers cannot "
-                'import the main module (it needs `if __name__ == "__main__":`)'
-            )
-        self._on_death(death)
+        task, code = worker.task, worker.process.exitcode
+        assert task is not None
+        how = signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
+        task.lose(f"worker {worker.process.pid}", how, max_deaths=self._max_deaths, on_death=self._on_death)
         return task
 
 
@@ -229,8 +243,8 @@ def _worker_surroundings() -> Iterator[None]:
 
     Both must hold before a child's first import, so an initialiser would come too late.
     """
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     main_thread = threading.current_thread() is threading.main_thread()  # others cannot set handlers
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
     try:
@@ -257,12 +271,7 @@ def _serve(pipe: Connection, initializer: Callable[[], None] | None, level: int 
         except (EOFError, ConnectionResetError):  # closed; reset where a result was not read before
             return
         try:
-            result = (True, func(argument))
-        except Exception as error:  # whatever it is, the parent raises it
-            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-            result = (False, _portable(error))
-        try:
-            pipe.send(result)
+            pipe.send(outcome(func, argument))
         except (BrokenPipeError, ConnectionResetError):
             return
 
@@ -273,6 +282,15 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+def outcome(func: Callable[[T], R], argument: T) -> tuple[bool, R | Exception]:
+    """Whether a task was done, and its result, or the error that whoever awaits the result is to raise."""
+    try:
+        return True, func(argument)
+    except Exception as error:
+        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        return False, _portable(error)
 
 
 def _portable(error: Exception) -> Exception:

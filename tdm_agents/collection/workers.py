@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from tdm_agents.actors.behaviour import BehaviourPolicy
+from tdm_agents.collection.collection_check import SETTINGS_FILE
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import EpisodeFailedError, play
+from tdm_agents.collection.shard_store import ShardStore
 from tdm_agents.collection.shards import read_shard_info, shard_path, write_shard
 from tdm_agents.collection.storable import check_storable
 from tdm_agents.data.minari_io import DataError
@@ -30,12 +34,14 @@ class Job:
         policy: The policy that plays it.
         index: Index of the episode among those of its policy.
         shards: Folder of its file.
+        store: Where a worker puts the file, if it does not see that folder.
     """
 
     dataset: DatasetSpec
     policy: BehaviourPolicy
     index: int
     shards: Path
+    store: ShardStore | None = None
 
     @property
     def path(self) -> Path:
@@ -78,8 +84,11 @@ def play_job(job: Job) -> EpisodeDone:
     """Play an episode and write its file; one that fails is replaced by another draw of it.
 
     Raises:
-        DataError: If the episode failed :data:`MAX_ATTEMPTS` times, or its file cannot be written.
+        DataError: If the episode failed :data:`MAX_ATTEMPTS` times, its file cannot be written, or this
+            machine does not see its folder.
     """
+    if job.store is None:
+        check_seen(job.shards)
     failures: list[str] = []
     while len(failures) < MAX_ATTEMPTS:
         try:
@@ -90,12 +99,31 @@ def play_job(job: Job) -> EpisodeDone:
             continue
         if failures:
             episode = replace(episode, metadata={**episode.metadata, "failures": json.dumps(failures)})
-        write_shard(job.path, episode)
-        return found(job, played=True)
+        if job.store is None:
+            write_shard(job.path, episode)
+            return found(job, played=True)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / job.path.name
+            write_shard(path, episode)
+            job.store.put(path)
+            return found(replace(job, shards=Path(folder)), played=True)
     raise DataError(
         f"{job} failed {len(failures)} times, the last time at {failures[-1]}; finished episodes are kept: "
         f"repair the environment, or leave it out and remove {job.shards.parent}"
     )
+
+
+def check_seen(shards: Path) -> None:
+    """Refuse to work on a machine that does not see the folder of the episodes.
+
+    Raises:
+        DataError: If the settings that the collection wrote there are not to be seen.
+    """
+    if not (shards / SETTINGS_FILE).exists():
+        raise DataError(
+            f"{platform.node()} does not see {shards.absolute()}, where the episodes are kept; choose a "
+            "folder that all machines share, under the same path, or keep them at a URL (--shards)"
+        )
 
 
 def found(job: Job, *, played: bool) -> EpisodeDone:

@@ -26,7 +26,7 @@ from tdm_agents.errors import WrongValueError, retold
 from tdm_agents.evaluation.as_json import evaluation_from_json, evaluation_to_json, plain
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.real_rewards import Scoring
-from tdm_agents.evaluation.records import Evaluation, Tick
+from tdm_agents.evaluation.records import Evaluation, Tick, joined
 from tdm_agents.evaluation.report import provenance, versions
 from tdm_agents.json_text import JsonError, plain_number
 from tdm_agents.storage import CheckpointError, read_json, write_json
@@ -64,16 +64,34 @@ class Match:
     """A contestant in an environment.
 
     Attributes:
-        label: The contestant's name in reports.
+        entry: The contestant, as it was asked for.
         env: The environment.
         entered: The contestant.
         settings: Everything that was chosen for it, with the sha256 of the files that were read, as JSON.
     """
 
-    label: str
+    entry: Entry
     env: EnvRef
     entered: Entered
     settings: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The contestant's name in reports."""
+        return self.entry.label
+
+
+def match_of(entry: Entry, env: EnvRef, rules: Rules) -> Match:
+    """The match of an entry in an environment, unchecked.
+
+    Raises:
+        TDMError: See :func:`tdm_agents.actors.enter.enter`.
+    """
+    entered = enter(entry, env, seed=rules.seed, device=rules.device, threads=rules.threads)
+    # a reward function in a file is what the file says, which its author may change
+    planned_for = reward_file(entered.settings.get("reward_function"))
+    settings = plain({**entered.settings, "sha256": _hashes([*entered.files, planned_for])})
+    return Match(entry, env, entered, settings)
 
 
 def matches_of(entries: Sequence[Entry], envs: Sequence[EnvRef], rules: Rules) -> list[Match]:
@@ -92,12 +110,9 @@ def matches_of(entries: Sequence[Entry], envs: Sequence[EnvRef], rules: Rules) -
     found = []
     for entry in entries:
         for env in envs:
-            entered = enter(entry, env, seed=rules.seed, device=rules.device, threads=rules.threads)
-            _try(entry.label, entered, env, rules)
-            # a reward function in a file is what the file says, which its author may change
-            planned_for = reward_file(entered.settings.get("reward_function"))
-            settings = plain({**entered.settings, "sha256": _hashes([*entered.files, planned_for])})
-            found.append(Match(entry.label, env, entered, settings))
+            match = match_of(entry, env, rules)
+            _try(match, rules)
+            found.append(match)
     return found
 
 
@@ -119,36 +134,44 @@ def play(
         ValueError: See :func:`tdm_agents.evaluation.episodes.evaluate`.
     """
     batches = []
-    for first, path, what in _parts(match, rules, folder):
+    for first, what in batches_of(match, rules):
+        path = part_path(folder, what)
         kept = _read(path, what)
         if kept is None:
-            kept = evaluate(
-                match.entered.contestant,
-                match.env,
-                what["seeds"],
-                seed=rules.seed + first,
-                max_steps=rules.max_steps,
-                score_by=rules.score_by,
-                on_step=on_step,
-            )
-            part = {"schema": SCHEMA, "kind": "part", "what": what, "played": evaluation_to_json(kept)}
-            write_json(path, part | {"provenance": provenance()})
+            kept = play_batch(match, rules, first, on_step)
+            keep(path, what, kept)
         batches.append(kept)
-    return Evaluation(
-        env_id=str(match.env),
-        episodes=tuple(e for b in batches for e in b.episodes),
-        plan_calls=sum(b.plan_calls for b in batches),
-        non_finite=sum(b.non_finite for b in batches),
+    return joined(batches)
+
+
+def play_batch(
+    match: Match, rules: Rules, first: int, on_step: Callable[[Tick], None] | None = None
+) -> Evaluation:
+    """Play the batch that begins with episode ``first``."""
+    return evaluate(
+        match.entered.contestant,
+        match.env,
+        rules.seeds[first : first + rules.batch],
+        seed=rules.seed + first,
+        max_steps=rules.max_steps,
+        score_by=rules.score_by,
+        on_step=on_step,
     )
+
+
+def keep(path: Path, what: dict[str, Any], played: Evaluation) -> None:
+    """Keep a batch, atomically."""
+    part = {"schema": SCHEMA, "kind": "part", "what": what, "played": evaluation_to_json(played)}
+    write_json(path, part | {"provenance": provenance()})
 
 
 def kept_episodes(match: Match, rules: Rules, folder: Path) -> int:
     """The number of episodes of a match that are kept already."""
-    return sum(len(what["seeds"]) for _, path, what in _parts(match, rules, folder) if path.exists())
+    return sum(len(what["seeds"]) for _, what in batches_of(match, rules) if part_path(folder, what).exists())
 
 
-def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, dict[str, Any]]]:
-    """Index of the first episode, file, and everything that the result depends on, of every batch."""
+def batches_of(match: Match, rules: Rules) -> list[tuple[int, dict[str, Any]]]:
+    """Index of the first episode, and everything that the result depends on, of every batch."""
     found = []
     for first in range(0, len(rules.seeds), rules.batch):
         what = {
@@ -163,9 +186,14 @@ def _parts(match: Match, rules: Rules, folder: Path) -> list[tuple[int, Path, di
         }
         if rules.score_by is not None:
             what["score_by"] = [rules.score_by, *_hashes([reward_file(rules.score_by)]).values()]
-        sha256 = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain_number).encode()).hexdigest()
-        found.append((first, folder / PARTS_FOLDER / f"{sha256[:32]}.json", what))
+        found.append((first, what))
     return found
+
+
+def part_path(folder: Path, what: dict[str, Any]) -> Path:
+    """The file of a batch in the folder of a comparison."""
+    sha256 = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain_number).encode()).hexdigest()
+    return folder / PARTS_FOLDER / f"{sha256[:32]}.json"
 
 
 def _hashes(files: Sequence[Path | None]) -> dict[str, str]:
@@ -184,15 +212,15 @@ def _read(path: Path, what: dict[str, Any]) -> Evaluation | None:
         raise CheckpointError(f"{path} was altered: {error}; remove it") from error
 
 
-def _try(label: str, entered: Entered, env: EnvRef, rules: Rules) -> None:
+def _try(match: Match, rules: Rules) -> None:
     """Make the actor once, so that a misfit is found before anybody plays."""
-    made = env.make()
+    made = match.env.make()
     try:
         made.reset(seed=rules.seeds[0])
-        actor_of(entered.contestant, [made], seed=rules.seed)
+        actor_of(match.entered.contestant, [made], seed=rules.seed)
         if rules.score_by is not None:
             Scoring(rules.score_by, made)
     except (ValueError, TypeError) as error:
-        raise retold(error, f"entry {label!r} cannot play {env}: {error}") from error
+        raise retold(error, f"entry {match.label!r} cannot play {match.env}: {error}") from error
     finally:
         made.close()

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tdm_agents.evaluation.records import Tick
 from tdm_agents.remarks import remarks
+
+
+@contextmanager
+def counting(total: int, console: Console) -> Iterator[Callable[[str], None]]:
+    """A live line that counts what is played side by side; call it with what has ended.
+
+    Args:
+        total: Number of what is to be played.
+        console: Console to show it on.
+    """
+    columns = (TextColumn("playing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda ended: progress.update(bar, advance=1, description=ended)
 
 
 class ProgressBar:

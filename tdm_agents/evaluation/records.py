@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -100,6 +101,16 @@ class Evaluation:
     def transitions_per_decision(self) -> float:
         """Imagined transitions per decision."""
         return sum(e.transitions for e in self.episodes) / max(self.decisions, 1)
+
+
+def joined(batches: Sequence[Evaluation]) -> Evaluation:
+    """Evaluations of one contestant in one environment as one, in their order."""
+    return Evaluation(
+        env_id=batches[0].env_id,
+        episodes=tuple(episode for batch in batches for episode in batch.episodes),
+        plan_calls=sum(batch.plan_calls for batch in batches),
+        non_finite=sum(batch.non_finite for batch in batches),
+    )
 
 
 @dataclass(frozen=True, slots=True)

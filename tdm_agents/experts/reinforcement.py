@@ -8,6 +8,7 @@ whenever the process ends.
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -28,6 +29,7 @@ from tdm_agents.env_checks import refuse_shared
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.evaluation.report import provenance
+from tdm_agents.json_text import plain_number
 from tdm_agents.storage import write_bytes, write_json
 
 Algorithm = Literal["ppo", "sac"]
@@ -146,10 +148,12 @@ def train(
     return keeper.found
 
 
-def _to_json(training: Training) -> dict[str, Any]:
+def settings_of(training: Training) -> dict[str, Any]:
+    """Everything that was chosen, as JSON, as the record has it."""
     env = {"env_id": training.env.made_by, "env_kwargs": dict(training.env.kwargs)}
     rest = {f.name: getattr(training, f.name) for f in fields(training) if f.name != "env"}
-    return env | rest
+    found: dict[str, Any] = json.loads(json.dumps(env | rest, default=plain_number))
+    return found
 
 
 def _algorithm(training: Training, envs: VecEnv, out: Path) -> BaseAlgorithm:
@@ -195,6 +199,7 @@ class _Keeper(BaseCallback):  # type: ignore[misc]
     def _on_training_end(self) -> None:
         if not self.found or self.found[-1].steps < self.num_timesteps:
             self._evaluate()
+        self._write_record(finished=True)
 
     def _cpu_seconds(self) -> float:
         return time.process_time() - self._began
@@ -211,16 +216,20 @@ class _Keeper(BaseCallback):  # type: ignore[misc]
             self.model.save(saved)
             write_bytes(self._out / BEST_FILE, saved.getvalue())
         self.found.append(Evaluated(self.num_timesteps, self._cpu_seconds(), mean, best))
-        write_json(
-            self._out / RECORD_FILE,
-            {
-                "schema": 1,
-                "training": _to_json(self._training),
-                "evaluations": [asdict(one) for one in self.found],
-                "provenance": self._provenance,
-            },
-        )
+        self._write_record(finished=False)
         self.logger.record("eval/mean_return", mean)
         self.logger.dump(self.num_timesteps)
         if self._watch is not None:
             self._watch(self.found[-1])
+
+    def _write_record(self, *, finished: bool) -> None:
+        write_json(
+            self._out / RECORD_FILE,
+            {
+                "schema": 1,
+                "training": settings_of(self._training),
+                "finished": finished,
+                "evaluations": [asdict(one) for one in self.found],
+                "provenance": self._provenance,
+            },
+        )

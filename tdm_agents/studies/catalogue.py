@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tdm_agents.studies import ablations, few_shot, proposal, specialist, zero_shot
+from tdm_agents.studies import ablations, few_shot, offline, proposal, specialist, zero_shot
 from tdm_agents.studies.stages import Study
 
 STUDIES: dict[str, Study] = {
@@ -14,6 +14,7 @@ STUDIES: dict[str, Study] = {
         proposal.STUDY,
         few_shot.STUDY,
         ablations.STUDY,
+        offline.STUDY,
     )
 }
 """By name."""

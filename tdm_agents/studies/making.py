@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tdm_agents.cli.collect_progress import Progress as CollectionProgress
 from tdm_agents.cli.train import run as train
@@ -20,6 +19,7 @@ from tdm_agents.cli.train_options import Train as TrainCommand
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.collection_check import check
 from tdm_agents.collection.pool import Pool
+from tdm_agents.evaluation.progress_bar import counting
 from tdm_agents.storage import read_json
 from tdm_agents.studies.evaluating import evaluate
 from tdm_agents.studies.stage_products import Product
@@ -83,15 +83,13 @@ def play(evaluations: Sequence[Product], products: Mapping[str, Product], means:
         for name, product in products.items()
     }
     total = sum(len(product.stage.envs) for product in evaluations if isinstance(product.stage, Evaluate))
-    columns = (TextColumn("playing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=means.console) as progress:
-        bar = progress.add_task("", total=total)
+    with counting(total, means.console) as count:
         evaluate(
             evaluations,
             folders,
             device=means.device,
             pool=means.pool,
-            watch=lambda played: progress.update(bar, advance=1, description=played.job.product),
+            watch=lambda played: count(played.job.product),
         )
 
 

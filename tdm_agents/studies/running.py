@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from tdm_agents.collection.pool import WorkerPool
-from tdm_agents.collection.workers import one_thread
+from tdm_agents.collection.pool import Pool
 from tdm_agents.errors import PathTakenError, TDMError, WrongValueError
 from tdm_agents.storage import foreign_file, locked
 from tdm_agents.studies import study_report
@@ -93,7 +93,7 @@ def run(
     one: Opened,
     *,
     adopted: Mapping[str, Path],
-    workers: int,
+    hands: AbstractContextManager[Pool],
     device: str,
     threads: int,
     console: Console,
@@ -104,7 +104,7 @@ def run(
         one: The study.
         adopted: Folders of `tdm collect` or `tdm train` to adopt, by the names of products. A stage refuses
             one that has other settings when it goes on in it.
-        workers: Processes that play episodes.
+        hands: The pool that plays episodes, not yet opened.
         device: Where models train and plan.
         threads: PyTorch's threads while a model trains.
         console: Where progress is shown.
@@ -118,7 +118,7 @@ def run(
         SystemExit: On Ctrl-C during training, with code 130.
     """
     adoptions = [(adoptable(one, name, folder), folder) for name, folder in adopted.items()]
-    with locked(one.out), WorkerPool(workers, one_thread) as pool:
+    with locked(one.out), hands as pool:
         for product, folder in adoptions:
             product.adopt(folder)
         means = Means(pool=pool, device=device, threads=threads, console=console)

@@ -7,7 +7,7 @@ be overridden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -65,8 +65,12 @@ class LearnedModel(nn.Module):
 
     def optimizers(self, settings: UpdateSettings) -> Optimizers:
         """AdamW over all weights; only those that :meth:`decays` names decay."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        adamw = torch.optim.AdamW(
+        return {"adamw": self.adamw([p for p in self.parameters() if p.requires_grad], settings)}
+
+    def adamw(self, parameters: Iterable[nn.Parameter], settings: UpdateSettings) -> torch.optim.AdamW:
+        """AdamW over some weights; only those that :meth:`decays` names decay."""
+        parameters = list(parameters)
+        return torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if self.decays(p)], "weight_decay": settings.weight_decay},
                 {"params": [p for p in parameters if not self.decays(p)], "weight_decay": 0.0},
@@ -75,7 +79,6 @@ class LearnedModel(nn.Module):
             betas=settings.betas,
             fused=True,  # one kernel for all weights: several times faster at small sizes
         )
-        return {"adamw": adamw}
 
     def update(
         self,

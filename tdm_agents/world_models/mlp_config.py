@@ -29,8 +29,8 @@ class MLPConfig:
         inputs: ``"plain"``: normalised numbers. ``"tokens"``: every scalar by a learned vector of its token.
         outputs: ``"plain"``: normalised numbers, learned by squared error. ``"tokens"``: a distribution over
             bins per scalar, learned by cross-entropy.
-        scale: Of tokens: the papers' ``"mu_law"``, or ``"quantile"``. Tokens of changes are always uniform
-            over the changes in the data.
+        scale: Of tokens: the papers' ``"mu_law"``, ``"quantile"`` or ``"equal_counts"``. Tokens of changes
+            are always uniform over the changes in the data.
         bins: Number of tokens.
         token_width: Length of a token's vector among the inputs, from 1 to 65,536.
         read: How predicted distributions become numbers: their ``"mean"``, or a ``"sample"`` of them. No part
@@ -46,7 +46,7 @@ class MLPConfig:
     target: Literal["absolute", "change"] = "change"
     inputs: Numbers = "plain"
     outputs: Numbers = "plain"
-    scale: Literal["mu_law", "quantile"] = "mu_law"
+    scale: Literal["mu_law", "quantile", "equal_counts"] = "mu_law"
     bins: int = 1024
     token_width: int = 16
     read: Read = field(default="mean", metadata={"identity": False})

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongTypeError, WrongValueError
-from tdm_agents.protocols import HasProposal, History, ModelSpec, Proposal, WorldModel, observation_of
+from tdm_agents.protocols import Proposal, WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
+from tdm_agents.wrappers.given_models import ProposingModel, begun, check_same
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, predicted_actions
 
 S = TypeVar("S")
 
 ActionFn = Callable[[Tensor], Tensor]
 """``fn(observation[N, n]) -> action[N, m]``: float in [-1, 1], or int64 where actions are discrete."""
-
-
-@runtime_checkable
-class ProposingModel(WorldModel[Any], HasProposal[Any], Protocol):
-    """A world model that proposes."""
 
 
 class WithProposal(Wrapper[S]):
@@ -60,10 +56,10 @@ class WithProposal(Wrapper[S]):
             raise WrongTypeError(
                 f"policy is a {type(policy).__name__}; expected something with Stable-Baselines3's "
                 "predict(), a function from observations [N, n] to actions [N, m], or a world model that "
-                "proposes (mlp_policy does)"
+                "proposes (mlp_policy and iql do)"
             )
         if isinstance(policy, ProposingModel):
-            _check_same(policy, self.spec)
+            check_same(policy, self.spec, "propose")
         else:
             check_trained_on(policy, self.spec)
         if not (math.isfinite(std) and std >= 0.0):
@@ -107,11 +103,10 @@ class WithProposal(Wrapper[S]):
         spec = self.spec
         shape = (observation.shape[0], count, spec.action_dim)
         if isinstance(self.policy, ProposingModel):
-            history = History.of_observation(
-                observation, action_dim=spec.action_dim, discrete=spec.action_kind == "discrete"
+            state_here = begun(self.policy, observation)
+            proposed = self.policy.propose(
+                state_here, count, generator=generator, deterministic=deterministic
             )
-            begun = self.policy.start(history, horizon=1)
-            proposed = self.policy.propose(begun, count, generator=generator, deterministic=deterministic)
             actions = proposed.actions
         elif isinstance(self.policy, Predicts) and not deterministic:
             # a policy that samples: every candidate is a separate draw
@@ -140,13 +135,3 @@ class WithProposal(Wrapper[S]):
                 f"expected {expected}, one action [m] per row"
             )
         return actions.to(spec.device, torch.int64 if spec.action_kind == "discrete" else spec.dtype)
-
-
-def _check_same(policy: ProposingModel, spec: ModelSpec) -> None:
-    for name in ("observation_dim", "action_kind", "action_dim", "action_choices", "action_repeat"):
-        theirs, ours = getattr(policy.spec, name), getattr(spec, name)
-        if theirs != ours:
-            raise WrongValueError(
-                f"{name} of {type(policy).__name__}, which is to propose, is {theirs}, that of the model is "
-                f"{ours}; expected a model of the same environment and action_repeat"
-            )

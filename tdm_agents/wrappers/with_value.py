@@ -11,6 +11,7 @@ from torch import Tensor
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
+from tdm_agents.wrappers.given_models import ValuingModel, begun, check_same
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, critic_of
 
 S = TypeVar("S")
@@ -31,25 +32,32 @@ class WithValue(Wrapper[S]):
         model: Any world model.
         critic: A Stable-Baselines3 algorithm or policy (PPO and A2C: the value function; SAC, TD3 and DDPG:
             the least of the critics at the actor's own action; DQN: the greatest Q), or any function
-            ``observation[N, n] -> value[N]`` of flat observations, torch tensors in and out.
+            ``observation[N, n] -> value[N]`` of flat observations, torch tensors in and out; or another world
+            model that has a value, such as ``iql``, which takes every observation for the first of an
+            episode.
 
     Raises:
-        TypeError: If ``critic`` is neither of these, or is a Stable-Baselines3 policy without a critic.
-        ValueError: If ``critic`` was trained on other spaces than the model's.
+        TypeError: If ``critic`` is none of these, or is a Stable-Baselines3 policy without a critic.
+        ValueError: If ``critic`` was trained on other spaces or another time step than the model's.
     """
 
-    critic: ValueFn | Predicts
+    critic: ValueFn | Predicts | ValuingModel
 
-    def __init__(self, model: WorldModel[S], critic: ValueFn | Predicts) -> None:
+    def __init__(self, model: WorldModel[S], critic: ValueFn | Predicts | ValuingModel) -> None:
         super().__init__(model, critic)
         self.critic = critic
         fn: Any = critic_of(critic, model.spec) if isinstance(critic, Predicts) else critic
-        if not callable(fn):
+        if isinstance(critic, ValuingModel):
+            check_same(critic, model.spec, "value")
+            fn = _value_of(critic)
+        elif not callable(fn):
             raise WrongTypeError(
                 f"critic is a {type(critic).__name__}; expected a Stable-Baselines3 policy or algorithm, "
-                "or a function from observations [N, n] to values [N]"
+                "a function from observations [N, n] to values [N], or a world model that has a value (iql "
+                "does)"
             )
-        check_trained_on(critic, model.spec)
+        else:
+            check_trained_on(critic, model.spec)
         self._value: ValueFn = fn
 
     @torch.no_grad()
@@ -76,3 +84,11 @@ class WithValue(Wrapper[S]):
                 f"expected [{len(observation)}], one value per row"
             )
         return value.to(observation)
+
+
+def _value_of(model: ValuingModel) -> ValueFn:
+    def value(observation: Tensor) -> Tensor:
+        values: Tensor = model.value(begun(model, observation))
+        return values
+
+    return value

@@ -26,6 +26,7 @@ from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.collection_check import check
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import play
+from tdm_agents.collection.shard_store import ShardStore
 from tdm_agents.collection.workers import EpisodeDone
 from tdm_agents.data.minari_io import DataError, FlatEpisode, describe, read_episodes
 from tdm_agents.data.trajectories import Trajectories
@@ -225,3 +226,42 @@ def test_the_folder_may_be_relative(tmp_path, monkeypatch):
         out = collect(pendulum(max_steps=4), Path("a/b"), pool=pool)
     assert Trajectories.from_minari("a/b").num_decisions == 4
     assert out.exists()
+
+
+class ElsewherePool:
+    """Plays in this process, as machines do that do not see the folder of the collection."""
+
+    def __init__(self, fail_at=None):
+        self.fail_at = fail_at
+
+    def imap_unordered(self, func, iterable, chunksize=1):
+        for number, job in enumerate(iterable):
+            if number == self.fail_at:
+                raise KeyboardInterrupt
+            yield func(replace(job, shards=Path("/nowhere/to/be/seen")))
+
+
+FEW = DatasetSpec(env=EnvRef(PENDULUM), mix=((RandomPolicy(), 5),), max_steps=20)
+
+
+def test_machines_without_a_common_folder_hand_over_episodes_at_a_url(tmp_path):
+    collect(FEW, tmp_path / "one")
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    (bucket / "other.safetensors").write_text("of somebody else")
+    store = ShardStore(f"file://{bucket}")
+    with pytest.raises(KeyboardInterrupt):
+        collect(FEW, tmp_path / "lost", pool=ElsewherePool(fail_at=2), store=store)
+    assert len(list(bucket.glob("*-0*.safetensors"))) == 2
+    # goes on in another folder, as after the loss of the machine that collected
+    played = []
+    collect(FEW, tmp_path / "two", pool=ElsewherePool(), store=store, watch=played.append)
+    assert sum(not done.played for done in played) == 2
+    one, two = (list(read_episodes(describe(tmp_path / name / "data"))) for name in ("one", "two"))
+    assert digests(one) == digests(two)
+    assert [path.name for path in bucket.iterdir()] == ["other.safetensors"]
+    # episodes of other settings are refused
+    with pytest.raises(KeyboardInterrupt):
+        collect(FEW, tmp_path / "three", pool=ElsewherePool(fail_at=1), store=store)
+    with pytest.raises(DataError, match="was collected with seed"):
+        collect(replace(FEW, seed=99), tmp_path / "four", pool=ElsewherePool(), store=store)

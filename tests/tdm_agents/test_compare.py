@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import gymnasium as gym
 import imageio.v2 as imageio
@@ -16,6 +17,7 @@ import pytest
 from tdm_agents import evaluate
 from tdm_agents.actors.entries import Entry
 from tdm_agents.cli.main import main
+from tdm_agents.comparison import played_batches
 from tdm_agents.comparison.comparison_plot import plot_comparison
 from tdm_agents.comparison.comparison_report import comparison_report, sections
 from tdm_agents.comparison.matches import Rules, kept_episodes, matches_of, play
@@ -209,6 +211,54 @@ def test_compare_on_the_command_line(tmp_path, capsys):
     assert set(kept) <= set((tmp_path / "out" / "parts").iterdir())
 
 
+def without_times(path):
+    """What a report says of who played, but for how long it took."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items() if "milliseconds" not in k and k != "provenance"}
+        return [plain(one) for one in value] if isinstance(value, list) else value
+
+    return plain(json.loads(path.read_text()))
+
+
+def test_several_workers_play_what_one_process_plays(tmp_path, capsys):
+    rules = ("--env-id", SIMULATED, "--episodes", "3", "--max-steps", "4", "--batch", "2")
+    planned = "simulator planner=cem horizon=2 num_samples=8 num_elites=4 iterations=1"
+    both = ("compare", *rules, "--entry", planned, "--entry", "random")
+    assert tdm(*both, "--out", tmp_path / "one") == 0
+    assert tdm(*both, "--out", tmp_path / "two", "--workers", "2") == 0, capsys.readouterr().err
+    reports = [without_times(tmp_path / name / "comparison.json") for name in ("one", "two")]
+    assert reports[0] == reports[1]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "one" / "parts").iterdir()}
+    assert tdm(*both, "--out", tmp_path / "one", "--workers", "2") == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "one" / "parts").iterdir()}
+    settings = (
+        "--planner-settings",
+        "horizon",
+        "2",
+        "num-samples",
+        "8",
+        "num-elites",
+        "4",
+        "iterations",
+        "1",
+    )
+    alone = ("evaluate", *rules, "--simulator", "--planner", "cem", *settings)
+    for workers in ("1", "2"):
+        assert tdm(*alone, "--out", tmp_path / f"{workers}.json", "--workers", workers) == 0
+    assert without_times(tmp_path / "1.json") == without_times(tmp_path / "2.json")
+
+
+def test_a_worker_with_other_files_or_versions_refuses(tmp_path):
+    (match,) = matches_of([RANDOM], [EnvRef(PENDULUM)], RULES)
+    batch = played_batches.all_batches(match, RULES)[1]
+    assert played_batches.play(batch).evaluation.scores == play(match, RULES, tmp_path).scores[2:]
+    other = replace(batch, what={**batch.what, "versions": {**batch.what["versions"], "numpy": "0.9"}})
+    with pytest.raises(ValueError, match=r"versions.numpy is .*, and '0.9' was asked for; install the same"):
+        played_batches.play(other)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -219,6 +269,7 @@ def test_compare_on_the_command_line(tmp_path, capsys):
         (("--entry", "cartpole-swingup num_sample=3"), "has no setting 'num_sample'"),
         (("--entry", "nothing.zip", "--env-id", PENDULUM), "no file nothing.zip"),
         (("--entry", "random", "--env-id", PENDULUM, "--batch", "0"), "--batch is 0; expected at least 1"),
+        (("--entry", "random", "--env-id", PENDULUM, "--address", "here:1"), "--address is of a cluster"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_written(words, message, tmp_path, capsys):

@@ -13,6 +13,8 @@ from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import tracing
 from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.world_models.iql.iql_config import IQLConfig
+from tdm_agents.world_models.iql.iql_model import IQL
 from tdm_agents.world_models.mlp import MLPWorldModel
 from tdm_agents.world_models.mlp_policy import MLPWithPolicy
 from tdm_agents.wrappers import WithoutAlive
@@ -201,4 +203,68 @@ def test_a_student_with_another_time_step_is_refused(student):
     env = EnvRef(PENDULUM).make()
     with pytest.raises(ValueError, match="action_repeat of MLPWithPolicy, which is to propose, is 1"):
         entered.contestant([env])
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def critic(tmp_path_factory):
+    """The folder of an IQL model whose value is 3 where the pole leans to one side, else 0."""
+    made = EnvRef(PENDULUM).make()
+    spec = spec_of(made.observation_space, made.action_space, action_repeat=1)
+    made.close()
+    model = IQL(spec, IQLConfig(iql_hidden=8, iql_layers=1)).eval()
+    with torch.no_grad():
+        first, last = model.learned.value.layers
+        first.weight.zero_()
+        first.bias.zero_()
+        first.weight[0, 1] = 1.0  # the angle
+        last.weight.fill_(3.0)
+        last.bias.zero_()
+    folder = tmp_path_factory.mktemp("critic")
+    TDMAgent(model, make_planner("policy"), env_id=PENDULUM).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("who", ["simulator", "{student}"])
+def test_a_checkpoint_says_what_comes_after_the_horizon(student, critic, who):
+    line = f"{who} planner=random_shooting num_samples=6 horizon=1 value={critic}".format(student=student)
+    entered = enter(parse_entry(line), EnvRef(PENDULUM))
+    assert entered.settings["value"] == str(critic) and critic / "weights.safetensors" in entered.files
+    envs = [EnvRef(PENDULUM).make()]
+    obs, _ = envs[0].reset(seed=0)
+    agent = entered.contestant if isinstance(entered.contestant, TDMAgent) else entered.contestant(envs)
+    agent.reset()
+    with tracing():
+        agent.act(obs)
+    (considered,) = agent.last_plan.plan.trace
+    angle = considered.observation[0, :, 0, 1]
+    beyond = 3.0 * angle.clamp(min=0.0)
+    reward = considered.value[0] - beyond
+    plain = enter(parse_entry(line.replace(f" value={critic}", "")), EnvRef(PENDULUM)).contestant
+    plain = plain if isinstance(plain, TDMAgent) else plain(envs)
+    plain.reset()
+    with tracing():
+        plain.act(obs)
+    torch.testing.assert_close(reward, plain.last_plan.plan.trace[0].value[0])
+    envs[0].close()
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "sentence"),
+    [
+        ("simulator planner=cem value={student}", TypeError, "MLPWithPolicy has no value"),
+        ("{student} planner=policy value={critic}", ValueError, "the planner policy compares nothing"),
+        ("random value={critic}", ValueError, "a random takes label"),
+    ],
+)
+def test_a_value_that_there_is_not_or_nobody_asks_for_is_refused(student, critic, line, error, sentence):
+    with pytest.raises(error, match=sentence):
+        enter(parse_entry(line.format(student=student, critic=critic)), EnvRef(PENDULUM))
+
+
+def test_a_value_of_another_time_step_is_refused(critic):
+    line = f"simulator planner=cem action_repeat=2 value={critic}"
+    env = EnvRef(PENDULUM).make()
+    with pytest.raises(ValueError, match="action_repeat of IQL, which is to value, is 1"):
+        enter(parse_entry(line), EnvRef(PENDULUM)).contestant([env])
     env.close()

@@ -216,3 +216,27 @@ def test_sac_is_refused_where_actions_are_discrete(tmp_path):
     with pytest.raises(ValueError, match="sac acts in a Box, and CartPole-v1 has Discrete"):
         train(Training(env=EnvRef("CartPole-v1"), algorithm="sac"), tmp_path)
     assert not (tmp_path / "best.zip").exists()
+
+
+def test_policies_of_several_environments_are_trained_side_by_side(tmp_path, capsys):
+    settings = ["n-steps", "32", "batch-size", "64", "n-epochs", "1"]
+    few = ["--steps", "128", "--num-envs", "2", "--evaluate-every", "64", "--evaluation-episodes", "1"]
+    words = ["experts", "train", *few, "--settings", *settings, "--out", str(tmp_path / "many")]
+    envs = ["--env-id", "Pendulum-v1", "--env-id", "Pendulum-v1 g=9.0"]
+    assert main([*words, *envs, "--workers", "2"]) == 0
+    assert capsys.readouterr().out.count("best.zip") == 2
+    alone = train(PENDULUM, tmp_path / "alone")
+    record = tmp_path / "many" / "Pendulum-v1" / "training.json"
+    together = json.loads(record.read_text())
+    assert together["finished"]
+    assert [e["mean_return"] for e in together["evaluations"]] == [e.mean_return for e in alone]
+    # one that was not finished begins again; the other is left alone
+    record.write_text(json.dumps({**together, "finished": False, "evaluations": []}))
+    other = tmp_path / "many" / "Pendulum-v1-g9.0" / "best.zip"
+    before = other.stat().st_mtime_ns
+    assert main([*words, *envs]) == 0
+    assert json.loads(record.read_text())["evaluations"][0]["mean_return"] == alone[0].mean_return
+    assert other.stat().st_mtime_ns == before
+    # another training in the same folder is refused
+    assert main([*words, *envs, "--seed", "1"]) == 2
+    assert "best.zip exists; choose another folder" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_a_killed_worker_is_reported_and_its_task_done_by_another(work, tmp_path
         path.touch()
     with WorkerPool(1, on_death=deaths.append) as pool:
         assert sorted(pool.imap_unordered(work.die_once, paths)) == ["a", "b", "c", "d"]
-    assert [(d.task, d.exitcode, d.deaths) for d in deaths] == [(p, -signal.SIGKILL, 1) for p in paths[:2]]
+    assert [(d.task, d.how, d.deaths) for d in deaths] == [(p, "SIGKILL", 1) for p in paths[:2]]
     assert "SIGKILL" in str(deaths[0]) and "another one" in str(deaths[0])
 
 
@@ -84,7 +84,7 @@ def test_a_worker_that_dies_while_idle_is_replaced_too(work):
         (pid,) = pool.imap_unordered(work.pid, [0])
         os.kill(pid, signal.SIGKILL)
         (other,) = pool.imap_unordered(work.pid, [1])
-    assert other != pid and [death.pid for death in deaths] == [pid]
+    assert other != pid and [death.worker for death in deaths] == [f"worker {pid}"]
 
 
 def test_a_task_that_kills_every_worker_is_named(work):

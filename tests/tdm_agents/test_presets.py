@@ -13,6 +13,7 @@ from tdm_agents.cli import train as command
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.testing import LinearQuadraticModel
+from tdm_agents.world_models.transformer.layout import context_steps
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.presets import PRESETS
 
@@ -60,3 +61,16 @@ def test_another_planner_beside_a_preset_has_its_own_defaults():
     plain = command.Train(data=(Path("any"),), out=Path("run"))
     assert command.planner_of(plain, PRESETS["small"]) == make_planner("mppi")
     assert next(iter(PRESETS)) == "small" and PRESETS["small"].action_repeat == 4
+
+
+def test_the_trajectory_transformer_has_its_papers_sizes_and_search():
+    preset = PRESETS["trajectory-transformer"]
+    hopper = spec_of(gym.spaces.Box(-1, 1, (11,)), gym.spaces.Box(-1, 1, (3,)))
+    assert context_steps(preset.config.context, preset.config.layout(hopper)) == 10
+    network = preset.config.network(hopper)
+    assert (network.layers, network.heads, network.head_dim, network.bins) == (4, 4, 32, 100)
+    block = 4 * 128 * 128 + 2 * 128 * 512  # its attention and feedforward weights
+    ours = TransformerNetwork(network, "meta").blocks[0]
+    assert sum(p.numel() for p in ours.parameters() if p.ndim == 2) == pytest.approx(block, rel=0.01)
+    planner = make_planner(preset.planner, **preset.planner_settings)
+    assert (planner.beam_width, planner.num_expand, planner.horizon) == (128, 2, 15)

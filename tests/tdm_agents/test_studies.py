@@ -16,7 +16,9 @@ import tiny_study
 from rich.console import Console
 
 from tdm_agents.cli.main import main
+from tdm_agents.collection.pool import WorkerPool
 from tdm_agents.collection.seeds import COLLECTION_FIRST, EVALUATION_LAST, TUNING_FIRST
+from tdm_agents.collection.workers import one_thread
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import TDMError, UnknownNameError
 from tdm_agents.storage import FolderInUseError, locked
@@ -37,7 +39,7 @@ def do(out, adopted=None, **changes):
     return run(
         one,
         adopted=adopted or {},
-        workers=1,
+        hands=WorkerPool(1, one_thread),
         device="cpu",
         threads=1,
         console=Console(file=open(os.devnull, "w")),
@@ -138,9 +140,10 @@ def test_only_what_depends_on_a_change_is_made_again(done):
 def test_a_study_that_is_killed_time_and_again_has_the_same_report(done, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import tiny_study, pathlib\n"
     code += "from rich.console import Console\nfrom tdm_agents.studies.running import opened, run\n"
+    code += "from tdm_agents.collection.pool import WorkerPool\n"
     code += "if __name__ == '__main__':\n"
     code += "    one = opened(tiny_study.study(), 'smoke', pathlib.Path(sys.argv[1]))\n"
-    code += "    run(one, adopted={}, workers=1, device='cpu', threads=1, console=Console())\n"
+    code += "    run(one, adopted={}, hands=WorkerPool(1), device='cpu', threads=1, console=Console())\n"
     script = tmp_path / "again.py"
     script.write_text(code)
     out = tmp_path / "out"
@@ -307,6 +310,8 @@ IN_EVERY_RUN = ("zero-shot",)
     "name", [pytest.param(name, marks=[] if name in IN_EVERY_RUN else pytest.mark.slow) for name in STUDIES]
 )
 def test_a_study_runs_from_beginning_to_end(name, tmp_path, capsys):
+    if name == "offline":
+        pytest.importorskip("gymnasium_robotics", reason='pip install "tdm-agents[mazes]"')
     assert main(["study", name, "--size", "smoke", "--out", str(tmp_path)]) == 0
     folder = tmp_path / f"{name}-smoke"
     assert f"figure: {folder / 'figure.png'}" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from torch import Tensor
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer, TokenizerConfig
 
 N, M = 4, 2
-SCHEMES = list(product(("mu_law", "quantile"), ("absolute", "change")))
+SCHEMES = list(product(("mu_law", "quantile", "equal_counts"), ("absolute", "change")))
 every_scheme = pytest.mark.parametrize(("observation", "target"), SCHEMES)
 reasonable = st.floats(-1000, 1000, width=32)
 
@@ -453,7 +453,7 @@ def test_no_control_flow_depends_on_the_data(observation, target):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"observation": "log"}, "observation='log'; expected 'mu_law' or 'quantile'"),
+        ({"observation": "log"}, "observation='log'; expected 'mu_law', 'quantile' or 'equal_counts'"),
         ({"target": "delta"}, "target='delta'; expected 'absolute' or 'change'"),
         ({"bins": 1}, "bins=1; expected 2"),
         ({"bins": 1 << 20}, "bins=1048576"),
@@ -469,3 +469,33 @@ def test_settings_without_a_meaning_are_refused(settings, message):
 def test_a_body_without_scalars_is_refused():
     with pytest.raises(ValueError, match="observation_dim=0"):
         Tokenizer(TokenizerConfig(), 0, 1)
+
+
+def test_bins_of_equal_counts_hold_equally_many_of_the_data():
+    tokenizer = Tokenizer(TokenizerConfig("equal_counts", "absolute", bins=20), 2, 1)
+    data = torch.stack(
+        [torch.randn(5000, generator=torch.Generator().manual_seed(0)).exp(), torch.arange(5000.0)], dim=1
+    )
+    tokenizer.fit(data, data[1:] - data[:-1], torch.tensor([0.0, 1.0]))
+    tokens = tokenizer.encode_observation(data)
+    for column in tokens.unbind(1):
+        assert column.bincount(minlength=20).float().sub(250).abs().max() <= 1
+    edges = torch.quantile(data[:, 0], torch.linspace(0, 1, 21))
+    torch.testing.assert_close(tokenizer.target_centres(0), (edges[:-1] + edges[1:]) / 2)
+    assert tokenizer.decode_reward(tokenizer.encode_reward(torch.tensor(1.0))) == pytest.approx(1.0, abs=0.06)
+
+
+def test_many_equal_data_have_one_bin_of_equal_counts():
+    tokenizer = Tokenizer(TokenizerConfig("equal_counts", "absolute", bins=10), 2, 1)
+    mostly = torch.cat([torch.zeros(900), torch.linspace(1, 2, 100)])
+    data = torch.stack([mostly, torch.full((1000,), 3.0)], dim=1)  # and one that never changes
+    tokenizer.fit(data, data[1:] - data[:-1], torch.tensor([0.0, 1.0]))
+    found = tokenizer.decode_observation(tokenizer.encode_observation(data))
+    assert found[:900].sub(data[:900]).abs().max() < 1e-4 and len(found[:900].unique(dim=0)) == 1
+    every = torch.arange(10)[:, None].expand(-1, 2)
+    assert (tokenizer.encode_observation(tokenizer.decode_observation(every)) == every).all()
+
+
+def test_bins_of_equal_counts_are_of_one_environment():
+    with pytest.raises(ValueError, match="counts the data of one environment"):
+        TokenizerConfig(observation="equal_counts", ranges="role")

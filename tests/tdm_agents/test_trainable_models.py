@@ -34,6 +34,7 @@ from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 TINY = TransformerConfig(
     layers=1, width=16, heads=2, feedforward=16, context=30, tokenizer=TokenizerConfig(bins=64)
 )
+COUNTED = TokenizerConfig(observation="equal_counts", target="absolute", bins=32)
 SEVERAL = {
     "one": recorded_episodes(),
     "two": recorded_episodes(model=LinearQuadraticModel(action_dim=2), seed=1),
@@ -55,6 +56,7 @@ RUN = TrainConfig(
     [
         (MLPWorldModel, {"config": MLPConfig(hidden=8, layers=1)}),
         (TransformerWorldModel, {"config": TINY}),
+        (TransformerWorldModel, {"config": dataclasses.replace(TINY, tokenizer=COUNTED)}),
         (StepTransformer, {"config": TINY}),
         (Generalist, {"config": TINY, "data": SEVERAL}),
         (Generalist, {"config": TINY}),
@@ -65,6 +67,7 @@ RUN = TrainConfig(
     ids=[
         "mlp",
         "transformer",
+        "bins of equal counts",
         "step_transformer",
         "generalist",
         "generalist of one",

@@ -19,6 +19,8 @@ from stable_baselines3 import DQN, PPO, SAC, TD3
 
 from tdm_agents.protocols import HasProposal, HasRollout, HasValue, History, ModelSpec, Step
 from tdm_agents.testing import LinearQuadraticModel, check_world_model
+from tdm_agents.world_models.iql.iql_config import IQLConfig
+from tdm_agents.world_models.iql.iql_model import IQL
 from tdm_agents.wrappers import RewardFunction, WithProposal, WithValue
 from tdm_agents.wrappers.sb3 import batched_observation
 
@@ -126,6 +128,21 @@ def test_a_function_is_a_value():
     model = WithValue(LinearQuadraticModel(), lambda o: o.sum(dim=1))
     flat, state = observed_of(model)
     assert torch.equal(model.value(state), flat.sum(dim=1))
+
+
+def test_a_model_is_a_policy_and_a_value_for_another():
+    inner = LinearQuadraticModel()
+    given = IQL(inner.spec, IQLConfig(iql_hidden=8, iql_layers=1)).eval()
+    model = WithValue(WithProposal(inner, given), given)
+    observation = torch.rand(5, inner.spec.observation_dim, generator=torch.Generator().manual_seed(0))
+    history = History.of_observation(observation, action_dim=inner.spec.action_dim)
+    state, theirs = model.start(history, horizon=2), given.start(history, horizon=2)
+    torch.testing.assert_close(model.value(state), given.value(theirs))
+    best = given.propose(theirs, 2, deterministic=True).actions
+    torch.testing.assert_close(model.propose(state, 2, deterministic=True).actions, best)
+    state, step = model.step(state, best[:, 0])
+    after = History.of_observation(step.observation, action_dim=inner.spec.action_dim)
+    torch.testing.assert_close(model.value(state), given.value(given.start(after, horizon=1)))
 
 
 def test_wrappers_nest_and_add_to_what_the_model_can():

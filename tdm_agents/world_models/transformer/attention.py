@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.packing import Band
+from tdm_agents.world_models.transformer.packing import Packed
 
 CPU_QUERY_TOKENS = 96
 """Smallest block of queries on a CPU, in tokens; 50 to 100 are fastest."""
@@ -75,19 +73,21 @@ def banded_attention(
 
 # not compiled: its kernels gain nothing, and every mixture has bands of its own
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def packed_attention(query: Tensor, key: Tensor, value: Tensor, bands: Sequence[Band]) -> Tensor:
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed) -> Tensor:
     """Attention inside each window of a flat sequence, within its band.
 
     Args:
         query: ``[heads, S, head_dim]``.
         key: Same shape as ``query``.
         value: Same shape as ``query``.
-        bands: Bands of the sequence, in order.
+        packed: The sequence, of which only the bands are read (here: callers that are compiled would be
+            compiled anew for other bands).
 
     Returns:
         ``[S, heads * head_dim]``.
     """
     attended = []
+    bands = packed.bands
     sizes = [band.tokens for band in bands]
     # split, not slices: the gradient of each slice would be as long as the whole sequence
     for band, *pieces in zip(

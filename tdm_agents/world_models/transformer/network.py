@@ -8,7 +8,6 @@ the token table, so that neighbouring bins start as neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.transformer.attention import packed_attention
-from tdm_agents.world_models.transformer.packing import Band, Packed
+from tdm_agents.world_models.transformer.packing import Packed
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine, ``[S, head_dim / 2]`` each."""
@@ -78,10 +77,10 @@ class Block(nn.Module):
         self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False, **made)
         self.feedforward_out = nn.Linear(config.feedforward, width, bias=False, **made)
 
-    def forward(self, x: Tensor, rotation: Rotation, bands: Sequence[Band]) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, packed: Packed) -> Tensor:
         """A block of a flat sequence ``[S, d]``; a call of the module, so that it can be sharded."""
         query, key, value = (heads[0] for heads in self.project(x[None], rotation))
-        return self.finish(x, packed_attention(query, key, value, bands))
+        return self.finish(x, packed_attention(query, key, value, packed))
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Project ``[B, S, d]`` to rotated queries and keys, and values, each ``[B, heads, S, head_dim]``."""
@@ -204,7 +203,7 @@ class TransformerNetwork(nn.Module):
         cosine, sine = self.rotation(torch.arange(longest, device=x.device))
         rotation = cosine[packed.steps], sine[packed.steps]
         for block in self.blocks:
-            x = block(x, rotation, packed.bands)
+            x = block(x, rotation, packed)
         hidden: Tensor = self.norm(x)
         return hidden
 

@@ -87,3 +87,19 @@ def least_to_most(name: str, chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 def _moved_out(low: Tensor, high: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     step = margin * (high - low)
     return low - step, high + step
+
+
+def column_edges(name: str, columns: Iterable[Tensor], count: int, bins: int) -> Tensor:
+    """Edges ``[count, bins + 1]``, float64, between which each column ``[S]`` has equally many numbers.
+
+    Raises:
+        ValueError: If there are fewer or more columns, or no edges can be taken from one.
+    """
+    shares = np.linspace(0.0, 1.0, bins + 1)
+    edges = []
+    for data in columns:
+        check_samples(name, data)
+        edges.append(torch.from_numpy(np.quantile(data.double().cpu().numpy(), shares)))
+    if len(edges) != count:
+        raise WrongValueError(f"{name} has {len(edges)} columns; expected {count}")
+    return torch.stack(edges)

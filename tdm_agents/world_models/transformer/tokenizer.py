@@ -1,10 +1,12 @@
 """The tokenizer, which turns numbers into tokens and back: the scheme of Gato and TDM, and our own.
 
-A scalar becomes one of ``bins`` tokens; a token becomes the centre of its bin. Two scales exist:
+A scalar becomes one of ``bins`` tokens; a token becomes the centre of its bin. Three scales exist:
 
 - *mu-law*, the papers' preset: ``sign(x) log(1 + mu |x|) / log(1 + mu M)``, clipped to [-1, 1], then uniform
   bins (Gato, arXiv 2205.06175, appendix B; TDM, arXiv 2305.10912). It needs no data, so it fits any body.
 - *quantile*: uniform bins over the range that the data of each dimension cover: finer at the same number.
+- *equal_counts*: bins that hold equally many of the data of each dimension: finest where the data are (the
+  Trajectory Transformer's).
 
 The output bins of an observation scalar cover its next value (``absolute``) or its change (``change``). A
 discrete action has no scale: its choice, counted from 0, is its token.
@@ -25,10 +27,12 @@ from torch import Tensor, nn
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.transformer.bins import Bins, MuLaw
+from tdm_agents.world_models.transformer.counted_bins import CountedBins
 from tdm_agents.world_models.transformer.ranges import (
     CHANGE_TAIL,
     OBSERVATION_TAIL,
     check_samples,
+    column_edges,
     column_ranges,
     least_to_most,
 )
@@ -39,7 +43,9 @@ class TokenizerConfig:
     """Settings of a tokenizer. The paper's scheme is ``observation="mu_law", target="absolute"``.
 
     Attributes:
-        observation: Scale of the bins of rewards, and of observation scalars as inputs.
+        observation: Scale of the bins of rewards, and of observation scalars as inputs. Rewards and changes
+            have uniform bins with ``equal_counts``, too: a planner seeks the top of rewards, where there are
+            few.
         target: What the output bins of an observation scalar cover: its next value, or its change.
         bins: Number of bins per scalar, from 2 to 65536 (float32 cannot reliably tell more apart).
         mu: Compression of the mu-law.
@@ -52,7 +58,7 @@ class TokenizerConfig:
         ValueError: If a setting makes no sense.
     """
 
-    observation: Literal["mu_law", "quantile"] = "quantile"
+    observation: Literal["mu_law", "quantile", "equal_counts"] = "quantile"
     target: Literal["absolute", "change"] = "change"
     bins: int = 1024
     mu: float = 100.0
@@ -60,12 +66,18 @@ class TokenizerConfig:
     ranges: Literal["environment", "role"] = "environment"
 
     def __post_init__(self) -> None:
-        if self.observation not in ("mu_law", "quantile"):
-            raise WrongValueError(f"observation={self.observation!r}; expected 'mu_law' or 'quantile'")
+        if self.observation not in ("mu_law", "quantile", "equal_counts"):
+            raise WrongValueError(
+                f"observation={self.observation!r}; expected 'mu_law', 'quantile' or 'equal_counts'"
+            )
         if self.target not in ("absolute", "change"):
             raise WrongValueError(f"target={self.target!r}; expected 'absolute' or 'change'")
         if self.ranges not in ("environment", "role"):
             raise WrongValueError(f"ranges={self.ranges!r}; expected 'environment' or 'role'")
+        if self.observation == "equal_counts" and self.ranges == "role":
+            raise WrongValueError(
+                "observation='equal_counts' counts the data of one environment; expected ranges='environment'"
+            )
         if not 2 <= self.bins <= 65536:
             raise WrongValueError(f"bins={self.bins}; expected 2 to 65536 (the papers use 1024)")
         for name, value in (("mu", self.mu), ("limit", self.limit)):
@@ -132,7 +144,11 @@ class Tokenizer(nn.Module):
         self.action_dim = action_dim
         scale = MuLaw(config.mu, config.limit) if config.observation == "mu_law" else None
         fixed = scale is not None
-        self.observation = Bins(observation_dim, config.bins, scale=scale, fixed=fixed, device=device)
+        self.observation = (
+            CountedBins(observation_dim, config.bins, device=device)
+            if config.observation == "equal_counts"
+            else Bins(observation_dim, config.bins, scale=scale, fixed=fixed, device=device)
+        )
         self.reward = Bins(None, config.bins, scale=scale, fixed=fixed, device=device)
         self.action_choices = tuple(action_choices)
         self.action = (
@@ -192,7 +208,8 @@ class Tokenizer(nn.Module):
 
         The range of observations is from quantile ``.0005`` to ``.9995``, that of changes from ``.0002`` to
         ``.9998``, both widened by 10 % of their length at each end. That of rewards is from minimum to
-        maximum, widened by 5 % at each end. Mu-law bins of observations and rewards are fixed, so only
+        maximum, widened by 5 % at each end. Bins of equal counts go from the least to the
+        greatest observation in the data. Mu-law bins of observations and rewards are fixed, so only
         changes are fitted there. A dimension that never changes gets a short range around its value
         (:meth:`Bins.set_range`).
 
@@ -205,14 +222,22 @@ class Tokenizer(nn.Module):
             ValueError: If one is empty, has another shape, is not floating point, or has a NaN or inf.
         """
         ranges: list[tuple[Bins, tuple[Tensor, Tensor]]] = []  # set together, once all are known
-        if self.config.observation == "quantile":
+        edges: Tensor | None = None
+        if isinstance(self.observation, CountedBins):
+            edges = column_edges("observation", observation, self.observation_dim, self.config.bins)
+        elif self.config.observation == "quantile":
             columns = column_ranges("observation", observation, self.observation_dim, OBSERVATION_TAIL)
-            ranges += [(self.observation, columns), (self.reward, least_to_most("reward", reward))]
+            ranges.append((self.observation, columns))
+        if self.config.observation != "mu_law":
+            ranges.append((self.reward, least_to_most("reward", reward)))
         if self.change is not None:
             columns = column_ranges("change", change, self.observation_dim, CHANGE_TAIL)
             ranges.append((self.change, columns))
         for bins, (low, high) in ranges:
             bins.set_range(low, high)
+        if edges is not None:
+            assert isinstance(self.observation, CountedBins)
+            self.observation.set_edges(edges)
 
     def encode_observation(self, value: Tensor) -> Tensor:
         """Turn values ``[..., n]`` into tokens ``[..., n]`` int64."""

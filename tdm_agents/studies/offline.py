@@ -1,0 +1,200 @@
+"""Mazes from recorded data alone: what a learned value is worth to a search (2106.02039, 2110.06169).
+
+The mazes are those of gymnasium-robotics (the extra ``mazes``). A return is 1 where the goal was reached, so
+that mean returns are shares of successes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tdm_agents.actors.behaviour import RandomPolicy
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.entry_policy import ActorPolicy
+from tdm_agents.environments import EnvRef
+from tdm_agents.studies.entry_text import in_a_line
+from tdm_agents.studies.stages import (
+    Collect,
+    Evaluate,
+    Figure,
+    Plan,
+    Protocol,
+    Recipe,
+    Size,
+    Stage,
+    Study,
+    Train,
+)
+from tdm_agents.training.train_config import TrainConfig
+
+REPEAT = 4
+"""Environment steps per decision, each of 0.01 s."""
+CONTROLLER = ActorPolicy("waypoints", name="waypoints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Everything that differs between the sizes of the study."""
+
+    mazes: tuple[str, ...]
+    planned_episodes: int
+    random_episodes: int
+    transformer: Recipe
+    iql: Recipe
+    horizon: int
+    beam_width: int
+    num_samples: int
+    protocol: Protocol
+
+
+_EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "evaluate_every": 10_000}
+
+SMALL = _Sizes(
+    mazes=("UMaze", "Medium", "Large"),
+    planned_episodes=400,
+    random_episodes=50,
+    transformer=Recipe(
+        model="transformer",
+        preset="small",
+        settings={"context": 60},
+        action_repeat=REPEAT,
+        training=TrainConfig(steps=6_000, batch_size=24, window_steps=12, bf16=True, **_EVALUATED),
+    ),
+    iql=Recipe(
+        model="iql",
+        preset="antmaze",
+        action_repeat=REPEAT,
+        training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **_EVALUATED),
+    ),
+    horizon=8,
+    beam_width=16,
+    num_samples=32,
+    protocol=Protocol(episodes=20, batch=10),
+)
+
+_TINY = TrainConfig(
+    steps=6, batch_size=4, window_steps=4, evaluate_batches=1, horizons=(1,), starts=2, context_steps=2
+)
+
+SMOKE = _Sizes(
+    mazes=("UMaze",),
+    planned_episodes=4,
+    random_episodes=2,
+    transformer=Recipe(
+        model="transformer",
+        settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 60},
+        action_repeat=REPEAT,
+        held_out_fraction=0.3,
+        training=_TINY,
+    ),
+    iql=Recipe(
+        model="iql",
+        preset="antmaze",
+        settings={"hidden": 8, "iql_hidden": 8},
+        action_repeat=REPEAT,
+        held_out_fraction=0.3,
+        training=_TINY,
+    ),
+    horizon=2,
+    beam_width=2,
+    num_samples=4,
+    protocol=Protocol(episodes=2, batch=2, max_steps=8),
+)
+
+PAPER = replace(
+    SMALL,
+    planned_episodes=4_000,
+    random_episodes=500,
+    transformer=replace(
+        SMALL.transformer,
+        preset="trajectory-transformer",
+        settings={},
+        training=TrainConfig(
+            steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **_EVALUATED
+        ),
+    ),
+    iql=replace(
+        SMALL.iql, training=TrainConfig(steps=1_000_000, batch_size=24, window_steps=12, **_EVALUATED)
+    ),
+    horizon=15,
+    beam_width=128,
+    num_samples=128,
+    protocol=Protocol(episodes=100, batch=10),
+)
+
+SIZES: dict[Size, _Sizes] = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}
+
+
+def maze(name: str) -> EnvRef:
+    """A point mass in a maze, whose episodes end at the goal."""
+    return EnvRef(f"PointMaze_{name}-v3", {"continuing_task": False}, module="gymnasium_robotics")
+
+
+def _plan(size: Size) -> Plan:
+    of = SIZES[size]
+    stages = [stage for name in of.mazes for stage in _maze(name, of)]
+    return Plan(stages=tuple(stages), figure=Figure(title="Mazes, from recorded data: success"))
+
+
+def _maze(name: str, of: _Sizes) -> list[Stage]:
+    """All stages of one maze."""
+    env, key = maze(name), name.lower()
+    data = DatasetSpec(
+        env=env,
+        mix=((CONTROLLER, of.planned_episodes), (RandomPolicy(), of.random_episodes)),
+        action_repeat=REPEAT,
+    )
+    everywhere: dict[str, Any] = {"envs": (env,), "protocol": of.protocol, "reference": f"{key}-waypoints"}
+    transformer, iql, value = f"{{{key}-transformer}}", f"{{{key}-iql}}", f"discount=0.99 value={{{key}-iql}}"
+    search = in_a_line(
+        {"planner": "beam_search", "level": "token", "horizon": of.horizon, "beam_width": of.beam_width}
+    )
+    mppi = in_a_line({"planner": "mppi", "horizon": of.horizon, "num_samples": of.num_samples})
+    stages: list[Stage] = [
+        Collect(name=f"{key}-data", datasets=(data,)),
+        Train(name=f"{key}-transformer", data=(f"{key}-data",), recipe=of.transformer),
+        Train(name=f"{key}-iql", data=(f"{key}-data",), recipe=of.iql),
+        Evaluate(
+            name=f"{key}-random",
+            label="random actions",
+            line="random",
+            role="random",
+            envs=(env,),
+            protocol=of.protocol,
+        ),
+        Evaluate(
+            name=f"{key}-waypoints",
+            label="the controller of the data, undisturbed",
+            line="waypoints",
+            role="simulator",
+            **everywhere,
+        ),
+        Evaluate(
+            name=f"{key}-cloned",
+            label="behaviour cloning (the transformer's policy)",
+            line=f"{transformer} planner=policy",
+            role="other",
+            **everywhere,
+        ),
+        Evaluate(name=f"{key}-policy", label="IQL", line=f"{iql} planner=policy", role="other", **everywhere),
+    ]
+    planned = {
+        "search": ("beam search over tokens", f"{transformer} {search}"),
+        "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
+        "mppi-value": ("MPPI on the transformer, IQL's value", f"{transformer} {mppi} {value}"),
+        "iql-mppi": ("MPPI on IQL's own dynamics and value", f"{iql} {mppi} discount=0.99"),
+    }
+    stages += [
+        Evaluate(name=f"{key}-{short}", label=label, line=line, **everywhere)
+        for short, (label, line) in planned.items()
+    ]
+    return stages
+
+
+STUDY = Study(
+    name="offline",
+    paper="2106.02039, section 4.2, and 2110.06169",
+    question="From recorded data alone, does a search with a learned value find goals that it does not see?",
+    plan=_plan,
+)

@@ -1,0 +1,1 @@
+"""Implicit Q-learning: value, Q and policy from recorded data alone."""
