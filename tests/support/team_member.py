@@ -120,5 +120,5 @@ def lost(folder: Path, team: Team) -> None:
 
 
 if __name__ == "__main__":
-    with launched(torch.device("cpu"), wait_minutes=0.5) as everybody:
+    with launched(torch.device("cpu"), wait_minutes=5.0) as everybody:
         {"together": together, "lost": lost}[sys.argv[2]](Path(sys.argv[1]), everybody)

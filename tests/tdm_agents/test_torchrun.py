@@ -46,7 +46,7 @@ def members(folder, scenario):
         )
         for rank in "01"
     ]
-    said = [process.communicate(timeout=200)[0] for process in started]
+    said = [process.communicate(timeout=500)[0] for process in started]
     return [process.returncode for process in started], said
 
 
