@@ -11,6 +11,7 @@ seeds, and plan for the task's own reward function. An interrupted run goes on w
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,7 @@ def main(settings: Settings) -> None:
         name = label.replace(" ", "_").replace("'", "").replace(",", "")
         asked = {"line": line, "episodes": settings.episodes, "updates": settings.updates}
         part = settings.work / "played" / f"{name}.json"
-        found[label] = keep.part(
-            part, asked, lambda label=label, line=line: played(label, line, settings.episodes)
-        )
+        found[label] = keep.part(part, asked, partial(played, label, line, settings.episodes))
         numbers = found[label]["summary"]
         console.print(
             f"{label}: {numbers['mean']:.0f} ({numbers['mean_low']:.0f} to {numbers['mean_high']:.0f})"

@@ -25,7 +25,7 @@ def plot_curves(path: Path, tasks: Mapping[str, Any]) -> None:
         path: Where to write.
         tasks: The report's tasks.
     """
-    figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(max(3.6 * len(tasks) + 0.6, 6.4), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axis, (name, task) in zip(axes, tasks.items(), strict=True):

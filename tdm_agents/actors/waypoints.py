@@ -74,10 +74,11 @@ class WaypointActor:
 
     def _force(self, i: int, seen: Mapping[str, Any]) -> npt.NDArray[np.float64]:
         maze, at, goal = self._mazes[i], seen["achieved_goal"], seen["desired_goal"]
-        here, there = (tuple(map(int, maze.cell_xy_to_rowcol(xy))) for xy in (at, goal))
+        here, there = _cell(maze, at), _cell(maze, goal)
         cell = next_cell(self._walls[i], here, there)
         target = goal if cell == there else maze.cell_rowcol_to_xy(np.array(cell))
-        return np.clip(STIFFNESS * (target - at) - DAMPING * seen["observation"][2:], -1.0, 1.0)
+        force: npt.NDArray[np.float64] = STIFFNESS * (target - at) - DAMPING * seen["observation"][2:]
+        return np.clip(force, -1.0, 1.0)
 
 
 def next_cell(walls: Walls, here: Cell, there: Cell) -> Cell:
@@ -115,6 +116,11 @@ def distances(walls: Walls, there: Cell) -> Mapping[Cell, int]:
 def _beside(cell: Cell) -> tuple[Cell, ...]:
     row, column = cell
     return (row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)
+
+
+def _cell(maze: Any, at: npt.NDArray[np.float64]) -> Cell:
+    row, column = maze.cell_xy_to_rowcol(at)
+    return int(row), int(column)
 
 
 def _walls_of(maze_map: Sequence[Sequence[int | str]]) -> Walls:
