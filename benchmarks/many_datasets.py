@@ -43,8 +43,8 @@ class Settings:
         out: The result.
     """
 
-    counts: tuple[int, ...] = (200, 2000)
-    batches: int = 50
+    counts: tuple[int, ...] = (100, 2000)
+    batches: int = 20
     batch_size: int = 128
     window_steps: int = 8
     extrapolate: int = 10_000
