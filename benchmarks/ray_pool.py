@@ -30,7 +30,7 @@ from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.collection_manifest import default_name
 from tdm_agents.collection.dataset_spec import DatasetSpec
-from tdm_agents.collection.pool import Pool, WorkerPool
+from tdm_agents.collection.pool import Pool, WorkerDeath, WorkerPool
 from tdm_agents.collection.ray_pool import RayPool
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.data.index import data_sets
@@ -151,7 +151,8 @@ def main(settings: Settings) -> None:
     datasets = walkers(settings)
     seconds: dict[str, list[float]] = {"local": [], "ray": []}
     tasks: dict[str, list[float]] = {"local": [], "ray": []}
-    digests, deaths = [], []
+    digests: list[dict[str, list[str]]] = []
+    deaths: list[WorkerDeath] = []
     with (
         two_nodes() as cluster,
         WorkerPool(2, one_thread) as local,
