@@ -73,8 +73,9 @@ def two_nodes() -> Iterator[Cluster]:
     """A cluster of two nodes, each with one core, to which this process is connected."""
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": HEALTH})
     try:
-        cluster.second = cluster.add_node(**NODE)
+        # first, because a process of this machine may be connected through any node that runs here
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        cluster.second = cluster.add_node(**NODE)
         yield cluster
     finally:
         ray.shutdown()
