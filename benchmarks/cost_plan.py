@@ -212,7 +212,7 @@ def _measured(name: str) -> dict[str, Any]:
 def main(settings: Settings) -> None:
     """Compute, print and keep."""
     there = data(settings)
-    found = {
+    found: dict[str, Any] = {
         "data": there,
         "training": training(settings, there["tokens"]),
         "evaluation": evaluation(settings),

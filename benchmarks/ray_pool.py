@@ -30,7 +30,7 @@ from tdm_agents.actors.behaviour import RandomPolicy
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.collection_manifest import default_name
 from tdm_agents.collection.dataset_spec import DatasetSpec
-from tdm_agents.collection.pool import Pool, WorkerPool
+from tdm_agents.collection.pool import Pool, WorkerDeath, WorkerPool
 from tdm_agents.collection.ray_pool import RayPool
 from tdm_agents.collection.workers import EpisodeDone, one_thread
 from tdm_agents.data.index import data_sets
@@ -73,8 +73,9 @@ def two_nodes() -> Iterator[Cluster]:
     """A cluster of two nodes, each with one core, to which this process is connected."""
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": HEALTH})
     try:
-        cluster.second = cluster.add_node(**NODE)
+        # first, because a process of this machine may be connected through any node that runs here
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        cluster.second = cluster.add_node(**NODE)
         yield cluster
     finally:
         ray.shutdown()
@@ -151,7 +152,8 @@ def main(settings: Settings) -> None:
     datasets = walkers(settings)
     seconds: dict[str, list[float]] = {"local": [], "ray": []}
     tasks: dict[str, list[float]] = {"local": [], "ray": []}
-    digests, deaths = [], []
+    digests: list[dict[str, list[str]]] = []
+    deaths: list[WorkerDeath] = []
     with (
         two_nodes() as cluster,
         WorkerPool(2, one_thread) as local,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from itertools import count, islice
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
-from ray_tasks import die, die_once, double, fail, surroundings
+import ray
+from ray_tasks import die, die_once, done_unless_on, double, fail, surroundings
 
 from ray_pool import kill_second, two_nodes
 from tdm_agents.actors.behaviour import RandomPolicy
@@ -145,20 +147,33 @@ def test_evaluate_plays_what_one_process_plays(cluster, tmp_path):
     assert scores[0] == scores[1] and len(set(scores[0])) == 4
 
 
+class Lingering:
+    """A pool whose second node never ends its first episode."""
+
+    def __init__(self, pool, node, begun):
+        self.pool, self.node, self.begun = pool, node, begun
+
+    def imap_unordered(self, func, iterable, chunksize=1):
+        yield from self.pool.imap_unordered(partial(done_unless_on, self.node, self.begun, func), iterable)
+
+
 def test_a_node_that_dies_loses_no_episode(cluster, tmp_path):
-    datasets, deaths = pendulums(8, 15_000), []  # long, so that one is played when the node dies
-    collect(datasets, tmp_path / "local", workers=2)
-    killer = threading.Thread(target=kill_second, args=(cluster,))
-    played = []
+    datasets, deaths, played = pendulums(6, 20), [], []
+    collect(datasets, tmp_path / "local")
+    here = ray.get_runtime_context().get_node_id()
+    (there,) = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {here}
+    begun = tmp_path / "begun"
 
-    def watch(done):
-        played.append(done)
-        if len(played) == 4:
-            killer.start()
+    def kill():
+        while not begun.exists():
+            time.sleep(0.05)
+        kill_second(cluster)
 
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
     with RayPool(cluster.address, initializer=one_thread, on_death=deaths.append) as pool:
-        collect(datasets, tmp_path / "ray", pool=pool, watch=watch)
-        killer.join()
-    assert len(played) == 16 and {done.played for done in played} == {True}
+        collect(datasets, tmp_path / "ray", pool=Lingering(pool, there, begun), watch=played.append)
+    killer.join()
+    assert len(played) == 12 and {done.played for done in played} == {True}
     assert any("its node died" in str(death) for death in deaths)
     assert_equal(tmp_path / "local", tmp_path / "ray")
