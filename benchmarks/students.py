@@ -69,6 +69,9 @@ def entries(settings: Settings) -> dict[str, str]:
         ),
         "step transformer, 2 x 32": STEPS,
         "step transformer, 1 x 16": f"{STEPS} num_samples=16 iterations=1",
+        "step transformer, 1 x 16, student's policy among them": (
+            f"{STEPS} num_samples=16 iterations=1 num_policy=4 proposal={student}"
+        ),
         "SAC, 100,000 steps": f"{settings.sac} action_repeat=2",
     }
 

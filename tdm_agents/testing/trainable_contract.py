@@ -6,13 +6,13 @@ import copy
 import dataclasses
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.mixture import MixtureSampler
@@ -29,7 +29,6 @@ from tdm_agents.protocols import (
     WorldModel,
 )
 from tdm_agents.testing.linear_quadratic import LinearQuadraticModel
-from tdm_agents.training.team import ALONE
 
 _STEPS, _BATCH = 6, 8
 
@@ -142,6 +141,16 @@ def _check_form(kind: type[TrainableModel]) -> None:
         json.dumps(dataclasses.asdict(preset.config))
 
 
+class _OneProcess:
+    """A process that trains alone; see :class:`tdm_agents.protocols.Processes`."""
+
+    def sum(self, value: Tensor) -> Tensor:
+        return value
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        pass
+
+
 class _Checks:
     def __init__(
         self,
@@ -228,7 +237,7 @@ class _Checks:
         parts: list[Any] = [self.sampler.batch(0, part=part, parts=3) for part in range(3)]
         model = self.built()
         counts = torch.stack([model.counts(part) for part in parts]).sum(0)
-        micro = MicroBatches([dataclasses.replace(part, counts=counts) for part in parts], ALONE)
+        micro = MicroBatches([dataclasses.replace(part, counts=counts) for part in parts], _OneProcess())
         found = []
         for batch in (self.sampler.batch(0), micro):
             model = self.built()

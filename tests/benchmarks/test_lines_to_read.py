@@ -65,7 +65,7 @@ def test_lines_of_entered_functions_are_counted_once_without_docstrings(entered,
 @pytest.mark.parametrize(
     ("name", "function"),
     [
-        ("imagined step", "TransformerWorldModel.step"),
+        ("imagined step", "TokenModel.step"),
         pytest.param("training batch", "WindowSampler.batch", marks=pytest.mark.slow),
         pytest.param("collected episode", "write_shard", marks=pytest.mark.slow),  # by the worker
     ],

@@ -58,7 +58,7 @@ def test_a_label_may_hold_spaces():
     [
         (
             "",
-            r"does not begin with who plays: a checkpoint, a \.zip .*, simulator, expert, or random",
+            r"does not begin with who plays: a checkpoint, a \.zip .*, expert, random, or waypoints",
         ),
         ("planner=mppi", "does not begin with who plays"),
         ("random now", "'now' in 'random now' is not NAME=VALUE, for example planner=mppi"),

@@ -168,7 +168,7 @@ def test_a_body_that_was_not_trained_on_has_tokens(model):
 
 def test_imagined_scalars_are_those_of_a_forward_over_the_same_tokens(model):
     """Decoding token by token uses the positions that training does."""
-    world = model.environment(str(walker(4, 1)))
+    world = model.environment(str(walker(4, 1))).with_decoding(bf16=False)
     past = history(world, steps=3)
     action = torch.zeros((2, world.spec.action_dim))
     _, step = world.step(world.start(past, horizon=1), action)

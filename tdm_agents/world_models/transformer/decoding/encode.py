@@ -71,10 +71,13 @@ def _band(
 
     Without padding, all earlier tokens are inside a token's band, and the mask of whole steps is ``[P, P]``.
     """
+    padded = not bool((lengths == steps).all())
+    if not padded and not layout.whole:
+        return None, None
     causal = band_mask(steps, layout.tokens, steps, step_of.device, whole=layout.whole)
     causal = causal[: len(step_of), : len(step_of)]
-    if bool((lengths == steps).all()):
-        return None, causal if layout.whole else None
+    if not padded:
+        return None, causal
     visible = step_of[None] >= steps - lengths[:, None]  # [B, P]
     # padding sees its own step, so that its softmax is not empty
     own = step_of[:, None] == step_of
