@@ -41,7 +41,7 @@ def affordable(
     def seconds(samples: int, iterations: int) -> float:
         return (deadline.pace.expected(batch * samples) or 0.0) * horizon * iterations
 
-    left = max(deadline.left() - (seconds(followed, 1) if followed else 0.0), 0.0)
+    left = max(deadline.spare() - (seconds(followed, 1) if followed else 0.0), 0.0)
     if (needed := seconds(samples, iterations)) <= left:
         return samples, iterations
     least = min(least, samples)
@@ -97,7 +97,7 @@ def measure(deadline: Deadline, began: float, action: Tensor) -> None:
     """Let the deadline's pace learn from the step that ``action`` ``[N, m]`` made since ``began``."""
     if action.is_cuda:
         torch.cuda.synchronize(action.device)  # otherwise only the launch would be timed
-    deadline.pace.measured(action.shape[0], deadline.clock() - began)
+    deadline.measured(action.shape[0], began)
 
 
 def held(actions: Tensor, horizon: int) -> Tensor:

@@ -74,7 +74,7 @@ def make_plan(
     if plan.action.is_cuda:
         torch.cuda.synchronize(plan.action.device)  # otherwise the clock would stop before the plan does
     seconds = time.perf_counter() - began
-    late = 0.0 if deadline is None else -deadline.left()
+    late = 0.0 if deadline is None else deadline.met()
     return Planned(plan, milliseconds=1e3 * seconds, late=late, waited=seconds)
 
 

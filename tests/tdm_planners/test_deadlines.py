@@ -163,3 +163,17 @@ def test_what_is_affordable_fits_and_is_no_more_than_asked():
         needed = (1.0 + 0.01 * 2 * samples) * 5 * iterations
         assert needed <= seconds * 1.05 or (samples, iterations) == (8, 1)
     assert (samples, iterations) == (64, 4)
+
+
+def test_where_others_take_the_core_away_that_much_time_is_kept_in_reserve_for_a_while():
+    pace = Pace()
+    deadline = Deadline(2.2, pace, clock=lambda: 0.0)
+    for _ in range(50):
+        pace.measured(8, 1.0)
+    assert deadline.allows(8, steps=2) and pace.delay == 0.0
+    pace.measured(8, 1.5)  # another process had the core for half a second
+    assert pace.delay == pytest.approx(0.5)
+    assert not deadline.allows(8, steps=2) and deadline.allows(8, steps=1)
+    for _ in range(200):
+        pace.measured(8, 1.0)
+    assert pace.delay < 0.02 and deadline.allows(8, steps=2)
