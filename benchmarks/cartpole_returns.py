@@ -82,7 +82,7 @@ class Contestant:
 def contestants(settings: Settings) -> dict[str, Contestant]:
     """All contestants, by name."""
     found = {"random": Contestant("random actions", random_policy)}
-    folders = {"tdm": resolve(settings.checkpoint), "step": resolve("cartpole-swingup-step-transformer")}
+    folders = {"tdm": resolve(settings.checkpoint)}
     if settings.mlp is not None:
         folders["mlp"] = settings.mlp
     for name, planner in PLANNERS.items():

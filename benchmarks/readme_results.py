@@ -16,7 +16,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MODELS = {
     "tdm": "TDM, the shipped checkpoint",
-    "step": "step transformer, same data",
     "mlp": "MLP, same data and training time",
     "simulator": "the true simulator",
 }
