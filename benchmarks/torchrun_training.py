@@ -125,6 +125,7 @@ def member(folder: Path, settings: Settings) -> None:
         model.fit({"": data})
         sampler = Timed(stop_at)
         train(model, sampler, None, config, out, team=team, console=Console(file=io.StringIO()))
+        sampler.stop_at = -1
         if not team.first:
             return {}
         events = EventAccumulator(str(out))
