@@ -30,7 +30,8 @@ from tdm_agents.data.index import data_sets
 from tdm_agents.data.minari_io import EPISODES_FOLDER, describe, read_episodes
 from tdm_agents.environments import EnvRef
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+# a cluster needs a minute, and starts late or not at all on cores that others keep busy
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 
 @pytest.fixture(scope="module")
