@@ -4,7 +4,7 @@ Every setting is frozen here, the same for both. If interrupted, the same comman
 separately (``benchmarks/cartpole_returns.py``, ``benchmarks/students.py``).
 
     python benchmarks/make_checkpoint.py
-    python benchmarks/make_checkpoint.py --model step_transformer  # on the same data
+    python benchmarks/make_checkpoint.py --model step_transformer  # on the data that are there
 """
 
 from __future__ import annotations

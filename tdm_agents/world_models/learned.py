@@ -112,6 +112,8 @@ class LearnedModel(nn.Module):
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
         numbers = finite_numbers({"loss": loss, "gradient_norm": norm, **metrics})
         optimizer.step()
+        for parameter in parameters:  # what fused optimizers forget: caches of weights look at the version
+            torch.autograd.graph.increment_version(parameter)
         return {**numbers, "learning_rate": rate}
 
     def summary(self) -> str:

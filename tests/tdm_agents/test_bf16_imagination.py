@@ -1,12 +1,19 @@
 """Imagination with weights in bfloat16: nearly the same numbers, and refused where it is impossible."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_transformer import make_history, make_model
 
+from tdm_agents.data.windows import WindowSampler
 from tdm_agents.errors import WrongValueError
+from tdm_agents.protocols import History
+from tdm_agents.testing import recorded_episodes
+from tdm_agents.update_settings import UpdateSettings
+from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.cpu import tiles
 from tdm_agents.world_models.transformer.cpu.loop_caches import LoopView, RingImagined
 from tdm_agents.world_models.transformer.cpu.means import means_near_modes
@@ -14,8 +21,10 @@ from tdm_agents.world_models.transformer.cpu.packed_network import PackedNetwork
 from tdm_agents.world_models.transformer.cpu.tiled_caches import TiledImagined, TiledView
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.decoding.reading import mean_near_mode
+from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import NetworkConfig, TransformerNetwork
 
+TINY = TransformerConfig(layers=1, width=32, heads=2, feedforward=32, context=30)
 needs_tiles = pytest.mark.skipif(not tiles.has_tiles(), reason="this processor has no AMX for bfloat16")
 
 
@@ -189,3 +198,32 @@ def test_the_mean_of_what_is_not_a_number_is_none():
     logits = torch.zeros((2, 64))
     logits[1] = torch.nan
     assert means_near_modes(logits, torch.ones(64), 3).isnan().tolist() == [False, True]
+
+
+@needs_tiles
+@pytest.mark.parametrize("ours", [True, False])
+def test_weights_are_packed_again_after_an_update(ours):
+    """Of our training, or of another loop with a fused optimizer, whose changes PyTorch does not count."""
+    data = recorded_episodes()
+    model = TransformerWorldModel.build({"one": data.spec}, TINY, seed=0)
+    model.fit({"one": data})
+    settings = UpdateSettings(steps=3, learning_rate=1e-2, warmup_steps=1)
+    optimizers = model.optimizers(settings)
+    batch, generator = WindowSampler(data, steps=5, batch_size=8, seed=0).batch(0), torch.Generator()
+    model.eval()
+    assert model.decoder.weights is PackedNetwork.of(model.network)
+    for step in range(3):
+        packed = model.decoder.weights
+        assert model.decoder.weights is packed
+        if ours:
+            model.update(batch, optimizers, step=step, settings=settings, generator=generator)
+        else:
+            model(batch, generator=generator)[0].backward()
+            optimizers["adamw"].step()
+        assert model.decoder.weights is not packed
+    history = History.of_observation(torch.zeros(1, 2), action_dim=1)
+    found = [
+        one.rollout(one.start(history, horizon=3), torch.ones(1, 3, 1)).observation
+        for one in (model, copy.deepcopy(model))
+    ]
+    assert torch.equal(*found)

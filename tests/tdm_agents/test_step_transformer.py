@@ -92,6 +92,11 @@ def test_it_learns_linear_dynamics():
     assert np.isfinite(list(errors.values())).all()
 
 
+def test_no_preset_searches_tokens():
+    presets = StepTransformer.presets()
+    assert "small" in presets and "trajectory-transformer" not in presets
+
+
 def test_it_is_saved_and_loaded(tmp_path):
     model = make_model(kind=StepTransformer)
     model.save(tmp_path)

@@ -35,10 +35,10 @@ class PackedNetwork:
     @staticmethod
     def of(network: TransformerNetwork) -> PackedNetwork:
         """The packed weights of a network on a CPU; not packed again while they stay the same."""
-        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in network.parameters())
+        state = _State.of(network)
         known = _PACKED.get(network)
-        if known is None or known[0] != version:
-            known = _PACKED[network] = version, _pack(network)
+        if known is None or not known[0].same(state):
+            known = _PACKED[network] = state, _pack(network)
         return known[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -49,9 +49,30 @@ class PackedNetwork:
         return logits.view(*hidden.shape[:-1], self.bins)
 
 
-_PACKED: WeakKeyDictionary[TransformerNetwork, tuple[tuple[tuple[int, int], ...], PackedNetwork]] = (
-    WeakKeyDictionary()
-)
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """What tells whether weights have changed.
+
+    PyTorch counts changes in place, but not those of fused optimizers. So the vectors among the weights,
+    gains and shifts of norms, are compared too: an update changes them, and they are few.
+    """
+
+    versions: tuple[tuple[int, int], ...]
+    vectors: Tensor
+
+    @staticmethod
+    def of(network: TransformerNetwork) -> _State:
+        weights = list(network.parameters())
+        return _State(
+            tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights),
+            torch.cat([p.detach() for p in weights if p.ndim == 1]),
+        )
+
+    def same(self, other: _State) -> bool:
+        return self.versions == other.versions and torch.equal(self.vectors, other.vectors)
+
+
+_PACKED: WeakKeyDictionary[TransformerNetwork, tuple[_State, PackedNetwork]] = WeakKeyDictionary()
 
 
 @torch.no_grad()
