@@ -6,6 +6,7 @@ times of change (as in make or git). A data set whose files have others is read 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -53,10 +54,13 @@ def known_hash(path: Path, places: Sequence[Path] | None = None) -> str:
 
 
 def keep_hash(path: Path, sha256: str, place: Path) -> None:
-    """Keep the hash of a data set in a cache folder, where that may be written to."""
-    name = _name(path)
-    if name is not None and os.access(place, os.W_OK):
-        write_json(place / name, {"schema": SCHEMA, "sha256": sha256})
+    """Keep the hash of a data set in a cache folder, where that is possible.
+
+    A folder that cannot be written to or a full disk only makes the next start slower.
+    """
+    if (name := _name(path)) is not None:
+        with contextlib.suppress(OSError):
+            write_json(place / name, {"schema": SCHEMA, "sha256": sha256})
 
 
 def _name(path: Path) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -181,6 +182,22 @@ def test_a_start_does_not_read_data_again_that_have_not_changed(tmp_path, monkey
     metadata = folder / "data/metadata.json"
     metadata.write_text(metadata.read_text() + " ")
     assert Trajectories.from_minari(folder).info.source != first.source
+
+
+def test_a_hash_that_cannot_be_kept_ends_nothing(tmp_path, monkeypatch):
+    folder = write(tmp_path / "shell", episode(0, 8))
+    for file in (folder / "data").iterdir():
+        os.utime(file, (1e9, 1e9))
+    place = tmp_path / "cache"
+    place.mkdir()
+
+    def full(_self, _target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        assert known_hashes.known_hash(folder, [place]) == minari_io.content_hash(folder)
+    assert not list(place.iterdir())
 
 
 MAKE_CACHE = """
