@@ -27,13 +27,19 @@ from rich.table import Table
 import keep
 from deadlines_plot import plot_delays
 from tdm_agents import TDMAgent, evaluate
+from tdm_agents.agent.agent_files import load_model, resolve
 from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.evaluation.report import summary
+from tdm_agents.registry import make_planner
+from tdm_agents.wrappers import WithValue
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
-STUDENT = {"planner": "mppi", "horizon": 25, "num_samples": 256, "iterations": 3}
-STUDENT |= {"noise_beta": 2.0, "initial_std": 0.5, "reward_function": ENV_ID}
-"""More candidates than fit into any of the deadlines."""
+MPPI: dict[str, float] = {"noise_beta": 2.0, "initial_std": 0.5}
+FAR: dict[str, float] = {"horizon": 25, "num_samples": 256, "iterations": 3}
+"""For the student: more candidates than fit into any of the deadlines."""
+NEAR: dict[str, float] = {"horizon": 5, "num_samples": 32, "iterations": 2, "discount": 0.99}
+"""With a value for what comes after the horizon."""
+VALUE = "cartpole-swingup-value"
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,22 @@ class Settings:
     """The result."""
     plot: Path = Path("docs/deadlines.png")
     """The figure."""
+
+
+WHO = ("student", "student, a value", "TDM", "TDM, a value")
+
+
+def agent(name: str, deadline: float, settings: Settings) -> TDMAgent:
+    """One of those who play."""
+    source = "cartpole-swingup" if name.startswith("TDM") else settings.student
+    if name == "TDM":
+        return TDMAgent.load(source, deadline=deadline)
+    model, size = load_model(resolve(source)), FAR
+    if name.endswith("value"):
+        value: Any = load_model(resolve(VALUE))
+        model, size = WithValue(model, value), NEAR
+    planner = make_planner("mppi", **MPPI, **size)
+    return TDMAgent(model, planner, env_id=ENV_ID, reward_function=ENV_ID, deadline=deadline)
 
 
 def busy(core: int) -> None:
@@ -79,18 +101,19 @@ def shared_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def played(agent: TDMAgent, settings: Settings) -> dict[str, Any]:
+def played(name: str, deadline: float, settings: Settings) -> dict[str, Any]:
     """Returns, and how late every decision was, in milliseconds (negative: before its deadline)."""
+    player = agent(name, deadline, settings)
     views: list[Any] = []
 
     def look(_tick: object) -> None:
-        view = agent.last_plan
+        view = player.last_plan
         if view is not None and (not views or views[-1] is not view):
             views.append(view)
 
-    evaluate(agent, ENV_ID, [EVALUATION_FIRST], seed=0, max_steps=40)  # compiles, and learns the pace
+    evaluate(player, ENV_ID, [EVALUATION_FIRST], seed=0, max_steps=40)  # compiles, and learns the pace
     seeds = range(EVALUATION_FIRST, EVALUATION_FIRST + settings.episodes)
-    found = evaluate(agent, ENV_ID, seeds, seed=0, batch=1, on_step=look)
+    found = evaluate(player, ENV_ID, seeds, seed=0, batch=1, on_step=look)
     delays = [1e3 * view.late for view in views]
     return {
         "summary": summary(found),
@@ -105,17 +128,13 @@ def played(agent: TDMAgent, settings: Settings) -> dict[str, Any]:
 def main(settings: Settings) -> None:
     """Measure, print, draw and keep."""
     torch.set_num_threads(1)
-    rows: dict[str, dict[str, Any]] = {"student": {}, "TDM": {}}
+    rows: dict[str, dict[str, Any]] = {name: {} for name in WHO}
     with shared_core(settings.core):
         for name, row in rows.items():
             for seconds in settings.deadlines:
-                if name == "student":
-                    agent = TDMAgent.load(settings.student, deadline=seconds, **STUDENT)  # type: ignore[arg-type]
-                else:
-                    agent = TDMAgent.load("cartpole-swingup", deadline=seconds)
                 made = {"deadline": seconds, "episodes": settings.episodes, "student": str(settings.student)}
                 path = settings.parts / f"{name}-{1e3 * seconds:g}.json"
-                row[f"{1e3 * seconds:g}"] = keep.part(path, made, partial(played, agent, settings))
+                row[f"{1e3 * seconds:g}"] = keep.part(path, made, partial(played, name, seconds, settings))
     table = Table("", "deadline", "mean return", "late", "99 % are late by at most", "candidates")
     for name, row in rows.items():
         for deadline, cell in row.items():

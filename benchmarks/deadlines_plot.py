@@ -20,7 +20,7 @@ def plot_delays(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, Any]]])
         path: Where to write.
         rows: Per contestant and deadline (in milliseconds, as text) a mapping with ``"delays"``.
     """
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(2.8 * len(rows), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
     for axis, (name, row) in zip(axes, rows.items(), strict=True):

@@ -3,7 +3,8 @@
 The search is that of the Trajectory Transformer, over the shipped transformer's tokens. The value and the
 policy are those of implicit Q-learning, from episodes of random actions and of a disturbed planner on the
 true dynamics: fewer of the kind that the transformer was trained on. All contestants play the same evaluation
-seeds, and plan for the task's own reward function. An interrupted run goes on with the same command.
+seeds, and plan for the task's own reward function. An interrupted run goes on with the same command, and the
+IQL model is written into the package.
 
     python benchmarks/offline_cartpole.py
 """
@@ -23,6 +24,7 @@ import keep
 from tdm_agents.actors.behaviour import PlannerPolicy, RandomPolicy
 from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
+from tdm_agents.agent import agent_files
 from tdm_agents.cli.train import run as run_training
 from tdm_agents.cli.train_options import Train
 from tdm_agents.collection.collecting import collect
@@ -74,6 +76,8 @@ class Settings:
     """Labels of the contestants to play; all if empty."""
     work: Path = Path("runs/offline_cartpole")
     """Folder of data, training run and played parts, from which an interrupted run goes on."""
+    checkpoint: Path = Path("tdm_agents/checkpoints/cartpole-swingup-value")
+    """The folder of the IQL model that is shipped."""
     out: Path = Path("benchmarks/results/offline_cartpole.json")
     """File of the result, written once all have played."""
 
@@ -142,11 +146,12 @@ def main(settings: Settings) -> None:
         )
     if settings.only:
         return
+    agent_files.write(settings.checkpoint, agent_files.load_model(folder), agent_files.read_settings(folder))
     data = Trajectories.from_minari(settings.work / "data" / "data", action_repeat=ACTION_REPEAT)
     keep.result(
         settings.out,
         settings,
-        weights=folder / "weights.safetensors",
+        weights=settings.checkpoint / "weights.safetensors",
         env_id=str(ENV),
         collector=asdict(COLLECTOR),
         iql=IQL_SETTINGS,

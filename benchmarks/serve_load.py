@@ -1,7 +1,8 @@
 """Does ``tdm serve`` hold many sessions, and does it lose one when it is killed or sent nonsense?
 
-Sessions of one agent, with a small planner, play against one server of one thread. Each has an environment
-of its own that depends on every one of its actions, so that one wrong action is seen in all that follow.
+Sessions of the shipped TD-MPC2 agent, with its planner, play against one server of one thread. Each has an
+environment of its own that depends on every one of its actions, so that one wrong action is seen in all that
+follow.
 The runs, one after the other:
 
 * ``calm``: every batch is filled up (``--exact``), nobody disturbs. Its actions are what the next two runs
@@ -14,9 +15,6 @@ The runs, one after the other:
 
 Clients and server share the machine, so that rates are those of both together.
 
-    tdm distill --teacher "simulator planner=mppi horizon=10 num_samples=16 iterations=1" \
-        --env-id InvertedPendulum-v5 --out runs/serve_student --rounds 2 --envs 2 --max-steps 100 \
-        --updates 300 --evaluate-episodes 1 --report-episodes 1
     python benchmarks/serve_load.py
 """
 
@@ -32,7 +30,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +43,10 @@ from websockets.sync.client import connect
 
 from keep import result
 from tdm_agents.agent import TDMAgent, agent_files
+from tdm_agents.environments import make_env
 from tdm_agents.serving import RemoteAgent, wire
-from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.space_json import space_from_json
 
-SMALL = {"horizon": "5", "num-samples": "16", "iterations": "1", "num-policy": "4"}
 Actions = npt.NDArray[np.float64]
 
 
@@ -59,12 +56,8 @@ class Settings:
 
     out: Path = Path("benchmarks/results/serve_load.json")
     """Where to write the result."""
-    checkpoint: str = "runs/serve_student"
+    checkpoint: str = "cartpole-swingup-tdmpc2"
     """Whose sessions they are."""
-    planner: str = "mppi"
-    """Its planner."""
-    planner_settings: dict[str, str] = field(default_factory=lambda: dict(SMALL))
-    """The planner's settings."""
     sessions: int = 200
     """Sessions at once."""
     steps: int = 24
@@ -87,10 +80,8 @@ class Server:
     def __init__(self, settings: Settings, *words: str) -> None:
         settings.folder.mkdir(parents=True, exist_ok=True)
         self._log = settings.folder / "serve.log"
-        planner = [word for pair in settings.planner_settings.items() for word in pair]
         self._command = [sys.executable, "-m", "tdm_agents", "serve", "--checkpoint", settings.checkpoint]
-        self._command += ["--out", str(settings.folder), *words, "--planner", settings.planner]
-        self._command += ["--planner-settings", *planner]
+        self._command += ["--out", str(settings.folder), *words]
         self._port = "0"
         self.address = ""
 
@@ -148,9 +139,9 @@ class Sessions:
     def _play(self, seed: int) -> None:
         try:
             with RemoteAgent(self._address, timeout=120, patience=1200) as agent:
-                scalars = spaces.flatdim(space_from_json(agent.hello.observation_space))
+                space = space_from_json(agent.hello.observation_space)
 
-                def act(observation: Actions) -> Actions:
+                def act(observation: Any) -> Actions:
                     began = time.perf_counter()
                     action: Actions = agent.act(observation)
                     self.seconds.append(time.perf_counter() - began)
@@ -158,16 +149,17 @@ class Sessions:
                     return action
 
                 agent.reset(seed=seed)
-                self.actions[seed] = played(act, scalars, self._steps, seed)
+                self.actions[seed] = played(act, space, self._steps, seed)
         except Exception as error:
             self.failed.append(f"{seed}: {error!r}")
 
 
-def played(act: Callable[[Actions], Actions], scalars: int, steps: int, seed: int) -> Actions:
+def played(act: Callable[[Any], Actions], space: spaces.Space[Any], steps: int, seed: int) -> Actions:
     """The actions of one session; what they sum to pushes every scalar that is observed next."""
-    observation, actions = np.random.default_rng(seed).normal(0, 0.1, scalars), []
+    observation = np.random.default_rng(seed).normal(0, 0.1, spaces.flatdim(space))
+    actions: list[Actions] = []
     for _ in range(steps):
-        actions.append(np.array(act(observation), np.float64))
+        actions.append(np.array(act(spaces.unflatten(space, observation)), np.float64))
         observation = 0.9 * np.roll(observation, 1) + 0.1 * actions[-1].sum()
     return np.array(actions)
 
@@ -228,7 +220,7 @@ def nonsense(settings: Settings, server: Server, calm: Sessions) -> dict[str, An
     sent: Counter[str] = Counter()
     answers: Counter[str] = Counter()
     with RemoteAgent(server.address) as agent:
-        limit = agent.hello.max_bytes
+        limit, space = agent.hello.max_bytes, space_from_json(agent.hello.observation_space)
     host, port = server.address.removeprefix("ws://").split(":")
     half_open = []
     for _ in range(20):  # handshakes that never end
@@ -244,7 +236,8 @@ def nonsense(settings: Settings, server: Server, calm: Sessions) -> dict[str, An
         half_open[-1].recv(4096)
         half_open[-1].sendall(b"\x82\xfe\x10\x00mask" + b"a few bytes of many")
         sent["half a frame"] += 1
-    whole = wire.encoded(wire.Act(np.zeros(4), start=np.array([True]), reward=np.zeros(1)))
+    nothing = spaces.unflatten(space, np.zeros(spaces.flatdim(space)))
+    whole = wire.encoded(wire.Act(nothing, start=np.array([True]), reward=np.zeros(1)))
     sessions = Sessions(server.address, settings.sessions, settings.steps)
     while sum(sent.values()) < settings.frames or sessions.under_way:
         with contextlib.suppress(OSError, ConnectionClosed), connect(server.address) as other:
@@ -289,11 +282,12 @@ def mutated(whole: bytes, generator: np.random.Generator) -> tuple[str, bytes | 
 
 def beside_alone(settings: Settings, sessions: Sessions) -> float:
     """The largest difference of an action from the agent's that acts alone, over the first sessions."""
-    agent = TDMAgent.load(settings.checkpoint, settings.planner, **parse_settings(settings.planner_settings))
-    worst, scalars = 0.0, agent.model.spec.observation_dim
+    agent, worst = TDMAgent.load(settings.checkpoint), 0.0
+    assert agent.env_id is not None
+    space = make_env(agent.env_id).observation_space
     for seed in range(settings.alone):
         agent.reset(seed=seed)
-        expected = played(agent.act, scalars, settings.steps, seed)
+        expected = played(agent.act, space, settings.steps, seed)
         worst = max(worst, float(np.abs(expected - sessions.actions[seed]).max()))
     return worst
 

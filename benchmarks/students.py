@@ -3,6 +3,8 @@
 Ten episodes on evaluation seeds, one thread. Milliseconds are of one environment; everybody takes turns.
 
     tdm distill --teacher cartpole-swingup --out runs/distill/cartpole --report-episodes 0 --updates 1500
+    tdm distill --teacher "cartpole-swingup num_samples=16 iterations=1 horizon=5 discount=0.99 \
+        value=cartpole-swingup-value" --out runs/distill/cartpole-value --report-episodes 0 --updates 1500
     python benchmarks/online_returns.py --learner sac
     python benchmarks/students.py
 """
@@ -34,7 +36,8 @@ from tdm_agents.evaluation.report import summary
 
 ENV_ID = "dm_control/cartpole-swingup-v0"
 KNOWN = f"reward_function={ENV_ID}"
-MPPI = "planner=mppi horizon=25 noise_beta=2.0 initial_std=0.5"
+MPPI = "planner=mppi noise_beta=2.0 initial_std=0.5"
+NEAR = "num_samples=16 iterations=1 horizon=5 discount=0.99 value=cartpole-swingup-value"
 TEACHER, STEPS = "the TDM (teacher)", "cartpole-swingup-step-transformer"
 
 
@@ -44,6 +47,8 @@ class Settings:
 
     student: Path = Path("runs/distill/cartpole")
     """Folder of `tdm distill`."""
+    of_value: Path = Path("runs/distill/cartpole-value")
+    """The same, of the TDM that plans with a value."""
     sac: Path = Path("runs/online/cartpole-swingup-sac-0.zip")
     """SAC's policy, which holds each action for two environment steps."""
     episodes: int = 10
@@ -61,17 +66,19 @@ def entries(settings: Settings) -> dict[str, str]:
     student = str(settings.student)
     return {
         TEACHER: "cartpole-swingup",
-        "student's dynamics, 2 x 32": f"{student} {MPPI} num_samples=32 iterations=2 {KNOWN}",
+        "student's dynamics, 2 x 32": f"{student} {MPPI} horizon=25 num_samples=32 iterations=2 {KNOWN}",
         "student's policy": student,
-        "student's policy among 1 x 16": f"{student} {MPPI} num_samples=16 iterations=1 num_policy=4 {KNOWN}",
+        "student's policy among 1 x 16": (
+            f"{student} {MPPI} horizon=25 num_samples=16 iterations=1 num_policy=4 {KNOWN}"
+        ),
         "the TDM, 1 x 8, student's policy among them": (
             f"cartpole-swingup num_samples=8 iterations=1 num_policy=2 proposal={student}"
         ),
+        "the TDM, 1 x 16, 5 ahead, with a value": f"cartpole-swingup {NEAR}",
+        "policy of its student": str(settings.of_value),
         "step transformer, 2 x 32": STEPS,
-        "step transformer, 1 x 16": f"{STEPS} num_samples=16 iterations=1",
-        "step transformer, 1 x 16, student's policy among them": (
-            f"{STEPS} num_samples=16 iterations=1 num_policy=4 proposal={student}"
-        ),
+        "step transformer, 1 x 16, 5 ahead, with a value": f"{STEPS} {NEAR}",
+        "student's dynamics, 1 x 16, 5 ahead, with a value": f"{student} {MPPI} {NEAR} {KNOWN}",
         "SAC, 100,000 steps": f"{settings.sac} action_repeat=2",
     }
 

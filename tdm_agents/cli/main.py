@@ -155,17 +155,14 @@ def _run(command: str, words: Sequence[str]) -> int:
                 _tell_settings(command, settings)
             import_module(f"tdm_agents.cli.{command}").run(settings)
     except KeyboardInterrupt:
-        print(
-            f"\ntdm {command}: interrupted; what was already written is whole, and the same command "
-            "begins again",
-            file=sys.stderr,
-        )
-        return 130
+        return _interrupted(command)
     except BrokenPipeError:
         # the reader (head, less) has gone; without this Python complains again while it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if _comes_of_ctrl_c(error):
+            return _interrupted(command)
         told = mistake(error, words, settings)
         if told is None:
             traceback.print_exc()
@@ -176,6 +173,21 @@ def _run(command: str, words: Sequence[str]) -> int:
         print(f"tdm {command}: {told}", file=sys.stderr)
         return 2
     return 0
+
+
+def _comes_of_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an error says that Ctrl-C caused it, as an import of a library in C++ does."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None
+
+
+def _interrupted(command: str) -> int:
+    print(
+        f"\ntdm {command}: interrupted; what was already written is whole, and the same command begins again",
+        file=sys.stderr,
+    )
+    return 130
 
 
 _format_warning = warnings.formatwarning

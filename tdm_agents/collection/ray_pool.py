@@ -39,7 +39,7 @@ class RayPool:
     """A pool on a Ray cluster; the tasks of a worker or node that dies are done again by another.
 
     Between ``with`` and its end the process is connected to the cluster. A program that is connected already
-    stays so.
+    stays so, and what it did not wait for is done in the background.
 
     Args:
         address: The cluster's ``host:port``; None = the one of ``RAY_ADDRESS`` or the one that runs on this
@@ -136,7 +136,9 @@ class RayPool:
     ) -> Generator[R, None, None]:
         """Results in the order in which they are ready.
 
-        Tasks are drawn from ``iterable`` when there is nearly room for them, so it may be endless.
+        Tasks are drawn from ``iterable`` when there is nearly room for them, so it may be endless. Those that
+        have begun when the caller stops early end with the connection, or by themselves: ``ray.cancel`` may
+        end the whole program where a task is just done (ray-project/ray#54260).
 
         Args:
             func: Function that is importable on every node, and safe to call again with the same task.
@@ -155,27 +157,23 @@ class RayPool:
         fresh = map(Task, iterable)
         lost: deque[Task] = deque()
         pending: dict[Any, Task] = {}
-        try:
-            while True:
-                for task in self._drawn(fresh, lost, len(pending)):
-                    payload = pickle.dumps((func, task.argument))
-                    pending[run.remote(surroundings, initializer, payload)] = task
-                if not pending:
-                    return
-                ready, _ = self._ray.wait(list(pending), num_returns=1)
-                task = pending.pop(ready[0])
-                try:
-                    done, result = self._ray.get(ready[0])
-                except self._deaths as error:
-                    task.lose(*_told(error), max_deaths=self._max_deaths, on_death=self._on_death)
-                    lost.append(task)
-                    continue
-                if not done:
-                    raise result
-                yield result
-        finally:
-            for reference in pending:
-                self._ray.cancel(reference, force=True)
+        while True:
+            for task in self._drawn(fresh, lost, len(pending)):
+                payload = pickle.dumps((func, task.argument))
+                pending[run.remote(surroundings, initializer, payload)] = task
+            if not pending:
+                return
+            ready, _ = self._ray.wait(list(pending), num_returns=1)
+            task = pending.pop(ready[0])
+            try:
+                done, result = self._ray.get(ready[0])
+            except self._deaths as error:
+                task.lose(*_told(error), max_deaths=self._max_deaths, on_death=self._on_death)
+                lost.append(task)
+                continue
+            if not done:
+                raise result
+            yield result
 
     def _remote(self) -> Any:
         """The function that a worker runs, with what it reserves and the environment that it starts in."""

@@ -92,3 +92,13 @@ def test_evaluate_leaves_no_report_behind(tmp_path):
     assert "interrupted; what was already written is whole, and the same command begins again" in said
     assert json.loads(out.read_text()) == {"of": "an earlier run"}
     assert whole_files(tmp_path) == [out]
+
+
+def test_an_import_that_is_interrupted_is_no_bug(tmp_path, monkeypatch, capsys):
+    # as libraries in C++ tell it, when Ctrl-C comes while they are loaded
+    (tmp_path / "half_loaded.py").write_text(
+        "raise ImportError('initialization failed') from KeyboardInterrupt()"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["evaluate", "--random", *PENDULUM, "--import", "half_loaded"]) == 130
+    assert "interrupted" in capsys.readouterr().err
