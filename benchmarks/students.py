@@ -1,10 +1,12 @@
-"""What do students of the shipped agent reach on cartpole-swingup, and how long do their decisions take?
+r"""What do students of the shipped agent reach on cartpole-swingup, and how long do their decisions take?
 
 Ten episodes on evaluation seeds, one thread. Milliseconds are of one environment; everybody takes turns.
 
     tdm distill --teacher cartpole-swingup --out runs/distill/cartpole --report-episodes 0 --updates 1500
     tdm distill --teacher "cartpole-swingup num_samples=16 iterations=1 horizon=5 discount=0.99 \
         value=cartpole-swingup-value" --out runs/distill/cartpole-value --report-episodes 0 --updates 1500
+    tdm train --data runs/make_checkpoint/data --model mlp --out runs/mlp --steps 45000 \
+        --batch-size 64 --learning-rate 1e-3
     python benchmarks/online_returns.py --learner sac
     python benchmarks/students.py
 """
@@ -49,6 +51,8 @@ class Settings:
     """Folder of `tdm distill`."""
     of_value: Path = Path("runs/distill/cartpole-value")
     """The same, of the TDM that plans with a value."""
+    mlp: Path = Path("runs/mlp")
+    """The MLP that was trained on the TDM's data."""
     sac: Path = Path("runs/online/cartpole-swingup-sac-0.zip")
     """SAC's policy, which holds each action for two environment steps."""
     episodes: int = 10
@@ -64,21 +68,21 @@ class Settings:
 def entries(settings: Settings) -> dict[str, str]:
     """Who plays, as entries of `tdm compare`."""
     student = str(settings.student)
+    far = f"{MPPI} horizon=25 {KNOWN}"
     return {
         TEACHER: "cartpole-swingup",
-        "student's dynamics, 2 x 32": f"{student} {MPPI} horizon=25 num_samples=32 iterations=2 {KNOWN}",
+        "the TDM, 1 x 16, 5 ahead, with a value": f"cartpole-swingup {NEAR}",
+        "step transformer, 2 x 32": STEPS,
+        "step transformer, 1 x 16, 5 ahead, with a value": f"{STEPS} {NEAR}",
+        "student's dynamics, 2 x 32": f"{student} {far} num_samples=32 iterations=2",
+        "student's dynamics, 1 x 16, 5 ahead, with a value": f"{student} {MPPI} {NEAR} {KNOWN}",
         "student's policy": student,
-        "student's policy among 1 x 16": (
-            f"{student} {MPPI} horizon=25 num_samples=16 iterations=1 num_policy=4 {KNOWN}"
-        ),
+        "policy of a student of the TDM with a value": str(settings.of_value),
+        "student's policy among 1 x 16": f"{student} {far} num_samples=16 iterations=1 num_policy=4",
         "the TDM, 1 x 8, student's policy among them": (
             f"cartpole-swingup num_samples=8 iterations=1 num_policy=2 proposal={student}"
         ),
-        "the TDM, 1 x 16, 5 ahead, with a value": f"cartpole-swingup {NEAR}",
-        "policy of its student": str(settings.of_value),
-        "step transformer, 2 x 32": STEPS,
-        "step transformer, 1 x 16, 5 ahead, with a value": f"{STEPS} {NEAR}",
-        "student's dynamics, 1 x 16, 5 ahead, with a value": f"{student} {MPPI} {NEAR} {KNOWN}",
+        "MLP, same data, 2 x 32": f"{settings.mlp} {far} num_samples=32 iterations=2",
         "SAC, 100,000 steps": f"{settings.sac} action_repeat=2",
     }
 
