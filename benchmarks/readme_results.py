@@ -77,7 +77,7 @@ def text() -> str:
         "thread of a busy machine, of episodes that are planned for together.",
         "\n".join(returns()),
         "How fast a decision can be: one environment, one thread, everybody in turn, the same ten episodes. "
-        "Students learned from the TDM's decisions and imagination (`distill`, [real "
+        "A value replaces most of the horizon; students learned from the TDM (`distill`; [real "
         "time](docs/real_time.md)).",
         "\n".join(students()),
         f"Random actions reach {random['iqm']:.0f}; the simulator's planner at its best settings (3 x 64) "
