@@ -4,7 +4,7 @@ The search is that of the Trajectory Transformer, over the shipped transformer's
 policy are those of implicit Q-learning, from episodes of random actions and of a disturbed planner on the
 true dynamics: fewer of the kind that the transformer was trained on. All contestants play the same evaluation
 seeds, and plan for the task's own reward function. An interrupted run goes on with the same command, and the
-IQL model is written into the package.
+IQL model is written into the package, and an agent that is made of the shipped TDM and its value.
 
     python benchmarks/offline_cartpole.py
 """
@@ -36,7 +36,9 @@ from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import summary
+from tdm_agents.registry import make_planner
 from tdm_agents.training.train_config import TrainConfig
+from tdm_agents.wrappers.parts import write_parts
 
 ENV = EnvRef("dm_control/cartpole-swingup-v0")
 ACTION_REPEAT = 4
@@ -52,6 +54,9 @@ IQL_SETTINGS = {
 """Far towards the best actions, because most episodes are random; small networks for a small task."""
 SEARCH = "planner=beam_search level=token horizon=4 beam_width=8 num_expand=4"
 VALUE = "discount=0.99 value={iql}"
+NEAR = {"horizon": 5, "num_samples": 16, "iterations": 1, "discount": 0.99}
+NEAR |= {"noise_beta": 2.0, "initial_std": 0.5}
+"""The planner of the agent that is shipped."""
 CONTESTANTS = {
     "beam search over tokens": f"cartpole-swingup {SEARCH}",
     "beam search over tokens, IQL's value": f"cartpole-swingup {SEARCH} {VALUE}",
@@ -78,6 +83,8 @@ class Settings:
     """Folder of data, training run and played parts, from which an interrupted run goes on."""
     checkpoint: Path = Path("tdm_agents/checkpoints/cartpole-swingup-value")
     """The folder of the IQL model that is shipped."""
+    fast: Path = Path("tdm_agents/checkpoints/cartpole-swingup-fast")
+    """The folder of the shipped agent that plans a few decisions ahead with it."""
     out: Path = Path("benchmarks/results/offline_cartpole.json")
     """File of the result, written once all have played."""
 
@@ -147,6 +154,11 @@ def main(settings: Settings) -> None:
     if settings.only:
         return
     agent_files.write(settings.checkpoint, agent_files.load_model(folder), agent_files.read_settings(folder))
+    parts = {"model": "../cartpole-swingup", "value": f"../{settings.checkpoint.name}"}
+    settings.fast.mkdir(parents=True, exist_ok=True)
+    write_parts(settings.fast, "with_value", parts)
+    near = agent_files.settings_of(make_planner("mppi", **NEAR), str(ENV), str(ENV))
+    agent_files.write_settings(settings.fast, near)
     data = Trajectories.from_minari(settings.work / "data" / "data", action_repeat=ACTION_REPEAT)
     keep.result(
         settings.out,

@@ -137,7 +137,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     }
     if agent.deadline is not None:
         settings["deadline"] = agent.deadline
-    files = [folder / WEIGHTS_FILE, folder / MODEL_FILE]
+    files = [file for file in (folder / WEIGHTS_FILE, folder / MODEL_FILE) if file.exists()]
     settings |= {one.use: one.source for one in given}
     files += [file for one in given for file in one.files]
     if unseen:

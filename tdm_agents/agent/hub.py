@@ -23,9 +23,10 @@ from tdm_agents.storage import CheckpointError, write_bytes
 
 SCHEME = "hf://"
 SUMS_FILE = "SHA256SUMS"
-_FILES = ["*.json", "*.safetensors", "README.md", SUMS_FILE]  # nothing else is uploaded or downloaded
+# nothing else is uploaded or downloaded; parts of an agent, such as its value, have folders of their own
+_FILES = ["*.json", "*.safetensors", "*/model.json", "*/weights.safetensors", "README.md", SUMS_FILE]
 _NAME = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s@]+))?")
-_SUM = re.compile(r"(?P<sha256>[0-9a-f]{64})  (?P<file>[^/\\]+)")
+_SUM = re.compile(r"(?P<sha256>[0-9a-f]{64})  (?P<file>(?:[\w-]+/)?[^/\\]+)")
 
 
 class HubError(TDMError, RuntimeError):
@@ -127,7 +128,10 @@ def upload(
 def write_sums(folder: Path) -> None:
     """Write ``SHA256SUMS`` of the files that are uploaded."""
     files = sorted({path for pattern in _FILES for path in folder.glob(pattern)} - {folder / SUMS_FILE})
-    write_bytes(folder / SUMS_FILE, "".join(f"{_sha256(path)}  {path.name}\n" for path in files).encode())
+    write_bytes(
+        folder / SUMS_FILE,
+        "".join(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files).encode(),
+    )
 
 
 def check_sums(folder: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Proposal, WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.given_models import ProposingModel, begun, check_same
+from tdm_agents.wrappers.parts import load_parts, save_parts
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, predicted_actions
 
 S = TypeVar("S")
@@ -123,6 +125,24 @@ class WithProposal(Wrapper[S]):
             noise = torch.randn(shape, generator=generator, device=actions.device, dtype=actions.dtype)
             actions = (actions + self.std * noise).clamp(-1.0, 1.0)
         return Proposal(actions.contiguous())
+
+    def save(self, folder: Path) -> None:
+        """Write the model and the one that proposes, which :meth:`load` reads.
+
+        Raises:
+            ValueError: If one of them is no model with weights.
+        """
+        save_parts(folder, "with_proposal", {"model": self.model, "proposal": self.policy}, std=self.std)
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: str | torch.device = "cpu") -> WithProposal[Any]:
+        """The model that :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: If a file is missing, truncated or altered.
+        """
+        (model, policy), settings = load_parts(folder, "with_proposal", ("model", "proposal"), device)
+        return cls(model, policy, **settings)
 
     def _asked(self, policy: ActionFn, observation: Tensor) -> Tensor:
         spec = self.spec

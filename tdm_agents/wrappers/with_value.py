@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.given_models import ValuingModel, begun, check_same
+from tdm_agents.wrappers.parts import load_parts, save_parts
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, critic_of
 
 S = TypeVar("S")
@@ -84,6 +86,24 @@ class WithValue(Wrapper[S]):
                 f"expected [{len(observation)}], one value per row"
             )
         return value.to(observation)
+
+    def save(self, folder: Path) -> None:
+        """Write the model and the critic, which :meth:`load` reads.
+
+        Raises:
+            ValueError: If one of them is no model with weights.
+        """
+        save_parts(folder, "with_value", {"model": self.model, "value": self.critic})
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: str | torch.device = "cpu") -> WithValue[Any]:
+        """The model that :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: If a file is missing, truncated or altered.
+        """
+        (model, critic), _ = load_parts(folder, "with_value", ("model", "value"), device)
+        return cls(model, critic)
 
 
 def _value_of(model: ValuingModel) -> ValueFn:
