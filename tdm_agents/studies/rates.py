@@ -36,10 +36,12 @@ SHARES = {
     "transformer": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0013),
     "generalist": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0013),
     "mlp": Share(learning=0.6, imagining=0.36, update_seconds=0.002, row_seconds=0.0003),
+    "iql": Share(learning=0.9, imagining=1.0, update_seconds=0.003, row_seconds=0.0003),
     "pets": Share(learning=0.4, imagining=0.23, update_seconds=0.004, row_seconds=0.0001),
     "rssm": Share(learning=0.45, imagining=0.84, update_seconds=0.033, row_seconds=0.0016),
 }
-"""By the name of the model. PETS moves several particles per row, which is in its share."""
+"""By the name of the model. PETS moves several particles per row, and not every weight of IQL takes part in
+everything, which is in their shares."""
 
 
 def operations_per_second(device: str, *, seconds: float = 0.3) -> float:
