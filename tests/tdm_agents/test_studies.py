@@ -24,6 +24,7 @@ from tdm_agents.errors import TDMError, UnknownNameError
 from tdm_agents.storage import FolderInUseError, locked
 from tdm_agents.studies.catalogue import STUDIES
 from tdm_agents.studies.entry_text import named
+from tdm_agents.studies.rates import SHARES
 from tdm_agents.studies.running import opened, run
 from tdm_agents.studies.share_done import share_done
 from tdm_agents.studies.stage_products import products_of
@@ -263,6 +264,8 @@ def test_every_study_fits_together_at_every_size(name, size, tmp_path):
     assert {Collect, Train, Evaluate} == {type(product.stage) for product in one.products.values()}
     roles = {stage.role for stage in one.plan.stages if isinstance(stage, Evaluate)}
     assert {"random", "simulator", "planned"} <= roles
+    trained = {stage.recipe.model for stage in one.plan.stages if isinstance(stage, Train)}
+    assert trained <= SHARES.keys()  # or a dry run has no forecast
     assert not (tmp_path / "out").exists()  # nothing is written
 
 
