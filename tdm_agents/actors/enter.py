@@ -110,7 +110,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     finally:
         if made is not None:
             made.close()
-    model = type(agent.base_model).__name__
+    model = _in_words(agent.base_model)
     alive = _flag(entry, "alive", True, "false to plan as if no episode ended")
     given = _given(entry, agent.planner, env, device)
     if given or not alive:
@@ -271,6 +271,16 @@ def _given(entry: Entry, planner: Planner, env: EnvRef, device: str) -> tuple[_G
         files = tuple(file for file in (folder / WEIGHTS_FILE, folder / MODEL_FILE) if file.exists())
         found.append(_Given(use, model, str(source), files))
     return tuple(found)
+
+
+def _in_words(model: WorldModel[Any]) -> str:
+    """The class of a model, and what other models add to it."""
+    added = {WithProposal: " with a proposal", WithValue: " with a value"}
+    words = ""
+    while isinstance(model, WithProposal | WithValue):
+        words = next(said for kind, said in added.items() if isinstance(model, kind)) + words
+        model = model.model
+    return type(model).__name__ + words
 
 
 def _wrapped(model: WorldModel[Any], given: tuple[_Given, ...]) -> WorldModel[Any]:

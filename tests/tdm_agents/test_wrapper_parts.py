@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from tdm_agents import TDMAgent, make_planner
+from tdm_agents.actors.enter import enter
+from tdm_agents.actors.entries import parse_entry
 from tdm_agents.agent import hub
 from tdm_agents.agent.agent_files import load_model, resolve
+from tdm_agents.environments import EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.storage import CheckpointError
 from tdm_agents.wrappers import WithProposal, WithValue
@@ -87,3 +90,8 @@ def test_sums_of_an_upload_include_the_parts(fast, tmp_path):
     (tmp_path / "value" / "weights.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="another file than was uploaded"):
         hub.check_sums(tmp_path)
+
+
+def test_tables_say_what_the_model_is(fast):
+    entered = enter(parse_entry("cartpole-swingup-fast"), EnvRef(ENV_ID))
+    assert entered.name == "mppi on TransformerWorldModel with a value"
