@@ -52,15 +52,22 @@ IQL_SETTINGS = {
     "layers": "2",
 }
 """Far towards the best actions, because most episodes are random; small networks for a small task."""
-SEARCH = "planner=beam_search level=token horizon=4 beam_width=8 num_expand=4"
+SEARCH = "planner=beam_search level=token horizon=4 beam_width={width} num_expand=4"
+WIDTH, OTHER_WIDTHS = 8, (1, 2, 4, 16, 32)
 VALUE = "discount=0.99 value={iql}"
 NEAR = {"horizon": 5, "num_samples": 16, "iterations": 1, "discount": 0.99}
 NEAR |= {"noise_beta": 2.0, "initial_std": 0.5}
 """The planner of the agent that is shipped."""
 CONTESTANTS = {
-    "beam search over tokens": f"cartpole-swingup {SEARCH}",
-    "beam search over tokens, IQL's value": f"cartpole-swingup {SEARCH} {VALUE}",
+    "beam search over tokens": f"cartpole-swingup {SEARCH.format(width=WIDTH)}",
+    "beam search over tokens, IQL's value": f"cartpole-swingup {SEARCH.format(width=WIDTH)} {VALUE}",
     "IQL's policy": "{iql} planner=policy",
+}
+CONTESTANTS |= {
+    f"beam search over tokens, IQL's value, width {width}": (
+        f"cartpole-swingup {SEARCH.format(width=width)} {VALUE}"
+    )
+    for width in OTHER_WIDTHS
 }
 """Entries by their label in the result."""
 
