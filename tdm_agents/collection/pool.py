@@ -70,6 +70,12 @@ class WorkerDiedError(TDMError, RuntimeError):
     """A task lost so many workers that another worker would probably die as well."""
 
 
+_REMEDY = (
+    "Perhaps there is too little memory (SIGKILL: run fewer workers), or the workers cannot import the main "
+    'module (it needs `if __name__ == "__main__":`)'
+)
+
+
 @dataclass(slots=True)
 class Task:
     """A task of a pool, with the number of workers that it has lost."""
@@ -78,7 +84,13 @@ class Task:
     deaths: int = 0
 
     def lose(
-        self, worker: str, how: str, *, max_deaths: int, on_death: Callable[[WorkerDeath], None]
+        self,
+        worker: str,
+        how: str,
+        *,
+        max_deaths: int,
+        on_death: Callable[[WorkerDeath], None],
+        remedy: str = _REMEDY,
     ) -> None:
         """Take note that a worker ended while doing it.
 
@@ -88,9 +100,7 @@ class Task:
         self.deaths += 1
         if self.deaths >= max_deaths:
             raise WorkerDiedError(
-                f"{self.deaths} workers ended while doing {self.argument}, the last with {how}. "
-                "Perhaps there is too little memory (SIGKILL: run fewer workers), or the workers cannot "
-                'import the main module (it needs `if __name__ == "__main__":`)'
+                f"{self.deaths} workers ended while doing {self.argument}; of the last: {how}. {remedy}"
             )
         on_death(WorkerDeath(worker, how, self.argument, self.deaths))
 

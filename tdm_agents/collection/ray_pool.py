@@ -31,6 +31,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _KNOCK_SECONDS = 10.0
+_AGAIN = "`ray stop --force` on every machine ends what is left of a broken one"
+_REMEDY = (
+    f"Perhaps its machine has too little memory, or the cluster is broken: {_AGAIN}, then start it again"
+)
 _CARRIED = ("MUJOCO_GL",)
 """Variables of this process that workers on other machines need as well."""
 
@@ -99,7 +103,7 @@ class RayPool:
         """
         if not self._ray.is_initialized():
             try:
-                _knock(self._address)
+                _knock(self._address or os.environ.get("RAY_ADDRESS"))
                 self._ray.init(
                     address=self._address,
                     include_dashboard=False,
@@ -107,10 +111,12 @@ class RayPool:
                     logging_level=logging.ERROR,
                 )
             except (OSError, RuntimeError, ValueError) as error:
+                place = self._address or os.environ.get("RAY_ADDRESS") or "this machine"
                 raise WrongValueError(
-                    f"no Ray cluster can be used at {self._address or 'this machine'}: "
+                    f"no Ray cluster can be used at {place}: "
                     f"{' '.join(str(error).split())}; start one with `ray start --head`, on every further "
-                    "machine `ray start --address=HOST:6379`, with the same versions of Ray and Python"
+                    "machine `ray start --address=HOST:6379`, with the same versions of Ray and Python; "
+                    f"{_AGAIN}"
                 ) from error
             self._connected_here = True
         try:
@@ -168,7 +174,7 @@ class RayPool:
             try:
                 done, result = self._ray.get(ready[0])
             except self._deaths as error:
-                task.lose(*_told(error), max_deaths=self._max_deaths, on_death=self._on_death)
+                task.lose(*_told(error), max_deaths=self._max_deaths, on_death=self._on_death, remedy=_REMEDY)
                 lost.append(task)
                 continue
             if not done:

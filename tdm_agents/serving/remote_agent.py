@@ -40,7 +40,7 @@ class RemoteAgent:
         patience: Seconds to go on trying where the server is away or busy.
 
     Raises:
-        ValueError: If ``timeout`` or ``patience`` makes no sense.
+        ValueError: If ``token``, ``timeout`` or ``patience`` makes no sense.
     """
 
     def __init__(
@@ -55,6 +55,11 @@ class RemoteAgent:
         if not (timeout > 0 and patience >= 0):
             raise WrongValueError(
                 f"timeout is {timeout} and patience {patience}; expected seconds, more than 0 and at least 0"
+            )
+        if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
+            raise WrongValueError(
+                "token holds characters that no token has, such as the end of a line; expected what the file "
+                "`token` in --out of `tdm serve` says"
             )
         self.address = address
         self._headers = {} if token is None else {"Authorization": f"{BEARER}{token}"}
@@ -213,14 +218,20 @@ class RemoteAgent:
 
     def _patiently(self, exchange: Any) -> Any:
         """What ``exchange(socket)`` returns, over as many connections as that takes."""
-        until, wait = time.monotonic() + self._patience, FIRST_WAIT
+        began, wait = time.monotonic(), FIRST_WAIT
         while True:
             problem: object
             try:
                 found = exchange(self._connected())
             except InvalidStatus as error:
                 problem = error
-                if error.response.status_code in (401, 403):
+                if error.response.status_code == 401:
+                    raise RemoteError(
+                        f"{self.address} refuses: the token is {'another' if self._headers else 'missing'}; "
+                        "expected RemoteAgent(address, token=...) with what the file `token` in --out of "
+                        "`tdm serve` says"
+                    ) from error
+                if error.response.status_code == 403:
                     said = (error.response.body or b"").decode(errors="replace").strip()
                     raise RemoteError(f"{self.address} refuses: {said}") from error
             except InvalidURI as error:
@@ -237,11 +248,12 @@ class RemoteAgent:
                 if found.kind != wire.BUSY:
                     raise _refusal(found)
                 problem = found.text
-            if time.monotonic() + wait > until:
+            left = began + self._patience - time.monotonic()
+            if left <= 0:
                 raise RemoteError(
                     f"no answer from {self.address} for {self._patience:g} s ({problem}); {_REMEDY}"
                 )
-            time.sleep(wait)
+            time.sleep(min(wait, left))
             wait = min(2 * wait, LONGEST_WAIT)
 
     def _connected(self) -> ClientConnection:

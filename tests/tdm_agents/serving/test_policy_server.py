@@ -164,8 +164,8 @@ def test_elsewhere_a_token_is_demanded():
         with RemoteAgent(address, token="a-secret") as remote:
             remote.reset()
             assert remote.act(np.zeros(3)).shape == (2,)
-        for token in (None, "wrong"):
-            with pytest.raises(RemoteError, match="token"):
+        for token, is_ in ((None, "missing"), ("wrong", "another")):
+            with pytest.raises(RemoteError, match=f"the token is {is_}; .* `token` in --out"):
                 RemoteAgent(address, token=token).hello  # noqa: B018
 
 
@@ -334,3 +334,17 @@ def test_ending_closes_what_is_open():
     with pytest.raises(RemoteError):
         remote.act(np.zeros(3))
     until(lambda: remote._socket is None)
+
+
+@pytest.mark.parametrize("token", ["a-secret\n", "wröng", " a-secret"])
+def test_what_cannot_be_a_token_is_refused_at_once_and_not_repeated(token):
+    with pytest.raises(ValueError, match="token holds characters that no token has") as caught:
+        RemoteAgent("ws://127.0.0.1:9", token=token)
+    assert token.strip() not in str(caught.value)
+
+
+def test_it_goes_on_trying_for_as_long_as_it_says():
+    began = time.monotonic()
+    with pytest.raises(RemoteError, match=r"no answer from ws://127.0.0.1:9 for 1.5 s"):
+        RemoteAgent("ws://127.0.0.1:9", patience=1.5).hello  # noqa: B018
+    assert 1.5 <= time.monotonic() - began < 30
