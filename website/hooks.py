@@ -82,8 +82,9 @@ _INDEX_ROW = re.compile(r"^(?:## (?P<section>.+)|\| \[(?P<page>[\w.]+)\]\((?P=pa
 def api_modules(title: str) -> tuple[str, ...]:
     """The modules of a page of the API reference."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    found = groups.get(ENTRY_POINTS.get(title), {})
-    return tuple(dict.fromkeys([*(place.partition(":")[0] for place in found.values()), *API[title]]))
+    found = [place.partition(":")[0] for place in groups.get(ENTRY_POINTS.get(title), {}).values()]
+    elsewhere = {module for page, modules in API.items() if page != title for module in modules}
+    return tuple(dict.fromkeys([*(module for module in found if module not in elsewhere), *API[title]]))
 
 
 def api_page(title: str) -> str:
