@@ -1,7 +1,10 @@
 """A bug keeps its traceback, asks for a report and ends with 1; a mistake is one line and ends with 2."""
 
 import errno
+import os
 import shlex
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -161,6 +164,18 @@ def test_memory_that_does_not_suffice_is_a_mistake_with_a_remedy():
 
 
 # -- in Python --------------------------------------------------------------------------------------------
+
+
+def test_a_renderer_that_is_not_there_is_a_mistake_with_a_remedy():
+    command = [sys.executable, "-m", "tdm_agents", "evaluate", "--random", "--max-steps", "2"]
+    done = subprocess.run(
+        [*command, "--env-id", "dm_control/cartpole-swingup-v0"],
+        env={**os.environ, "MUJOCO_GL": "nonsense"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "MUJOCO_GL is 'nonsense'" in done.stderr and "tdm doctor" in done.stderr
 
 
 def test_mistakes_are_still_the_built_in_errors_of_their_kind():
