@@ -38,7 +38,7 @@ from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.report import summary
 from tdm_agents.registry import make_planner
 from tdm_agents.training.train_config import TrainConfig
-from tdm_agents.wrappers.parts import write_parts
+from tdm_agents.wrappers.saved_parts import write_parts
 
 ENV = EnvRef("dm_control/cartpole-swingup-v0")
 ACTION_REPEAT = 4

@@ -275,10 +275,9 @@ def _given(entry: Entry, planner: Planner, env: EnvRef, device: str) -> tuple[_G
 
 def _in_words(model: WorldModel[Any]) -> str:
     """The class of a model, and what other models add to it."""
-    added = {WithProposal: " with a proposal", WithValue: " with a value"}
     words = ""
     while isinstance(model, WithProposal | WithValue):
-        words = next(said for kind, said in added.items() if isinstance(model, kind)) + words
+        words = (" with a value" if isinstance(model, WithValue) else " with a proposal") + words
         model = model.model
     return type(model).__name__ + words
 

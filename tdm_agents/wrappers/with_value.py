@@ -13,7 +13,7 @@ from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import WorldModel, observation_of
 from tdm_agents.wrappers.base import Observed, Wrapper
 from tdm_agents.wrappers.given_models import ValuingModel, begun, check_same
-from tdm_agents.wrappers.parts import load_parts, save_parts
+from tdm_agents.wrappers.saved_parts import load_parts, save_parts
 from tdm_agents.wrappers.sb3 import Predicts, check_tensor, check_trained_on, critic_of
 
 S = TypeVar("S")
