@@ -162,7 +162,7 @@ def member(folder: Path, settings: Settings) -> None:
 
 def before_the_network(model: Any, sampler: Any) -> dict[str, float]:
     """Seconds per update in which windows are read, and in which inputs and targets become tokens."""
-    from tdm_agents.world_models.transformer.loss import step_tokens
+    from tdm_agents.world_models.transformer.token_batch import step_tokens
 
     reading, tokens = [], []
     for index in range(20):

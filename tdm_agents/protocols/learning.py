@@ -211,6 +211,22 @@ class Divides(Protocol):
 
 
 @runtime_checkable
+class Prepares(Protocol):
+    """A model whose batches can be prepared ahead of an update, on a CPU and by other processes.
+
+    Attributes:
+        preparation: Called with a batch and the generator of the update's noise, it returns what
+            :meth:`TrainableModel.update` takes in place of the batch, and what has a method ``to(device)``.
+            Its ``on_cpu()`` is the same without anything on another device.
+    """
+
+    @property
+    def preparation(self) -> Any:
+        """See above."""
+        ...
+
+
+@runtime_checkable
 class ImitatesExamples(Protocol):
     """A model whose policy imitates only those actions of a batch that are examples (``Batch.example``).
 

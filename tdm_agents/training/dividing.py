@@ -52,12 +52,17 @@ def check_dividing(kind: type[Any], config: TrainConfig, processes: int, *, shar
             f"--batch-size is {config.batch_size}, which {processes} processes share; expected at least one "
             "window for each: make it larger, or start fewer"
         )
+    if (processes > 1 or config.accumulate > 1) and config.readers:
+        raise WrongValueError(
+            f"--readers is {config.readers}, and batches are divided over {processes} processes and "
+            f"{config.accumulate} parts (--accumulate), which read their own: leave --readers out"
+        )
     if (processes > 1 or config.accumulate > 1) and not issubclass(kind, Divides):
         raise WrongValueError(
             f"{kind.__name__} cannot learn from parts of a batch, which {processes} processes with "
             f"--accumulate {config.accumulate} ask for: train it in one process, without torchrun and "
             "--accumulate, or train a model that can (transformer, step_transformer, generalist, "
-            "mlp, mlp_policy, pets)"
+            "step_generalist, mlp, mlp_policy, pets)"
         )
 
 

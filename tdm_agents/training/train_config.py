@@ -29,6 +29,8 @@ class TrainConfig(UpdateSettings):
         window_steps: Decisions per window.
         seed: Seed of the noise in the loss and of held-out evaluation; the sampler has its own seed.
         threads: PyTorch's threads on the CPU. A resumed run is bit-equal only with the same number.
+        readers: Processes that read batches ahead, so that a GPU does not wait for them; 0 reads each when it
+            is needed.
         log_every: Steps between points of the training curves.
         checkpoint_every: Steps between checkpoints; one is always written at the end.
         evaluate_every: Steps between evaluations on held-out data; one is always made at the end.
@@ -47,6 +49,7 @@ class TrainConfig(UpdateSettings):
     window_steps: int = 12
     seed: int = 0
     threads: int = 1
+    readers: int = 0
     log_every: int = 20
     checkpoint_every: int = 500
     evaluate_every: int = 500
@@ -75,6 +78,8 @@ class TrainConfig(UpdateSettings):
                 raise WrongValueError(f"{name} is {count}; expected at least 1")
         if self.window_steps < 2:
             raise WrongValueError(f"window_steps is {self.window_steps}; a transition needs at least 2")
+        if self.readers < 0:
+            raise WrongValueError(f"readers is {self.readers}; expected at least 0")
         if self.seed < 0:
             raise WrongValueError(f"seed is {self.seed}; expected at least 0")
         if not self.horizons or min(self.horizons) < 1:
@@ -84,6 +89,7 @@ class TrainConfig(UpdateSettings):
 OBSERVERS = frozenset(
     {
         "threads",
+        "readers",
         "log_every",
         "checkpoint_every",
         "evaluate_every",

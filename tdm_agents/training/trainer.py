@@ -34,6 +34,7 @@ from tdm_agents.training.dividing import DividingSampler, Sampler, check_dividin
 from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.process import interrupts, threads
 from tdm_agents.training.progress import TrainingProgress
+from tdm_agents.training.reading_ahead import batches
 from tdm_agents.training.resuming import PROCESSES, check_processes, restore_run, settings_json
 from tdm_agents.training.team import ALONE, Team
 from tdm_agents.training.train_config import OBSERVERS, TrainConfig, noise_seed
@@ -144,6 +145,7 @@ class _Run:
         self.step = 0
         self.saved: int | None = None
         self.optimizers = self.model.optimizers(config)
+        self.ahead: Any = None  # batches that are read and prepared apart from the model
 
     def begin(self, *, resume: bool, any_processes: bool) -> None:
         """Go on with the run in the folder, or make its first checkpoint."""
@@ -198,7 +200,10 @@ class _Run:
         """Make one update; return the loss and the model's other metrics."""
         config, device = self.config, next(self.model.parameters()).device
         generator = torch.Generator(device=device).manual_seed(noise_seed(config.seed, self.step))
-        batch = read_batch(sampler, self.model, config, self.team, step=self.step, device=device)
+        if self.ahead is not None:
+            batch = self.ahead[self.step].to(device)
+        else:
+            batch = read_batch(sampler, self.model, config, self.team, step=self.step, device=device)
         try:
             numbers: Mapping[str, float] = self.model.update(
                 batch, self.optimizers, step=self.step, settings=config, generator=generator
@@ -235,6 +240,9 @@ class _Run:
             return found
 
         self.model.train()
+        if self.team.size * config.accumulate == 1:
+            device = next(self.model.parameters()).device
+            self.ahead = batches(sampler, self.own, config, range(self.step, config.steps), device)
         with ExitStack() as stack:
             board = None
             if self.team.first:

@@ -33,6 +33,8 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.step_generalist import StepGeneralist
+from tdm_agents.world_models.transformer.step_model import StepTransformer
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 ACTIONS = {
@@ -222,6 +224,35 @@ def test_a_generalist_that_was_cut_in_two_ends_with_the_same_bits(tmp_path):
     assert np.isfinite(list(result.metrics.values())).all()
 
 
+def test_batches_that_other_processes_read_and_prepare_give_the_same_bits(tmp_path):
+    weights = []
+    for readers in (0, 2):
+        model = generalist()
+        config = dataclasses.replace(QUICK, steps=4, readers=readers)
+        train(model, mixture(config), all_episodes(seed=1), config, tmp_path / str(readers), console=quiet())
+        weights.append(model.state_dict())
+    assert_same_weights(*weights)
+
+
+def test_divided_batches_are_not_read_ahead(tmp_path):
+    config = dataclasses.replace(QUICK, readers=2, accumulate=2)
+    with pytest.raises(ValueError, match="--readers is 2, and batches are divided"):
+        train(generalist(), mixture(config), None, config, tmp_path, console=quiet())
+
+
+def test_environments_with_the_same_tokens_are_read_together():
+    data = {name: episodes("Slide-v0", seed=seed) for seed, name in enumerate(["one", "two", "three"])}
+    specs = {name: t.spec for name, t in data.items()}
+    batch = MixtureSampler(data, steps=4, batch_size=6, seed=0).batch(0)
+    for tokenizer, bands in ((PAPER, 1), (FITTED, 3)):
+        model = Generalist.build(specs, dataclasses.replace(SMALL, tokenizer=tokenizer), seed=0)
+        model.fit(data)
+        found = model.preparation(batch, generator=None)
+        assert len({of.alike for of in model.preparation.readings.values()}) == bands
+        alone = [model.environment(name)(part)[0] for name, part in batch.parts.items()]
+        assert model(found)[0].item() == pytest.approx(sum(map(float, alone)) / 3, rel=1e-5)
+
+
 def test_held_out_episodes_that_are_too_short_are_named_with_their_environment(tmp_path):
     held_out = all_episodes() | {"Turn-v0": episodes("Turn-v0", steps=3)}
     with pytest.raises(
@@ -408,6 +439,17 @@ def test_fitted_tokens_are_kept_in_fine_tuning_and_no_other_body_can_have_them(a
     assert_same_weights(TransformerWorldModel.load(out).tokenizer.state_dict(), source)
     with pytest.raises(CheckpointError, match="fitted to the data of Turn-v0, Push-v0, not of Slide-v0"):
         tune(fitted, tmp_path / "other", data=("Slide-v0",))
+
+
+def test_a_generalist_that_predicts_token_by_token_does_not_become_one_of_whole_steps():
+    model = generalist()
+    specs = {name: model.environment(name).spec for name in model.environments}
+    with pytest.raises(CheckpointError, match="predicts token by token"):
+        StepGeneralist.build(specs, model.config, seed=0, source=model)
+    whole = StepGeneralist.build(specs, model.config, seed=0)
+    assert isinstance(whole.environment("Push-v0"), StepTransformer)
+    alone = StepTransformer.build({"Push-v0": specs["Push-v0"]}, whole.config, seed=1, source=whole)
+    assert_same_weights(alone.network.state_dict(), whole.network.state_dict())
 
 
 def test_fine_tuning_with_another_size_is_refused(arguments, tmp_path):

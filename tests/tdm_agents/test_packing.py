@@ -17,9 +17,11 @@ from tdm_agents.world_models.transformer.attention import band_mask
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.layout import StepLayout
-from tdm_agents.world_models.transformer.loss import drop_rewards, step_tokens
 from tdm_agents.world_models.transformer.network import rotate
 from tdm_agents.world_models.transformer.packing import Band, Windows, pack
+from tdm_agents.world_models.transformer.preparing import drop_rewards
+from tdm_agents.world_models.transformer.step_generalist import StepGeneralist
+from tdm_agents.world_models.transformer.token_batch import step_tokens
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 FITTED = TokenizerConfig(bins=16)
@@ -105,6 +107,11 @@ def mixtures(draw):
         data = torch.randn((64, environment.n), generator=generator)
         model.environment(name).tokenizer.fit(data, 0.5 * data, data[:, 0])
     return model, MixedBatch({name: e.batch(generator) for name, e in several.items()})
+
+
+def pack_windows(model, part):
+    tokens = step_tokens(model.tokenizer, part.observation, part.reward, part.action)
+    return Windows(tokens, model.layout, model.context_steps)
 
 
 def plain_hidden(network, tokens, layout, context_steps):
@@ -203,13 +210,28 @@ def test_any_mixture_has_the_loss_and_the_gradient_of_its_environments(mixture, 
         torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("kind", [Generalist, StepGeneralist])
+@given(mixtures())
+@settings(deadline=None, max_examples=20)
+def test_windows_padded_to_one_length_have_the_same_loss_and_gradient(kind, mixture):
+    model, batch = mixture
+    specs = {name: model.environment(name).spec for name in model.environments}
+    other = kind(specs, model.config)
+    other.load_state_dict(model.state_dict())
+    padded = replace(other.preparation, pads=True)(batch, generator=None)
+    (loss, metrics), (expected, expected_metrics) = other(padded), other(batch)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    assert metrics.keys() == expected_metrics.keys()
+    found, plain = gradients(other, loss), gradients(other, expected)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, plain[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
 @given(mixtures())
 @settings(deadline=None, max_examples=20)
 def test_a_window_does_not_see_the_others(mixture):
     model, batch = mixture
-    several = [
-        model.environment(name).part(part, generator=None).windows for name, part in batch.parts.items()
-    ]
+    several = [pack_windows(model.environment(name), part) for name, part in batch.parts.items()]
     with torch.no_grad():
         together = model.network(pack(several))
         alone = torch.cat([

@@ -11,9 +11,9 @@ from tdm_agents.testing import recorded_episodes
 from tdm_agents.training.prediction import prediction_error
 from tdm_agents.update_settings import UpdateSettings
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.step_model import StepTransformer
+from tdm_agents.world_models.transformer.token_batch import step_tokens
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 

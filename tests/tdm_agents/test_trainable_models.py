@@ -28,6 +28,7 @@ from tdm_agents.world_models.mlp import MLPConfig, MLPWorldModel
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
+from tdm_agents.world_models.transformer.step_generalist import StepGeneralist
 from tdm_agents.world_models.transformer.step_model import StepTransformer
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
@@ -60,6 +61,7 @@ RUN = TrainConfig(
         (StepTransformer, {"config": TINY}),
         (Generalist, {"config": TINY, "data": SEVERAL}),
         (Generalist, {"config": TINY}),
+        (StepGeneralist, {"config": TINY, "data": SEVERAL}),
         (QuadraticModel, {"learns": False, "learning_rate": 1e-4}),
         (LatentModel, {"learning_rate": 3e-3}),
         (TwoOptimizers, {}),
@@ -71,6 +73,7 @@ RUN = TrainConfig(
         "step_transformer",
         "generalist",
         "generalist of one",
+        "step_generalist",
         "a plug-in",
         "a latent plug-in",
         "without our base class",

@@ -9,10 +9,10 @@ from small_transformer import make_history, make_model, make_spec
 from tdm_agents.protocols import HasProposal, HasTokens, History, WorldModel, looped_rollout
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.decoding.cache import Capacity
-from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.step_model import StepTransformer
+from tdm_agents.world_models.transformer.token_batch import step_tokens
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 

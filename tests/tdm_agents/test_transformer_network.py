@@ -14,11 +14,12 @@ from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
 from tdm_agents.world_models.transformer.attention import band_mask, banded_attention
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
-from tdm_agents.world_models.transformer.loss import drop_rewards, step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork, fourier_features, rotate
 from tdm_agents.world_models.transformer.packing import Windows, pack
+from tdm_agents.world_models.transformer.preparing import drop_rewards
 from tdm_agents.world_models.transformer.presets import CONFIGS
+from tdm_agents.world_models.transformer.token_batch import step_tokens
 from tdm_agents.world_models.transformer.tokenizer import TokenizerConfig
 
 TINY = TransformerConfig(layers=2, width=32, heads=2, feedforward=48, context=24)

@@ -71,6 +71,53 @@ def banded_attention(
     return torch.cat(attended, dim=2)
 
 
+def padded_mask(packed: Packed) -> Tensor | None:
+    """What each token of padded windows sees, ``[B, 1, length, length]`` bool.
+
+    None where that is every token before it: padding comes last and is seen by nothing else.
+    """
+    padding = packed.padding
+    assert padding is not None
+    whole = packed.bands[0].whole
+    if padding.fits and not whole:
+        return None
+    flat = packed.steps.new_full((padding.windows * padding.length,), -1)
+    step = flat.index_copy(0, padding.place, packed.steps).view(padding.windows, padding.length)
+    query, key = step[:, :, None], step[:, None, :]
+    seen = (query >= key) & (key >= 0) & (query - key < padding.context_steps[:, None, None])
+    if not whole:
+        index = torch.arange(padding.length, device=step.device)
+        seen &= index[:, None] >= index
+    # padding sees all: a softmax over nothing would be NaN, and its gradient, too
+    return (seen | (query < 0))[:, None]
+
+
+def padded_attention(
+    query: Tensor, key: Tensor, value: Tensor, packed: Packed, mask: Tensor | None
+) -> Tensor:
+    """Attention of all windows in one operation, padded to one length.
+
+    Args:
+        query: ``[heads, S, head_dim]``.
+        key: Same shape as ``query``.
+        value: Same shape as ``query``.
+        packed: The sequence, with a padding.
+        mask: Its :func:`padded_mask`.
+
+    Returns:
+        ``[S, heads * head_dim]``.
+    """
+    padding = packed.padding
+    assert padding is not None
+    heads, _, head_dim = query.shape
+    rows = padding.windows * padding.length
+    together = torch.stack([query, key, value]).permute(2, 0, 1, 3)  # [S, 3, heads, head_dim]
+    padded = together.new_zeros((rows, 3, heads, head_dim)).index_copy(0, padding.place, together)
+    padded = padded.view(padding.windows, padding.length, 3, heads, head_dim).permute(2, 0, 3, 1, 4)
+    found = F.scaled_dot_product_attention(*padded, attn_mask=mask, is_causal=mask is None)
+    return found.transpose(1, 2).reshape(rows, -1).index_select(0, padding.place)
+
+
 # not compiled: its kernels gain nothing, and every mixture has bands of its own
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed) -> Tensor:

@@ -131,6 +131,9 @@ def begin_with(source: Any, model: Any, names: Mapping[str, Any]) -> None:
     """
     if not isinstance(getattr(source, "network", None), TransformerNetwork):
         raise does_not_fit(f"it is a {type(source).__name__}, not a transformer")
+    if _whole(source) != _whole(model):
+        scheme = "whole steps" if _whole(source) else "token by token"
+        raise does_not_fit(f"it predicts {scheme}; step_transformer and step_generalist predict whole steps")
     theirs, ours = ({"config": identity(m.config)} for m in (source, model))
     if found := differences(theirs, ours):
         raise does_not_fit(found[0])
@@ -144,6 +147,10 @@ def begin_with(source: Any, model: Any, names: Mapping[str, Any]) -> None:
     if found := differences(asdict(source.network.config), asdict(model.network.config)):
         raise does_not_fit(found[0])
     model.network.load_state_dict(source.network.state_dict())
+
+
+def _whole(model: Any) -> bool:
+    return bool(getattr(model, "member", model).whole_steps)
 
 
 def _copy_tokens(source: Any, model: Any, name: str) -> None:

@@ -32,13 +32,13 @@ from tdm_agents.world_models.transformer.beginning import (
     with_room,
 )
 from tdm_agents.world_models.transformer.config import TransformerConfig
-from tdm_agents.world_models.transformer.loss import counts_of, next_token_loss
+from tdm_agents.world_models.transformer.loss import prediction_loss
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.preparing import Preparation
 from tdm_agents.world_models.transformer.role_ranges import fit_roles, take_roles
-
-KIND = "generalist"
+from tdm_agents.world_models.transformer.token_batch import TokenBatch
+from tdm_agents.world_models.transformer.token_model import TokenModel
 
 
 class Generalist(LearnedModel):
@@ -58,6 +58,10 @@ class Generalist(LearnedModel):
     """
 
     config_type: ClassVar[type[TransformerConfig]] = TransformerConfig
+    kind: ClassVar[str] = "generalist"
+    """The name under which the class is registered."""
+    member: ClassVar[type[TokenModel]] = TransformerWorldModel
+    """The model of one environment."""
 
     def __init__(self, specs: Mapping[str, ModelSpec], config: TransformerConfig) -> None:
         super().__init__()
@@ -70,19 +74,19 @@ class Generalist(LearnedModel):
         )
         self.network = TransformerNetwork(self.config.network(next(iter(specs.values()))))
         # not registered as modules: each would list the network's weights again
-        self._models: dict[str, TransformerWorldModel] = {}
+        self._models: dict[str, TokenModel] = {}
         for name, spec in specs.items():
             try:
-                self._models[name] = TransformerWorldModel(spec, self.config, self.network)
+                self._models[name] = self.member(spec, self.config, self.network)
             except ValueError as error:
                 raise retold(error, f"environment {name}: {error}") from error
-        self._places = {name: place for place, name in enumerate(self._models)}
+        self._readings = {name: model.reading for name, model in self._models.items()}
         self.tokenizers = nn.ModuleList(model.tokenizer for model in self._models.values())
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
-        """Presets by name: sizes, tokens and planners."""
-        return PRESETS
+        """Those of the model of one environment."""
+        return cls.member.presets()
 
     @classmethod
     def build(
@@ -126,7 +130,7 @@ class Generalist(LearnedModel):
         """Names of the environments that the generalist was built for."""
         return tuple(self._models)
 
-    def environment(self, name: str | None) -> TransformerWorldModel:
+    def environment(self, name: str | None) -> TokenModel:
         """The model of one of :attr:`environments`, which shares the weights.
 
         Args:
@@ -144,7 +148,7 @@ class Generalist(LearnedModel):
             "TDMAgent.load(folder, env=env), or unseen=true in an entry"
         )
 
-    def for_spec(self, spec: ModelSpec) -> TransformerWorldModel:
+    def for_spec(self, spec: ModelSpec) -> TokenModel:
         """A model of any environment, whether trained on or not, that shares the weights.
 
         Args:
@@ -162,7 +166,7 @@ class Generalist(LearnedModel):
                 "train the generalist with ranges by role (--preset small-generalist) or with the paper's "
                 "tokens (--preset small-paper-tokens, gato-79m, ...)"
             )
-        model = TransformerWorldModel(spec, self.config, self.network)
+        model = self.member(spec, self.config, self.network)
         if not self.config.tokenizer.fixed:
             take_roles(self._models.values(), model)
         return model.to(self.network.head.weight.device)  # tokenizers are built on the CPU
@@ -176,66 +180,47 @@ class Generalist(LearnedModel):
             fit_tokens(self.environment(name).tokenizer, trajectories)
 
     def forward(
-        self, batch: Batch | MixedBatch, *, generator: torch.Generator | None = None
+        self, batch: Batch | MixedBatch | TokenBatch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean of the environments' losses, weighted by their numbers of windows; all share one forward.
 
         Args:
-            batch: Windows of one or more of the environments, on the weights' device; a plain batch where the
-                model has a single environment.
+            batch: Windows of one or more of the environments, on the weights' device, or what
+                :attr:`preparation` made of them; a plain batch where the model has a single environment.
             generator: Source of the reward dropout; None drops no reward.
 
         Returns:
             The loss, and detached metrics: weighted means over the environments that have them.
         """
-        batch = self._mixed(batch)
-        every = {n: self._models[n].part(part, generator=generator) for n, part in batch.parts.items()}
-        names = [name for name in every if len(batch.parts[name].reward)]  # a micro-batch may lack some
-        parts = [every[name] for name in names]
-        weight = self.config.action_weight
-        if batch.counts is None:
-            counts = torch.stack([counts_of(part, whole=False) for part in batch.parts.values()])
-            return next_token_loss(self.network, parts, action_weight=weight, counts=counts)
-        windows = batch.counts[:, 0]
-        ends = [place for name, place in self._places.items() if self._models[name].spec.terminates]
-        of_batch = windows.sum(), windows[ends].sum() if ends else None
-        counts = batch.counts[[self._places[name] for name in names]]
-        return next_token_loss(self.network, parts, action_weight=weight, counts=counts, of_batch=of_batch)
+        prepared = batch if isinstance(batch, TokenBatch) else self.preparation(batch, generator=generator)
+        return prediction_loss(self.network, prepared)
 
     def counts(self, batch: Batch | MixedBatch) -> Tensor:
-        """What the loss of each environment divides by, ``[E, 5]``; see :func:`.loss.counts_of`."""
-        parts = self._mixed(batch).parts
-        counts = torch.zeros(
-            (len(self._models), 5), device=self.network.head.weight.device, dtype=torch.int64
-        )
-        counts[[self._places[name] for name in parts]] = torch.stack(
-            [counts_of(p, whole=False) for p in parts.values()]
-        )
-        return counts
+        """What the loss of each environment divides by, ``[E, 5]``; see :func:`.token_batch.counts_of`."""
+        return self.preparation.counts(batch)
 
-    def _mixed(self, batch: Batch | MixedBatch) -> MixedBatch:
-        """The batch as one of several environments."""
-        if isinstance(batch, MixedBatch):
-            return batch
-        (only,) = self._models
-        return MixedBatch({only: batch}, batch.counts)
+    @property
+    def preparation(self) -> Preparation:
+        """What turns batches into tokens."""
+        device = self.network.head.weight.device
+        return Preparation(self._readings, self.config, pads=device.type != "cpu")
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, each atomically, the JSON last."""
         specs = {name: spec_to_json(model.spec) for name, model in self._models.items()}
-        write_described(folder, KIND, self, {"environments": specs, "config": asdict(self.config)})
+        write_described(folder, self.kind, self, {"environments": specs, "config": asdict(self.config)})
 
     @classmethod
-    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Generalist:
+    def load(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:
         """The generalist that :meth:`save` wrote.
 
         Raises:
             CheckpointError: If a file is missing, truncated or altered, or has another schema or type.
         """
 
-        def build(value: Mapping[str, Any]) -> Generalist:
+        def build(value: Mapping[str, Any]) -> Self:
             specs = {name: spec_from_json(spec, device) for name, spec in value["environments"].items()}
             with seeded(0):  # for weights that are overwritten
                 return cls(specs, TransformerConfig.from_json(value["config"]))
 
-        return read_described(folder, KIND, build, device=device)
+        return read_described(folder, cls.kind, build, device=device)

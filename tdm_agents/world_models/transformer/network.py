@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.world_models.transformer.attention import packed_attention
+from tdm_agents.world_models.transformer.attention import packed_attention, padded_attention, padded_mask
 from tdm_agents.world_models.transformer.packing import Packed
 
 Rotation = tuple[Tensor, Tensor]
@@ -77,10 +77,19 @@ class Block(nn.Module):
         self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False, **made)
         self.feedforward_out = nn.Linear(config.feedforward, width, bias=False, **made)
 
-    def forward(self, x: Tensor, rotation: Rotation, packed: Packed) -> Tensor:
-        """A block of a flat sequence ``[S, d]``; a call of the module, so that it can be sharded."""
+    def forward(self, x: Tensor, rotation: Rotation, packed: Packed, mask: Tensor | None = None) -> Tensor:
+        """A block of a flat sequence ``[S, d]``; a call of the module, so that it can be sharded.
+
+        Args:
+            x: The sequence.
+            rotation: Of each token.
+            packed: What attention reads.
+            mask: Its :func:`.attention.padded_mask`, where windows are padded.
+        """
         query, key, value = (heads[0] for heads in self.project(x[None], rotation))
-        return self.finish(x, packed_attention(query, key, value, packed))
+        if packed.padding is None:
+            return self.finish(x, packed_attention(query, key, value, packed))
+        return self.finish(x, padded_attention(query, key, value, packed, mask))
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Project ``[B, S, d]`` to rotated queries and keys, and values, each ``[B, heads, S, head_dim]``."""
@@ -202,8 +211,9 @@ class TransformerNetwork(nn.Module):
         longest = max(band.steps for band in packed.bands)
         cosine, sine = self.rotation(torch.arange(longest, device=x.device))
         rotation = cosine[packed.steps], sine[packed.steps]
+        mask = None if packed.padding is None else padded_mask(packed)
         for block in self.blocks:
-            x = block(x, rotation, packed)
+            x = block(x, rotation, packed, mask)
         hidden: Tensor = self.norm(x)
         return hidden
 

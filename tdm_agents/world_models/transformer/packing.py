@@ -68,6 +68,43 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """The places of tokens where all windows have one length, with padding at their ends.
+
+    Attention of all bands is then one operation. That is more arithmetic and fewer operations: right for a
+    GPU, which waits for small ones.
+
+    Attributes:
+        place: ``[S]`` int64, the place of each token in the ``B * length`` of all windows.
+        context_steps: ``[B]`` int64, number of steps that a token of each window sees, its own included.
+        windows: ``B``.
+        length: Tokens per window, a multiple of 8.
+        fits: Whether no window is longer than its context.
+    """
+
+    place: Tensor
+    context_steps: Tensor
+    windows: int
+    length: int
+    fits: bool
+
+    @classmethod
+    def of(cls, bands: Sequence[Band], device: torch.device) -> Padding:
+        """The padding of bands that follow each other."""
+        length = -(-max(band.window_tokens for band in bands) // 8) * 8
+        places, contexts, first = [], [], 0
+        for band in bands:
+            window = torch.arange(first, first + band.windows, device=device)
+            places.append(
+                (length * window[:, None] + torch.arange(band.window_tokens, device=device)).flatten()
+            )
+            contexts.append(torch.full_like(window, band.context_steps))
+            first += band.windows
+        fits = all(band.steps <= band.context_steps for band in bands)
+        return cls(torch.cat(places), torch.cat(contexts), first, length, fits)
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """A flat sequence of ``S`` tokens of many windows.
 
@@ -76,21 +113,37 @@ class Packed:
         positions: ``[S]`` int64, the position of each token in its decision step.
         steps: ``[S]`` int64, the step of each token in its window, from 0.
         bands: The bands in order, which cover all ``S`` tokens.
+        padding: Where tokens go for attention, if windows are padded there.
     """
 
     tokens: Tensor
     positions: Tensor
     steps: Tensor
     bands: tuple[Band, ...]
+    padding: Padding | None = None
+
+    def to(self, device: torch.device | str) -> Packed:
+        """The same on another device."""
+        padding = self.padding
+        if padding is not None:
+            padding = replace(
+                padding,
+                place=padding.place.to(device),
+                context_steps=padding.context_steps.to(device),
+            )
+        return Packed(
+            self.tokens.to(device), self.positions.to(device), self.steps.to(device), self.bands, padding
+        )
 
 
-def pack(several: Sequence[Windows]) -> Packed:
+def pack(several: Sequence[Windows], *, pads: bool = False) -> Packed:
     """The flat sequence of windows of one or more environments, in the order given.
 
     Neighbours with the same attention pattern become one band, so it pays to sort by :attr:`Windows.band`.
 
     Args:
         several: At least one, all on one device.
+        pads: Whether attention pads windows to one length; see :class:`Padding`.
     """
     device = several[0].tokens.device
     positions, steps = [], []
@@ -110,4 +163,5 @@ def pack(several: Sequence[Windows]) -> Packed:
         positions=torch.cat(positions),
         steps=torch.cat(steps),
         bands=tuple(bands),
+        padding=Padding.of(bands, device) if pads else None,
     )

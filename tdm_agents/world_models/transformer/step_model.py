@@ -31,6 +31,7 @@ class StepTransformer(TokenModel):
     """
 
     kind: ClassVar[str] = "step_transformer"
+    several: ClassVar[str] = "step_generalist"
     whole_steps: ClassVar[bool] = True
 
     def __init__(

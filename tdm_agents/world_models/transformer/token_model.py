@@ -47,17 +47,12 @@ from tdm_agents.world_models.transformer.decoding.numbers import weights_in_bflo
 from tdm_agents.world_models.transformer.decoding.row_memory import needed_row_bytes
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.layout import context_steps
-from tdm_agents.world_models.transformer.loss import (
-    Part,
-    counts_of,
-    drop_rewards,
-    next_token_loss,
-    step_tokens,
-)
+from tdm_agents.world_models.transformer.loss import prediction_loss
 from tdm_agents.world_models.transformer.network import TransformerNetwork
-from tdm_agents.world_models.transformer.packing import Windows
+from tdm_agents.world_models.transformer.preparing import Preparation, Reading
 from tdm_agents.world_models.transformer.presets import PRESETS
-from tdm_agents.world_models.transformer.role_ranges import fit_roles
+from tdm_agents.world_models.transformer.role_ranges import fit_roles, roles_of
+from tdm_agents.world_models.transformer.token_batch import TokenBatch
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 
@@ -190,35 +185,40 @@ class TokenModel(LearnedModel):
         return f"{super().summary()}, a context of {self.config.context:,} tokens"
 
     def forward(
-        self, batch: Batch, *, generator: torch.Generator | None = None
+        self, batch: Batch | TokenBatch, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch of windows; see :func:`next_token_loss`.
+        """The loss of a batch of windows; see :func:`.loss.prediction_loss`.
 
         Args:
-            batch: Windows of this model's environment, on its device.
+            batch: Windows of this model's environment, on its device, or what :attr:`preparation` made of
+                them.
             generator: Source of the reward dropout; None drops no reward (held-out evaluation).
         """
-        part = self.part(batch, generator=generator)
-        counts = self.counts(batch) if batch.counts is None else batch.counts
-        weight = self.config.action_weight
-        return next_token_loss(self.network, [part], action_weight=weight, counts=counts[None])
+        prepared = batch if isinstance(batch, TokenBatch) else self.preparation(batch, generator=generator)
+        return prediction_loss(self.network, prepared)
 
     def counts(self, batch: Batch) -> Tensor:
-        """What the loss of a batch divides by, ``[5]``; see :func:`.loss.counts_of`."""
-        return counts_of(batch, whole=self.whole_steps)
+        """What the loss of a batch divides by, ``[5]``; see :func:`.token_batch.counts_of`."""
+        return self.preparation.counts(batch)[0]
 
-    def part(self, batch: Batch, *, generator: torch.Generator | None) -> Part:
-        """A batch of this model's environment as a part of the input of one forward."""
-        reward = batch.reward
-        if generator is not None:
-            reward = drop_rewards(reward, self.config.reward_dropout, generator, batch.rows)
-        tokens = step_tokens(self.tokenizer, batch.observation, reward, batch.action)
-        return Part(
-            windows=Windows(tokens, self.layout, self.context_steps),
-            batch=batch,
-            tokenizer=self.tokenizer,
-            terminates=self._spec.terminates,
+    @property
+    def preparation(self) -> Preparation:
+        """What turns batches into tokens."""
+        device = self.network.head.weight.device
+        return Preparation({"": self.reading}, self.config, pads=device.type != "cpu")
+
+    @property
+    def reading(self) -> Reading:
+        """How windows of this model's environment become tokens."""
+        return Reading(
+            self.tokenizer, self.layout, self.context_steps, self._spec.terminates, alike=self._alike()
         )
+
+    def _alike(self) -> object:
+        """What the tokens of an environment depend on, equal where those of two are the same."""
+        if not self.config.tokenizer.transfers:
+            return id(self.tokenizer)  # its ranges are its own
+        return self.layout, tuple(roles_of(self._spec)), self.tokenizer.action_choices, self._spec.terminates
 
     # -- imagining ------------------------------------------------------------------------------------------
 

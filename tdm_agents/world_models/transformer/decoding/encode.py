@@ -15,8 +15,8 @@ from tdm_agents.world_models.transformer.decoding.numbers import attends_in_loop
 from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
 from tdm_agents.world_models.transformer.layout import StepLayout
-from tdm_agents.world_models.transformer.loss import step_tokens
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
+from tdm_agents.world_models.transformer.token_batch import step_tokens
 
 
 @torch.no_grad()
