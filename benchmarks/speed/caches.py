@@ -20,10 +20,10 @@ from tdm_agents.world_models.transformer.decoding.grouping import Grouping
 from tdm_agents.world_models.transformer.decoding.packed_caches import PackedHistory
 from tdm_agents.world_models.transformer.decoding.reading import choose_bin
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
-from tdm_agents.world_models.transformer.token_batch import step_tokens
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import Block
 from tdm_agents.world_models.transformer.packing import Windows, pack
+from tdm_agents.world_models.transformer.token_batch import step_tokens
 
 Extend = Callable[[Tensor, int, int], Tensor]
 """``extend(tokens[N, c], offset, time) -> logits[N, bins]`` after tokens at ``offset`` of imagined step

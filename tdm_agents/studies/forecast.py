@@ -32,6 +32,8 @@ from tdm_agents.studies.share_done import share_done
 from tdm_agents.studies.stage_products import Product, preset_of
 from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Stage, Train
 from tdm_agents.training.model_choice import trainable_class
+from tdm_agents.world_models.transformer.generalist import Generalist
+from tdm_agents.world_models.transformer.token_model import TokenModel
 
 SAMPLED = 4
 """Environments of a stage that are tried out, at most."""
@@ -220,9 +222,8 @@ def _size(recipe: Recipe, env: Env) -> tuple[float, float]:
     """The number of weights of a model of an environment, and of rows per transition."""
     spec = spec_of(env.observation_space, env.action_space, action_repeat=recipe.action_repeat)
     tokens = spec.observation_dim + spec.action_dim + 2
-    return _weights(_Built(recipe, spec)), float(
-        tokens if recipe.model in ("transformer", "generalist") else 1
-    )
+    of_tokens = issubclass(trainable_class(recipe.model), (TokenModel, Generalist))
+    return _weights(_Built(recipe, spec)), float(tokens if of_tokens else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Share:
 SHARES = {
     "transformer": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0013),
     "generalist": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0013),
+    "step_generalist": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0001),
     "mlp": Share(learning=0.6, imagining=0.36, update_seconds=0.002, row_seconds=0.0003),
     "iql": Share(learning=0.9, imagining=1.0, update_seconds=0.003, row_seconds=0.0003),
     "pets": Share(learning=0.4, imagining=0.23, update_seconds=0.004, row_seconds=0.0001),

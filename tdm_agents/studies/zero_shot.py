@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ class _Sizes:
     imitated_episodes: int
     max_steps: int
     generalist: Recipe
+    steps: Recipe  # a generalist of whole steps, on the same data
     specialist: Recipe
     planner: dict[str, Any]
     protocol: Protocol
@@ -55,25 +56,36 @@ _MPPI: dict[str, Any] = {
     "warm_start": False,
 }
 
+_LEARNING = _observed(
+    steps=9_000,
+    batch_size=96,
+    window_steps=12,
+    learning_rate=2e-3,
+    warmup_steps=500,
+    context_steps=6,
+    evaluate_every=10**6,
+    horizons=(1, 5),
+    starts=4,
+    bf16=True,
+)
+
 GENERALIST = Recipe(
     model="generalist",
     preset="small-generalist",
     settings={"width": 128, "feedforward": 256},
     action_repeat=REPEAT,
     held_out_fraction=0.08,
-    training=_observed(
-        steps=100_000,
-        batch_size=6,
-        window_steps=8,
-        learning_rate=3e-3,
-        context_steps=6,
-        evaluate_every=10**6,
-        horizons=(1,),
-        starts=4,
-    ),
+    training=_LEARNING,
 )
-"""The generalist of the size ``small``: the one value to change for another model, other tokens or a longer
-training."""
+"""The generalist of the size ``small``: minutes on a GPU, and a day on two cores."""
+
+STEPS_GENERALIST = replace(
+    GENERALIST,
+    model="step_generalist",
+    settings={"layers": 4, "width": 192, "heads": 6, "feedforward": 384},
+    training=replace(_LEARNING, steps=6_000),
+)
+"""The generalist of whole steps of the size ``small``; an imagined step costs it one forward."""
 
 SMALL = _Sizes(
     train_bodies=160,
@@ -84,6 +96,7 @@ SMALL = _Sizes(
     imitated_episodes=12,
     max_steps=STEPS,
     generalist=GENERALIST,
+    steps=STEPS_GENERALIST,
     specialist=Recipe(
         model="transformer",
         preset="small",
@@ -119,6 +132,13 @@ SMOKE = _Sizes(
             checkpoint_every=10,
         ),
     ),
+    steps=Recipe(
+        model="step_generalist",
+        preset="small-generalist",
+        settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 96},
+        action_repeat=REPEAT,
+        training=_observed(steps=10, batch_size=4, window_steps=4, horizons=(1,), starts=2, context_steps=2),
+    ),
     specialist=Recipe(
         model="transformer",
         preset="small-paper-tokens",
@@ -138,6 +158,22 @@ SMOKE = _Sizes(
     protocol=Protocol(episodes=2, batch=2, max_steps=16),
 )
 
+_PAPER_GENERALIST = Recipe(
+    model="generalist",
+    preset="gato-79m",
+    action_repeat=REPEAT,
+    training=_observed(
+        steps=500_000,
+        batch_size=128,
+        window_steps=30,
+        learning_rate=1e-4,
+        warmup_steps=5_000,
+        context_steps=20,
+        checkpoint_every=2_000,
+        bf16=True,
+    ),
+)
+
 PAPER = _Sizes(
     train_bodies=1_000,
     unseen_bodies=10,
@@ -146,21 +182,8 @@ PAPER = _Sizes(
     expert_episodes=20,
     imitated_episodes=100,
     max_steps=1_000,
-    generalist=Recipe(
-        model="generalist",
-        preset="gato-79m",
-        action_repeat=REPEAT,
-        training=_observed(
-            steps=500_000,
-            batch_size=128,
-            window_steps=30,
-            learning_rate=1e-4,
-            warmup_steps=5_000,
-            context_steps=20,
-            checkpoint_every=2_000,
-            bf16=True,
-        ),
-    ),
+    generalist=_PAPER_GENERALIST,
+    steps=replace(_PAPER_GENERALIST, model="step_generalist"),
     specialist=Recipe(
         model="transformer",
         preset="gato-79m",
@@ -205,6 +228,7 @@ def _plan(size: Size, families: tuple[str, ...]) -> Plan:
             Collect(name="walkers", datasets=data),
             Collect(name="experts", datasets=imitated),
             Train(name="generalist", data=("walkers",), recipe=of.generalist),
+            Train(name="steps", data=("walkers",), recipe=of.steps),
             Evaluate(name="random", label="random actions", line="random", role="random", **everywhere),
             Evaluate(
                 name="simulator",
@@ -217,6 +241,13 @@ def _plan(size: Size, families: tuple[str, ...]) -> Plan:
                 name="planned",
                 label="TDM, plans (predicted rewards)",
                 line=f"{{generalist}} unseen=true {planner}",
+                **scaled,
+            ),
+            Evaluate(
+                name="steps-planned",
+                label="TDM of whole steps, plans",
+                line=f"{{steps}} unseen=true {planner}",
+                role="other",
                 **scaled,
             ),
             Evaluate(

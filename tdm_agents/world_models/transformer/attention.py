@@ -111,7 +111,9 @@ def padded_attention(
     assert padding is not None
     heads, _, head_dim = query.shape
     rows = padding.windows * padding.length
-    together = torch.stack([query, key, value]).permute(2, 0, 1, 3)  # [S, 3, heads, head_dim]
+    # under autocast, rotated queries and keys are float32, and values are not
+    together = torch.stack([query.to(value.dtype), key.to(value.dtype), value])
+    together = together.permute(2, 0, 1, 3)  # [S, 3, heads, head_dim]
     padded = together.new_zeros((rows, 3, heads, head_dim)).index_copy(0, padding.place, together)
     padded = padded.view(padding.windows, padding.length, 3, heads, head_dim).permute(2, 0, 3, 1, 4)
     found = F.scaled_dot_product_attention(*padded, attn_mask=mask, is_causal=mask is None)
