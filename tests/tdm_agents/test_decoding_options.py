@@ -14,11 +14,18 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 
 OTHER = DecodingOptions(
-    read="sample", mean_window=3, parallel=True, capture="eager", attention="products", bf16=False
+    read="sample",
+    mean_window=3,
+    reward_window=2,
+    parallel=True,
+    capture="eager",
+    attention="products",
+    bf16=False,
 )
 """No option as it is by default."""
-OLD = replace(OTHER, bf16=DecodingOptions().bf16)
-"""As far as an old file can say it."""
+OLD = replace(OTHER, bf16=DecodingOptions().bf16, reward_window=OTHER.mean_window)
+"""As far as an old file can say it: rewards were read as observations are."""
+OLD_DEFAULT = DecodingOptions(reward_window=DecodingOptions().mean_window)
 
 
 def test_every_option_is_another_than_by_default():
@@ -29,13 +36,13 @@ def flat(config):
     """The JSON of settings as it was before options had a place of their own."""
     settings = asdict(config)
     options = settings.pop("decoding")
-    del options["bf16"]  # came later
+    del options["bf16"], options["reward_window"]  # came later
     return settings | {"decoding": options.pop("read")} | options
 
 
 @pytest.mark.parametrize(
     ("write", "options"),
-    [(asdict, DecodingOptions()), (asdict, OTHER), (flat, DecodingOptions()), (flat, OLD)],
+    [(asdict, DecodingOptions()), (asdict, OTHER), (flat, OLD_DEFAULT), (flat, OLD)],
 )
 def test_settings_are_read_from_old_and_new_files(write, options):
     config = TransformerConfig(layers=2, context=77, decoding=options, max_action=4)
@@ -48,7 +55,8 @@ def test_an_old_file_may_lack_an_option(name):
     del settings[name]
     found = asdict(TransformerConfig.from_json(settings).decoding)
     option = "read" if name == "decoding" else name
-    assert found == asdict(OLD) | {option: getattr(DecodingOptions(), option)}
+    expected = asdict(OLD) | {option: getattr(DecodingOptions(), option)}
+    assert found == expected | {"reward_window": expected["mean_window"]}
 
 
 def test_a_setting_of_another_name_is_refused():
@@ -64,7 +72,7 @@ def test_the_bundled_checkpoint_is_read_as_it_was_written():
     written = json.loads((folder / "model.json").read_text())["config"]
     assert (written["decoding"], written["mean_window"]) == ("mean", 16)  # of an old file
     model = load_model(folder)
-    assert model.config.decoding == DecodingOptions(read="mean", mean_window=16)
+    assert model.config.decoding == DecodingOptions(read="mean", mean_window=16, reward_window=16)
 
 
 def test_options_are_no_part_of_what_a_model_is():
@@ -122,3 +130,28 @@ def test_a_decoder_is_of_the_parts_that_a_model_has_now():
     assert torch.equal(imagined(other), imagined(trained.with_decoding(parallel=True)))
     model.network.double()
     assert model.start(make_history(model, [2]), horizon=1).history.layers[0].dtype == torch.float64
+
+
+def test_a_reward_is_the_expected_one_unless_a_window_is_asked_for():
+    """Where 0 is most likely, a window around it would not see that more is likely, too."""
+    model = make_model()
+    bins = model.config.tokenizer.bins
+    centres = torch.linspace(0.0, 1.0, bins)
+    probability = torch.full((bins,), 1e-9)
+    probability[0], probability[-1] = 0.6, 0.4
+    network = copy.deepcopy(model.network).requires_grad_(False)
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.weight[:, 0] = probability.log()
+    hidden = torch.zeros((1, model.network.config.width))
+    hidden[0, 0] = 1.0
+    decoder = replace(model.decoder, network=network, weights=None)
+    for window, expected in ((bins, 0.4), (1, 0.0)):
+        found = decoder.read(hidden, centres, None, window=window)
+        assert float(found) == pytest.approx(expected, abs=1e-6)
+    history, actions = make_history(model, [3, 2]), torch.zeros((2, 1, model.spec.action_dim))
+    rewards = []
+    for asked in (None, bins, 1):
+        other = model.with_decoding(reward_window=asked)
+        rewards.append(other.rollout(other.start(history, horizon=1), actions).reward)
+    assert torch.equal(rewards[0], rewards[1]) and not torch.equal(rewards[0], rewards[2])

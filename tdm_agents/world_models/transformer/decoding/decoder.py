@@ -87,7 +87,9 @@ class Decoder:
             draws: Random numbers from :meth:`draws`.
         """
         drawn, alive = (None, None) if draws is None else (draws[:, -2], draws[:, -1])
-        reward = self.read(hidden, rows.centres[-1], drawn)
+        window = self.options.reward_window
+        bins = rows.centres.shape[-1]
+        reward = self.read(hidden, rows.centres[-1], drawn, window=bins if window is None else window)
         step = Step(observation, reward, self.read_alive(hidden, alive))
         rows.keep(step, self.tokenizer.encode_reward(reward))
         return step
@@ -140,17 +142,18 @@ class Decoder:
 
     # -- reading --------------------------------------------------------------------------------------------
 
-    def read(self, hidden: Tensor, centres: Tensor, draws: Tensor | None) -> Tensor:
+    def read(self, hidden: Tensor, centres: Tensor, draws: Tensor | None, *, window: int) -> Tensor:
         """Values ``[...]`` from hidden states ``[..., d]``.
 
         Args:
             hidden: Hidden state after the token before each value.
             centres: Values of the bins, ``[(...,) bins]``.
             draws: ``[...]`` in [0, 1), with which to sample; None otherwise.
+            window: Bins on either side of the most likely one that a mean is of.
         """
         logits = (self.weights or self.network).logits(hidden)
         if self.options.read == "mean":
-            return mean_near_mode(logits, centres, self.options.mean_window)
+            return mean_near_mode(logits, centres, window)
         chosen = choose_bin(logits, draws)
         return centres.expand_as(logits).gather(-1, chosen[..., None])[..., 0]
 
@@ -164,7 +167,7 @@ class Decoder:
             draws: Random numbers from :meth:`draws`.
         """
         drawn = None if draws is None else draws[:, columns]
-        value = self.read(hidden, rows.centres[columns], drawn)
+        value = self.read(hidden, rows.centres[columns], drawn, window=self.options.mean_window)
         return value if self.tokenizer.change is None else rows.observation[:, columns] + value
 
     def read_alive(self, hidden: Tensor, draws: Tensor | None) -> Tensor:

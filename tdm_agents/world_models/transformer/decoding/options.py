@@ -20,6 +20,9 @@ class DecodingOptions:
         read: How a scalar is read from its distribution: drawn (``"sample"``), the most likely bin
             (``"mode"``), or the mean of the bins around that one (``"mean"``).
         mean_window: Bins on either side of the most likely one that ``read="mean"`` averages over.
+        reward_window: The same of a reward. None averages over all bins, which is the expected reward: often
+            0 is most likely, and plans differ in how likely more is. Files of versions without this setting
+            have that of ``mean_window``.
         parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
             changes, with the same result as one after another; see
             :mod:`tdm_agents.world_models.transformer.decoding.together`. None chooses: at once for a single
@@ -43,6 +46,7 @@ class DecodingOptions:
 
     read: Read = "mean"
     mean_window: int = 16
+    reward_window: int | None = None
     parallel: bool | None = None
     capture: Capture = "no"
     attention: Attention = "fused"
@@ -59,5 +63,6 @@ class DecodingOptions:
                 f"bf16 is True, with attention={self.attention!r} and capture={self.capture!r}; it needs "
                 "attention='fused' and capture='no'"
             )
-        if self.mean_window < 0:
-            raise WrongValueError(f"mean_window is {self.mean_window}; expected at least 0")
+        for name in ("mean_window", "reward_window"):
+            if (window := getattr(self, name)) is not None and window < 0:
+                raise WrongValueError(f"{name} is {window}; expected at least 0")
