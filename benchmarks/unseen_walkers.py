@@ -71,7 +71,7 @@ def main(settings: Settings) -> None:
     """Play, print and keep."""
     torch.set_num_threads(1)
     folder = resolve(settings.agent)
-    planner = read_json(folder / "agent.json")["planner"]
+    planner = read_json(folder / "agent.json", schema=2)["planner"]
     chosen = " ".join(f"{k}={str(v).lower()}" for k, v in planner["settings"].items() if v is not None)
     entries = {
         "generalist": f"{settings.agent} unseen=true",

@@ -19,9 +19,9 @@ class Train:
         data: Minari data sets (folders or ids), or folders with an index of several.
         out: Folder of the run: checkpoints, TensorBoard events and, at the end, the model.
         model: Kind of world model: ``transformer``, ``step_transformer`` (which predicts whole steps),
-            ``generalist`` (a transformer of several environments), ``step_generalist``, ``mlp``, ``iql``, ``pets``, ``rssm``,
-            ``tdmpc2``, or one of an installed plug-in. By default a transformer, or a generalist where the
-            data are of several environments.
+            ``generalist`` (a transformer of several environments), ``step_generalist`` (both), ``mlp``,
+            ``iql``, ``pets``, ``rssm``, ``tdmpc2``, or one of an installed plug-in. By default a transformer,
+            or a generalist where the data are of several environments.
         preset: One of the model's named configurations, for example ``small`` or ``gato-79m`` of a
             transformer; the model's first by default. It also has the defaults of ``action_repeat`` and
             ``planner``. What does not suit the environments' sizes is changed, and said (see

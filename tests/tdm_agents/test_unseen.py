@@ -9,6 +9,7 @@ from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.actors.prompts import best_episode
 from tdm_agents.agent import TDMAgent
+from tdm_agents.agent.agent_files import resolve
 from tdm_agents.collection.collecting import collect
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.data.trajectories import Trajectories
@@ -96,3 +97,23 @@ def test_an_entry_goes_on_from_the_prompt(generalist, collection):
     memory, _ = agent.decide(agent.initial_memory(1), observation)
     assert int(memory.length) == min(11, agent.model.spec.history_steps)
     assert len(prompted.settings["prompt"]) == 64 and "prompt" not in plain.settings
+
+
+@pytest.mark.parametrize("family", ["Chain", "Line", "Bush", "Tree"])
+def test_the_shipped_generalist_plays_walkers_that_nobody_has_data_of(family):
+    ref = EnvRef(f"tdm/Walker{family}-v0", {"dof": 5, "body": 12345})
+    env = ref.make()
+    agent = TDMAgent.load("walkers", env=env, num_samples=4, horizon=3)
+    assert agent.model.spec.action_dim == 5 and agent.planner.warm_start
+    played = evaluate(agent, ref, [0], max_steps=6)
+    assert played.decisions == 3 and np.isfinite(played.scores).all()
+
+
+def test_the_shipped_generalist_is_small_and_says_what_it_does_not_know():
+    folder = resolve("walkers")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
+    env = EnvRef("tdm/WalkerTree-v0", {"dof": 12, "body": 3}).make()
+    with pytest.raises(TDMError, match="max_action is 10, but the environment has 12"):
+        TDMAgent.load("walkers", env=env)
+    with pytest.raises(TDMError, match="does not know the observation scalar"):
+        TDMAgent.load("walkers", env=EnvRef("Pendulum-v1").make())

@@ -115,8 +115,9 @@ def padded_attention(
     together = torch.stack([query.to(value.dtype), key.to(value.dtype), value])
     together = together.permute(2, 0, 1, 3)  # [S, 3, heads, head_dim]
     padded = together.new_zeros((rows, 3, heads, head_dim)).index_copy(0, padding.place, together)
-    padded = padded.view(padding.windows, padding.length, 3, heads, head_dim).permute(2, 0, 3, 1, 4)
-    found = F.scaled_dot_product_attention(*padded, attn_mask=mask, is_causal=mask is None)
+    padded = padded.view(padding.windows, padding.length, 3, heads, head_dim)
+    queries, keys, values = padded.permute(2, 0, 3, 1, 4)  # [B, heads, length, head_dim] each
+    found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None)
     return found.transpose(1, 2).reshape(rows, -1).index_select(0, padding.place)
 
 

@@ -218,9 +218,10 @@ class Generalist(LearnedModel):
             CheckpointError: If a file is missing, truncated or altered, or has another schema or type.
         """
 
-        def build(value: Mapping[str, Any]) -> Self:
+        def build(value: Mapping[str, Any]) -> Any:
             specs = {name: spec_from_json(spec, device) for name, spec in value["environments"].items()}
             with seeded(0):  # for weights that are overwritten
                 return cls(specs, TransformerConfig.from_json(value["config"]))
 
-        return read_described(folder, cls.kind, build, device=device)
+        model: Self = read_described(folder, cls.kind, build, device=device)
+        return model
