@@ -77,7 +77,7 @@ GENERALIST = Recipe(
     held_out_fraction=0.08,
     training=_LEARNING,
 )
-"""The generalist of the size ``small``: minutes on a GPU, and a day on two cores."""
+"""The generalist of the size ``small``: minutes on a GPU, and hours on two cores."""
 
 STEPS_GENERALIST = replace(
     GENERALIST,

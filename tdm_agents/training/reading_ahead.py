@@ -5,6 +5,7 @@ A batch is a function of its number alone, and so is the noise in it: whoever re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tdm_agents.protocols import Prepares
+from tdm_agents.training.team import LostProcessError
 from tdm_agents.training.train_config import TrainConfig, noise_seed
 
 AHEAD = 4
@@ -50,26 +52,37 @@ class ReadingAhead:
     """
 
     def __init__(self, reader: Reader, steps: range, processes: int) -> None:
-        loader: DataLoader[Any] = DataLoader(
-            reader,
-            batch_size=None,
-            sampler=steps,
-            num_workers=processes,
-            prefetch_factor=AHEAD,
-            collate_fn=_as_it_is,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores: as asked for
+            loader: DataLoader[Any] = DataLoader(
+                reader,
+                batch_size=None,
+                sampler=steps,
+                num_workers=processes,
+                prefetch_factor=AHEAD,
+                collate_fn=_as_it_is,
+            )
+            self._batches: Iterator[Any] = iter(loader)
         self._steps = iter(steps)
-        self._batches: Iterator[Any] = iter(loader)
 
     def __getitem__(self, index: int) -> Any:
         """The next batch.
 
         Raises:
             ValueError: If another one is asked for.
+            LostProcessError: If a process that reads has ended.
         """
         if (step := next(self._steps)) != index:
             raise ValueError(f"batch {index} was asked for, and {step} is next")
-        return next(self._batches)
+        try:
+            return next(self._batches)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise LostProcessError(
+                f"a process that reads batches has ended ({' '.join(str(error).split())[:200]}); memory may "
+                "have run out: ask for fewer --readers, and run the same command to go on"
+            ) from error
 
 
 def batches(sampler: Any, model: Any, config: TrainConfig, steps: range, device: torch.device) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -26,6 +27,7 @@ from tdm_agents.protocols import History, MixedBatch
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.storage import CheckpointError
 from tdm_agents.testing import check_world_model
+from tdm_agents.training.team import LostProcessError
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.training.trainer import train
 from tdm_agents.world_models.transformer.beginning import with_room
@@ -234,6 +236,19 @@ def test_batches_that_other_processes_read_and_prepare_give_the_same_bits(tmp_pa
     assert_same_weights(*weights)
 
 
+class Deadly:
+    """A sampler that ends the process that reads."""
+
+    def batch(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_reader_that_was_killed_is_told_with_a_remedy(tmp_path):
+    config = dataclasses.replace(QUICK, readers=1)
+    with pytest.raises(LostProcessError, match="fewer --readers"):
+        train(generalist(), Deadly(), None, config, tmp_path, console=quiet())
+
+
 def test_divided_batches_are_not_read_ahead(tmp_path):
     config = dataclasses.replace(QUICK, readers=2, accumulate=2)
     with pytest.raises(ValueError, match="--readers is 2, and batches are divided"):
@@ -250,7 +265,7 @@ def test_environments_with_the_same_tokens_are_read_together():
         found = model.preparation(batch, generator=None)
         assert len({of.alike for of in model.preparation.readings.values()}) == bands
         alone = [model.environment(name)(part)[0] for name, part in batch.parts.items()]
-        assert model(found)[0].item() == pytest.approx(sum(map(float, alone)) / 3, rel=1e-5)
+        assert model(found)[0].item() == pytest.approx(sum(loss.item() for loss in alone) / 3, rel=1e-5)
 
 
 def test_held_out_episodes_that_are_too_short_are_named_with_their_environment(tmp_path):
