@@ -124,11 +124,12 @@ def decide(walker: Any, action: Array) -> tuple[Array, float]:
 
 def smooth(rng: np.random.Generator, plans: int, horizon: int, dof: int) -> Array:
     """Plans ``[K, H, m]`` through three random knots, as the tuned planner of walkers draws them."""
-    knots = 0.7 * rng.normal(size=(plans, 3, dof))
+    knots: Array = 0.7 * rng.normal(size=(plans, 3, dof))
     at = np.linspace(0.0, 2.0, horizon)
     low = np.minimum(at.astype(int), 1)
     part = (at - low)[None, :, None]
-    return np.clip((1 - part) * knots[:, low] + part * knots[:, low + 1], -1.0, 1.0).astype(np.float32)
+    plan: Array = np.clip((1 - part) * knots[:, low] + part * knots[:, low + 1], -1.0, 1.0)
+    return plan.astype(np.float32)
 
 
 def recorded(observations: list[Array], rewards: list[float], actions: list[Array], most: int) -> History:
