@@ -266,6 +266,10 @@ def test_environments_with_the_same_tokens_are_read_together():
         assert len({of.alike for of in model.preparation.readings.values()}) == bands
         alone = [model.environment(name)(part)[0] for name, part in batch.parts.items()]
         assert model(found)[0].item() == pytest.approx(sum(loss.item() for loss in alone) / 3, rel=1e-5)
+        short = MixtureSampler(data, steps=3, batch_size=6, seed=0).batch(0).parts["two"]
+        mixed = MixedBatch({**batch.parts, "two": short})  # windows of another length are read apart
+        alone = [model.environment(name)(part)[0] for name, part in mixed.parts.items()]
+        assert model(mixed)[0].item() == pytest.approx(sum(loss.item() for loss in alone) / 3, rel=1e-5)
 
 
 def test_held_out_episodes_that_are_too_short_are_named_with_their_environment(tmp_path):

@@ -78,7 +78,8 @@ class Preparation:
         groups: dict[object, list[str]] = {}
         for name, part in batch.parts.items():
             if len(part.reward):  # a micro-batch may lack some
-                groups.setdefault(self.readings[name].alike, []).append(name)
+                steps = part.reward.shape[1]
+                groups.setdefault((self.readings[name].alike, steps), []).append(name)
         parts = [self._part(batch, noisy, names) for names in groups.values()]
         names = [name for of_group in groups.values() for name in of_group]
         weight = self.config.action_weight
