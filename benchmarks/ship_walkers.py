@@ -14,22 +14,15 @@ from pathlib import Path
 import tyro
 
 import keep
+from tdm_agents.actors.tuned import expert_for
 from tdm_agents.agent.agent_files import AgentSettings, write_settings
 from tdm_agents.environments import EnvRef
 from tdm_agents.storage import CheckpointError
 from tdm_agents.training.model_choice import load_trained
 from tdm_agents.world_models.transformer.generalist import Generalist
 
-PLANNER = {
-    "num_samples": 32,
-    "horizon": 8,
-    "iterations": 1,
-    "noise_knots": 3,
-    "initial_std": 0.7,
-    "temperature": 0.3,
-    "execute": "mean",
-}
-"""MPPI as it is tuned for walkers (`tdm experts list`), with twice the candidates."""
+NUM_SAMPLES = 32
+"""Candidates: twice as many as the planner of walkers has (`tdm experts list`), which is theirs otherwise."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,9 @@ def main(settings: Settings) -> None:
         theirs = model.environment(name).tokenizer.state_dict()
         small.environment(name).tokenizer.load_state_dict(theirs)
     small.eval().save(settings.checkpoint)
-    write_settings(settings.checkpoint, AgentSettings(planner="mppi", planner_settings=PLANNER))
+    tuned = expert_for(EnvRef(next(iter(largest))))
+    planner = {**tuned.settings, "num_samples": NUM_SAMPLES}
+    write_settings(settings.checkpoint, AgentSettings(planner="mppi", planner_settings=planner))
     keep.result(
         settings.out,
         settings,

@@ -77,7 +77,7 @@ GENERALIST = Recipe(
     held_out_fraction=0.08,
     training=_LEARNING,
 )
-"""The generalist of the size ``small``: minutes on a GPU, and hours on two cores."""
+"""The generalist of the size ``small``, trained as one does on a GPU."""
 
 STEPS_GENERALIST = replace(
     GENERALIST,
