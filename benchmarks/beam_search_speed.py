@@ -29,9 +29,9 @@ from tdm_agents.protocols import History
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
-from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.trajectory_model import TrajectoryTransformer
 
-PRESET = PRESETS["trajectory-transformer"]
+PRESET = TrajectoryTransformer.presets()["paper"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def hopper(settings: Settings) -> tuple[TransformerWorldModel, History]:
     """A model with random weights whose tokens are fitted to random data, and a history."""
     n, m = settings.observation_dim, settings.action_dim
     spec = spec_of(spaces.Box(-10.0, 10.0, (n,)), spaces.Box(-1.0, 1.0, (m,)))
-    model = TransformerWorldModel.build({"hopper": spec}, PRESET.config, seed=0)
+    config = PRESET.config
+    config = replace(config, tokenizer=replace(config.tokenizer, reward_to_go=None))  # as in the other search
+    model = TransformerWorldModel.build({"hopper": spec}, config, seed=0)
     generator = torch.Generator("cpu").manual_seed(0)
     made: dict[str, Any] = {"generator": generator, "device": "cpu", "dtype": torch.float32}
     data = torch.randn((2000, n), **made)

@@ -31,6 +31,8 @@ Level = Literal["action", "token"]
 """Units by which a beam grows: whole actions, or tokens."""
 Expand = Literal["auto", "proposal", "uniform", "every"]
 """Sources of the actions by which a beam grows."""
+Objective = Literal["reward", "likelihood"]
+"""What the kept sequences are best by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class _Beams:
         state: The model's state of ``B * W`` rows.
         sequence: ``[B, W, t, m]``, the actions.
         earned: ``[B, W]``, discounted rewards while alive.
-        score: ``[B, W]``, these plus the value of the last state; -inf where refused.
+        score: ``[B, W]``, these plus the value of the last state; -inf where refused. Log-likelihoods stand in
+            both where those are sought.
         alive: ``[B, W]`` bool.
     """
 
@@ -77,6 +80,9 @@ class BeamSearch:
             where the model has one, else every action where there are at most ``num_expand``, else uniform.
         stochastic: For ``level="token"``: draw actions with the model's probabilities, no two alike; False
             takes the likeliest actions and draws nothing.
+        objective: ``"reward"``, or for ``level="token"`` ``"likelihood"``: the log-probability of all tokens
+            of a sequence, by which the paper's planner imitates what the data did (section 3.1 there). It
+            reads neither rewards nor values. The likeliest tokens are sought with ``stochastic=False``.
         num_outcomes: For ``level="token"``: likeliest outcomes kept per action, at least 1. With more than
             one the search can choose its luck, as the paper's does: where outcomes are uncertain, values are
             too high.
@@ -93,6 +99,7 @@ class BeamSearch:
     level: Level = "action"
     expand: Expand = "auto"
     stochastic: bool = True
+    objective: Objective = "reward"
     num_outcomes: int = 1
     discount: float = 1.0
 
@@ -109,6 +116,15 @@ class BeamSearch:
             raise WrongValueError(f"expand is {self.expand!r}; expected one of {', '.join(get_args(Expand))}")
         if self.level not in get_args(Level):
             raise WrongValueError(f"level is {self.level!r}; expected one of {', '.join(get_args(Level))}")
+        if self.objective not in get_args(Objective):
+            raise WrongValueError(
+                f"objective is {self.objective!r}; expected one of {', '.join(get_args(Objective))}"
+            )
+        if self.objective == "likelihood" and (self.level != "token" or self.discount != 1.0):
+            raise WrongValueError(
+                f"objective is 'likelihood', level {self.level!r} and discount {self.discount}; expected level "
+                "'token', whose tokens have likelihoods, and no discount"
+            )
         if self.level == "token" and self.expand != "auto":
             raise WrongValueError(
                 f"expand is {self.expand!r}, but level is 'token', which finds actions by their tokens; "
@@ -257,12 +273,16 @@ class BeamSearch:
         parents = torch.arange(batch * width, device=actions.device).repeat_interleave(count)
         depth = beams.sequence.shape[2]
         before = beams.alive.flatten()[parents]
+        gain = step.reward
+        if likely := self.objective == "likelihood":
+            assert grown.log_prob is not None  # of tokens
+            gain = grown.log_prob.flatten()
         # where, not a product: rewards after the end of a sequence may be NaN, and NaN * 0 is NaN
         earned = beams.earned.flatten()[parents]
-        earned = earned + self.discount**depth * torch.where(before, step.reward, 0.0)
+        earned = earned + self.discount**depth * torch.where(before, gain, 0.0)
         alive = before & step.alive
         score = earned.clone()
-        if isinstance(model, HasValue):
+        if isinstance(model, HasValue) and not likely:
             score = score + self.discount ** (depth + 1) * torch.where(alive, model.value(state), 0.0)
         score = score.view(batch, width * count)
         # refused before, impossible, or after the end of a sequence, where all are alike and one is kept

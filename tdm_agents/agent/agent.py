@@ -35,6 +35,7 @@ from tdm_agents.agent.env_wrappers import refuse_hidden_changes
 from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
 from tdm_agents.agent.model_card import write_card
+from tdm_agents.agent.own_goal import OwnGoal
 from tdm_agents.agent.predict import PredictState, checked_state, for_determinism
 from tdm_agents.agent.prompt import checked
 from tdm_agents.agent.reward_choice import check_reward, vet_reward, with_reward
@@ -136,6 +137,7 @@ class TDMAgent:
         self._pace = Pace()
         self._memory: AgentMemory | None = None
         self._prompt: History | None = None  # what episodes begin with
+        self._goal: OwnGoal | None = None
         self._begins = False  # whether the next observations begin episodes, in any number of environments
         self._link: Link | None = None
         self._background: Background | None = None
@@ -148,6 +150,7 @@ class TDMAgent:
         *,
         mask: npt.ArrayLike | None = None,
         history: History | None = None,
+        goal: npt.ArrayLike | None = None,
     ) -> None:
         """Begin new episodes: forget history and planner memory of all environments, or of some.
 
@@ -160,24 +163,30 @@ class TDMAgent:
                 manner (arXiv:2305.10912). One row for all environments, or one per environment; the last
                 observation, after which nothing was done, is left out. It stays until the next ``reset()`` of
                 all environments.
+            goal: What the agent sees as ``desired_goal`` from now on, instead of what the environment says,
+                where observations hold a goal (:mod:`tdm_agents.spaces.goals`). One for all environments, or
+                one per environment. It stays until the next ``reset()`` of all environments.
 
         Raises:
             TypeError: If ``seed`` is not an integer, or ``history`` is no :class:`History`.
             ValueError: If ``mask`` is of another number of environments than the agent acts in, or is given
-                together with ``history``, or ``history`` is not of the model's observations and actions.
+                together with ``history`` or ``goal``, ``history`` is not of the model's observations and
+                actions, or ``goal`` is not of its goals.
             RuntimeError: If ``mask`` is given before any episode began.
         """
         if mask is not None and self._memory is None and not self._begins:
             raise WrongOrderError("reset(mask=...) before an episode began: call reset() without it first")
-        if mask is not None and history is not None:
-            raise WrongValueError(
-                "reset() is given mask and history; expected one: every episode begins with history"
-            )
+        for name, given in (("history", history), ("goal", goal)):
+            if mask is not None and given is not None:
+                raise WrongValueError(
+                    f"reset() is given mask and {name}; expected one: every episode has the same {name}"
+                )
+        own_goal = None if goal is None else OwnGoal.of(goal, self.model.spec)
         prompt = None if history is None else checked(history, self.model.spec)
         if seed is not None:
             self.generator.manual_seed(integer_seed(seed))
         if mask is None:
-            self._prompt = prompt
+            self._prompt, self._goal = prompt, own_goal
             self._memory, self._begins, self.last_plan = None, True, None
         elif self._memory is not None:
             rows = flags("mask", mask, self._memory.batch, default=False)
@@ -225,6 +234,8 @@ class TDMAgent:
         feedback = self._feedback(1 if batch is None else batch, reward, episode_start, active)
         memory = self._memory_of(feedback)
         observation = self.observations(obs, feedback.active)  # [B, n]
+        if self._goal is not None:
+            observation = self._goal.instead_in(observation)
         memory, action = self._decide(
             memory,
             observation,

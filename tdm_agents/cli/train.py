@@ -15,6 +15,7 @@ from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.train_options import Train
 from tdm_agents.cli.verdicts import say_and_keep
 from tdm_agents.data.mixture import MixtureSampler, by_environment, shares
+from tdm_agents.data.returns import as_read_by
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
@@ -98,6 +99,7 @@ def _train(
     held_out = {name: out for name, (_, out) in split.items()}
     name = args.model or (ONE if len(data) == 1 else SEVERAL)
     model, told = _model(args, name, preset, training, fits=team.first)
+    training, held_out = as_read_by(model, training), as_read_by(model, held_out)
     portions = shares(training, args.weights or None)
     planner = planner_of(args, preset)
     if args.suit_sizes:

@@ -59,11 +59,14 @@ class Trajectories:
         episodes: ``[E, 3]`` int64, one row per selected episode: part, first step, number of steps
             (decisions + 1).
         info: Spaces, time step, provenance.
+        to_go: What :meth:`with_returns` adds: per part ``[S]``, the discounted sum of the rewards after each
+            step; empty without.
     """
 
     parts: tuple[Steps, ...]
     episodes: IntArray
     info: TrajectoryInfo
+    to_go: tuple[FloatArray, ...] = ()
 
     @classmethod
     def from_minari(
@@ -227,6 +230,31 @@ class Trajectories:
         sums = [np.nansum(self.episode(e).reward, dtype=np.float64) for e in range(self.num_episodes)]
         return np.asarray(sums, np.float32)
 
+    def with_returns(self, discount: float) -> Trajectories:
+        """The same with what the reward of the rest of each episode sums to, which windows then have.
+
+        An episode that was cut counts as if nothing came after it, as in the Trajectory Transformer.
+
+        Args:
+            discount: Factor per decision on later rewards, in (0, 1].
+
+        Raises:
+            ValueError: If ``discount`` is out of its range.
+        """
+        if not 0.0 < discount <= 1.0:
+            raise WrongValueError(f"discount is {discount}; expected a number in (0, 1]")
+        found = tuple(np.zeros(len(part.reward), np.float32) for part in self.parts)
+        for index, (part, of_part) in enumerate(zip(self.parts, found, strict=True)):
+            reward = np.asarray(part.reward)
+            _, first, steps = self.episodes[self.episodes[:, 0] == index].T
+            sums = np.zeros(len(first))
+            for back in range(1, int(steps.max(initial=1))):  # from the ends of all episodes to their starts
+                going = steps > back
+                at = (first + steps - 1 - back)[going]
+                sums[going] = reward[at + 1] + discount * sums[going]
+                of_part[at] = sums[going]
+        return replace(self, to_go=found)
+
     def select(self, episodes: IntArray) -> Trajectories:
         """The given episodes only; arrays are shared."""
         return replace(self, episodes=self.episodes[episodes])
@@ -266,6 +294,7 @@ class Trajectories:
         reward = np.empty(step.shape, np.float32)
         action = np.empty((*step.shape, self.parts[0].action.shape[1]), self.parts[0].action.dtype)
         alive = np.empty(step.shape, bool)
+        to_go = np.zeros(step.shape, np.float32) if self.to_go else None
         for index, source in enumerate(self.parts):
             mine = part == index
             if not mine.any():
@@ -275,10 +304,14 @@ class Trajectories:
             reward[mine] = source.reward[rows]
             action[mine] = source.action[rows]
             alive[mine] = source.alive[rows]
+            if to_go is not None:
+                to_go[mine] = self.to_go[index][rows]
         observation[~valid] = 0
         reward[~valid] = np.nan
         action[~acted] = 0
         alive &= valid
+        if to_go is not None:
+            to_go[~valid] = 0
         return Batch(
             observation=torch.from_numpy(observation),
             reward=torch.from_numpy(reward),
@@ -286,4 +319,5 @@ class Trajectories:
             alive=torch.from_numpy(alive),
             valid=torch.from_numpy(valid),
             acted=torch.from_numpy(acted),
+            to_go=None if to_go is None else torch.from_numpy(to_go),
         )

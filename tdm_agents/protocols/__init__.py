@@ -22,6 +22,7 @@ from tdm_agents.protocols.learning import (
     Optimizers,
     Prepares,
     Preset,
+    ReadsReturns,
     Suggests,
     TrainableModel,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Preset",
     "Processes",
     "Proposal",
+    "ReadsReturns",
     "RewardFn",
     "Rollout",
     "Rows",

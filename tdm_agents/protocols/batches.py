@@ -50,6 +50,9 @@ class Batch:
         alive: ``[B, T]`` bool; False at the observation in which the episode terminated.
         valid: ``[B, T]`` bool; False on the padding to the right of a short episode.
         acted: ``[B, T]`` bool; False where no action followed (the last step of an episode, padding).
+        to_go: ``[B, T]`` float32, the discounted sum of the rewards after each observation, to the end of the
+            recorded episode; 0 where not ``valid``. None unless the model reads it
+            (:class:`tdm_agents.protocols.ReadsReturns`).
         example: ``[B, T]`` bool; False where the action is not one that a policy should imitate. None: all
             are examples.
         rows: Which windows of a batch these are, where they are a micro-batch.
@@ -63,16 +66,16 @@ class Batch:
     alive: Tensor
     valid: Tensor
     acted: Tensor
+    to_go: Tensor | None = None
     example: Tensor | None = None
     rows: Rows | None = None
     counts: Tensor | None = None
 
     @classmethod
     def joined(cls, several: Sequence[Batch]) -> Batch:
-        """The windows of several batches, in order; ``example`` is kept where all have it."""
+        """The windows of several batches, in order; what only some have is left out."""
         names = ["observation", "reward", "action", "alive", "valid", "acted"]
-        if all(batch.example is not None for batch in several):
-            names.append("example")
+        names += [n for n in ("to_go", "example") if all(getattr(of, n) is not None for of in several)]
         every: dict[str, Any] = {n: torch.cat([getattr(batch, n) for batch in several]) for n in names}
         return cls(**every)
 
@@ -90,6 +93,7 @@ class Batch:
             self.alive.to(device),
             self.valid.to(device),
             self.acted.to(device),
+            None if self.to_go is None else self.to_go.to(device),
             None if self.example is None else self.example.to(device),
             self.rows,
             None if self.counts is None else self.counts.to(device),

@@ -256,6 +256,20 @@ class Suggests(Protocol):
 
 
 @runtime_checkable
+class ReadsReturns(Protocol):
+    """A model that learns from what the rewards of the rest of an episode sum to: ``Batch.to_go``.
+
+    Attributes:
+        return_discount: Factor per decision on later rewards.
+    """
+
+    @property
+    def return_discount(self) -> float:
+        """See the class."""
+        ...
+
+
+@runtime_checkable
 class Discounts(Protocol):
     """A model whose value discounts later rewards, the less the longer episodes are.
 

@@ -55,7 +55,7 @@ SMALL = _Sizes(
     planned_episodes=400,
     random_episodes=50,
     transformer=Recipe(
-        model="transformer",
+        model="trajectory_transformer",
         preset="small",
         settings={"context": 60},
         action_repeat=REPEAT,
@@ -82,7 +82,7 @@ SMOKE = _Sizes(
     planned_episodes=4,
     random_episodes=2,
     transformer=Recipe(
-        model="transformer",
+        model="trajectory_transformer",
         settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 60},
         action_repeat=REPEAT,
         held_out_fraction=0.3,
@@ -108,7 +108,7 @@ PAPER = replace(
     random_episodes=500,
     transformer=replace(
         SMALL.transformer,
-        preset="trajectory-transformer",
+        preset="paper",
         settings={},
         training=TrainConfig(
             steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **_EVALUATED
@@ -180,7 +180,7 @@ def _maze(name: str, of: _Sizes) -> list[Stage]:
         Evaluate(name=f"{key}-policy", label="IQL", line=f"{iql} planner=policy", role="other", **everywhere),
     ]
     planned = {
-        "search": ("beam search over tokens", f"{transformer} {search}"),
+        "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
         "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
         "mppi-value": ("MPPI on the transformer, IQL's value", f"{transformer} {mppi} {value}"),
         "iql-mppi": ("MPPI on IQL's own dynamics and value", f"{iql} {mppi} discount=0.99"),

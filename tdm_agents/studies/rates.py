@@ -34,6 +34,7 @@ class Share:
 
 SHARES = {
     "transformer": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0013),
+    "trajectory_transformer": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0013),
     "generalist": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0013),
     "step_generalist": Share(learning=0.6, imagining=0.6, update_seconds=0.005, row_seconds=0.0001),
     "mlp": Share(learning=0.6, imagining=0.36, update_seconds=0.002, row_seconds=0.0003),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tdm_agents.data.decisions import Decisions
 from tdm_agents.data.mixture import MixtureSampler
+from tdm_agents.data.returns import as_read_by
 from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.protocols import (
@@ -162,8 +163,8 @@ class _Checks:
     ) -> None:
         self.kind: Any = kind
         self.config = next(iter(kind.presets().values())).config if config is None else config
-        self.data = data
         self.specs = {name: trajectories.spec for name, trajectories in data.items()}
+        self.data = data = as_read_by(self.kind.build(self.specs, self.config, seed=0), data)
         self.settings = UpdateSettings(steps=updates, learning_rate=learning_rate, warmup_steps=0)
         shape: dict[str, Any] = {"steps": _STEPS, "batch_size": _BATCH, "seed": 0}
         only = next(iter(data.values()))

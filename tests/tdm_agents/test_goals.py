@@ -13,6 +13,7 @@ from tdm_agents import RewardFunction, TDMAgent, evaluate, make_planner
 from tdm_agents.protocols import HasRollout, History, Step, looped_rollout
 from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.spaces.model_spec import spec_of
+from tdm_agents.testing import LinearQuadraticModel
 
 GOAL = slice(2, 4)  # achieved_goal, desired_goal, observation: keys are sorted
 
@@ -104,3 +105,61 @@ def test_a_space_without_goals_is_imagined_as_it_is():
     state = model.start(History.of_observation(torch.zeros(1, 6), action_dim=2), horizon=1)
     _, step = model.step(state, torch.zeros(1, 2))
     assert step.observation[0, 2] == 100.0
+
+
+def own_goal_agent(seed=0):
+    planner = make_planner("cem", horizon=3, num_samples=64, iterations=3)
+    return TDMAgent(Forgetful(), planner, seed=seed, reward_function=reached)
+
+
+def test_a_goal_of_the_agent_takes_the_place_of_the_environments_until_the_next_reset():
+    env, agent, wish = make(), own_goal_agent(), np.array([-0.6, 0.3])
+    observation, _ = env.reset(seed=1)
+    agent.reset(goal=wish)
+    for _ in range(12):
+        observation, *_ = env.step(agent.act(observation))
+    assert np.abs(observation["achieved_goal"] - wish).max() < 0.1
+    assert np.abs(observation["desired_goal"] - wish).max() > 0.2  # the environment has another
+    observation, _ = env.reset(seed=1)
+    agent.reset()
+    for _ in range(12):
+        observation, *_ = env.step(agent.act(observation))
+    assert np.abs(observation["achieved_goal"] - observation["desired_goal"]).max() < 0.1
+
+
+def test_environments_can_have_goals_of_their_own():
+    envs, agent = gym.vector.SyncVectorEnv([make, make]), own_goal_agent()
+    wishes = np.array([[0.5, 0.5], [-0.5, 0.0]])
+    observation, _ = envs.reset(seed=0)
+    agent.reset(goal=wishes)
+    for _ in range(11):
+        observation, *_ = envs.step(agent.act(observation))
+    assert np.abs(observation["achieved_goal"] - wishes).max() < 0.1
+    single, _ = make().reset(seed=0)
+    agent.reset(goal=wishes)
+    with pytest.raises(ValueError, match="goal is of 2 environments, but observations are of 1"):
+        agent.act(single)
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        ([0.0, 0.0, 0.0], r"goal has shape \(3,\); expected \(2,\), as desired_goal has"),
+        (1.0, r"goal has shape \(\); expected \(2,\)"),
+        ([np.nan, 0.0], "expected finite numbers"),
+        ("there", r"goal is 'there'; expected numbers of shape \(2,\)"),
+    ],
+)
+def test_a_goal_that_is_none_is_refused(goal, message):
+    with pytest.raises(ValueError, match=message):
+        own_goal_agent().reset(goal=goal)
+
+
+def test_a_goal_is_for_all_episodes_and_for_observations_that_hold_one():
+    agent = own_goal_agent()
+    agent.reset()
+    with pytest.raises(ValueError, match=r"reset\(\) is given mask and goal; expected one"):
+        agent.reset(mask=[True], goal=[0.0, 0.0])
+    other = TDMAgent(LinearQuadraticModel(), make_planner("cem", horizon=2))
+    with pytest.raises(ValueError, match=r"goal is given, but the observation_space Box.* holds none"):
+        other.reset(goal=[0.0])

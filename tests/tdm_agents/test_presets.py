@@ -16,6 +16,7 @@ from tdm_agents.testing import LinearQuadraticModel
 from tdm_agents.world_models.transformer.layout import context_steps
 from tdm_agents.world_models.transformer.network import TransformerNetwork
 from tdm_agents.world_models.transformer.presets import PRESETS
+from tdm_agents.world_models.transformer.trajectory_model import TrajectoryTransformer
 
 PAPER = {"paper-cartpole": (128, 100), "paper-walker": (64, 25), "paper-humanoid": (64, 20)}
 
@@ -64,7 +65,7 @@ def test_another_planner_beside_a_preset_has_its_own_defaults():
 
 
 def test_the_trajectory_transformer_has_its_papers_sizes_and_search():
-    preset = PRESETS["trajectory-transformer"]
+    preset = TrajectoryTransformer.presets()["paper"]
     hopper = spec_of(gym.spaces.Box(-1, 1, (11,)), gym.spaces.Box(-1, 1, (3,)))
     assert context_steps(preset.config.context, preset.config.layout(hopper)) == 10
     network = preset.config.network(hopper)

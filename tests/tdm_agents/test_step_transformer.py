@@ -94,7 +94,8 @@ def test_it_learns_linear_dynamics():
 
 def test_no_preset_searches_tokens():
     presets = StepTransformer.presets()
-    assert "small" in presets and "trajectory-transformer" not in presets
+    assert "small" in presets
+    assert all(preset.planner_settings.get("level") != "token" for preset in presets.values())
 
 
 def test_it_is_saved_and_loaded(tmp_path):

@@ -146,6 +146,32 @@ def test_a_beam_of_full_width_is_an_exhaustive_search(seed, start, outcomes, sto
     assert found.stats["non_finite"] == 0
 
 
+def log_likelihood(model, word):
+    with np.errstate(divide="ignore"):
+        return sum(math.log(model.probabilities(word[:i])[word[i]]) for i in range(1, len(word)))
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 999), start=st.integers(0, 1))
+def test_the_likeliest_sentence_is_found_whatever_it_earns(seed, start):
+    model = Language(seed)
+    planner = BeamSearch(
+        horizon=2,
+        beam_width=TRANSITIONS**2,
+        num_expand=6,
+        level="token",
+        stochastic=False,
+        num_outcomes=SEEN * EARNED,
+        objective="likelihood",
+    )
+    valued = WithValue(model, lambda state: torch.full((len(state),), 100.0))
+    best = max(sentences(model, (start,), 2, greedy_outcomes=False), key=lambda w: log_likelihood(model, w))
+    for of in (model, valued):
+        found = plan(planner, of, (start,))
+        assert found.sequence[0].flatten().tolist() == [*best[1:3], *best[5:7]]
+        assert found.value.item() == pytest.approx(log_likelihood(model, best), rel=1e-5)
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999))
 def test_a_beam_of_one_is_greedy(seed):
@@ -259,6 +285,12 @@ def test_a_model_without_tokens_is_refused_with_the_remedy():
         ({"level": "token", "expand": "uniform"}, "expand is 'uniform', but level is 'token'"),
         ({"num_outcomes": 2}, "num_outcomes is 2 and stochastic True, but level is 'action'"),
         ({"stochastic": False}, "num_outcomes is 1 and stochastic False, but level is 'action'"),
+        ({"level": "token", "objective": "luck"}, "objective is 'luck'; expected one of reward, likelihood"),
+        ({"objective": "likelihood"}, "objective is 'likelihood', level 'action' and discount 1.0; expected"),
+        (
+            {"level": "token", "objective": "likelihood", "discount": 0.9},
+            "objective is 'likelihood', level 'token' and discount 0.9; expected level 'token'",
+        ),
         ({"level": "token", "num_outcomes": 0}, "num_outcomes is 0; expected at least 1"),
     ],
 )

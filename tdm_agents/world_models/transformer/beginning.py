@@ -115,6 +115,14 @@ def fit_tokens(tokenizer: Tokenizer, trajectories: Trajectories) -> None:
     )
 
 
+def fit_returns(tokenizer: Tokenizer, trajectories: Trajectories) -> None:
+    """Fit the range of returns to episodes that have them (``Trajectories.with_returns``)."""
+    tokenizer.fit_to_go(
+        torch.from_numpy(trajectories.to_go[part][first : first + steps])
+        for part, first, steps in trajectories.episodes
+    )
+
+
 def begin_with(source: Any, model: Any, names: Mapping[str, Any]) -> None:
     """Copy the weights of one transformer or generalist to another, and its tokens for some environments.
 

@@ -105,6 +105,7 @@ class TransformerConfig:
             bins=self.tokenizer.bins,
             max_observation=len(self.names) or self.max_observation or spec.observation_dim,
             max_action=self.max_action or spec.action_dim,
+            returns=self.tokenizer.reward_to_go is not None,
         )
 
     def layout(self, spec: ModelSpec) -> StepLayout:

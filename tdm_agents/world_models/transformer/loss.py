@@ -22,8 +22,9 @@ def prediction_loss(network: TransformerNetwork, batch: TokenBatch) -> tuple[Ten
         batch: See :func:`.token_batch.token_batch`; on the network's device.
 
     Returns:
-        The loss, and detached ``nll_observation``, ``nll_reward``, ``nll_action`` and, where an environment
-        terminates, ``nll_alive``: each the weighted mean over the environments that have it.
+        The loss, and detached ``nll_observation``, ``nll_reward``, ``nll_action``, ``nll_alive`` where an
+        environment terminates, and ``nll_to_go`` where returns are predicted: each the weighted mean over
+        the environments that have it.
     """
     hidden = network(batch.packed)  # [S, d]
     tokens = batch.tokens
@@ -42,4 +43,10 @@ def prediction_loss(network: TransformerNetwork, batch: TokenBatch) -> tuple[Ten
         nll = counts * F.binary_cross_entropy_with_logits(logit, goes_on, reduction="none")
         loss = loss + (alive.weight * nll).sum()
         metrics["nll_alive"] = (alive.share * nll.detach()).sum()
+    if (to_go := batch.to_go) is not None:
+        assert network.returns is not None
+        logits = network.returns(hidden.index_select(0, to_go.index)).float()  # [R, bins]
+        nll = F.cross_entropy(logits, to_go.target, ignore_index=IGNORED, reduction="none")
+        loss = loss + (to_go.weight * nll).sum()
+        metrics["nll_to_go"] = (to_go.share * nll.detach()).sum()
     return loss, metrics

@@ -35,6 +35,7 @@ class NetworkConfig:
         bins: Number of output bins.
         max_observation: Largest observation that has positions.
         max_action: Largest action that has positions.
+        returns: Whether there is an output layer for returns.
 
     Raises:
         ValueError: If a size is below 1, or the width does not fit the heads.
@@ -47,6 +48,7 @@ class NetworkConfig:
     bins: int
     max_observation: int
     max_action: int
+    returns: bool = False
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "feedforward", "bins", "max_observation", "max_action"):
@@ -149,6 +151,7 @@ class TransformerNetwork(nn.Module):
         self.norm = nn.LayerNorm(config.width, **made)
         self.head = nn.Linear(config.width, config.bins, bias=False, **made)
         self.alive = nn.Linear(config.width, 1, **made)
+        self.returns = nn.Linear(config.width, config.bins, bias=False, **made) if config.returns else None
         if self.token.weight.device.type != "meta":
             self._initialise()
 
@@ -162,6 +165,8 @@ class TransformerNetwork(nn.Module):
             nn.init.normal_(self.position.weight, std=0.5)
             nn.init.zeros_(self.alive.weight)
             nn.init.zeros_(self.alive.bias)
+            if self.returns is not None:
+                self.returns.weight.copy_(features * config.width**-0.5)
             residual = (2 * config.layers) ** -0.5
             for module in self.blocks:
                 assert isinstance(module, Block)

@@ -38,13 +38,6 @@ CONFIGS: dict[str, TransformerConfig] = {
         layers=12, width=1536, heads=12, feedforward=6144, context=1023,
         tokenizer=_PAPER_TOKENS, decoding=_SAMPLE,
     ),
-    # Trajectory Transformer (2106.02039): 4 layers of 4 x 32, 100 bins of equal counts, actions weigh 5, ten
-    # steps of Hopper's 16 tokens. Its feedforward layers have 512 units of GELU; 344 gated ones are as many
-    # weights. It has no dropout and no tokens of the reward-to-go here.
-    "trajectory-transformer": TransformerConfig(
-        layers=4, width=128, heads=4, feedforward=344, context=160, action_weight=5.0, reward_dropout=0.0,
-        tokenizer=TokenizerConfig(observation="equal_counts", target="absolute", bins=100),
-    ),
 }  # fmt: skip
 """Sizes and tokens by name."""
 
@@ -58,17 +51,8 @@ def _paper(num_samples: int, horizon: int) -> Preset:
     )
 
 
-_SEARCH = {"level": "token", "beam_width": 128, "num_expand": 2, "horizon": 15, "discount": 0.99}
-"""The Trajectory Transformer's search; without a value it sees no further than its horizon."""
-
 PRESETS: dict[str, Preset] = {
     **{name: Preset(config) for name, config in CONFIGS.items()},
-    "trajectory-transformer": Preset(
-        CONFIGS["trajectory-transformer"],
-        action_repeat=1,
-        planner="beam_search",
-        planner_settings=_SEARCH,
-    ),
     "paper-cartpole": _paper(num_samples=128, horizon=100),
     "paper-walker": _paper(num_samples=64, horizon=25),
     "paper-humanoid": _paper(num_samples=64, horizon=20),

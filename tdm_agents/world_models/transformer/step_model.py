@@ -42,9 +42,8 @@ class StepTransformer(TokenModel):
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
-        """Those of the transformer, but for the paper's and for one whose planner searches tokens."""
-        presets = {name: PRESETS[name] for name in CONFIGS}
-        return {n: preset for n, preset in presets.items() if preset.planner_settings.get("level") != "token"}
+        """Those of the transformer, but for the paper's, whose planners are meant for it."""
+        return {name: PRESETS[name] for name in CONFIGS}
 
     def with_decoding(self, **changes: Any) -> Self:
         """The same weights with other decoding options; see :meth:`.token_model.TokenModel.with_decoding`."""

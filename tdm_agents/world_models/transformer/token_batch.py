@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch
 from tdm_agents.world_models.transformer.packing import Packed, Windows, pack
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
@@ -71,6 +72,7 @@ class TokenBatch:
         kinds: The kinds, and how many tokens each has.
         choices: ``[R]``, the number of bins that each predicted token is chosen from; None for all.
         alive: Predicted ends; None where no environment terminates.
+        to_go: Predicted returns; None where none are.
     """
 
     packed: Packed
@@ -78,6 +80,7 @@ class TokenBatch:
     kinds: tuple[tuple[str, int], ...]
     choices: Tensor | None
     alive: Predictions | None
+    to_go: Predictions | None = None
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same on another device."""
@@ -87,6 +90,7 @@ class TokenBatch:
             tokens=self.tokens.to(device),
             choices=None if self.choices is None else self.choices.to(device),
             alive=None if self.alive is None else self.alive.to(device),
+            to_go=None if self.to_go is None else self.to_go.to(device),
         )
 
 
@@ -148,8 +152,9 @@ def token_batch(
     weighted by their numbers of windows.
 
     Observation scalars are predicted from the second step of a window on, because a change has no meaning at
-    the first; rewards wherever they are known; actions wherever one was taken. Where steps are whole
-    (:mod:`.layout`), rewards and ends are also predicted from the second step on, and actions never.
+    the first; rewards wherever they are known; returns, where the tokenizer has any, at every step; actions
+    wherever one was taken. Where steps are whole (:mod:`.layout`), rewards and ends are also predicted from
+    the second step on, and actions never.
 
     Args:
         parts: The windows, of ``E`` environments in all.
@@ -173,6 +178,9 @@ def token_batch(
     kinds = ("observation", "reward") if whole else ("observation", "reward", "action")
     of_kind = torch.tensor([1.0, 1.0, action_weight][: len(kinds)], device=counts.device)
     total = (predicted[:, : len(kinds)] * of_kind).sum(1)  # [E]
+    returns = parts[0].tokenizer.to_go is not None
+    if returns:  # one per step
+        total = total + counts[:, 4]
     rows, first = [], 0
     for part in parts:
         rows.append(_rows(part, first))
@@ -190,6 +198,10 @@ def token_batch(
             counts[ends, 0].float() / windows_ending / counts[ends, 4].clamp(min=1),
         )
         alive = _predictions([parts[i] for i in ending], [rows[i]["alive"] for i in ending], of_environment)
+    to_go = None
+    if returns:
+        of_environment = share / total, share / counts[:, 4].clamp(min=1)
+        to_go = _predictions(parts, [of["to_go"] for of in rows], of_environment)
     return TokenBatch(
         packed=packed,
         tokens=Predictions(
@@ -198,6 +210,7 @@ def token_batch(
         kinds=tuple(sizes),
         choices=_choices(parts, rows, kinds),
         alive=alive,
+        to_go=to_go,
     )
 
 
@@ -246,12 +259,21 @@ def _rows(part: Part, first: int) -> dict[str, _Rows]:
         }
     end = at[:, :, n - 1]
     action = tokenizer.encode_action(batch.action).masked_fill(~batch.acted[..., None], IGNORED)
-    return {
+    found = {
         "observation": _Rows(torch.cat([at[:, :-1, -1:], at[:, 1:, : n - 1]], dim=2), change),
         "reward": _Rows(end, reward),
         "action": _Rows(at[:, :, n + 1 : -1], action),
         "alive": _Rows(end, batch.alive.long().masked_fill(~batch.valid, IGNORED)),
     }
+    if tokenizer.to_go is not None:
+        if batch.to_go is None:
+            raise WrongValueError(
+                "the batch has no to_go, but reward_to_go is to be predicted; expected windows of "
+                "Trajectories.with_returns(model.return_discount)"
+            )
+        to_go = tokenizer.to_go.encode(batch.to_go).masked_fill(~batch.valid, IGNORED)
+        found["to_go"] = _Rows(end, to_go)
+    return found
 
 
 def _predictions(

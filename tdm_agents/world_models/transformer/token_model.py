@@ -31,6 +31,7 @@ from tdm_agents.world_models.learned import LearnedModel, only_environment
 from tdm_agents.world_models.model_files import read_model, write_model
 from tdm_agents.world_models.transformer.beginning import (
     begin_with,
+    fit_returns,
     fit_tokens,
     seeded,
     suggested,
@@ -74,6 +75,8 @@ class TokenModel(LearnedModel):
     """The name under which the class is registered."""
     whole_steps: ClassVar[bool] = False
     """Whether the tokens of a step see each other; see :mod:`.layout`."""
+    returns: ClassVar[bool] = False
+    """Whether the return of the rest of an episode is predicted; see :mod:`.trajectory_model`."""
 
     def __init__(
         self, spec: ModelSpec, config: TransformerConfig, network: TransformerNetwork | None = None
@@ -84,6 +87,10 @@ class TokenModel(LearnedModel):
             raise WrongValueError(
                 "action_choices is empty, but actions are discrete; expected one per component"
             )
+        to_go = config.tokenizer.reward_to_go
+        if self.returns != (to_go is not None):
+            expected = "a discount" if self.returns else "none; trajectory_transformer predicts returns"
+            raise WrongValueError(f"tokenizer.reward_to_go is {to_go}; expected {expected}")
         self.config = config = with_names(config, [spec])
         sizes = config.network(spec)
         if network is not None and network.config != sizes:
@@ -302,6 +309,8 @@ class TokenModel(LearnedModel):
             fit_roles([(self, trajectories)])
         else:
             fit_tokens(self.tokenizer, trajectories)
+        if (discount := self.config.tokenizer.reward_to_go) is not None:
+            fit_returns(self.tokenizer, trajectories.with_returns(discount))
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder, each atomically, the JSON last."""

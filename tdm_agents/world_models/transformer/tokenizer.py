@@ -53,6 +53,8 @@ class TokenizerConfig:
         ranges: Whose data a fitted range covers: a scalar's of one ``environment``, or a scalar's ``role`` in
             all environments together (:func:`tdm_agents.spaces.scalar_names.role`). The latter also fits an
             environment without data, if its scalars have roles that are known.
+        reward_to_go: Factor per decision on later rewards, in (0, 1], in the return that is predicted beside
+            the reward, and has bins of its own (the Trajectory Transformer's). None: it is not.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -64,6 +66,7 @@ class TokenizerConfig:
     mu: float = 100.0
     limit: float = 256.0
     ranges: Literal["environment", "role"] = "environment"
+    reward_to_go: float | None = None
 
     def __post_init__(self) -> None:
         if self.observation not in ("mu_law", "quantile", "equal_counts"):
@@ -78,6 +81,16 @@ class TokenizerConfig:
             raise WrongValueError(
                 "observation='equal_counts' counts the data of one environment; expected ranges='environment'"
             )
+        if self.reward_to_go is not None:
+            if not 0.0 < self.reward_to_go <= 1.0:
+                raise WrongValueError(
+                    f"reward_to_go={self.reward_to_go}; expected a discount in (0, 1], or none"
+                )
+            if self.ranges == "role":
+                raise WrongValueError(
+                    f"reward_to_go={self.reward_to_go}, whose range is fitted to one environment's data; "
+                    "expected ranges='environment'"
+                )
         if not 2 <= self.bins <= 65536:
             raise WrongValueError(f"bins={self.bins}; expected 2 to 65536 (the papers use 1024)")
         for name, value in (("mu", self.mu), ("limit", self.limit)):
@@ -150,6 +163,11 @@ class Tokenizer(nn.Module):
             else Bins(observation_dim, config.bins, scale=scale, fixed=fixed, device=device)
         )
         self.reward = Bins(None, config.bins, scale=scale, fixed=fixed, device=device)
+        self.to_go = (
+            None
+            if config.reward_to_go is None
+            else Bins(None, config.bins, scale=scale, fixed=fixed, device=device)
+        )
         self.action_choices = tuple(action_choices)
         self.action = (
             None if action_choices else Bins(action_dim, config.bins, scale=None, fixed=True, device=device)
@@ -238,6 +256,19 @@ class Tokenizer(nn.Module):
         if edges is not None:
             assert isinstance(self.observation, CountedBins)
             self.observation.set_edges(edges)
+
+    @torch.no_grad()
+    def fit_to_go(self, to_go: Iterable[Tensor]) -> None:
+        """Fit the range of returns like that of rewards, in place; mu-law bins are fixed.
+
+        Args:
+            to_go: Chunks ``[any]`` of discounted sums of later rewards, read one at a time.
+
+        Raises:
+            ValueError: If all are empty, or one is not floating point or has a NaN or inf.
+        """
+        if self.to_go is not None and self.config.observation != "mu_law":
+            self.to_go.set_range(*least_to_most("to_go", to_go))
 
     def encode_observation(self, value: Tensor) -> Tensor:
         """Turn values ``[..., n]`` into tokens ``[..., n]`` int64."""

@@ -89,9 +89,10 @@ class Decoder:
         drawn, alive = (None, None) if draws is None else (draws[:, -2], draws[:, -1])
         window = self.options.reward_window
         bins = rows.centres.shape[-1]
-        reward = self.read(hidden, rows.centres[-1], drawn, window=bins if window is None else window)
+        centres = rows.centres[self.layout.observation_dim]
+        reward = self.read(hidden, centres, drawn, window=bins if window is None else window)
         step = Step(observation, reward, self.read_alive(hidden, alive))
-        rows.keep(step, self.tokenizer.encode_reward(reward))
+        rows.keep(step, self.tokenizer.encode_reward(reward), self.read_to_go(hidden, rows.centres))
         return step
 
     def check_action(self, action: Tensor, rows: int) -> None:
@@ -169,6 +170,19 @@ class Decoder:
         drawn = None if draws is None else draws[:, columns]
         value = self.read(hidden, rows.centres[columns], drawn, window=self.options.mean_window)
         return value if self.tokenizer.change is None else rows.observation[:, columns] + value
+
+    def read_to_go(self, hidden: Tensor, centres: Tensor) -> Tensor | None:
+        """The expected return ``[N]`` after observations, or None where returns are not predicted.
+
+        Args:
+            hidden: Hidden state after each observation, ``[N, d]``.
+            centres: As in :class:`.rows.Rows`.
+        """
+        if self.network.returns is None:
+            return None
+        weights = self.network.returns(hidden).float().softmax(dim=-1)  # [N, bins]
+        expected: Tensor = weights @ centres[-1]
+        return expected
 
     def read_alive(self, hidden: Tensor, draws: Tensor | None) -> Tensor:
         """Whether episodes go on, ``[N]`` bool: drawn, or the likelier answer without draws."""

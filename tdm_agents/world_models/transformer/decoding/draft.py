@@ -109,6 +109,7 @@ class TransformerDraft:
         self.consumed = True
         state.observation = tokenizer.decode_target(state.observation, outcome)
         state.reward = self.tokens[:, -1]
+        state.to_go = self.decoder.read_to_go(self.hidden, state.centres)
         step = Step(
             state.observation,
             tokenizer.decode_reward(state.reward),

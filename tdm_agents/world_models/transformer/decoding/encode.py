@@ -38,20 +38,23 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
     device = tokens.device
     step_of = torch.arange(tokens.shape[1], device=device) // layout.tokens  # [P]
     visible, mask = _band(history.length.clamp(max=steps), steps, step_of, layout)
-    layers = _keys_and_values(network, layout, tokens, step_of, mask, steps)
+    layers, hidden = _keys_and_values(network, layout, tokens, step_of, mask, steps)
+    centres = [*map(tokenizer.target_centres, range(layout.observation_dim)), tokenizer.reward_centres()]
+    if tokenizer.to_go is not None:
+        centres.append(tokenizer.to_go.centres())
+    every = torch.stack(centres)
     return TransformerState(
         history=_as_read(layers, visible, decoder),
         grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
         imagined=None,
         capacity=Capacity.of(horizon, decoder.context_steps, layout),
         rotation=network.step_rotations(torch.arange(horizon + 1, device=device)),
-        centres=torch.stack(
-            [*map(tokenizer.target_centres, range(layout.observation_dim)), tokenizer.reward_centres()]
-        ),
+        centres=every,
         observation=history.observation[:, -1].float(),
         reward=tokenizer.encode_reward(history.reward[:, -1].float()),
         history_steps=steps,
         horizon=horizon,
+        to_go=None if network.returns is None else decoder.read_to_go(network.norm(hidden), every),
     )
 
 
@@ -91,10 +94,11 @@ def _keys_and_values(
     step_of: Tensor,
     mask: Tensor | None,
     steps: int,
-) -> list[Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """Keys and values of the tokens ``[B, P]`` per layer, ``[2, heads, B, P, head_dim]``.
 
-    The last token is o_n or, where steps are whole, the last action: its output is not needed.
+    Beside them is the output ``[B, d]`` of the last token, before the last norm: that of o_n or, where steps
+    are whole, of the last action. Only returns are read from it.
     """
     positions = layout.positions(tokens.device).repeat(steps)[: len(step_of)]
     x = network.embed(tokens, positions)
@@ -106,7 +110,7 @@ def _keys_and_values(
         layers.append(torch.stack([key, value]).transpose(1, 2).contiguous())
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
         x = block.finish(x, attended.transpose(1, 2).flatten(2))
-    return layers
+    return layers, x[:, -1]
 
 
 def _as_read(layers: list[Tensor], visible: Tensor | None, decoder: Decoder) -> HistoryCache:

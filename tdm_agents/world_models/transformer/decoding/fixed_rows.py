@@ -38,6 +38,7 @@ class FixedRows:
         reward: ``[N]`` int64, the reward's token.
         value: ``[N]``, the reward in the environment's units.
         alive: ``[N]`` bool.
+        to_go: ``[N]``, the predicted return after the last observation; None where none is predicted.
         centres: As in the state.
         rounds: As in the state.
     """
@@ -67,6 +68,7 @@ class FixedRows:
         self.draws = self.observation.new_zeros((rows, state.capacity.offset + 2))
         self.value = self.observation.new_zeros(rows)
         self.alive = torch.ones(rows, dtype=torch.bool, device=like.device)
+        self.to_go = None if state.to_go is None else state.to_go.clone()
         self.action: Tensor  # has the type of the first action
 
     def load(self, state: TransformerState) -> None:
@@ -115,13 +117,16 @@ class FixedRows:
         self.time += 1
         self._project()
 
-    def keep(self, step: Step, reward: Tensor) -> None:
-        """Store a step and its reward's token, from which the next step starts."""
+    def keep(self, step: Step, reward: Tensor, to_go: Tensor | None) -> None:
+        """Store a step, from which the next one starts; see :meth:`.rows.Rows.keep`."""
         assert step.observation is not None
         self.observation.copy_(step.observation)
         self.reward.copy_(reward)
         self.value.copy_(step.reward)
         self.alive.copy_(step.alive)
+        if self.to_go is not None:
+            assert to_go is not None
+            self.to_go.copy_(to_go)
 
     def continued(self, state: TransformerState, time: int) -> TransformerState:
         """The rows after ``time`` steps, as an independent state.
@@ -147,6 +152,7 @@ class FixedRows:
             ),
             observation=self.observation.clone(),
             reward=self.reward.clone(),
+            to_go=None if self.to_go is None else self.to_go.clone(),
             time=time,
             rounds=self.rounds,
             projected=-1,

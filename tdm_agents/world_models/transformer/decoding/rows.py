@@ -17,7 +17,8 @@ class Rows(Protocol):
     Attributes:
         observation: ``[N, n]``, the observation of the last whole step.
         reward: ``[N]`` int64, the token of the reward that came with it.
-        centres: ``[n + 1, bins]``, the value of each output bin: observation scalars, then the reward.
+        centres: ``[n + 1, bins]``, the value of each output bin: observation scalars, then the reward, and
+            where returns are predicted those of the return.
         rounds: Rounds of guesses before the first check whether scalars still change; see :mod:`.together`.
     """
 
@@ -38,6 +39,12 @@ class Rows(Protocol):
         """Go on to the next step, after reward, separator and action of this one have been fed."""
         ...
 
-    def keep(self, step: Step, reward: Tensor) -> None:
-        """Store a step, with the token ``[N]`` of its reward, as the last one."""
+    def keep(self, step: Step, reward: Tensor, to_go: Tensor | None) -> None:
+        """Store a step as the last one.
+
+        Args:
+            step: The step.
+            reward: Token ``[N]`` of its reward.
+            to_go: The predicted return after it, ``[N]``, if any is.
+        """
         ...

@@ -27,11 +27,13 @@ class TransformerState:
         imagined: Keys and values of what each row imagined; None until the first ``step``.
         capacity: Number of tokens that ``imagined`` holds.
         rotation: :meth:`TransformerNetwork.step_rotations` of every step.
-        centres: ``[n + 1, bins]``, the value of each output bin: observation scalars, then the reward.
+        centres: ``[n + 1, bins]``, the value of each output bin: observation scalars, then the reward, and
+            where returns are predicted those of the return.
         observation: ``[N, n]`` in the environment's units.
         reward: ``[N]`` int64, the token of the reward that came with it.
         history_steps: Number of steps in the histories, the present one included.
         horizon: Number of steps that may be imagined.
+        to_go: ``[N]``, the predicted return after the last observation; None where none is predicted.
         time: Number of steps imagined so far.
         rounds: Rounds of guesses before the first check whether scalars still change; see :mod:`.together`.
         projections: Projections at step ``projected``, in the form that ``imagined`` takes.
@@ -49,6 +51,7 @@ class TransformerState:
     reward: Tensor
     history_steps: int
     horizon: int
+    to_go: Tensor | None = None
     time: int = 0
     rounds: int = 1
     projections: tuple[Tensor, ...] = ()
@@ -121,10 +124,10 @@ class TransformerState:
         """Go on to the next step."""
         self.time += 1
 
-    def keep(self, step: Step, reward: Tensor) -> None:
-        """Store a step, with the token ``[N]`` of its reward, as the last one."""
+    def keep(self, step: Step, reward: Tensor, to_go: Tensor | None) -> None:
+        """Store a step as the last one; see :meth:`.rows.Rows.keep`."""
         assert step.observation is not None
-        self.observation, self.reward = step.observation, reward
+        self.observation, self.reward, self.to_go = step.observation, reward, to_go
 
     def take(self, rows: Tensor) -> TransformerState:
         """Copies of the given rows. Only what they imagined is copied; the history stays shared.
@@ -149,4 +152,5 @@ class TransformerState:
             imagined=None if self.imagined is None else self.imagined.take(rows),
             observation=self.observation[rows],
             reward=self.reward[rows],
+            to_go=None if self.to_go is None else self.to_go[rows],
         )
