@@ -43,8 +43,8 @@ class _Beams:
         state: The model's state of ``B * W`` rows.
         sequence: ``[B, W, t, m]``, the actions.
         earned: ``[B, W]``, discounted rewards while alive.
-        score: ``[B, W]``, these plus the value of the last state; -inf where refused. Log-likelihoods stand in
-            both where those are sought.
+        score: ``[B, W]``, these plus the value of the last state; -inf where refused. Where the
+            likelihood is the objective, both are log-likelihoods.
         alive: ``[B, W]`` bool.
     """
 
@@ -122,8 +122,8 @@ class BeamSearch:
             )
         if self.objective == "likelihood" and (self.level != "token" or self.discount != 1.0):
             raise WrongValueError(
-                f"objective is 'likelihood', level {self.level!r} and discount {self.discount}; expected level "
-                "'token', whose tokens have likelihoods, and no discount"
+                f"objective is 'likelihood', level {self.level!r} and discount {self.discount}; expected "
+                "level 'token', whose tokens have likelihoods, and no discount"
             )
         if self.level == "token" and self.expand != "auto":
             raise WrongValueError(

@@ -41,8 +41,8 @@ class OwnGoal:
         columns = goal_columns(spec.observation_space)
         if columns is None:
             raise WrongValueError(
-                f"goal is given, but the observation_space {spec.observation_space} holds none; expected a Dict "
-                "with the keys observation, achieved_goal and desired_goal (gymnasium_robotics.GoalEnv)"
+                f"goal is given, but the observation_space {spec.observation_space} holds none; expected a "
+                "Dict with the keys observation, achieved_goal and desired_goal (gymnasium_robotics.GoalEnv)"
             )
         assert isinstance(spec.observation_space, spaces.Dict)
         shape = spec.observation_space["desired_goal"].shape
@@ -52,8 +52,8 @@ class OwnGoal:
             raise WrongValueError(f"goal is {goal!r}; expected numbers of shape {shape}") from error
         if shape is None or value.shape not in (shape, (len(value) if value.ndim else 0, *shape)):
             raise WrongValueError(
-                f"goal has shape {value.shape}; expected {shape}, as desired_goal has, or as many of these as "
-                "there are environments"
+                f"goal has shape {value.shape}; expected {shape}, as desired_goal has, or as many of these "
+                "as there are environments"
             )
         if not np.isfinite(value).all():
             raise WrongValueError(f"goal is {goal!r}; expected finite numbers")

@@ -60,6 +60,10 @@ class Train:
     """Seed of the networks, the actions and the training environments."""
     device: str = "cpu"
     """Where the networks compute; for small ones the CPU is faster."""
+    record: bool = False
+    """Keep every policy that is evaluated (policies/), all episodes of training as a Minari data set
+    (replay/data), and the policy and the data of a third of the way to the best return (medium.zip,
+    medium-replay/data)."""
     threads: int = 1
     """Threads of torch; more threads than idle cores are many times slower."""
     hands: Hands = field(default_factory=PoolOptions)
@@ -147,6 +151,7 @@ def _training(command: Train, env: EnvRef) -> Training:
         evaluation_episodes=command.evaluation_episodes,
         seed=command.seed,
         device=command.device,
+        record=command.record,
     )
 
 

@@ -29,6 +29,7 @@ from tdm_agents.env_checks import refuse_shared
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.evaluation.report import provenance
+from tdm_agents.experts.recorded_training import Done, Recorded, policy_file, write_replay
 from tdm_agents.json_text import plain_number
 from tdm_agents.storage import write_bytes, write_json
 
@@ -60,6 +61,8 @@ class Training:
         evaluation_episodes: Number of episodes per evaluation.
         seed: Seed of the networks, the actions and the training environments.
         device: Where the networks compute.
+        record: Whether every policy that is evaluated is kept, and every episode of training as data; see
+            :func:`tdm_agents.experts.recorded_training.write_replay`.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -75,6 +78,7 @@ class Training:
     evaluation_episodes: int = 3
     seed: int = 0
     device: str = "cpu"
+    record: bool = False
 
     def __post_init__(self) -> None:
         if self.algorithm not in get_args(Algorithm):
@@ -134,8 +138,13 @@ def train(
     if best.exists():
         raise PathTakenError(f"{best} exists; choose another folder, or remove it")
     began = time.process_time()
-    make = training.env.make
-    envs = make_vec_env(make, training.num_envs, seed=COLLECTION_FIRST + training.seed)
+    make, done = training.env.make, Done()
+
+    def recorded() -> gym.Env[Any, Any]:
+        return Recorded(make(), done)
+
+    played = recorded if training.record else make
+    envs = make_vec_env(played, training.num_envs, seed=COLLECTION_FIRST + training.seed)
     held_out = make_vec_env(make, 1)
     try:
         refuse_shared(envs.get_attr("unwrapped"))
@@ -145,6 +154,9 @@ def train(
     finally:
         envs.close()
         held_out.close()
+    if training.record:
+        write_replay(out, training.env, done.episodes, [(one.steps, one.mean_return) for one in keeper.found])
+    keeper.write_record(finished=True)
     return keeper.found
 
 
@@ -199,7 +211,6 @@ class _Keeper(BaseCallback):  # type: ignore[misc]
     def _on_training_end(self) -> None:
         if not self.found or self.found[-1].steps < self.num_timesteps:
             self._evaluate()
-        self._write_record(finished=True)
 
     def _cpu_seconds(self) -> float:
         return time.process_time() - self._began
@@ -211,18 +222,24 @@ class _Keeper(BaseCallback):  # type: ignore[misc]
         )
         mean = float(np.mean(returns))
         best = mean > max((one.mean_return for one in self.found), default=-np.inf)
-        if best:
+        if best or self._training.record:
             saved = io.BytesIO()
             self.model.save(saved)
-            write_bytes(self._out / BEST_FILE, saved.getvalue())
+            if best:
+                write_bytes(self._out / BEST_FILE, saved.getvalue())
+            if self._training.record:
+                file = policy_file(self._out, self.num_timesteps)
+                file.parent.mkdir(exist_ok=True)
+                write_bytes(file, saved.getvalue())
         self.found.append(Evaluated(self.num_timesteps, self._cpu_seconds(), mean, best))
-        self._write_record(finished=False)
+        self.write_record(finished=False)
         self.logger.record("eval/mean_return", mean)
         self.logger.dump(self.num_timesteps)
         if self._watch is not None:
             self._watch(self.found[-1])
 
-    def _write_record(self, *, finished: bool) -> None:
+    def write_record(self, *, finished: bool) -> None:
+        """Write what was trained, and the evaluations so far."""
         write_json(
             self._out / RECORD_FILE,
             {

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from tdm_agents.errors import PathMissingError
+from tdm_agents.experts.recorded_training import MEDIUM, POLICIES, REPLAY
 from tdm_agents.experts.reinforcement import BEST_FILE, RECORD_FILE, Evaluated, Training, settings_of, train
 from tdm_agents.storage import read_json
 
@@ -74,5 +75,7 @@ def _forget(job: TrainingJob) -> None:
     """Remove what an interrupted training of the same policy left."""
     for events in job.folder.glob(f"{job.training.algorithm}_*"):
         shutil.rmtree(events)
+    for name in (POLICIES, REPLAY, f"{MEDIUM}-{REPLAY}"):
+        shutil.rmtree(job.folder / name, ignore_errors=True)
     (job.folder / BEST_FILE).unlink(missing_ok=True)
     (job.folder / RECORD_FILE).unlink()

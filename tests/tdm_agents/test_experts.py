@@ -1,10 +1,11 @@
 """Experts: planners with tuned settings, and policies of Stable-Baselines3."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
@@ -13,6 +14,7 @@ from tdm_agents.actors.tuned import EXPERTS, UnknownExpertError, expert, expert_
 from tdm_agents.cli.main import main
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import play
+from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef, make_env
 from tdm_agents.experts.reinforcement import Evaluated, Training, train
 from tdm_agents.registry import PLANNERS, load, present_settings
@@ -133,6 +135,30 @@ def test_the_best_policy_is_kept_with_how_it_came_about(tmp_path):
     assert PPO.load(tmp_path / "best.zip").observation_space.shape == (3,)
     with pytest.raises(FileExistsError, match=r"best\.zip exists; choose another folder, or remove it"):
         train(PENDULUM, tmp_path)
+
+
+def test_what_was_done_in_training_is_kept_as_data(tmp_path):
+    found = train(replace(PENDULUM, steps=640, evaluate_every=64, record=True), tmp_path)
+    plain = train(replace(PENDULUM, steps=640, evaluate_every=64), tmp_path / "plain")
+    assert [one.mean_return for one in found] == [one.mean_return for one in plain]  # it changes nothing
+    policies = [path.stem for path in sorted((tmp_path / "policies").glob("*.zip"))]
+    assert policies == [f"{64 * k:09}" for k in range(1, 11)]
+    done = Trajectories.from_minari(tmp_path / "replay/data")
+    assert done.num_decisions == 640 and done.info.env_id == "Pendulum-v1"
+    assert sorted(len(one.reward) - 1 for one in done.iterate()) == [120, 120, 200, 200]  # 2 x (200 + 120)
+    for episode in done.iterate():  # the rewards are those of the states and actions beside them
+        angle = np.arctan2(episode.observation[:-1, 1], episode.observation[:-1, 0])
+        torque = 2 * episode.action[:-1, 0]
+        cost = angle**2 + 0.1 * episode.observation[:-1, 2] ** 2 + 0.001 * torque**2
+        np.testing.assert_allclose(episode.reward[1:], -cost, atol=1e-3)
+    first, best = found[0].mean_return, max(one.mean_return for one in found)
+    until = next(one.steps for one in found if one.mean_return >= first + (best - first) / 3)
+    assert (tmp_path / "medium.zip").read_bytes() == (tmp_path / f"policies/{until:09}.zip").read_bytes()
+    early = tmp_path / "medium-replay/data"
+    assert early.exists() == (until >= 400)
+    if early.exists():
+        assert Trajectories.from_minari(early).num_decisions == (400 if until < 640 else 640)
+    assert PPO.load(tmp_path / "medium.zip").observation_space.shape == (3,)
 
 
 def test_training_is_repeated_by_its_seed(tmp_path):
