@@ -38,7 +38,7 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
     device = tokens.device
     step_of = torch.arange(tokens.shape[1], device=device) // layout.tokens  # [P]
     visible, mask = _band(history.length.clamp(max=steps), steps, step_of, layout)
-    layers, hidden = _keys_and_values(network, layout, tokens, step_of, mask, steps)
+    layers, outputs = _keys_and_values(network, layout, tokens, step_of, mask, steps)
     centres = [*map(tokenizer.target_centres, range(layout.observation_dim)), tokenizer.reward_centres()]
     if tokenizer.to_go is not None:
         centres.append(tokenizer.to_go.centres())
@@ -54,7 +54,7 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
         reward=tokenizer.encode_reward(history.reward[:, -1].float()),
         history_steps=steps,
         horizon=horizon,
-        to_go=None if network.returns is None else decoder.read_to_go(network.norm(hidden), every),
+        to_go=None if network.returns is None else decoder.read_to_go(network.norm(outputs[:, -1]), every),
     )
 
 
@@ -97,8 +97,8 @@ def _keys_and_values(
 ) -> tuple[list[Tensor], Tensor]:
     """Keys and values of the tokens ``[B, P]`` per layer, ``[2, heads, B, P, head_dim]``.
 
-    Beside them is the output ``[B, d]`` of the last token, before the last norm: that of o_n or, where steps
-    are whole, of the last action. Only returns are read from it.
+    Beside them are the outputs ``[B, P, d]``, before the last norm. The last token is o_n or, where steps are
+    whole, the last action. Only returns are read from it.
     """
     positions = layout.positions(tokens.device).repeat(steps)[: len(step_of)]
     x = network.embed(tokens, positions)
@@ -110,7 +110,7 @@ def _keys_and_values(
         layers.append(torch.stack([key, value]).transpose(1, 2).contiguous())
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
         x = block.finish(x, attended.transpose(1, 2).flatten(2))
-    return layers, x[:, -1]
+    return layers, x
 
 
 def _as_read(layers: list[Tensor], visible: Tensor | None, decoder: Decoder) -> HistoryCache:
