@@ -1,5 +1,6 @@
 """Sizes, positions, causality and learning of the transformer."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tdm_agents.world_models.model_files import SETTINGS_SHA256, settings_sha256
 from tdm_agents.world_models.transformer.attention import band_mask, banded_attention
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
+from tdm_agents.world_models.transformer.dropout import Dropout
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.network import TransformerNetwork, fourier_features, rotate
 from tdm_agents.world_models.transformer.packing import Windows, pack
@@ -293,3 +295,24 @@ def test_decoding_is_a_setting_over_the_same_weights():
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         make_model(replace(TINY, **settings))
+
+
+def test_dropout_is_a_function_of_the_generator_and_only_in_training():
+    plain, dropping = make_model(), make_model(replace(TINY, dropout=0.3, reward_dropout=0.0))
+    batch = random_batch(dropping)
+    seeds = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
+    first, again, other = (dropping(batch, generator=seed)[0].item() for seed in seeds)
+    assert first == again != other
+    without = plain(batch)[0].item()
+    assert first != without == dropping(batch)[0].item()
+
+
+def test_as_much_is_dropped_as_is_scaled_up():
+    like = torch.empty(200, 500)
+    first, second = itertools.islice(Dropout(0.2, seeds=(3, 4), tokens=(50, 150)).masks(like), 2)
+    assert set(first.unique().tolist()) == {0.0, 1.25}
+    assert first.mean().item() == pytest.approx(1.0, abs=0.01) and not torch.equal(first, second)
+    (alone,) = itertools.islice(Dropout(0.2, seeds=(4,), tokens=(150,)).masks(like[50:]), 1)
+    assert torch.equal(first[50:], alone)  # a window's draws are its own
+    with pytest.raises(ValueError, match=r"dropout is 1\.0; expected a rate in \[0, 1\)"):
+        TransformerConfig(dropout=1.0)

@@ -34,6 +34,8 @@ class TransformerConfig:
             and fine-tuning do not compare it.
         reward_dropout: Rewards are replaced by NONE in training at a rate drawn per window from
             ``reward_dropout * U(0, 1)``, so that the model learns to read histories without rewards.
+        dropout: Probability with which each number that is added to the stream of a token is dropped in
+            training.
         action_weight: Weight of the behaviour-cloning tokens in the loss; 1 in the paper.
         max_observation: Largest observation with positions; None for the environment's own.
         max_action: Largest action with positions; None for the environment's own.
@@ -52,6 +54,7 @@ class TransformerConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     decoding: DecodingOptions = field(default_factory=DecodingOptions, metadata={"identity": False})
     reward_dropout: float = 1.0
+    dropout: float = 0.0
     action_weight: float = 1.0
     max_observation: int | None = None
     max_action: int | None = None
@@ -62,6 +65,8 @@ class TransformerConfig:
             raise WrongValueError(f"context is {self.context} tokens; expected at least one step's")
         if not 0.0 <= self.reward_dropout <= 1.0:
             raise WrongValueError(f"reward_dropout is {self.reward_dropout}; expected a rate in [0, 1]")
+        if not 0.0 <= self.dropout < 1.0:
+            raise WrongValueError(f"dropout is {self.dropout}; expected a rate in [0, 1)")
         if self.action_weight < 0.0:
             raise WrongValueError(f"action_weight is {self.action_weight}; expected at least 0")
 

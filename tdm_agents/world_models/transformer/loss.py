@@ -26,7 +26,7 @@ def prediction_loss(network: TransformerNetwork, batch: TokenBatch) -> tuple[Ten
         environment terminates, and ``nll_to_go`` where returns are predicted: each the weighted mean over
         the environments that have it.
     """
-    hidden = network(batch.packed)  # [S, d]
+    hidden = network(batch.packed, batch.dropout)  # [S, d]
     tokens = batch.tokens
     logits = network.logits(hidden.index_select(0, tokens.index))  # [R, bins]
     if batch.choices is not None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.transformer.attention import packed_attention, padded_attention, padded_mask
+from tdm_agents.world_models.transformer.dropout import Dropout
 from tdm_agents.world_models.transformer.packing import Packed
 
 Rotation = tuple[Tensor, Tensor]
@@ -79,7 +80,14 @@ class Block(nn.Module):
         self.feedforward_in = nn.Linear(width, 2 * config.feedforward, bias=False, **made)
         self.feedforward_out = nn.Linear(config.feedforward, width, bias=False, **made)
 
-    def forward(self, x: Tensor, rotation: Rotation, packed: Packed, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation,
+        packed: Packed,
+        mask: Tensor | None = None,
+        kept: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """A block of a flat sequence ``[S, d]``; a call of the module, so that it can be sharded.
 
         Args:
@@ -87,11 +95,12 @@ class Block(nn.Module):
             rotation: Of each token.
             packed: What attention reads.
             mask: Its :func:`.attention.padded_mask`, where windows are padded.
+            kept: Factors ``[S, d]`` of what attention and the GEGLU add, where there is dropout.
         """
         query, key, value = (heads[0] for heads in self.project(x[None], rotation))
         if packed.padding is None:
-            return self.finish(x, packed_attention(query, key, value, packed))
-        return self.finish(x, padded_attention(query, key, value, packed, mask))
+            return self.finish(x, packed_attention(query, key, value, packed), kept)
+        return self.finish(x, padded_attention(query, key, value, packed, mask), kept)
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Project ``[B, S, d]`` to rotated queries and keys, and values, each ``[B, heads, S, head_dim]``."""
@@ -125,11 +134,19 @@ class Block(nn.Module):
         """
         return torch.bmm(self.attention_norm(x).expand(len(projection), -1, -1), projection)
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The block's output, from its input and the attended values, both ``[..., d]``."""
-        x = x + self.attention_out(attended)
+    def finish(self, x: Tensor, attended: Tensor, kept: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The block's output, from its input and the attended values, both ``[..., d]``.
+
+        Args:
+            x: The input.
+            attended: The attended values.
+            kept: As in :meth:`forward`.
+        """
+        added = self.attention_out(attended)
+        x = x + (added if kept is None else added * kept[0])
         gate, value = self.feedforward_in(self.feedforward_norm(x)).chunk(2, dim=-1)
-        return x + self.feedforward_out(F.gelu(gate) * value)  # type: ignore[no-any-return]
+        added = self.feedforward_out(F.gelu(gate) * value)
+        return x + (added if kept is None else added * kept[1])  # type: ignore[no-any-return]
 
 
 class TransformerNetwork(nn.Module):
@@ -203,11 +220,12 @@ class TransformerNetwork(nn.Module):
         matrices = torch.stack([key * self.config.head_dim**-0.5, key, value], dim=1)
         return matrices.repeat_interleave(self.config.heads, dim=1)
 
-    def forward(self, packed: Packed) -> Tensor:
+    def forward(self, packed: Packed, dropout: Dropout | None = None) -> Tensor:
         """The hidden states of whole decision steps, without a cache.
 
         Args:
             packed: ``S`` tokens of windows from one or more environments.
+            dropout: What is dropped of the embeddings, and of what the blocks add to them.
 
         Returns:
             ``[S, d]``, normalised; :meth:`logits` reads it.
@@ -217,8 +235,11 @@ class TransformerNetwork(nn.Module):
         cosine, sine = self.rotation(torch.arange(longest, device=x.device))
         rotation = cosine[packed.steps], sine[packed.steps]
         mask = None if packed.padding is None else padded_mask(packed)
+        masks = None if dropout is None else dropout.masks(x)
+        if masks is not None:
+            x = x * next(masks)
         for block in self.blocks:
-            x = block(x, rotation, packed, mask)
+            x = block(x, rotation, packed, mask, None if masks is None else (next(masks), next(masks)))
         hidden: Tensor = self.norm(x)
         return hidden
 

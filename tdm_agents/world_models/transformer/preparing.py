@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tdm_agents.protocols import Batch, MixedBatch, Rows
 from tdm_agents.world_models.transformer.config import TransformerConfig
+from tdm_agents.world_models.transformer.dropout import window_seeds
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.packing import Windows
 from tdm_agents.world_models.transformer.token_batch import (
@@ -70,27 +71,32 @@ class Preparation:
 
         Args:
             batch: Windows; a plain batch where there is a single environment.
-            generator: Source of the reward dropout; None drops no reward.
+            generator: Source of the reward dropout and of the dropout of the network; None: there is neither.
         """
         batch = self._mixed(batch)
         noisy = {name: self._noisy(part, generator) for name, part in batch.parts.items()}
+        rate, seeds = 0.0 if generator is None else self.config.dropout, {}
+        if generator is not None and rate:
+            seeds = {name: window_seeds(part, generator) for name, part in batch.parts.items()}
         # what is read together needs no operations of its own, of which there would be hundreds
         groups: dict[object, list[str]] = {}
         for name, part in batch.parts.items():
             if len(part.reward):  # a micro-batch may lack some
                 steps = part.reward.shape[1]
                 groups.setdefault((self.readings[name].alike, steps), []).append(name)
-        parts = [self._part(batch, noisy, names) for names in groups.values()]
+        parts = [self._part(batch, noisy, seeds, names) for names in groups.values()]
         names = [name for of_group in groups.values() for name in of_group]
         weight = self.config.action_weight
         if batch.counts is None:
             counts = torch.cat([environment_counts(part) for part in parts])
-            return token_batch(parts, action_weight=weight, counts=counts, pads=self.pads)
+            return token_batch(parts, action_weight=weight, counts=counts, pads=self.pads, dropout=rate)
         windows, places = batch.counts[:, 0], list(self.readings)
         ends = [place for place, of in enumerate(self.readings.values()) if of.terminates]
         of_batch = windows.sum(), windows[ends].sum() if ends else None
         counts = batch.counts[[places.index(name) for name in names]]
-        return token_batch(parts, action_weight=weight, counts=counts, of_batch=of_batch, pads=self.pads)
+        return token_batch(
+            parts, action_weight=weight, counts=counts, of_batch=of_batch, pads=self.pads, dropout=rate
+        )
 
     def counts(self, batch: Batch | MixedBatch) -> Tensor:
         """What the loss of each environment divides by, ``[E, 5]``; see :func:`.token_batch.counts_of`."""
@@ -116,7 +122,13 @@ class Preparation:
             return batch.reward
         return drop_rewards(batch.reward, self.config.reward_dropout, generator, batch.rows)
 
-    def _part(self, batch: MixedBatch, rewards: Mapping[str, Tensor], names: list[str]) -> Part:
+    def _part(
+        self,
+        batch: MixedBatch,
+        rewards: Mapping[str, Tensor],
+        seeds: Mapping[str, Tensor],
+        names: list[str],
+    ) -> Part:
         """Windows of environments whose tokens are the same."""
         of = self.readings[names[0]]
         several = [batch.parts[name] for name in names]
@@ -129,6 +141,7 @@ class Preparation:
             tokenizer=of.tokenizer,
             terminates=of.terminates,
             sizes=tuple(len(part.reward) for part in several),
+            seeds=torch.cat([seeds[name] for name in names]).tolist() if seeds else (),
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch
+from tdm_agents.world_models.transformer.dropout import Dropout
 from tdm_agents.world_models.transformer.packing import Packed, Windows, pack
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
@@ -32,6 +33,7 @@ class Part:
         tokenizer: Tokenizer of the environments.
         terminates: Whether ``alive`` is trained.
         sizes: Windows of each environment, in order.
+        seeds: Seed of each window's dropout, where there is any.
     """
 
     windows: Windows
@@ -39,6 +41,7 @@ class Part:
     tokenizer: Tokenizer
     terminates: bool
     sizes: tuple[int, ...]
+    seeds: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class TokenBatch:
         choices: ``[R]``, the number of bins that each predicted token is chosen from; None for all.
         alive: Predicted ends; None where no environment terminates.
         to_go: Predicted returns; None where none are.
+        dropout: What the network drops; None for nothing.
     """
 
     packed: Packed
@@ -81,6 +85,7 @@ class TokenBatch:
     choices: Tensor | None
     alive: Predictions | None
     to_go: Predictions | None = None
+    dropout: Dropout | None = None
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same on another device."""
@@ -145,6 +150,7 @@ def token_batch(
     counts: Tensor,
     of_batch: tuple[Tensor, Tensor | None] | None = None,
     pads: bool = False,
+    dropout: float = 0.0,
 ) -> TokenBatch:
     """The tokens of windows, and weights such that the loss is the mean of the environments' losses.
 
@@ -164,6 +170,7 @@ def token_batch(
         of_batch: How many windows that batch has, and how many of environments that terminate, where any
             does; by default those of ``parts``.
         pads: Whether attention shall pad windows to one length; see :class:`.packing.Padding`.
+        dropout: Rate of the network's dropout; where it is not 0, parts have seeds.
     """
     parts, counts, ends = _by_band(parts, counts)
     packed = pack([part.windows for part in parts], pads=pads)
@@ -211,6 +218,7 @@ def token_batch(
         choices=_choices(parts, rows, kinds),
         alive=alive,
         to_go=to_go,
+        dropout=_dropout(parts, dropout) if dropout else None,
     )
 
 
@@ -295,6 +303,12 @@ def _predictions(
         weight=weight,
         share=share,
     )
+
+
+def _dropout(parts: Sequence[Part], rate: float) -> Dropout:
+    """The dropout of parts that follow each other in the flat sequence."""
+    tokens = (part.windows.band.window_tokens for part in parts for _ in part.seeds)
+    return Dropout(rate, tuple(seed for part in parts for seed in part.seeds), tuple(tokens))
 
 
 def _choices(parts: Sequence[Part], rows: Sequence[dict[str, Any]], kinds: Sequence[str]) -> Tensor | None:

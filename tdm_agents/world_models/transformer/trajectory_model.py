@@ -28,9 +28,10 @@ _PAPER = TransformerConfig(
     context=160,
     action_weight=5.0,
     reward_dropout=0.0,
+    dropout=0.1,
     tokenizer=TokenizerConfig(observation="equal_counts", target="absolute", bins=100, reward_to_go=DISCOUNT),
 )
-_SMALL = replace(CONFIGS["small"], tokenizer=TokenizerConfig(reward_to_go=DISCOUNT))
+_SMALL = replace(CONFIGS["small"], dropout=0.1, tokenizer=TokenizerConfig(reward_to_go=DISCOUNT))
 _SEARCH = {"level": "token", "num_expand": 2, "discount": DISCOUNT}
 
 
@@ -41,7 +42,7 @@ class TrajectoryTransformer(TransformerWorldModel):
     discounted by ``tokenizer.reward_to_go``. It is the mean of a predicted distribution over bins, as in the
     paper (section 3.2). There the return is a token that later tokens do not see, and here it is no token at
     all: an output layer of its own reads it where the observation is complete, before the reward is known.
-    Dropout and an output layer for each dimension are not there.
+    There is one output layer for all dimensions, and none of the weights of attention are dropped.
 
     An episode that was cut off counts as if nothing came after it.
     """

@@ -1,0 +1,52 @@
+"""Dropout of the residual stream in training (Srivastava et al. 2014), as a function of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tdm_agents.protocols import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """What one forward drops: each number of what is added to the stream, with a probability.
+
+    Every window has a seed of its own, so that its draws are the same in whatever micro-batch it is read.
+
+    Attributes:
+        rate: The probability, in (0, 1).
+        seeds: A seed per window, in the order of the flat sequence.
+        tokens: The number of tokens of each window.
+    """
+
+    rate: float
+    seeds: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+    def masks(self, like: Tensor) -> Iterator[Tensor]:
+        """Factors in the shape ``[S, d]`` of ``like``, without end: 0, or ``1 / (1 - rate)`` where kept."""
+        device, width = like.device, like.shape[1]
+        of_windows = [
+            (count, torch.Generator(device).manual_seed(seed))
+            for count, seed in zip(self.tokens, self.seeds, strict=True)
+        ]
+        while True:
+            draws = torch.cat(
+                [
+                    torch.rand((count, width), generator=own, device=device, dtype=torch.float32)
+                    for count, own in of_windows
+                ]
+            )
+            yield (draws >= self.rate).to(like.dtype) / (1.0 - self.rate)
+
+
+def window_seeds(batch: Batch, generator: torch.Generator) -> Tensor:
+    """A seed for each window of a batch, ``[B]`` int64; drawn for the whole batch where it is part of one."""
+    rows = batch.rows
+    count = len(batch.reward) if rows is None else rows.of
+    seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device, dtype=torch.int64)
+    return seeds if rows is None else rows.take(seeds)
