@@ -52,8 +52,8 @@ _EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "ev
 
 SMALL = _Sizes(
     mazes=("UMaze", "Medium", "Large"),
-    planned_episodes=400,
-    random_episodes=50,
+    planned_episodes=2_000,  # of 400, six thousand updates learn every step by heart
+    random_episodes=250,
     transformer=Recipe(
         model="trajectory_transformer",
         preset="small",
