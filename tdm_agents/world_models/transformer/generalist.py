@@ -196,7 +196,7 @@ class Generalist(LearnedModel):
         return prediction_loss(self.network, prepared)
 
     def counts(self, batch: Batch | MixedBatch) -> Tensor:
-        """What the loss of each environment divides by, ``[E, 5]``; see :func:`.token_batch.counts_of`."""
+        """What the loss of each environment divides by, ``[E, 5]``; see :func:`.targets.counts_of`."""
         return self.preparation.counts(batch)
 
     @property

@@ -19,7 +19,7 @@ def prediction_loss(network: TransformerNetwork, batch: TokenBatch) -> tuple[Ten
 
     Args:
         network: The transformer.
-        batch: See :func:`.token_batch.token_batch`; on the network's device.
+        batch: See :func:`.targets.token_batch`; on the network's device.
 
     Returns:
         The loss, and detached ``nll_observation``, ``nll_reward``, ``nll_action``, ``nll_alive`` where an

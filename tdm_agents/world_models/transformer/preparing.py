@@ -14,14 +14,8 @@ from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.dropout import window_seeds
 from tdm_agents.world_models.transformer.layout import StepLayout
 from tdm_agents.world_models.transformer.packing import Windows
-from tdm_agents.world_models.transformer.token_batch import (
-    Part,
-    TokenBatch,
-    counts_of,
-    environment_counts,
-    step_tokens,
-    token_batch,
-)
+from tdm_agents.world_models.transformer.targets import Part, counts_of, environment_counts, token_batch
+from tdm_agents.world_models.transformer.token_batch import TokenBatch, step_tokens
 from tdm_agents.world_models.transformer.tokenizer import Tokenizer
 
 
@@ -99,7 +93,7 @@ class Preparation:
         )
 
     def counts(self, batch: Batch | MixedBatch) -> Tensor:
-        """What the loss of each environment divides by, ``[E, 5]``; see :func:`.token_batch.counts_of`."""
+        """What the loss of each environment divides by, ``[E, 5]``; see :func:`.targets.counts_of`."""
         parts = self._mixed(batch).parts
         whole = next(iter(self.readings.values())).layout.whole
         found = torch.stack([counts_of(part, whole=whole).sum(0) for part in parts.values()])

@@ -205,7 +205,7 @@ class TokenModel(LearnedModel):
         return prediction_loss(self.network, prepared)
 
     def counts(self, batch: Batch) -> Tensor:
-        """What the loss of a batch divides by, ``[5]``; see :func:`.token_batch.counts_of`."""
+        """What the loss of a batch divides by, ``[5]``; see :func:`.targets.counts_of`."""
         return self.preparation.counts(batch)[0]
 
     @property
