@@ -78,6 +78,7 @@ SMALL = _Sizes(
     tdm=Recipe(
         model="transformer",
         preset="small",
+        settings={"dropout": 0.1},  # without, it learns a hundred episodes by heart
         action_repeat=1,  # the task's own, see recipe_for
         training=TrainConfig(steps=5_000, batch_size=24, window_steps=12, bf16=True, **_EVALUATED),
     ),
