@@ -57,7 +57,8 @@ def test_windows_golden():
 
 def test_windows_of_several_parts_equal_those_of_each():
     a, b = trajectories(3, 5), trajectories(4)
-    both = Trajectories.concatenate([a, b])
+    both = Trajectories.concatenate([a, b]).with_returns(0.9)
+    a, b = a.with_returns(0.9), b.with_returns(0.9)
     got = both.windows(np.array([2, 1]), np.array([1, 0]), steps=4)
     for mine, first, second in zip(
         tensors(got),
