@@ -50,7 +50,8 @@ class OwnGoal:
             value = np.asarray(goal, np.float64)
         except (TypeError, ValueError) as error:
             raise WrongValueError(f"goal is {goal!r}; expected numbers of shape {shape}") from error
-        if shape is None or value.shape not in (shape, (len(value) if value.ndim else 0, *shape)):
+        assert shape is not None
+        if value.shape != shape and value.shape[1:] != shape:
             raise WrongValueError(
                 f"goal has shape {value.shape}; expected {shape}, as desired_goal has, or as many of these "
                 "as there are environments"

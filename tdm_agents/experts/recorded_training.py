@@ -22,7 +22,7 @@ REPLAY = "replay"
 """Folder of the data set of all that was done in training."""
 MEDIUM = "medium"
 """Name of the policy that is a third of the way, and beginning of that of the data until then."""
-WAY = 1 / 3
+MEDIUM_SHARE = 1 / 3
 """Share of the way from the first evaluation to the best, at which a policy is of medium quality."""
 
 
@@ -100,8 +100,8 @@ def write_replay(
     """Write what was done in training, and what was until a policy was of medium quality, and that policy.
 
     ``out/replay/data`` holds all episodes, ``out/medium-replay/data`` those that ended before the first
-    evaluation whose mean return is :data:`WAY` of the way from the first evaluation's to the best, and
-    ``out/medium.zip`` is the policy of then.
+    evaluation whose mean return is :data:`MEDIUM_SHARE` of the way from the first evaluation's to the best,
+    and ``out/medium.zip`` is the policy of then.
 
     Args:
         out: Folder of the policies, which are in ``out/policies``.
@@ -113,7 +113,7 @@ def write_replay(
         DataError: If a data set exists, or cannot be written.
     """
     (_, first), best = returns[0], max(mean for _, mean in returns)
-    until = next(steps for steps, mean in returns if mean >= first + WAY * (best - first))
+    until = next(steps for steps, mean in returns if mean >= first + MEDIUM_SHARE * (best - first))
     write_bytes(out / f"{MEDIUM}.zip", policy_file(out, until).read_bytes())
     early = [one for one in episodes if one.metadata["training_steps"] <= until]
     live = env.make()
