@@ -6,6 +6,7 @@
   ``tdm/WalkerTree-v0``, with ``dof=`` and ``body=``;
 - ``tdm/Suite-v0``, dm_control's suite, with ``domain=`` and ``task=``, and with ``variant=`` for other
   physical constants;
+- ``tdm/AntPoints-v0``, an ant that runs to points (:mod:`tdm_envs.ant_points`);
 - ``tdm/Pixels-v0``, any environment seen through its own pictures, with ``env=`` (:mod:`tdm_envs.pixels`);
 - Shimmy's version of the suite, ``dm_control/cartpole-swingup-v0`` and so on.
 
@@ -41,6 +42,8 @@ gymnasium.register(
     entry_point="tdm_envs.pixels:pixels",
     disable_env_checker=True,  # the environment inside is checked, and stacked pictures are unusual to it
 )
+
+gymnasium.register(id="tdm/AntPoints-v0", entry_point="tdm_envs.ant_points:AntPoints", max_episode_steps=500)
 
 shimmy_ids.register()
 # Shimmy registers the same ids where a program imports it later

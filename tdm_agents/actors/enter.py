@@ -71,7 +71,7 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
         made.close()
         return Entered("random policy", UniformActions(space, seed), {"policy": "random"})
     if entry.kind == "waypoints":
-        return Entered("waypoint controller", WaypointController(), {"policy": "waypoints"})
+        return _waypoints(entry, env)
     if entry.kind == "policy":
         return _policy(entry, device)
     if entry.kind == "simulator":
@@ -152,6 +152,17 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
         settings,
         tuple(file for file in files if file.exists()),
     )
+
+
+def _waypoints(entry: Entry, env: EnvRef) -> Entered:
+    named = entry.options.get("ant_policy")
+    controller = WaypointController() if named is None else WaypointController(Path(named).expanduser())
+    made = env.make()
+    try:
+        files = controller.files(made)
+    finally:
+        made.close()
+    return Entered("waypoint controller", controller, {"policy": "waypoints"}, files)
 
 
 def _flag(entry: Entry, name: str, default: bool, meaning: str) -> bool:

@@ -1,25 +1,29 @@
-"""A controller for mazes of points: a shortest path over the cells, and a force towards the next of them.
+"""A controller for mazes: a shortest path over the cells, and a way to move towards the next of them.
 
-It plays the point mazes of gymnasium-robotics (the extra ``mazes``), as the controller of D4RL's data does
-(Fu et al. 2020, arXiv:2004.07219). It looks into the maze; nothing is learned.
+It plays the mazes of gymnasium-robotics (the extra ``mazes``), as the controller of D4RL's data does (Fu et
+al. 2020, arXiv:2004.07219). It looks into the maze. A point is pushed by a force, and nothing is learned; an
+ant is moved by a policy that has learned to run to points (:mod:`tdm_envs.ant_points`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tdm_agents.actors.actor import Move
+from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.environments import Env
 from tdm_agents.errors import WrongValueError
-from tdm_agents.spaces import action_codec
+from tdm_agents.spaces import ActionCodec
+from tdm_envs.ant_frame import SIZE, towards
 
 Cell = tuple[int, int]
 Walls = tuple[tuple[bool, ...], ...]
@@ -29,17 +33,55 @@ STIFFNESS, DAMPING = 10.0, 1.0
 """Of the force, in shares of the greatest per metre and per metre per second: those of D4RL's controller."""
 
 
+Drive = Callable[[Sequence[Mapping[str, Any]], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+"""Actions in [-1, 1], ``[N, m]``, of ``N`` observations and the ways ``[N, 2]`` to their next points (m)."""
+
+ANT_POLICY = Path(__file__).parents[1] / "checkpoints" / "ant-points" / "policy.zip"
+"""The policy of the ant, unless another is named; ``benchmarks/ant_policy.py`` has made it."""
+
+
 @dataclass(frozen=True, slots=True)
 class WaypointController:
-    """A recipe for the controller, which looks into the mazes that it plays in."""
+    """A recipe for the controller, which looks into the mazes that it plays in.
+
+    Attributes:
+        ant_policy: What Stable-Baselines3 saved after it learned ``tdm/AntPoints-v0``; ants need it.
+    """
+
+    ant_policy: Path = ANT_POLICY
 
     def __call__(self, envs: Sequence[Env]) -> WaypointActor:
         """The controller of these environments.
 
         Raises:
-            ValueError: If one is not a maze that a point moves through.
+            FileNotFoundError: If the ant's policy is not there.
+            ValueError: If one is not a maze, or the ant's policy has learned something else.
         """
-        return WaypointActor([_maze_of(env) for env in envs], envs[0])
+        return WaypointActor([_maze_of(env) for env in envs], envs[0], self._drive(envs[0]))
+
+    def files(self, env: Env) -> tuple[Path, ...]:
+        """The files that it reads in an environment."""
+        return (self.ant_policy,) if _has(env, "ant_env") else ()
+
+    def _drive(self, env: Env) -> Drive:
+        if _has(env, "point_env"):
+            return push
+        policy: Any = load_policy(find_policy(self.ant_policy)).policy
+        seen, acted = policy.observation_space.shape, policy.action_space.shape
+        if (seen, acted) != ((SIZE,), env.action_space.shape):
+            raise WrongValueError(
+                f"{self.ant_policy} observes {seen} and acts in {acted}; expected a policy that has learned "
+                "tdm/AntPoints-v0"
+            )
+
+        def run(
+            seen: Sequence[Mapping[str, Any]], offsets: npt.NDArray[np.float64]
+        ) -> npt.NDArray[np.float64]:
+            ants = [towards(one["observation"], offset) for one, offset in zip(seen, offsets, strict=True)]
+            actions: npt.NDArray[np.float64] = policy.predict(np.stack(ants), deterministic=True)[0]
+            return actions
+
+        return run
 
 
 class WaypointActor:
@@ -48,37 +90,47 @@ class WaypointActor:
     Args:
         mazes: ``Maze`` of gymnasium-robotics, one per environment.
         env: One of the environments, for its action space.
+        drive: How to move towards a point.
     """
 
     action_repeat: int | None = None
 
-    def __init__(self, mazes: Sequence[Any], env: Env) -> None:
+    def __init__(self, mazes: Sequence[Any], env: Env, drive: Drive) -> None:
         self._mazes = mazes
         self._walls = [_walls_of(maze.maze_map) for maze in mazes]
-        self._codec = action_codec(env.action_space)
+        self._codec = ActionCodec(env.action_space)
+        self._drive = drive
 
     def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
         """See :class:`tdm_agents.actors.actor.Actor`."""
         began = time.perf_counter()
-        codes = np.zeros((len(observations), 2), np.float32)
-        for i, (seen, acting) in enumerate(zip(observations, active, strict=True)):
-            if acting:
-                codes[i] = self._force(i, seen)
+        rows = [i for i, acting in enumerate(active) if acting]
+        codes = np.zeros((len(observations), self._codec.dim), np.float32)
+        if rows:
+            offsets = np.stack([self._way(i, observations[i]) for i in rows])  # [N, 2]
+            codes[rows] = self._drive([observations[i] for i in rows], offsets)
         played = self._codec.decode(codes)
         return Move(
             [action if acting else None for action, acting in zip(played, active, strict=True)],
-            [i for i, acting in enumerate(active) if acting],
+            rows,
             1e3 * (time.perf_counter() - began),
             codes=codes,
         )
 
-    def _force(self, i: int, seen: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    def _way(self, i: int, seen: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+        """From where it is to the middle of the next cell, or to the goal (m)."""
         maze, at, goal = self._mazes[i], seen["achieved_goal"], seen["desired_goal"]
         here, there = _cell(maze, at), _cell(maze, goal)
         cell = next_cell(self._walls[i], here, there)
         target = goal if cell == there else maze.cell_rowcol_to_xy(np.array(cell))
-        force: npt.NDArray[np.float64] = STIFFNESS * (target - at) - DAMPING * seen["observation"][2:]
-        return np.clip(force, -1.0, 1.0)
+        way: npt.NDArray[np.float64] = target - at
+        return way
+
+
+def push(seen: Sequence[Mapping[str, Any]], offsets: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The force of a point, of at most 1 per axis: a spring and a damper."""
+    velocities = np.stack([one["observation"][2:] for one in seen])
+    return np.clip(STIFFNESS * offsets - DAMPING * velocities, -1.0, 1.0)
 
 
 def next_cell(walls: Walls, here: Cell, there: Cell) -> Cell:
@@ -128,11 +180,15 @@ def _walls_of(maze_map: Sequence[Sequence[int | str]]) -> Walls:
 
 
 def _maze_of(env: Env) -> Any:
-    inner: Any = env.unwrapped
-    if not hasattr(inner, "maze") or not hasattr(inner, "point_env"):
+    if not (_has(env, "maze") and (_has(env, "point_env") or _has(env, "ant_env"))):
         raise WrongValueError(
-            f"{inner} is no maze that a point moves through, which waypoints play; expected one of "
-            'gymnasium-robotics, such as "gymnasium_robotics:PointMaze_Medium-v3" (pip install '
-            '"tdm-agents[mazes]")'
+            f"{env.unwrapped} is no maze that a point or an ant moves through, which waypoints play; "
+            'expected one of gymnasium-robotics, such as "gymnasium_robotics:PointMaze_Medium-v3" (pip '
+            'install "tdm-agents[mazes]")'
         )
+    inner: Any = env.unwrapped
     return inner.maze
+
+
+def _has(env: Env, name: str) -> bool:
+    return hasattr(env.unwrapped, name)

@@ -34,6 +34,7 @@ from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import locked, write_json
 from tdm_agents.training import run_file
 from tdm_agents.training.model_choice import chosen_planner, chosen_preset, trainable_class, with_settings
+from tdm_agents.training.process import keep_freed_memory
 from tdm_agents.world_models.learned import identity
 
 REPORT_FILE = "distill.json"
@@ -52,6 +53,7 @@ def run(args: Distill, *, console: Console | None = None) -> DistillResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
+    keep_freed_memory()
     results = console if console is not None else Console()
     console = console if console is not None else remarks()
     import_modules(args.import_)

@@ -40,6 +40,7 @@ from tdm_agents.training.model_choice import (
     trainable_class,
     with_settings,
 )
+from tdm_agents.training.process import keep_freed_memory
 from tdm_agents.world_models.learned import identity
 from tdm_agents.world_models.model_files import weights_sha256
 
@@ -62,6 +63,7 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         FolderInUseError: If another process writes to ``args.out``.
         SystemExit: On Ctrl-C, with code 130, after saying how to go on.
     """
+    keep_freed_memory()
     results = console if console is not None else Console()
     console = console if console is not None else remarks()
     import_modules(args.import_)

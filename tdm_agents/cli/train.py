@@ -33,6 +33,7 @@ from tdm_agents.training.model_choice import (
     trainable_class,
     with_settings,
 )
+from tdm_agents.training.process import keep_freed_memory
 from tdm_agents.training.suiting import evaluated, fitting_evaluation, within_episodes
 from tdm_agents.training.team import Team, launched, local_rank, processes
 from tdm_agents.training.trainer import TrainResult, train
@@ -59,6 +60,7 @@ def run(args: Train, *, console: Console | None = None) -> TrainResult:
         LostProcessError: If another process of torchrun's ended, or does not answer.
         SystemExit: On Ctrl-C or SIGTERM, with code 130, after saying how to go on.
     """
+    keep_freed_memory()
     results = console if console is not None else Console()
     console = console if console is not None else remarks()
     # misspelt names fail now, not after reading data or training

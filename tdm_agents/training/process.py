@@ -1,7 +1,8 @@
-"""Settings of the whole process while a model trains: threads, and the meaning of Ctrl-C."""
+"""Settings of the whole process while a model trains: threads, freed memory, and the meaning of Ctrl-C."""
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,24 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep the memory that it frees, where its C library is glibc.
+
+    Every update of a model needs the same sizes. By default, glibc gives large blocks back to the system when
+    they are freed, so that the pages of the next update's tensors are made, and filled with zeros, anew
+    (``benchmarks/freed_memory.py``). This holds until the process ends.
+
+    Returns:
+        Whether it could be set.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
+        return False
+    # from malloc.h: M_TRIM_THRESHOLD is -1, M_MMAP_THRESHOLD -3
+    return bool(mallopt(-1, 2**31 - 1)) and bool(mallopt(-3, 2**30) or mallopt(-3, 2**25))
 
 
 @contextmanager

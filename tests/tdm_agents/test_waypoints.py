@@ -39,7 +39,7 @@ def test_a_goal_that_cannot_be_reached_is_refused(here):
 
 def test_what_is_no_maze_is_refused():
     env = gym.make("Pendulum-v1")
-    with pytest.raises(ValueError, match="is no maze that a point moves through"):
+    with pytest.raises(ValueError, match="is no maze that a point or an ant moves through"):
         WaypointController()([env])
     env.close()
 
