@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -58,7 +59,7 @@ def measure(settings: Settings) -> str:
     if settings.kept and not keep_freed_memory():
         raise SystemExit("this C library has no mallopt; expected glibc")
     data = Trajectories.from_minari(settings.work / "data", action_repeat=1)
-    kind = trainable_class(settings.measure)
+    kind: Any = trainable_class(settings.measure)
     preset = chosen_preset(settings.measure, kind, None)
     model = kind(data.spec, preset.config)
     discount = getattr(model, "return_discount", None)

@@ -17,7 +17,7 @@ from tdm_agents.actors.prompts import best_episode
 from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
-from tdm_agents.actors.waypoints import WaypointController
+from tdm_agents.actors.waypoints import WaypointController, files_of
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.data.minari_io import content_hash
@@ -71,7 +71,10 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
         made.close()
         return Entered("random policy", UniformActions(space, seed), {"policy": "random"})
     if entry.kind == "waypoints":
-        return _waypoints(entry, env)
+        made = env.make()
+        files = files_of(made)
+        made.close()
+        return Entered("waypoint controller", WaypointController(), {"policy": "waypoints"}, files)
     if entry.kind == "policy":
         return _policy(entry, device)
     if entry.kind == "simulator":
@@ -152,17 +155,6 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
         settings,
         tuple(file for file in files if file.exists()),
     )
-
-
-def _waypoints(entry: Entry, env: EnvRef) -> Entered:
-    named = entry.options.get("ant_policy")
-    controller = WaypointController() if named is None else WaypointController(Path(named).expanduser())
-    made = env.make()
-    try:
-        files = controller.files(made)
-    finally:
-        made.close()
-    return Entered("waypoint controller", controller, {"policy": "waypoints"}, files)
 
 
 def _flag(entry: Entry, name: str, default: bool, meaning: str) -> bool:

@@ -57,7 +57,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     ),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
-    "waypoints": ("ant_policy",),
+    "waypoints": (),
 }
 """Options of each kind of entry; all others are settings of the planner, where there is one."""
 EXPERT = "expert"

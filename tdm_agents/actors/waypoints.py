@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tdm_agents.actors.actor import Move
-from tdm_agents.actors.saved_policies import find_policy, load_policy
+from tdm_agents.actors.ant_policy import ANT_POLICY, AntPolicy
 from tdm_agents.environments import Env
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces import ActionCodec
-from tdm_envs.ant_frame import SIZE, towards
 
 Cell = tuple[int, int]
 Walls = tuple[tuple[bool, ...], ...]
@@ -33,55 +32,22 @@ STIFFNESS, DAMPING = 10.0, 1.0
 """Of the force, in shares of the greatest per metre and per metre per second: those of D4RL's controller."""
 
 
-Drive = Callable[[Sequence[Mapping[str, Any]], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+Drive = Callable[[Sequence[Mapping[str, Any]], npt.NDArray[np.float64]], npt.NDArray[Any]]
 """Actions in [-1, 1], ``[N, m]``, of ``N`` observations and the ways ``[N, 2]`` to their next points (m)."""
-
-ANT_POLICY = Path(__file__).parents[1] / "checkpoints" / "ant-points" / "policy.zip"
-"""The policy of the ant, unless another is named; ``benchmarks/ant_policy.py`` has made it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaypointController:
-    """A recipe for the controller, which looks into the mazes that it plays in.
-
-    Attributes:
-        ant_policy: What Stable-Baselines3 saved after it learned ``tdm/AntPoints-v0``; ants need it.
-    """
-
-    ant_policy: Path = ANT_POLICY
+    """A recipe for the controller, which looks into the mazes that it plays in."""
 
     def __call__(self, envs: Sequence[Env]) -> WaypointActor:
         """The controller of these environments.
 
         Raises:
-            FileNotFoundError: If the ant's policy is not there.
-            ValueError: If one is not a maze, or the ant's policy has learned something else.
+            ValueError: If one is not a maze that a point or an ant moves through.
         """
-        return WaypointActor([_maze_of(env) for env in envs], envs[0], self._drive(envs[0]))
-
-    def files(self, env: Env) -> tuple[Path, ...]:
-        """The files that it reads in an environment."""
-        return (self.ant_policy,) if _has(env, "ant_env") else ()
-
-    def _drive(self, env: Env) -> Drive:
-        if _has(env, "point_env"):
-            return push
-        policy: Any = load_policy(find_policy(self.ant_policy)).policy
-        seen, acted = policy.observation_space.shape, policy.action_space.shape
-        if (seen, acted) != ((SIZE,), env.action_space.shape):
-            raise WrongValueError(
-                f"{self.ant_policy} observes {seen} and acts in {acted}; expected a policy that has learned "
-                "tdm/AntPoints-v0"
-            )
-
-        def run(
-            seen: Sequence[Mapping[str, Any]], offsets: npt.NDArray[np.float64]
-        ) -> npt.NDArray[np.float64]:
-            ants = [towards(one["observation"], offset) for one, offset in zip(seen, offsets, strict=True)]
-            actions: npt.NDArray[np.float64] = policy.predict(np.stack(ants), deterministic=True)[0]
-            return actions
-
-        return run
+        mazes = [_maze_of(env) for env in envs]
+        return WaypointActor(mazes, envs[0], push if _has(envs[0], "point_env") else AntPolicy.load())
 
 
 class WaypointActor:
@@ -125,6 +91,11 @@ class WaypointActor:
         target = goal if cell == there else maze.cell_rowcol_to_xy(np.array(cell))
         way: npt.NDArray[np.float64] = target - at
         return way
+
+
+def files_of(env: Env) -> tuple[Path, ...]:
+    """The files that the controller reads in an environment."""
+    return (ANT_POLICY,) if _has(env, "ant_env") else ()
 
 
 def push(seen: Sequence[Mapping[str, Any]], offsets: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,11 +1,12 @@
 """Mazes from recorded data alone: what a learned value is worth to a search (2106.02039, 2110.06169).
 
-The mazes are those of gymnasium-robotics (the extra ``mazes``). A return is 1 where the goal was reached, so
-that mean returns are shares of successes.
+The mazes are those of gymnasium-robotics (the extra ``mazes``), through which a point or an ant moves. A
+return is 1 where the goal was reached, so that mean returns are shares of successes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,29 +29,41 @@ from tdm_agents.studies.stages import (
 )
 from tdm_agents.training.train_config import TrainConfig
 
-REPEAT = 4
-"""Environment steps per decision, each of 0.01 s."""
 CONTROLLER = ActorPolicy("waypoints", name="waypoints")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sizes:
-    """Everything that differs between the sizes of the study."""
+def point_maze(name: str) -> EnvRef:
+    """A point mass in a maze, whose episodes end at the goal."""
+    return EnvRef(f"PointMaze_{name}-v3", {"continuing_task": False}, module="gymnasium_robotics")
 
+
+def ant_maze(name: str) -> EnvRef:
+    """An ant in a maze of the same plan, with cells of 4 m instead of 1; it does not see its contacts."""
+    kwargs = {"continuing_task": False, "include_cfrc_ext_in_observation": False}
+    return EnvRef(f"AntMaze_{name}-v5", kwargs, module="gymnasium_robotics")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mazes:
+    """What moves through which mazes, and everything that differs between the sizes of the study."""
+
+    body: str
+    env: Callable[[str], EnvRef]
     mazes: tuple[str, ...]
     planned_episodes: int
     random_episodes: int
     transformer: Recipe
     iql: Recipe
-    horizon: int
-    beam_width: int
-    num_samples: int
+    search: Mapping[str, Any]
+    mppi: Mapping[str, Any]
     protocol: Protocol
 
 
 _EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "evaluate_every": 10_000}
 
-SMALL = _Sizes(
+_POINTS = _Mazes(
+    body="",
+    env=point_maze,
     mazes=("UMaze", "Medium", "Large"),
     planned_episodes=2_000,  # of 400, six thousand updates learn every step by heart
     random_episodes=250,
@@ -58,33 +71,51 @@ SMALL = _Sizes(
         model="trajectory_transformer",
         preset="small",
         settings={"context": 60},
-        action_repeat=REPEAT,
+        action_repeat=4,  # of 0.01 s each
         training=TrainConfig(steps=6_000, batch_size=24, window_steps=12, bf16=True, **_EVALUATED),
     ),
     iql=Recipe(
         model="iql",
         preset="antmaze",
-        action_repeat=REPEAT,
+        action_repeat=4,
         training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **_EVALUATED),
     ),
-    horizon=8,
-    beam_width=16,
-    num_samples=32,
+    search={"horizon": 8, "beam_width": 16},
+    mppi={"horizon": 8, "num_samples": 32},
     protocol=Protocol(episodes=20, batch=10),
+)
+
+_ANTS = replace(
+    _POINTS,
+    body="ant-",
+    env=ant_maze,
+    mazes=("UMaze", "Medium"),
+    planned_episodes=600,
+    random_episodes=50,
+    transformer=replace(
+        _POINTS.transformer,
+        settings={"context": 160},  # four steps
+        action_repeat=1,  # of 0.05 s
+        training=replace(_POINTS.transformer.training, batch_size=8),
+    ),
+    iql=replace(_POINTS.iql, action_repeat=1),
+    search={"horizon": 5, "beam_width": 16, "replan_every": 2},
+    mppi={"horizon": 5, "num_samples": 16, "replan_every": 2},
 )
 
 _TINY = TrainConfig(
     steps=6, batch_size=4, window_steps=4, evaluate_batches=1, horizons=(1,), starts=2, context_steps=2
 )
 
-SMOKE = _Sizes(
+_SMOKE = replace(
+    _POINTS,
     mazes=("UMaze",),
     planned_episodes=4,
     random_episodes=2,
     transformer=Recipe(
         model="trajectory_transformer",
         settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 60},
-        action_repeat=REPEAT,
+        action_repeat=4,
         held_out_fraction=0.3,
         training=_TINY,
     ),
@@ -92,65 +123,58 @@ SMOKE = _Sizes(
         model="iql",
         preset="antmaze",
         settings={"hidden": 8, "iql_hidden": 8},
-        action_repeat=REPEAT,
+        action_repeat=4,
         held_out_fraction=0.3,
         training=_TINY,
     ),
-    horizon=2,
-    beam_width=2,
-    num_samples=4,
+    search={"horizon": 2, "beam_width": 2},
+    mppi={"horizon": 2, "num_samples": 4},
     protocol=Protocol(episodes=2, batch=2, max_steps=8),
 )
 
-PAPER = replace(
-    SMALL,
-    planned_episodes=4_000,
-    random_episodes=500,
-    transformer=replace(
-        SMALL.transformer,
-        preset="paper",
-        settings={},
-        training=TrainConfig(
-            steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **_EVALUATED
-        ),
-    ),
-    iql=replace(
-        SMALL.iql, training=TrainConfig(steps=1_000_000, batch_size=24, window_steps=12, **_EVALUATED)
-    ),
-    horizon=15,
-    beam_width=128,
-    num_samples=128,
-    protocol=Protocol(episodes=100, batch=10),
-)
 
-SIZES: dict[Size, _Sizes] = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}
+def _paper(small: _Mazes) -> _Mazes:
+    """The sizes of the papers."""
+    transformer = TrainConfig(
+        steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **_EVALUATED
+    )
+    return replace(
+        small,
+        mazes=("UMaze", "Medium", "Large"),
+        planned_episodes=4_000,
+        random_episodes=500,
+        transformer=replace(small.transformer, preset="paper", settings={}, training=transformer),
+        iql=replace(small.iql, training=replace(small.iql.training, steps=1_000_000)),
+        search={"horizon": 15, "beam_width": 128},
+        mppi={"horizon": 15, "num_samples": 128},
+        protocol=Protocol(episodes=100, batch=10),
+    )
 
 
-def maze(name: str) -> EnvRef:
-    """A point mass in a maze, whose episodes end at the goal."""
-    return EnvRef(f"PointMaze_{name}-v3", {"continuing_task": False}, module="gymnasium_robotics")
+SIZES: dict[Size, tuple[_Mazes, ...]] = {
+    "smoke": (_SMOKE,),
+    "small": (_POINTS, _ANTS),
+    "paper": (_paper(_POINTS), _paper(_ANTS)),
+}
 
 
 def _plan(size: Size) -> Plan:
-    of = SIZES[size]
-    stages = [stage for name in of.mazes for stage in _maze(name, of)]
+    stages = [stage for of in SIZES[size] for name in of.mazes for stage in _maze(name, of)]
     return Plan(stages=tuple(stages), figure=Figure(title="Mazes, from recorded data: success"))
 
 
-def _maze(name: str, of: _Sizes) -> list[Stage]:
+def _maze(name: str, of: _Mazes) -> list[Stage]:
     """All stages of one maze."""
-    env, key = maze(name), name.lower()
+    env, key = of.env(name), of.body + name.lower()
     data = DatasetSpec(
         env=env,
         mix=((CONTROLLER, of.planned_episodes), (RandomPolicy(), of.random_episodes)),
-        action_repeat=REPEAT,
+        action_repeat=of.transformer.action_repeat,
     )
     everywhere: dict[str, Any] = {"envs": (env,), "protocol": of.protocol, "reference": f"{key}-waypoints"}
     transformer, iql, value = f"{{{key}-transformer}}", f"{{{key}-iql}}", f"discount=0.99 value={{{key}-iql}}"
-    search = in_a_line(
-        {"planner": "beam_search", "level": "token", "horizon": of.horizon, "beam_width": of.beam_width}
-    )
-    mppi = in_a_line({"planner": "mppi", "horizon": of.horizon, "num_samples": of.num_samples})
+    search = in_a_line({"planner": "beam_search", "level": "token", **of.search})
+    mppi = in_a_line({"planner": "mppi", **of.mppi})
     stages: list[Stage] = [
         Collect(name=f"{key}-data", datasets=(data,)),
         Train(name=f"{key}-transformer", data=(f"{key}-data",), recipe=of.transformer),

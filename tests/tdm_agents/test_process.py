@@ -32,7 +32,9 @@ print(faults() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_no_page_is_made_twice():
     def faults(way):
-        found = subprocess.run([sys.executable, "-c", FAULTS, way], check=True, capture_output=True, text=True)
+        found = subprocess.run(
+            [sys.executable, "-c", FAULTS, way], check=True, capture_output=True, text=True
+        )
         return int(found.stdout)
 
     assert faults("kept") < 100 < 10_000 < faults("given back")

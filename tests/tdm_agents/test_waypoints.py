@@ -3,7 +3,11 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from safetensors.torch import save
+from stable_baselines3 import PPO
 
+from ant_policy import actor_of
+from tdm_agents.actors.ant_policy import AntPolicy
 from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.actors.waypoints import WaypointController, distances, next_cell
@@ -11,6 +15,7 @@ from tdm_agents.cli.collect import Collect, run
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.episodes import evaluate
+from tdm_envs.ant_frame import towards
 
 ROWS = ["#######", "#..#..#", "#.###.#", "#.....#", "#######", "#.....#", "#######"]
 WALLS = tuple(tuple(cell == "#" for cell in row) for row in ROWS)
@@ -54,6 +59,30 @@ def test_every_goal_is_reached(mazes, name):
     ref = EnvRef.parse(f"gymnasium_robotics:PointMaze_{name}-v3 continuing_task=False")
     found = evaluate(enter(parse_entry("waypoints"), ref).contestant, ref, seeds=range(20), seed=0)
     assert all(episode.score == 1.0 for episode in found.episodes)
+
+
+ANTS = "gymnasium_robotics:AntMaze_UMaze-v5 continuing_task=False include_cfrc_ext_in_observation={contacts}"
+
+
+@pytest.mark.parametrize("contacts", [False, True])
+def test_an_ant_is_led_to_its_goals(mazes, contacts):
+    ref = EnvRef.parse(ANTS.format(contacts=str(contacts).lower()))
+    entered = enter(parse_entry("waypoints"), ref)
+    assert [file.name for file in entered.files] == ["ant-points.safetensors"]
+    found = evaluate(entered.contestant, ref, seeds=range(4), seed=0)
+    assert sum(episode.score for episode in found.episodes) >= 3.0  # now and then it falls on its back
+
+
+def test_the_policy_of_the_ant_is_what_ppo_learned(tmp_path):
+    env = gym.make("tdm/AntPoints-v0")
+    learned = PPO("MlpPolicy", env, policy_kwargs={"net_arch": [16, 8]}, seed=0, device="cpu")
+    (tmp_path / "policy.safetensors").write_bytes(save(actor_of(learned.policy)))
+    policy = AntPolicy.load(tmp_path / "policy.safetensors")
+    ants, offsets = np.random.default_rng(0).normal(size=(5, 27)), np.arange(10.0).reshape(5, 2)
+    acted = policy([{"observation": ant} for ant in ants], offsets)
+    seen = np.stack([towards(ant, offset) for ant, offset in zip(ants, offsets, strict=True)])
+    assert acted == pytest.approx(learned.predict(seen, deterministic=True)[0], abs=1e-6)
+    env.close()
 
 
 def test_its_data_are_collected_by_one_command(mazes, tmp_path):
