@@ -24,7 +24,7 @@ REACHED, UPRIGHT, EFFORT = 5.0, 0.3, 0.05
 """Reward of a point, of a step on the feet, and cost per unit of squared torque."""
 
 
-class AntPoints(AntEnv):  # type: ignore[misc]
+class AntPoints(AntEnv):
     """An ant that earns what it comes nearer to a point; where it reaches one, there is another elsewhere.
 
     Rewards are metres per second towards the point, :data:`REACHED` where it is reached, :data:`UPRIGHT` per
@@ -40,7 +40,9 @@ class AntPoints(AntEnv):  # type: ignore[misc]
         super().__init__(include_cfrc_ext_in_observation=False, render_mode=render_mode)
         self.observation_space = spaces.Box(-np.inf, np.inf, (SIZE,), np.float64)
 
-    def step(self, action: npt.NDArray[np.float32]) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+    def step(  # type: ignore[override]
+        self, action: npt.NDArray[np.float32]
+    ) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """A step of 0.05 s."""
         before = self._distance()
         self.do_simulation(action, self.frame_skip)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,12 @@ class Trained:
     found: list[Evaluated]
 
 
-def train_job(job: TrainingJob) -> Trained:
-    """Train a policy, in a worker, unless that is done.
+def train_job(job: TrainingJob, watch: Callable[[Evaluated], None] | None = None) -> Trained:
+    """Train a policy, unless that is done.
+
+    Args:
+        job: The training.
+        watch: Called after every evaluation.
 
     Raises:
         FileExistsError: If the folder holds another policy.
@@ -68,7 +73,7 @@ def train_job(job: TrainingJob) -> Trained:
                 return Trained(job, [Evaluated(**one) for one in there["evaluations"]])
             _forget(job)
     torch.set_num_threads(job.threads)
-    return Trained(job, train(job.training, job.folder))
+    return Trained(job, train(job.training, job.folder, watch=watch))
 
 
 def _forget(job: TrainingJob) -> None:

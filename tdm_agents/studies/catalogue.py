@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tdm_agents.studies import ablations, few_shot, offline, proposal, specialist, zero_shot
+from tdm_agents.studies import ablations, few_shot, locomotion, offline, proposal, specialist, zero_shot
 from tdm_agents.studies.stages import Study
 
 STUDIES: dict[str, Study] = {
@@ -15,6 +15,7 @@ STUDIES: dict[str, Study] = {
         few_shot.STUDY,
         ablations.STUDY,
         offline.STUDY,
+        locomotion.STUDY,
     )
 }
 """By name."""

@@ -17,20 +17,22 @@ import numpy as np
 from rich.table import Table
 
 from tdm_agents.actors.actor import Actor, steps_per_decision
-from tdm_agents.actors.behaviour import BehaviourPolicy
+from tdm_agents.actors.behaviour import BehaviourPolicy, RandomPolicy
 from tdm_agents.actors.contestant import actor_of
 from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
+from tdm_agents.actors.functions import FunctionActor, UniformActions
 from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.seeds import COLLECTION_FIRST
 from tdm_agents.environments import Env, EnvRef, episode_limit, steps_at_most
 from tdm_agents.protocols import ModelSpec
 from tdm_agents.spaces.model_spec import spec_of
-from tdm_agents.studies.rates import SHARES, operations_per_second
+from tdm_agents.studies.rates import LEARNING_SECONDS, SHARES, operations_per_second
 from tdm_agents.studies.running import Opened
 from tdm_agents.studies.share_done import share_done
 from tdm_agents.studies.stage_products import Product, preset_of
-from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Stage, Train
+from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Reinforce, Stage, Train, products_in
 from tdm_agents.training.model_choice import trainable_class
 from tdm_agents.world_models.transformer.generalist import Generalist
 from tdm_agents.world_models.transformer.token_model import TokenModel
@@ -81,10 +83,14 @@ def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Ex
         stage = product.stage
         if isinstance(stage, Collect):
             environments[name] = [dataset.env for dataset in stage.datasets]
+        elif isinstance(stage, Reinforce):
+            environments[name] = [stage.env]
         if product.done:
             found.append(Expected(product, 1.0, 0.0))
             continue
-        if isinstance(stage, Train):
+        if isinstance(stage, Reinforce):
+            seconds = _reinforcement(stage)
+        elif isinstance(stage, Train):
             seconds = _training(stage, environments, trains)
         elif isinstance(stage, Collect):
             seconds = _collection(stage) / workers
@@ -117,12 +123,26 @@ def table(one: Opened, expected: Sequence[Expected]) -> Table:
 
 def describe(stage: Stage) -> str:
     """A stage in a few words."""
+    if isinstance(stage, Reinforce):
+        return f"learn a policy by {stage.algorithm}, {stage.steps:,} environment steps"
     if isinstance(stage, Collect):
         episodes = sum(sum(dataset.counts.values()) for dataset in stage.datasets)
         return f"collect {episodes:,} episodes in {len(stage.datasets)} environments"
     if isinstance(stage, Train):
         return f"train {stage.recipe.model}, {stage.recipe.training.steps:,} updates"
     return f"play {stage.protocol.episodes} episodes in {len(stage.envs)} environments"
+
+
+def _reinforcement(stage: Reinforce) -> float:
+    """Seconds of one process."""
+    env = stage.env.make()
+    try:
+        observation, _ = env.reset(seed=COLLECTION_FIRST)
+        actor = FunctionActor(UniformActions(env.action_space))
+        acting = _seconds_per_step(actor, [env], [observation], 1)
+    finally:
+        env.close()
+    return stage.steps * (acting + LEARNING_SECONDS[stage.algorithm])
 
 
 def _collection(stage: Collect) -> float:
@@ -144,6 +164,8 @@ def _episode(dataset: DatasetSpec, policy: BehaviourPolicy) -> float:
     env = dataset.make_env()
     try:
         observation, _ = env.reset(seed=COLLECTION_FIRST)
+        if isinstance(policy, ActorPolicy) and products_in(policy.entry):
+            policy = RandomPolicy()  # the other one is perhaps not there yet, and small
         started = policy.start(
             env, np.random.default_rng(0), ref=dataset.env, action_repeat=dataset.action_repeat
         )
@@ -167,7 +189,8 @@ def _evaluation(stage: Evaluate, product: Product, recipes: Mapping[str, Recipe]
 
 def _played(stage: Evaluate, env: EnvRef) -> float:
     """Seconds of a match of a contestant without learned weights."""
-    entered = enter(parse_entry(stage.line), env)
+    # what is perhaps not there yet is a policy of Stable-Baselines3, and small
+    entered = enter(parse_entry("random" if stage.needs else stage.line), env)
     batch = min(stage.protocol.batch, stage.protocol.episodes)
     envs = [env.make() for _ in range(batch)]
     try:

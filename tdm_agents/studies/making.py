@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from tdm_agents.evaluation.progress_bar import counting
 from tdm_agents.storage import read_json
 from tdm_agents.studies.evaluating import evaluate
 from tdm_agents.studies.stage_products import Product
-from tdm_agents.studies.stages import Collect, Evaluate, Train
+from tdm_agents.studies.stages import Collect, Evaluate, Reinforce, Train
 from tdm_agents.training import verdict
 
 
@@ -45,7 +46,7 @@ class Means:
 
 
 def make(product: Product, products: Mapping[str, Product], means: Means) -> None:
-    """Collect data or train a model, or go on where that stopped.
+    """Collect data or train a model, or go on where that stopped; policies begin again.
 
     Args:
         product: The product; its inputs are complete.
@@ -59,8 +60,10 @@ def make(product: Product, products: Mapping[str, Product], means: Means) -> Non
     """
     began = time.monotonic()
     stage = product.stage
-    if isinstance(stage, Collect):
-        result = _collect(stage, product, means)
+    if isinstance(stage, Reinforce):
+        result = _reinforce(stage, product, means)
+    elif isinstance(stage, Collect):
+        result = _collect(stage, product, products, means)
     else:
         assert isinstance(stage, Train)
         result = _train(stage, product, products, means)
@@ -119,21 +122,46 @@ def train_command(
 
 def data_path(product: Product, only: str | None = None) -> Path:
     """The path of a collection, or of one data set of it, as trainings and prompts read it."""
-    assert isinstance(product.stage, Collect)
     if only is not None:
         return product.files / only / "data"
+    assert isinstance(product.stage, Collect)
     return product.files if product.stage.datasets[0].name else product.files / "data"
 
 
-def _collect(stage: Collect, product: Product, means: Means) -> dict[str, Any]:
+def _reinforce(stage: Reinforce, product: Product, means: Means) -> dict[str, Any]:
+    # imported here: Stable-Baselines3 is heavy to import, and few studies need it
+    from tdm_agents.experts.reinforcement import Training
+    from tdm_agents.experts.training_jobs import TrainingJob, train_job
+
+    product.files.mkdir(parents=True, exist_ok=True)
+    training = Training(
+        env=stage.env,
+        algorithm=stage.algorithm,
+        settings=stage.settings,
+        steps=stage.steps,
+        num_envs=stage.num_envs,
+        evaluate_every=stage.evaluate_every,
+        seed=stage.seed,
+        record=True,
+    )
+    job = TrainingJob(training, product.files, product.files, threads=means.threads)
+    with counting(stage.steps // stage.evaluate_every, means.console) as count:
+        trained = train_job(job, watch=lambda found: count(f"mean return {found.mean_return:.1f}"))
+    return {"returns": [[one.steps, one.mean_return] for one in trained.found]}
+
+
+def _collect(
+    stage: Collect, product: Product, products: Mapping[str, Product], means: Means
+) -> dict[str, Any]:
+    datasets = stage.filled({name: shlex.quote(str(products[name].files)) for name in stage.needs})
     counts: Counter[str] = Counter()
-    for dataset in check(stage.datasets, product.files):
+    for dataset in check(datasets, product.files):
         counts.update(dataset.counts)
     progress = CollectionProgress(counts, clock=time.monotonic)
     # what was adopted may be complete, with nothing to show
     with progress.live(means.console) if counts else nullcontext():
-        collect(stage.datasets, product.files, pool=means.pool, watch=progress.add)
-    return {"episodes": sum(sum(one.counts.values()) for one in stage.datasets)}
+        collect(datasets, product.files, pool=means.pool, watch=progress.add)
+    return {"episodes": sum(sum(one.counts.values()) for one in datasets)}
 
 
 def _train(stage: Train, product: Product, products: Mapping[str, Product], means: Means) -> dict[str, Any]:

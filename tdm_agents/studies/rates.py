@@ -46,6 +46,10 @@ SHARES = {
 everything, which is in their shares."""
 
 
+LEARNING_SECONDS = {"ppo": 0.0005, "sac": 0.01}
+"""Seconds per environment step in which Stable-Baselines3 learns, besides those of the environment."""
+
+
 def operations_per_second(device: str, *, seconds: float = 0.3) -> float:
     """The rate of float32 products of matrices on a device, by one thread on a CPU, measured now."""
     size = 512 if device == "cpu" else 4096

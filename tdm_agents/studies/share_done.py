@@ -6,7 +6,7 @@ import math
 
 from tdm_agents.comparison.matches import PARTS_FOLDER
 from tdm_agents.studies.stage_products import Product
-from tdm_agents.studies.stages import Collect, Train
+from tdm_agents.studies.stages import Collect, Reinforce, Train
 from tdm_agents.training import run_state
 
 
@@ -19,6 +19,8 @@ def share_done(product: Product) -> float:
     stage, files = product.stage, product.files
     if product.done:
         return 1.0
+    if isinstance(stage, Reinforce):
+        return 0.0  # it begins again
     if isinstance(stage, Collect):
         there = wanted = 0
         for dataset in stage.datasets:

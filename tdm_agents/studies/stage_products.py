@@ -28,7 +28,7 @@ from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Preset
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import CheckpointError, make_folder, read_json, write_json
-from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Stage, Train
+from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Reinforce, Stage, Train
 from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
 from tdm_agents.training.train_config import OBSERVERS
 
@@ -36,7 +36,7 @@ SCHEMA = 1
 PRODUCTS_FOLDER = "products"
 PRODUCT_FILE = "product.json"
 FILES_FOLDER = "files"
-_KINDS = {Collect: "data", Train: "model", Evaluate: "returns"}
+_KINDS = {Reinforce: "policy", Collect: "data", Train: "model", Evaluate: "returns"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Product:
 
     @property
     def kind(self) -> str:
-        """``data``, ``model`` or ``returns``."""
+        """``policy``, ``data``, ``model`` or ``returns``."""
         return _KINDS[type(self.stage)]
 
     @property
@@ -173,8 +173,11 @@ def planner_of(entry: Entry, envs: Sequence[EnvRef]) -> dict[str, Any] | None:
 
 
 def _depends(stage: Stage, keys: Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(stage, Reinforce):
+        settings = {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage) if f.name != "name"}
+        return {"kind": "policy", **settings, "env": stage.env.name}
     if isinstance(stage, Collect):
-        datasets = [{**one.settings(), "episodes": one.counts} for one in stage.datasets]
+        datasets = [{**one.settings(), "episodes": one.counts} for one in stage.filled(keys)]
         return {"kind": "data", "datasets": datasets}
     if isinstance(stage, Train):
         recipe = stage.recipe

@@ -1,4 +1,4 @@
-"""The stages of a study, as plain settings: collect, train and evaluate; and the figure that is drawn.
+"""The stages of a study, as plain settings: reinforce, collect, train and evaluate; and its figure.
 
 A stage makes one product and names those that it needs. Nothing here does anything.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.collection.names import check_name
 from tdm_agents.collection.seeds import EVALUATION_FIRST, EVALUATION_LAST
 from tdm_agents.environments import EnvRef
@@ -21,12 +22,49 @@ _PRODUCT = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reinforce:
+    """A policy of Stable-Baselines3 that learns in an environment, with all that it does meanwhile.
+
+    The product's folder is what ``tdm experts train --record`` leaves: ``best.zip``, ``medium.zip``, and the
+    data sets ``replay`` and ``medium-replay``. Such a training cannot go on in the middle.
+
+    Attributes:
+        name: Name of the product.
+        env: Where it learns.
+        algorithm: ``"ppo"`` or ``"sac"``.
+        steps: Environment steps.
+        num_envs: Environments side by side.
+        evaluate_every: Environment steps between evaluations.
+        settings: Arguments of the algorithm.
+        seed: Seed of everything.
+    """
+
+    name: str
+    env: EnvRef
+    algorithm: Literal["ppo", "sac"]
+    steps: int
+    num_envs: int = 1
+    evaluate_every: int = 5_000
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_name("name of a stage", self.name)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the products that it reads."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Collect:
     """Episodes of one or more environments.
 
     Attributes:
         name: Name of the product.
-        datasets: What to collect, as :func:`tdm_agents.collection.collecting.collect` takes it.
+        datasets: What to collect, as :func:`tdm_agents.collection.collecting.collect` takes it. In the lines
+            of actors, ``{NAME}`` stands for the folder of the product of that name.
     """
 
     name: str
@@ -40,7 +78,23 @@ class Collect:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the products that it reads."""
-        return ()
+        policies = [policy for dataset in self.datasets for policy, _ in dataset.mix]
+        return products_in(*(policy.entry for policy in policies if isinstance(policy, ActorPolicy)))
+
+    def filled(self, values: Mapping[str, str]) -> tuple[DatasetSpec, ...]:
+        """The data sets with something in the place of each product's name."""
+        return tuple(
+            replace(
+                dataset,
+                mix=tuple(
+                    (replace(policy, entry=_filled(policy.entry, values)), count)
+                    if isinstance(policy, ActorPolicy)
+                    else (policy, count)
+                    for policy, count in dataset.mix
+                ),
+            )
+            for dataset in self.datasets
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +130,10 @@ class Train:
 
     Attributes:
         name: Name of the product.
-        data: Names of the collections to train on.
+        data: Names of the collections to train on, or of policies, with all that they did.
         recipe: The model and its training.
-        only: Name of the one data set of the collections to train on; None = all.
+        only: Name of the one data set of the collections to train on, or of that of the policies (``replay``
+            or ``medium-replay``); None = all of the collections.
         init_from: Name of the trained model to start from; None = from scratch.
     """
 
@@ -175,14 +230,23 @@ class Evaluate:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the products that it reads."""
-        return tuple(dict.fromkeys(_PRODUCT.findall(self.line)))
+        return products_in(self.line)
 
     def filled(self, values: Mapping[str, str]) -> str:
         """The line with something in the place of each product's name."""
-        return _PRODUCT.sub(lambda found: values[found[1]], self.line)
+        return _filled(self.line, values)
 
 
-Stage = Collect | Train | Evaluate
+Stage = Reinforce | Collect | Train | Evaluate
+
+
+def products_in(*lines: str) -> tuple[str, ...]:
+    """Names of the products for which ``{NAME}`` stands in lines."""
+    return tuple(dict.fromkeys(name for line in lines for name in _PRODUCT.findall(line)))
+
+
+def _filled(line: str, values: Mapping[str, str]) -> str:
+    return _PRODUCT.sub(lambda found: values[found[1]], line)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +295,20 @@ class Plan:
                 raise WrongValueError(f"two stages are called {stage.name!r}; give each a name of its own")
             if missing := [name for name in stage.needs if name not in made]:
                 raise WrongValueError(f"{stage.name} needs {missing[0]!r}, which no stage before it makes")
+            if isinstance(stage, Train):
+                _check_data(stage, made)
             made[stage.name] = stage
             if isinstance(stage, Evaluate) and stage.reference is not None:
                 _check_reference(stage, made.get(stage.reference))
+
+
+def _check_data(stage: Train, made: Mapping[str, Stage]) -> None:
+    """Refuse a training on policies that does not say which of their data it reads."""
+    for name in stage.data:
+        if isinstance(made[name], Reinforce) and stage.only not in ("replay", "medium-replay"):
+            raise WrongValueError(
+                f"{stage.name} reads {stage.only!r} of the policies {name}; expected replay or medium-replay"
+            )
 
 
 def _check_reference(stage: Evaluate, reference: Stage | None) -> None:

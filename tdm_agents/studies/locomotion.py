@@ -1,0 +1,194 @@
+"""Locomotion from recorded data alone, of the kinds that D4RL has (2106.02039, section 4.2; 2004.07219).
+
+The data are of a policy that learned by SAC: what it did until it was of medium quality ("medium-replay"),
+and episodes of the medium and the best policy together ("medium-expert").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tdm_agents.collection.dataset_spec import DatasetSpec
+from tdm_agents.collection.entry_policy import ActorPolicy
+from tdm_agents.environments import EnvRef
+from tdm_agents.studies.entry_text import in_a_line
+from tdm_agents.studies.stages import (
+    Collect,
+    Evaluate,
+    Figure,
+    Plan,
+    Protocol,
+    Recipe,
+    Reinforce,
+    Role,
+    Size,
+    Stage,
+    Study,
+    Train,
+)
+from tdm_agents.training.train_config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Everything that differs between the sizes of the study."""
+
+    bodies: tuple[str, ...]
+    steps: int
+    evaluate_every: int
+    episodes: int
+    transformer: Recipe
+    iql: Recipe
+    search: Mapping[str, Any]
+    protocol: Protocol
+    settings: Mapping[str, Any]
+
+
+_EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "evaluate_every": 10_000}
+
+SMALL = _Sizes(
+    bodies=("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5"),
+    steps=100_000,
+    evaluate_every=5_000,
+    episodes=100,
+    transformer=Recipe(
+        model="trajectory_transformer",
+        preset="small",
+        settings={"context": 128},  # of the cheetah five steps, of the hopper eight
+        action_repeat=1,
+        training=TrainConfig(steps=6_000, batch_size=16, window_steps=10, bf16=True, **_EVALUATED),
+    ),
+    iql=Recipe(
+        model="iql",
+        preset="locomotion",
+        action_repeat=1,
+        training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **_EVALUATED),
+    ),
+    search={"horizon": 5, "beam_width": 16},
+    protocol=Protocol(episodes=10, batch=10),
+    settings={},
+)
+
+_TINY = TrainConfig(
+    steps=6, batch_size=4, window_steps=4, evaluate_batches=1, horizons=(1,), starts=2, context_steps=2
+)
+
+SMOKE = _Sizes(
+    bodies=("Hopper-v5",),
+    steps=400,
+    evaluate_every=200,
+    episodes=4,
+    transformer=Recipe(
+        model="trajectory_transformer",
+        settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 60},
+        action_repeat=1,
+        held_out_fraction=0.3,
+        training=_TINY,
+    ),
+    iql=Recipe(
+        model="iql",
+        preset="locomotion",
+        settings={"hidden": 8, "iql_hidden": 8},
+        action_repeat=1,
+        held_out_fraction=0.3,
+        training=_TINY,
+    ),
+    search={"horizon": 2, "beam_width": 2},
+    protocol=Protocol(episodes=2, batch=2, max_steps=8),
+    settings={"learning_starts": 300},
+)
+
+PAPER = replace(
+    SMALL,
+    steps=1_000_000,
+    evaluate_every=20_000,
+    episodes=1_000,
+    transformer=replace(
+        SMALL.transformer,
+        preset="paper",
+        settings={},
+        training=TrainConfig(
+            steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **_EVALUATED
+        ),
+    ),
+    iql=replace(SMALL.iql, training=replace(SMALL.iql.training, steps=1_000_000)),
+    search={"horizon": 15, "beam_width": 128},
+    protocol=Protocol(episodes=100, batch=10),
+)
+
+SIZES: dict[Size, _Sizes] = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}
+
+
+def _plan(size: Size) -> Plan:
+    of = SIZES[size]
+    stages = [stage for body in of.bodies for stage in _body(body, of)]
+    return Plan(stages=tuple(stages), figure=Figure(title="Locomotion, from recorded data"))
+
+
+def _body(env_id: str, of: _Sizes) -> list[Stage]:
+    """All stages of one environment."""
+    env, key = EnvRef(env_id), env_id.split("-")[0].lower()
+    policies = f"{key}-policies"
+    everywhere: dict[str, Any] = {"envs": (env,), "protocol": of.protocol, "reference": f"{key}-best"}
+    stages: list[Stage] = [
+        Reinforce(
+            name=policies,
+            env=env,
+            algorithm="sac",
+            steps=of.steps,
+            evaluate_every=of.evaluate_every,
+            settings=of.settings,
+        )
+    ]
+    for quality in ("medium", "best"):
+        actor = ActorPolicy(
+            f"{{{policies}}}/{quality}.zip", noise_sds=(0.0,), burst_episodes=0.0, name=quality
+        )
+        data = DatasetSpec(env=env, mix=((actor, of.episodes),))
+        stages.append(Collect(name=f"{key}-{quality}-data", datasets=(data,)))
+    stages += [
+        Evaluate(name=f"{key}-random", label="random actions", line="random", role="random",
+                 envs=(env,), protocol=of.protocol),
+        Evaluate(name=f"{key}-best", label="the best policy of the data", line=f"{{{policies}}}/best.zip",
+                 role="simulator", **everywhere),
+    ]  # fmt: skip
+    mixtures: dict[str, dict[str, Any]] = {
+        "medium-expert": {"data": (f"{key}-medium-data", f"{key}-best-data")},
+        "medium-replay": {"data": (policies,), "only": "medium-replay"},
+    }
+    for mixture, read in mixtures.items():
+        transformer, iql = f"{key}-{mixture}-transformer", f"{key}-{mixture}-iql"
+        search = f"{{{transformer}}} " + in_a_line(
+            {"planner": "beam_search", "level": "token", "discount": 0.99, **of.search}
+        )
+        contestants: dict[str, tuple[str, str, Role]] = {
+            "cloned": ("behaviour cloning", f"{{{transformer}}} planner=policy", "other"),
+            "policy": ("IQL", f"{{{iql}}} planner=policy", "other"),
+            "search": ("beam search, returns to go", search, "planned"),
+            "search-value": ("beam search, IQL's value", f"{search} value={{{iql}}}", "planned"),
+        }
+        stages += [
+            Train(name=transformer, recipe=of.transformer, **read),
+            Train(name=iql, recipe=of.iql, **read),
+        ]
+        stages += [
+            Evaluate(
+                name=f"{key}-{mixture}-{short}",
+                label=f"{label} ({mixture})",
+                line=line,
+                role=role,
+                **everywhere,
+            )
+            for short, (label, line, role) in contestants.items()
+        ]
+    return stages
+
+
+STUDY = Study(
+    name="locomotion",
+    paper="2106.02039, section 4.2, and 2110.06169",
+    question="From recorded data of mixed quality, does a search do better than imitation?",
+    plan=_plan,
+)
