@@ -3,7 +3,7 @@
 All runs of a task hold each action for as many environment steps and are evaluated on the same seeds. SAC
 and TD-MPC2 learn once per decision. SAC and PPO have SB3's own settings. An interrupted run goes on with the
 same command (those of SB3 begin anew: they take minutes). The report has all runs that were evaluated at
-least once, with the steps that they reached.
+least once, with the steps that they reached; those of an earlier report that are elsewhere stay in it.
 
     python benchmarks/online_returns.py --task cartpole-swingup --learner tdmpc2 --seed 0
     python benchmarks/online_returns.py --report
@@ -195,6 +195,17 @@ def runs(name: str, work: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
     return found
 
 
+def with_earlier(
+    found: dict[str, dict[str, list[dict[str, Any]]]], earlier: Mapping[str, Any]
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The runs with those of an earlier report that are not among them, or that went further."""
+    for learner, known in earlier.items():
+        for seed, rows in known["runs"].items():
+            if len(rows) > len(found[learner].get(seed, [])):
+                found[learner][seed] = rows
+    return {learner: dict(sorted(seeds.items())) for learner, seeds in sorted(found.items())}
+
+
 def summary(by_seed: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """IQM and mean over the episodes of all seeds, one row per number of environment steps."""
     at: dict[int, list[list[float]]] = defaultdict(list)
@@ -215,8 +226,10 @@ def summary(by_seed: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]
 def report(settings: Settings) -> None:
     """Write the report and the figure."""
     tasks: dict[str, Any] = {}
+    earlier = read_json(settings.out, schema=1)["tasks"] if settings.out.exists() else {}
     for name, task in TASKS.items():
-        if found := runs(name, settings.work):
+        before = earlier[name]["learners"] if name in earlier else {}
+        if found := with_earlier(runs(name, settings.work), before):
             tasks[name] = {
                 "settings": asdict(task),
                 "learners": {

@@ -1,13 +1,16 @@
-"""Statistics of a few runs and their uncertainty: mean, interquartile mean, bootstrap interval.
+"""Statistics of a few runs and their uncertainty: mean, interquartile mean, share; intervals.
 
 After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", section 4.2
 (stratified bootstrap) and section 4.3 (interquartile mean); the numbers agree with their package rliable.
+Shares of successes have Wilson's interval, since a bootstrap of twenty successes out of twenty has none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +95,28 @@ def interval(
     tail = 0.5 * (1.0 - level)
     low, high = np.quantile(replicates, [tail, 1.0 - tail])
     return Interval(float(statistic(pooled)), float(low), float(high), level)
+
+
+def share(successes: Sequence[float], *, level: float = 0.95) -> Interval:
+    """The share of successes with Wilson's score interval (Wilson 1927).
+
+    Args:
+        successes: 0 or 1 per run.
+        level: Confidence level.
+
+    Raises:
+        ValueError: If there is no run, one is neither 0 nor 1, or ``level`` is not within (0, 1).
+    """
+    runs = len(successes)
+    if not runs or not set(successes) <= {0.0, 1.0}:
+        raise WrongValueError(f"successes are {list(successes)}; expected at least one, each 0 or 1")
+    if not 0.0 < level < 1.0:
+        raise WrongValueError(f"level is {level}; expected 0 < level < 1")
+    found = sum(successes) / runs
+    z = NormalDist().inv_cdf(0.5 + 0.5 * level)
+    middle = (found + z * z / (2 * runs)) / (1 + z * z / runs)
+    half = z / (1 + z * z / runs) * math.sqrt(found * (1 - found) / runs + z * z / (4 * runs * runs))
+    return Interval(found, max(0.0, middle - half), min(1.0, middle + half), level)
 
 
 def _by_task(scores: Sequence[float] | Sequence[Sequence[float]]) -> list[Sequence[float]]:

@@ -1,4 +1,4 @@
-"""The figures of studies: bars of normalised returns, or curves of returns, one panel per task."""
+"""The figures of studies: normalised returns, or curves of returns or shares of successes per task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def draw(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
         figure: What to draw.
         rows: The report's contestants.
     """
-    (_bars if figure.kind == "bars" else _curves)(path, figure, rows)
+    {"bars": _bars, "curves": _curves, "successes": _successes}[figure.kind](path, figure, rows)
 
 
 def _bars(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -39,9 +39,7 @@ def _bars(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None
         if (found := row["normalised"]) is None:
             continue
         look = _look(at)
-        axis.plot([found["low"], found["high"]], [at, at], color=look["color"], linewidth=5, alpha=0.3,
-                  solid_capstyle="butt")  # fmt: skip
-        axis.plot(found["iqm"], at, **look)
+        _bar(axis, at, found, look)
     for end in (0, 1):
         axis.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
     axis.set_yticks(range(len(shown)), [_label(row) for row in shown], fontsize=8)
@@ -50,6 +48,32 @@ def _bars(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None
     axis.set_title(figure.title, loc="left", fontweight="bold", **STYLE)
     clean(axis)
     save(path, drawn)
+
+
+def _successes(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
+    panels = panels_of(rows)
+    labels = list(dict.fromkeys(str(row["label"]) for row in rows))
+    drawn = _figure(2.6 + 1.9 * len(panels), 0.9 + 0.3 * max(len(labels), 3))
+    axes = drawn.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (name, own) in zip(axes, panels.items(), strict=True):
+        for row in own:
+            at = labels.index(str(row["label"]))
+            _bar(axis, at, row["here"], _look(at))
+        axis.set_xlim(-0.05, 1.05)
+        axis.set_title(name.split()[0], loc="left", **STYLE)
+        clean(axis)
+    axes[0].set_yticks(range(len(labels)), labels, fontsize=8)
+    axes[0].set_ylim(len(labels) - 0.5, -0.5)
+    drawn.suptitle(figure.title, x=0.01, ha="left", fontweight="bold", **STYLE)
+    drawn.supxlabel("share of successes, 95 % interval", **STYLE)
+    save(path, drawn)
+
+
+def _bar(axis: Axes, at: int, found: Mapping[str, float], look: Mapping[str, Any]) -> None:
+    """An interval as a broad line, and its value as a marker."""
+    axis.plot([found["low"], found["high"]], [at, at], color=look["color"], linewidth=5, alpha=0.3,
+              solid_capstyle="butt")  # fmt: skip
+    axis.plot(found["value"], at, **look)
 
 
 def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -86,11 +110,11 @@ def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> No
 
 def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], look: Mapping[str, Any]) -> None:
     """One contestant: a line over its points, or a level where it has no position."""
-    points = sorted((row["x"], row["here"]["low"], row["here"]["iqm"], row["here"]["high"])
+    points = sorted((row["x"], row["here"]["low"], row["here"]["value"], row["here"]["high"])
                     for row in rows if row["x"] is not None)  # fmt: skip
     for row in rows:
         if row["x"] is None:
-            axis.axhline(row["here"]["iqm"], color=look["color"], linestyle="--", linewidth=1,
+            axis.axhline(row["here"]["value"], color=look["color"], linestyle="--", linewidth=1,
                          label=row["label"])  # fmt: skip
     if points:
         x, low, middle, high = zip(*points, strict=True)

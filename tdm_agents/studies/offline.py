@@ -29,6 +29,8 @@ from tdm_agents.studies.stages import (
 )
 from tdm_agents.training.train_config import TrainConfig
 
+WIDTHS_IN = "Medium"
+"""The maze in which searches with other numbers of beams play, too."""
 CONTROLLER = ActorPolicy("waypoints", name="waypoints")
 
 
@@ -55,6 +57,7 @@ class _Mazes:
     transformer: Recipe
     iql: Recipe
     search: Mapping[str, Any]
+    widths: tuple[int, ...] = ()
     mppi: Mapping[str, Any]
     protocol: Protocol
 
@@ -81,8 +84,9 @@ _POINTS = _Mazes(
         training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **_EVALUATED),
     ),
     search={"horizon": 8, "beam_width": 16},
+    widths=(1, 4, 64),
     mppi={"horizon": 8, "num_samples": 32},
-    protocol=Protocol(episodes=20, batch=10),
+    protocol=Protocol(episodes=50, batch=25),
 )
 
 _ANTS = replace(
@@ -100,7 +104,9 @@ _ANTS = replace(
     ),
     iql=replace(_POINTS.iql, action_repeat=1),
     search={"horizon": 5, "beam_width": 16, "replan_every": 2},
+    widths=(),
     mppi={"horizon": 5, "num_samples": 16, "replan_every": 2},
+    protocol=Protocol(episodes=30, batch=15),
 )
 
 _TINY = TrainConfig(
@@ -128,6 +134,7 @@ _SMOKE = replace(
         training=_TINY,
     ),
     search={"horizon": 2, "beam_width": 2},
+    widths=(),
     mppi={"horizon": 2, "num_samples": 4},
     protocol=Protocol(episodes=2, batch=2, max_steps=8),
 )
@@ -160,7 +167,7 @@ SIZES: dict[Size, tuple[_Mazes, ...]] = {
 
 def _plan(size: Size) -> Plan:
     stages = [stage for of in SIZES[size] for name in of.mazes for stage in _maze(name, of)]
-    return Plan(stages=tuple(stages), figure=Figure(title="Mazes, from recorded data: success"))
+    return Plan(stages=tuple(stages), figure=Figure(title="Mazes, from recorded data", kind="successes"))
 
 
 def _maze(name: str, of: _Mazes) -> list[Stage]:
@@ -173,7 +180,8 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     )
     everywhere: dict[str, Any] = {"envs": (env,), "protocol": of.protocol, "reference": f"{key}-waypoints"}
     transformer, iql, value = f"{{{key}-transformer}}", f"{{{key}-iql}}", f"discount=0.99 value={{{key}-iql}}"
-    search = in_a_line({"planner": "beam_search", "level": "token", **of.search})
+    tokens = {"planner": "beam_search", "level": "token", **of.search}
+    search = in_a_line(tokens)
     mppi = in_a_line({"planner": "mppi", **of.mppi})
     stages: list[Stage] = [
         Collect(name=f"{key}-data", datasets=(data,)),
@@ -205,10 +213,15 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     ]
     planned = {
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
-        "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
         "mppi-value": ("MPPI on the transformer, IQL's value", f"{transformer} {mppi} {value}"),
         "iql-mppi": ("MPPI on IQL's own dynamics and value", f"{iql} {mppi} discount=0.99"),
+        "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
     }
+    for width in of.widths if name == WIDTHS_IN else ():
+        label = f"the same with {width} beam{'s' if width > 1 else ''} instead of {of.search['beam_width']}"
+        planned[f"search-value-{width}"] = (
+            label, f"{transformer} {in_a_line({**tokens, 'beam_width': width})} {value}"
+        )  # fmt: skip
     stages += [
         Evaluate(name=f"{key}-{short}", label=label, line=line, **everywhere)
         for short, (label, line) in planned.items()

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tdm_agents.evaluation.statistics import Interval
-from tdm_agents.studies.scores import Returns, has_scale, middle, normalised, planning_gap
+from tdm_agents.studies import scores
+from tdm_agents.studies.scores import Returns, has_scale, normalised, planning_gap
 from tdm_agents.studies.stages import Evaluate
 
 
-def rows_of(evaluations: Sequence[Evaluate], returns: Mapping[str, Returns]) -> list[dict[str, Any]]:
+def rows_of(
+    evaluations: Sequence[Evaluate], returns: Mapping[str, Returns], *, successes: bool = False
+) -> list[dict[str, Any]]:
     """The rows of evaluations; those of one label, panel and position are one row.
 
     Args:
         evaluations: What was played, in the order of the study.
         returns: Returns by task, one per seed, by the names of the evaluations.
+        successes: Whether returns are 0 or 1; see :func:`tdm_agents.studies.scores.middle`.
     """
     random = {
-        task: scores
+        task: reached
         for stage in evaluations
         if stage.role == "random"
-        for task, scores in returns[stage.name].items()
+        for task, reached in returns[stage.name].items()
     }
     found: dict[tuple[str, str, float | None], list[Evaluate]] = {}
     for stage in evaluations:
         found.setdefault((stage.label, stage.panel, stage.x), []).append(stage)
-    return [_row(stages, returns, random) for stages in found.values()]
+    middle = partial(scores.middle, successes=successes)
+    return [_row(stages, returns, random, middle) for stages in found.values()]
 
 
 def _row(
-    stages: Sequence[Evaluate], returns: Mapping[str, Returns], random: Mapping[str, Sequence[float]]
+    stages: Sequence[Evaluate],
+    returns: Mapping[str, Returns],
+    random: Mapping[str, Sequence[float]],
+    middle: Callable[[Returns], Interval],
 ) -> dict[str, Any]:
     """One contestant in all tasks that it played."""
     first = stages[0]
@@ -53,8 +62,8 @@ def _row(
         "x": first.x,
         "lines": {stage.name: stage.line for stage in stages},
         "tasks": {
-            task: {"returns": list(scores), **_interval(middle({task: scores}))}
-            for task, scores in own.items()
+            task: {"returns": list(reached), **_interval(middle({task: reached}))}
+            for task, reached in own.items()
         },
         **scale,
     }
@@ -76,4 +85,4 @@ def _runs(stages: Sequence[Evaluate], returns: Mapping[str, Returns]) -> dict[st
 
 
 def _interval(found: Interval) -> dict[str, float]:
-    return {"iqm": found.value, "low": found.low, "high": found.high}
+    return {"value": found.value, "low": found.low, "high": found.high}

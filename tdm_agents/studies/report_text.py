@@ -11,7 +11,12 @@ from tdm_agents.studies.panels import Row, panels_of
 def text(report: Mapping[str, Any]) -> str:
     """The report as a page of Markdown."""
     rows: Sequence[Row] = report["contestants"]
-    lines = [f"# {report['title']} ({report['study']}, size {report['size']})", "", *_ABOUT, ""]
+    lines = [
+        f"# {report['title']} ({report['study']}, size {report['size']})",
+        "",
+        *_ABOUT[report["average"]],
+        "",
+    ]
     scaled = [row for row in rows if row["normalised"] is not None and row["x"] is None]
     if scaled:
         lines += ["| contestant | normalised return | planning gap |", "|---|---:|---:|"]
@@ -25,18 +30,26 @@ def text(report: Mapping[str, Any]) -> str:
             "them, or it is no better than random actions in one of their tasks.",
             "",
         ]
+    digits = 2 if report["average"] == "mean" else 1
     for name, own in panels_of(rows).items():
-        lines += [f"## {name}", "", *_table("return", own, [row["here"] for row in own], digits=1)]
+        lines += [f"## {name}", "", *_table("return", own, [row["here"] for row in own], digits)]
         if any(row["gap"] is not None and row["x"] is not None for row in own):
             lines += _table("planning gap", own, [row["gap"] for row in own], digits=2)
     return "\n".join([*lines, *_errors(report["models"])])
 
 
-_ABOUT = (
-    "Interquartile means with 95 % intervals (bootstrap, stratified by task). Normalised return: 0 is random",
-    "actions, 1 the same planner on the true dynamics. Planning gap: what that planner reaches more on the",
-    "true dynamics, seed by seed, on the same scale.",
+_SCALE = (
+    "Normalised return: 0 is random actions, 1 the same planner on the true dynamics. Planning gap: what",
+    "that planner reaches more on the true dynamics, seed by seed, on the same scale.",
 )
+_ABOUT = {
+    "iqm": ("Interquartile means with 95 % intervals (bootstrap, stratified by task).", *_SCALE),
+    "mean": (
+        "Shares of successes with 95 % intervals (Wilson's; of what is normalised, bootstrap, stratified by",
+        "task).",
+        *_SCALE,
+    ),
+}
 
 
 def _table(
@@ -85,4 +98,4 @@ def _cell(found: Mapping[str, float] | None, digits: int = 2) -> str:
     if found is None:
         return "-"
     low, high = f"{found['low']:.{digits}f}", f"{found['high']:.{digits}f}"
-    return f"{found['iqm']:.{digits}f} ({low} to {high})"
+    return f"{found['value']:.{digits}f} ({low} to {high})"

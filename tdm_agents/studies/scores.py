@@ -1,8 +1,9 @@
 """Returns on one scale: 0 is random actions, 1 the same planner on the true dynamics; and the gap to it.
 
 The interquartile mean over all episodes of all tasks, with 95 % intervals of a stratified bootstrap: episodes
-are drawn anew within each task (:func:`tdm_agents.evaluation.statistics.interval`). The ends of the scale are
-the means of their own episodes, and count as known.
+are drawn anew within each task (:func:`tdm_agents.evaluation.statistics.interval`). Of successes it is the
+mean, because the interquartile mean is 1 as soon as three of four succeed. The ends of the scale are the
+means of their own episodes, and count as known.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.evaluation.statistics import Interval, interval, iqm
+from tdm_agents.evaluation.statistics import Interval, interval, iqm, mean, share
 
 Returns = Mapping[str, Sequence[float]]
 """Returns by task, one per seed, in the order of the seeds."""
@@ -59,9 +60,17 @@ def planning_gap(returns: Returns, *, random: Returns, reference: Returns) -> di
     return found
 
 
-def middle(by_task: Returns) -> Interval:
-    """The interquartile mean over all tasks and seeds, with its interval."""
-    return interval(list(by_task.values()), iqm)
+def middle(by_task: Returns, *, successes: bool = False) -> Interval:
+    """The interquartile mean over all tasks and seeds, or the mean of successes, with its interval.
+
+    Args:
+        by_task: Returns, or what was made of them.
+        successes: Whether the returns are 0 or 1.
+    """
+    if not successes:
+        return interval(list(by_task.values()), iqm)
+    pooled = [score for scores in by_task.values() for score in scores]
+    return share(pooled) if set(pooled) <= {0.0, 1.0} else interval(list(by_task.values()), mean)
 
 
 def has_scale(tasks: Sequence[str], *, random: Returns, reference: Returns) -> bool:

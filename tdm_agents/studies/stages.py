@@ -256,13 +256,14 @@ class Figure:
     Attributes:
         title: Title.
         kind: ``"bars"``: normalised returns over all tasks, one bar per contestant. ``"curves"``: returns
-            over :attr:`Evaluate.x`, in panels.
+            over :attr:`Evaluate.x`, in panels. ``"successes"``: returns are 0 or 1, and their means are
+            drawn, one panel per task.
         x_label: Label of the horizontal axis of curves.
         logarithmic: Whether that axis is.
     """
 
     title: str
-    kind: Literal["bars", "curves"] = "bars"
+    kind: Literal["bars", "curves", "successes"] = "bars"
     x_label: str = ""
     logarithmic: bool = False
 

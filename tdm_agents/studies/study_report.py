@@ -21,7 +21,7 @@ from tdm_agents.studies.stage_products import SCHEMA as PRODUCTS_SCHEMA
 from tdm_agents.studies.stage_products import Product, plain
 from tdm_agents.studies.stages import Evaluate, Plan, Train
 
-SCHEMA = 1
+SCHEMA = 2
 RESULTS_FILE = "results.json"
 FIGURE_FILE = "figure.png"
 TEXT_FILE = "results.md"
@@ -57,7 +57,7 @@ def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str,
     evaluations = [stage for stage in plan.stages if isinstance(stage, Evaluate)]
     played = {stage.name: products[stage.name].result() for stage in evaluations}
     returns = {name: {env: one["returns"] for env, one in found.items()} for name, found in played.items()}
-    rows = rows_of(evaluations, returns)
+    rows = rows_of(evaluations, returns, successes=plan.figure.kind == "successes")
     report = {
         "schema": SCHEMA,
         "kind": "study",
@@ -65,6 +65,7 @@ def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str,
         "size": size,
         "key": report_key(plan, products),
         "title": plan.figure.title,
+        "average": "mean" if plan.figure.kind == "successes" else "iqm",
         "level": 0.95,
         "protocols": {stage.name: plain(stage.protocol) for stage in evaluations},
         "contestants": rows,

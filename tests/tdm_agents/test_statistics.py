@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdm_agents.evaluation.statistics import interval, iqm, mean
+from tdm_agents.evaluation.statistics import interval, iqm, mean, share
 
 SCORES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 
@@ -120,3 +120,22 @@ def test_the_reference_is_what_rliable_says(tmp_path):
         np.testing.assert_allclose(own["scores"], theirs["scores"])
         for name in ("mean", "iqm"):
             assert_close(theirs[name], own[name], RLIABLE["resamples"], RLIABLE["resamples"])
+
+
+# Wilson's intervals as in Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I
+@pytest.mark.parametrize(
+    ("successes", "runs", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_a_share_has_wilsons_interval(successes, runs, low, high):
+    found = share([1.0] * successes + [0.0] * (runs - successes))
+    assert found.value == successes / runs
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+    other = share([0.0] * successes + [1.0] * (runs - successes))
+    assert (1.0 - other.high, 1.0 - other.low) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("bad", [[], [0.0, 0.5], [2.0]])
+def test_what_is_no_success_or_failure_is_refused(bad):
+    with pytest.raises(ValueError, match="each 0 or 1"):
+        share(bad)

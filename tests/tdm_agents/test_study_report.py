@@ -26,8 +26,8 @@ def test_episodes_of_one_evaluation_are_runs_of_their_own():
     one = evaluation("one", "model", reference="true")
     *_, row = rows_of([RANDOM, TRUE, one], {**RETURNS, "one": {"Pendulum-v1": [1.0, 11.0]}})
     assert row["tasks"]["Pendulum-v1"]["returns"] == [1.0, 11.0]
-    assert row["normalised"]["iqm"] == 0.5
-    assert row["gap"]["iqm"] == pytest.approx(0.5)  # (10 - 1) / 10 and (12 - 11) / 10
+    assert row["normalised"]["value"] == 0.5
+    assert row["gap"]["value"] == pytest.approx(0.5)  # (10 - 1) / 10 and (12 - 11) / 10
 
 
 def test_each_of_several_draws_is_a_run():
@@ -36,7 +36,7 @@ def test_each_of_several_draws_is_a_run():
     played = {name: {"Pendulum-v1": each} for name, each in scores.items()}
     *_, row = rows_of([RANDOM, TRUE, *draws], {**RETURNS, **played})
     assert row["tasks"]["Pendulum-v1"]["returns"] == [1.0, 6.0, 11.0]
-    assert row["normalised"]["iqm"] == 0.5 and row["gap"]["iqm"] == 0.5
+    assert row["normalised"]["value"] == 0.5 and row["gap"]["value"] == 0.5
     assert (row["normalised"]["low"], row["normalised"]["high"]) == (0.0, 1.0)
     assert set(row["lines"]) == set(scores)
 
@@ -76,7 +76,9 @@ def test_whoever_has_no_panel_is_in_every_panel_of_its_task():
 
 
 def page(rows):
-    return text({"title": "T", "study": "s", "size": "smoke", "contestants": rows, "models": {}})
+    return text(
+        {"title": "T", "study": "s", "size": "smoke", "average": "iqm", "contestants": rows, "models": {}}
+    )
 
 
 def test_the_page_has_contestants_by_position():
@@ -97,13 +99,37 @@ def test_the_page_says_what_is_not_normalised_and_how_far_off_models_are():
     rows = rows_of([RANDOM, policy], {**RETURNS, "one": {"Pendulum-v1": [1.0, 11.0]}})
     errors = [{"horizon": 1, "median": 0.25}, {"horizon": 5, "median": None}]
     said = text(
-        {"title": "T", "study": "s", "size": "smoke", "contestants": rows, "models": {"m": {A.name: errors}}}
+        {
+            "title": "T",
+            "study": "s",
+            "size": "smoke",
+            "average": "iqm",
+            "contestants": rows,
+            "models": {"m": {A.name: errors}},
+        }
     )
     assert "| m | 1: 0.25, 5: not finite |" in said
     assert "Not normalised: policy." in said
 
 
-@pytest.mark.parametrize("kind", ["bars", "curves"])
+def test_of_successes_it_is_their_share():
+    # of three successes in four, the interquartile mean would be 1
+    returns = {
+        "random": {A.name: [0.0] * 4},
+        "true": {A.name: [1.0] * 4},
+        "one": {A.name: [1.0, 1.0, 0.0, 1.0]},
+    }
+    one = evaluation("one", "model", reference="true")
+    rows = rows_of([RANDOM, TRUE, one], returns, successes=True)
+    here = next(row for row in rows if row["label"] == "model")["tasks"][A.name]
+    assert here["value"] == 0.75 and 0.3 < here["low"] < 0.75 < here["high"] < 1.0
+    assert rows_of([RANDOM, TRUE, one], returns)[2]["tasks"][A.name]["value"] == 1.0
+    lines = page(rows, "mean").splitlines()
+    assert "| model | 0.75 (0.30 to 0.95) |" in lines
+    assert lines[2].startswith("Shares of successes")
+
+
+@pytest.mark.parametrize("kind", ["bars", "curves", "successes"])
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_figures_are_drawn_whatever_there_is(tmp_path, kind, logarithmic):
     figure = Figure(title="T", kind=kind, x_label="x", logarithmic=logarithmic)
