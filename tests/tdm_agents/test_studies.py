@@ -261,7 +261,7 @@ def test_the_nearest_name_is_told(capsys):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_fits_together_at_every_size(name, size, tmp_path):
     one = opened(STUDIES[name], size, tmp_path / "out")
-    assert {Collect, Train, Evaluate} == {type(product.stage) for product in one.products.values()}
+    assert {Collect, Train, Evaluate} <= {type(product.stage) for product in one.products.values()}
     roles = {stage.role for stage in one.plan.stages if isinstance(stage, Evaluate)}
     assert {"random", "simulator", "planned"} <= roles
     trained = {stage.recipe.model for stage in one.plan.stages if isinstance(stage, Train)}
