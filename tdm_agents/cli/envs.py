@@ -124,6 +124,16 @@ def run(arguments: Envs) -> None:
         _check(command)
 
 
+_OURS = {
+    "tdm/AntPoints-v0": ("", "An ant that runs to points, one after the other"),
+    "tdm/Pixels-v0": (
+        "env=, size=, frames=, every=, ...",
+        "Any environment, seen through its own pictures",
+    ),
+}
+"""Arguments of environments of this package, and what they are."""
+
+
 def known(match: str = "") -> list[Known]:
     """The environments that ``import tdm_envs`` registers and whose id contains ``match``."""
     import gymnasium as gym
@@ -145,6 +155,8 @@ def known(match: str = "") -> list[Known]:
         elif env_id == "tdm/Suite-v0":
             takes = "domain=, task=, variant=None, 0, 1, ... or redraw"
             about = f"dm_control's suite, as it is or with other physical constants{here}"
+        elif env_id in _OURS:
+            takes, about = _OURS[env_id]
         else:
             takes, about = "", f"dm_control's suite, by Shimmy{here}"
         found.append(Known(env_id, takes, spec.max_episode_steps, about))

@@ -23,6 +23,9 @@ def test_the_list_names_walkers_with_their_arguments_and_the_suite(capsys):
     assert found["tdm/WalkerBush-v0"]["max_episode_steps"] == 1000
     assert "dm_control/cartpole-swingup-v0" in found
     assert found["tdm/Suite-v0"]["arguments"].startswith("domain=, task=, variant=")
+    assert found["tdm/Pixels-v0"]["arguments"].startswith("env=")
+    ours = [one["about"] for name, one in found.items() if name.startswith("tdm/")]
+    assert not any("Shimmy" in about for about in ours)
 
 
 def test_the_list_can_be_narrowed(capsys):

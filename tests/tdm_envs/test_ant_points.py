@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tdm_envs  # noqa: F401  (registers the environment)
+from tdm_agents.world_models.simulator import SimulatorModel
 from tdm_envs.ant_frame import SEEN, SIZE, matrix_of, towards
 from tdm_envs.ant_points import FARTHEST, NEAR, REACHED, UPRIGHT
 
@@ -74,9 +75,9 @@ def env():
 def place(env, *, at=(0.0, 0.0), point=(4.0, 0.0), speed=(0.0, 0.0), orientation=(1.0, 0.0, 0.0, 0.0)):
     """Put the ant and its next point somewhere."""
     inner = env.unwrapped
-    position, velocity = inner.init_qpos.copy(), np.zeros(inner.model.nv)
+    position, velocity = inner._ant.init_qpos.copy(), np.zeros(inner.model.nv)
     position[:2], position[3:7], velocity[:2] = at, orientation, speed
-    inner.set_state(position, velocity)
+    inner._ant.set_state(position, velocity)
     inner._point = np.array(point)
 
 
@@ -101,6 +102,12 @@ def test_where_it_reaches_a_point_there_is_another(env):
     inner = env.unwrapped
     distance = np.linalg.norm(inner._point - inner.data.qpos[:2])
     assert NEAR < 1.0 <= distance <= FARTHEST + 1e-9
+
+
+def test_a_planner_on_the_true_dynamics_is_refused(env):
+    # what the ant sees and earns depends on points that are no part of the physics
+    with pytest.raises(TypeError, match="no MuJoCo physics that can be rolled out"):
+        SimulatorModel(env)
 
 
 def test_on_its_back_the_episode_ends_and_earns_nothing_for_standing(env):
