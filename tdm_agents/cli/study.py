@@ -95,6 +95,7 @@ def run(arguments: Study) -> None:
             hands=arguments.hands.opened(one_thread, telling(remarks())),
             device=arguments.device,
             threads=arguments.threads,
+            side_by_side=arguments.hands.side_by_side and arguments.device == "cpu",
             console=remarks(),
         )
     except KeyboardInterrupt:

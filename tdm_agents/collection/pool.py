@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 import warnings
 from collections import deque
@@ -30,6 +31,8 @@ from tdm_agents.remarks import LOG
 T = TypeVar("T")
 R = TypeVar("R")
 
+GRACE_SECONDS = 30.0
+"""For which workers that are to end may write what they have done."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -201,10 +204,13 @@ class WorkerPool:
                 yield result
 
     def terminate(self) -> None:
-        """End the workers at once; what they were doing is lost."""
+        """End the workers; what they were doing is lost, unless they keep it on SIGTERM, as trainings do."""
         for worker in self._workers:
+            worker.process.terminate()
+        last = time.monotonic() + GRACE_SECONDS
+        for worker in self._workers:
+            worker.process.join(max(0.0, last - time.monotonic()))
             worker.process.kill()
-        for worker in self._workers:
             worker.process.join()
             worker.pipe.close()
         self._workers.clear()

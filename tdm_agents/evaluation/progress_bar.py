@@ -21,14 +21,15 @@ from tdm_agents.remarks import remarks
 
 
 @contextmanager
-def counting(total: int, console: Console) -> Iterator[Callable[[str], None]]:
-    """A live line that counts what is played side by side; call it with what has ended.
+def counting(total: int, console: Console, doing: str = "playing") -> Iterator[Callable[[str], None]]:
+    """A live line that counts what is done side by side; call it with what has ended.
 
     Args:
-        total: Number of what is to be played.
+        total: Number of what is to be done.
         console: Console to show it on.
+        doing: What is done.
     """
-    columns = (TextColumn("playing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
         bar = progress.add_task("", total=total)
         yield lambda ended: progress.update(bar, advance=1, description=ended)

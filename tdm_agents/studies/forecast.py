@@ -2,7 +2,8 @@
 
 Whoever plays without learned weights (random actions, planners on the true dynamics) is played for a moment,
 here and now. What models need is computed from their sizes, at the rate of the machine (:mod:`.rates`). Hours
-of several worker processes are divided by their number; the start of processes is not counted.
+of several worker processes are divided by their number, also where trainings wait for each other; the start
+of processes is not counted.
 """
 
 from __future__ import annotations
@@ -71,11 +72,12 @@ def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Ex
     Args:
         one: The study.
         device: Where models train and plan.
-        workers: Processes that play episodes.
+        workers: Processes that play episodes, and train on a CPU.
         threads: PyTorch's threads while a model trains.
     """
     rate = operations_per_second(device)
     trains = rate * (threads if device == "cpu" else 1)
+    beside = workers if device == "cpu" else 1  # trainings side by side
     recipes = {stage.name: stage.recipe for stage in one.plan.stages if isinstance(stage, Train)}
     environments: dict[str, list[EnvRef]] = {}
     found = []
@@ -89,9 +91,9 @@ def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Ex
             found.append(Expected(product, 1.0, 0.0))
             continue
         if isinstance(stage, Reinforce):
-            seconds = _reinforcement(stage)
+            seconds = _reinforcement(stage) / beside
         elif isinstance(stage, Train):
-            seconds = _training(stage, environments, trains)
+            seconds = _training(stage, environments, trains) / beside
         elif isinstance(stage, Collect):
             seconds = _collection(stage) / workers
         else:

@@ -145,7 +145,7 @@ def _reinforce(stage: Reinforce, product: Product, means: Means) -> dict[str, An
         record=True,
     )
     job = TrainingJob(training, product.files, product.files, threads=means.threads)
-    with counting(stage.steps // stage.evaluate_every, means.console) as count:
+    with counting(stage.steps // stage.evaluate_every, means.console, "learning") as count:
         trained = train_job(job, watch=lambda found: count(f"mean return {found.mean_return:.1f}"))
     return {"returns": [[one.steps, one.mean_return] for one in trained.found]}
 

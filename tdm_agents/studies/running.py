@@ -15,6 +15,7 @@ from tdm_agents.storage import foreign_file, locked
 from tdm_agents.studies import study_report
 from tdm_agents.studies.entry_text import named
 from tdm_agents.studies.making import Means, make, play
+from tdm_agents.studies.side_by_side import is_training, train_side_by_side
 from tdm_agents.studies.stage_products import PRODUCTS_FOLDER, Product, products_of
 from tdm_agents.studies.stages import Evaluate, Plan, Size, Study
 
@@ -97,6 +98,7 @@ def run(
     device: str,
     threads: int,
     console: Console,
+    side_by_side: bool = False,
 ) -> Path:
     """Make what is missing of a study and write its report.
 
@@ -108,6 +110,7 @@ def run(
         device: Where models train and plan.
         threads: PyTorch's threads while a model trains.
         console: Where progress is shown.
+        side_by_side: Whether the pool also makes trainings that do not need each other, side by side.
 
     Returns:
         The folder of the report.
@@ -122,25 +125,38 @@ def run(
         for product, folder in adoptions:
             product.adopt(folder)
         means = Means(pool=pool, device=device, threads=threads, console=console)
-        stages = list(one.products.values())
-        # nothing is made of evaluations: they come last, where all their matches can be played side by side
-        for number, product in enumerate(stages, 1):
-            if not product.done and not isinstance(product.stage, Evaluate):
-                console.rule(
-                    f"{number} of {len(stages)}: {product.stage.name} ({product.kind})", align="left"
-                )
-                try:
-                    make(product, one.products, means)
-                except TDMError:
-                    if product.stage.name in adopted:
-                        product.disown()
-                    raise
+        while ready := _ready(one, adopted, side_by_side=side_by_side):
+            made = sum(product.done for product in one.products.values())
+            names = ", ".join(f"{product.stage.name} ({product.kind})" for product in ready)
+            console.rule(f"{made} of {len(one.products)} products are complete: {names}", align="left")
+            if len(ready) > 1:
+                train_side_by_side(ready, one.products, means)
+                continue
+            try:
+                make(ready[0], one.products, means)
+            except TDMError:
+                if ready[0].stage.name in adopted:
+                    ready[0].disown()
+                raise
         # what two contestants have in common is played once
         if evaluations := list({product.key: product for product in one.missing}.values()):
-            done = len(stages) - len(one.missing)
+            done = len(one.products) - len(one.missing)
             console.rule(
-                f"{done} of {len(stages)} products are complete: the others are played", align="left"
+                f"{done} of {len(one.products)} products are complete: the others are played", align="left"
             )
             play(evaluations, one.products, means)
         study_report.write(one.folder, one.study.name, one.size, one.plan, one.products)
     return one.folder
+
+
+def _ready(one: Opened, adopted: Mapping[str, Path], *, side_by_side: bool) -> list[Product]:
+    """What is to be made next: one product, or several trainings that do not need each other.
+
+    Nothing is made of evaluations: they come last, where all their matches can be played side by side.
+    """
+    missing = [product for product in one.missing if not isinstance(product.stage, Evaluate)]
+    if not side_by_side:
+        return missing[:1]  # in the declared order, each comes after what it needs
+    ready = [product for product in missing if all(one.products[name].done for name in product.stage.needs)]
+    here = [product for product in ready if not is_training(product) or product.stage.name in adopted]
+    return here[:1] or list({product.key: product for product in ready}.values())

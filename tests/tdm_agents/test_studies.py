@@ -28,7 +28,7 @@ from tdm_agents.studies.rates import SHARES
 from tdm_agents.studies.running import opened, run
 from tdm_agents.studies.share_done import share_done
 from tdm_agents.studies.stage_products import products_of
-from tdm_agents.studies.stages import Collect, Evaluate, Plan, Protocol, Train
+from tdm_agents.studies.stages import Collect, Evaluate, Figure, Plan, Protocol, Train
 from tdm_envs.walkers.families import build_body
 from tdm_envs.walkers.universe import split_of
 
@@ -36,13 +36,17 @@ HERE = Path(__file__).parents[1] / "support"
 
 
 def do(out, adopted=None, **changes):
-    one = opened(tiny_study.study(**changes), "smoke", out)
+    return do_study(tiny_study.study(**changes), out, adopted)
+
+
+def do_study(study, out, adopted=None, workers=1):
     return run(
-        one,
+        opened(study, "smoke", out),
         adopted=adopted or {},
-        hands=WorkerPool(1, one_thread),
+        hands=WorkerPool(workers, one_thread),
         device="cpu",
         threads=1,
+        side_by_side=workers > 1,
         console=Console(file=open(os.devnull, "w")),
     )
 
@@ -166,6 +170,55 @@ def test_a_study_that_is_killed_time_and_again_has_the_same_report(done, tmp_pat
     assert begin().wait() == 0
     do(done)
     assert report(out / "tiny-smoke") == report(done / "tiny-smoke")
+
+
+def independent(**training):
+    """A study with three trainings that do not need each other, two of which are the same."""
+    data, more, first, _, random, simulator, planned = tiny_study.plan().stages
+    recipe = replace(first.recipe, training=replace(first.recipe.training, **training))
+    trainings = [
+        Train(name=name, data=(of.name,), recipe=recipe)
+        for name, of in {"second": data, "third": more, "fourth": data}.items()
+    ]
+    stages = (data, more, *trainings, random, simulator, planned)
+    return tiny_study.Study(
+        name="apart", paper="", question="", plan=lambda _size: Plan(stages=stages, figure=Figure(title=""))
+    )
+
+
+def test_trainings_side_by_side_have_the_same_report(tmp_path):
+    alone = do_study(independent(), tmp_path / "alone")
+    assert report(do_study(independent(), tmp_path / "beside", workers=2)) == report(alone)
+    third = opened(independent(), "smoke", tmp_path / "beside").products["third"]
+    assert "parameters" in (third.folder / "log.txt").read_text()
+    assert not (
+        opened(independent(), "smoke", tmp_path / "alone").products["third"].folder / "log.txt"
+    ).exists()
+
+
+def test_trainings_side_by_side_keep_what_they_learned_when_they_are_stopped(tmp_path):
+    code = "import sys, test_studies as t\n"
+    code += "if __name__ == '__main__':\n"
+    code += "    study = t.independent(steps=100_000, checkpoint_every=100_000)\n"
+    code += "    t.do_study(study, t.Path(sys.argv[1]), workers=2)\n"
+    (tmp_path / "go.py").write_text(code)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(__file__).parent), *sys.path])}
+    running = subprocess.Popen([sys.executable, str(tmp_path / "go.py"), str(tmp_path / "out")], env=env,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    study = independent(steps=100_000, checkpoint_every=100_000)
+    products = opened(study, "smoke", tmp_path / "out").products
+    logs = [products[name].folder / "log.txt" for name in ("second", "third")]
+    wait_until(lambda: all(log.exists() and "step" in log.read_text() for log in logs))
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) != 0
+    assert all(0.0 < share_done(products[name]) < 1.0 for name in ("second", "third"))
+
+
+def wait_until(true, seconds=120.0):
+    last = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < last
+        time.sleep(0.1)
 
 
 def test_two_processes_in_one_folder_are_refused(tmp_path):
