@@ -224,7 +224,8 @@ def _imagined(
     per_decision = operations / (share.imagining * rate)
     together = min(stage.protocol.batch, stage.protocol.episodes)
     per_decision += share.row_seconds * rows * horizon * iterations / together
-    return float(per_decision * stage.protocol.episodes * steps / recipe.action_repeat)
+    held = recipe.action_repeat * parse_entry(stage.line).options.get("replan_every", 1)
+    return float(per_decision * stage.protocol.episodes * steps / held)
 
 
 def _training(stage: Train, environments: Mapping[str, Sequence[EnvRef]], rate: float) -> float:

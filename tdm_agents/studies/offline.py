@@ -105,8 +105,9 @@ _ANTS = replace(
     iql=replace(_POINTS.iql, action_repeat=1),
     search={"horizon": 5, "beam_width": 16, "replan_every": 2},
     widths=(),
-    mppi={"horizon": 5, "num_samples": 16, "replan_every": 2},
-    protocol=Protocol(episodes=30, batch=15),
+    # noise alone does not move an ant: half of the candidates are of IQL's policy
+    mppi={"horizon": 4, "num_samples": 16, "num_policy": 8, "iterations": 1, "replan_every": 4},
+    protocol=Protocol(episodes=20, batch=20),
 )
 
 _TINY = TrainConfig(
@@ -183,6 +184,7 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     tokens = {"planner": "beam_search", "level": "token", **of.search}
     search = in_a_line(tokens)
     mppi = in_a_line({"planner": "mppi", **of.mppi})
+    proposal = f" proposal={{{key}-iql}}" if "num_policy" in of.mppi else ""
     stages: list[Stage] = [
         Collect(name=f"{key}-data", datasets=(data,)),
         Train(name=f"{key}-transformer", data=(f"{key}-data",), recipe=of.transformer),
@@ -213,7 +215,7 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     ]
     planned = {
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
-        "mppi-value": ("MPPI on the transformer, IQL's value", f"{transformer} {mppi} {value}"),
+        "mppi-value": ("MPPI on the transformer, IQL's value", f"{transformer} {mppi} {value}{proposal}"),
         "iql-mppi": ("MPPI on IQL's own dynamics and value", f"{iql} {mppi} discount=0.99"),
         "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
     }
