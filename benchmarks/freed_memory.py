@@ -79,6 +79,18 @@ def measure(settings: Settings) -> str:
     return str([median(column) for column in zip(*rows, strict=True)])
 
 
+def _middle(rows: list[list[float]]) -> dict[str, float]:
+    columns = ("user", "system", "page_faults")
+    return dict(zip(columns, map(median, zip(*rows, strict=True)), strict=True))
+
+
+def _ratios(ways: dict[str, list[list[float]]]) -> list[float]:
+    """Processor seconds of an update without over those with kept memory, turn by turn."""
+    return [
+        sum(one[:2]) / sum(other[:2]) for one, other in zip(ways["given back"], ways["kept"], strict=True)
+    ]
+
+
 NAMES = ("ru_utime", "ru_stime", "ru_minflt")
 
 
@@ -100,12 +112,8 @@ def main(settings: Settings) -> None:
                 row = parse_json(done.stdout.splitlines()[-1], model)
                 found.setdefault(model, {}).setdefault("kept" if kept else "given back", []).append(row)
                 print(model, kept, row, flush=True)
-    columns = ("user", "system", "page_faults")
-    summary = {
-        model: {way: dict(zip(columns, map(median, zip(*rows, strict=True)), strict=True))
-                for way, rows in ways.items()}
-        for model, ways in found.items()
-    }  # fmt: skip
+    summary = {model: {"times_as_fast": median(_ratios(ways)), **{way: _middle(rows)
+               for way, rows in ways.items()}} for model, ways in found.items()}  # fmt: skip
     keep.result(settings.out, settings, summary=summary, rounds=found)
 
 
