@@ -32,6 +32,8 @@ from tdm_agents.training.train_config import TrainConfig
 WIDTHS_IN = "Medium"
 """The maze in which searches with other numbers of beams play, too."""
 CONTROLLER = ActorPolicy("waypoints", name="waypoints")
+STEADY = replace(CONTROLLER, noise_sds=(0.0, 0.1, 0.2), burst_episodes=0.0)
+"""The controller of ants, disturbed about as much as in D4RL's data: more of it, and most of them fall."""
 
 
 def point_maze(name: str) -> EnvRef:
@@ -52,6 +54,7 @@ class _Mazes:
     body: str
     env: Callable[[str], EnvRef]
     mazes: tuple[str, ...]
+    controller: ActorPolicy = CONTROLLER
     planned_episodes: int
     random_episodes: int
     transformer: Recipe
@@ -94,15 +97,16 @@ _ANTS = replace(
     body="ant-",
     env=ant_maze,
     mazes=("UMaze", "Medium"),
+    controller=STEADY,
     planned_episodes=600,
     random_episodes=50,
     transformer=replace(
         _POINTS.transformer,
         settings={"context": 160},  # four steps
         action_repeat=1,  # of 0.05 s
-        training=replace(_POINTS.transformer.training, batch_size=8),
+        training=replace(_POINTS.transformer.training, steps=3_000, batch_size=8),
     ),
-    iql=replace(_POINTS.iql, action_repeat=1),
+    iql=replace(_POINTS.iql, action_repeat=1, training=replace(_POINTS.iql.training, steps=60_000)),
     search={"horizon": 5, "beam_width": 16, "replan_every": 2},
     widths=(),
     # noise alone does not move an ant: half of the candidates are of IQL's policy
@@ -176,7 +180,7 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     env, key = of.env(name), of.body + name.lower()
     data = DatasetSpec(
         env=env,
-        mix=((CONTROLLER, of.planned_episodes), (RandomPolicy(), of.random_episodes)),
+        mix=((of.controller, of.planned_episodes), (RandomPolicy(), of.random_episodes)),
         action_repeat=of.transformer.action_repeat,
     )
     everywhere: dict[str, Any] = {"envs": (env,), "protocol": of.protocol, "reference": f"{key}-waypoints"}
@@ -187,8 +191,8 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     proposal = f" proposal={{{key}-iql}}" if "num_policy" in of.mppi else ""
     stages: list[Stage] = [
         Collect(name=f"{key}-data", datasets=(data,)),
-        Train(name=f"{key}-transformer", data=(f"{key}-data",), recipe=of.transformer),
         Train(name=f"{key}-iql", data=(f"{key}-data",), recipe=of.iql),
+        Train(name=f"{key}-transformer", data=(f"{key}-data",), recipe=of.transformer),
         Evaluate(
             name=f"{key}-random",
             label="random actions",
