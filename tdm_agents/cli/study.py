@@ -35,6 +35,8 @@ class Study:
     """List the studies, and do nothing."""
     dry_run: bool = False
     """List what is missing and about how long it takes on this machine, and make nothing."""
+    so_far: bool = False
+    """Write the report of what is complete already, and make nothing."""
     adopt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """PRODUCT=FOLDER: what `tdm collect` or `tdm train` made elsewhere, if it has the settings that the study
     declares; repeat the option for several. An unfinished one goes on in its folder."""
@@ -58,7 +60,7 @@ def run(arguments: Study) -> None:
     from tdm_agents.remarks import remarks
     from tdm_agents.studies.catalogue import STUDIES
     from tdm_agents.studies.entry_text import named
-    from tdm_agents.studies.running import opened
+    from tdm_agents.studies.running import opened, report_so_far
     from tdm_agents.studies.running import run as run_study
 
     console = Console()
@@ -87,6 +89,11 @@ def run(arguments: Study) -> None:
     if one.finished:
         console.print(f"{one.folder} is complete already; nothing to do.", soft_wrap=True)
         return
+    if arguments.so_far:
+        if adopted:
+            raise WrongValueError("--adopt has no place beside --so-far, which makes nothing")
+        _tell(report_so_far(one), console)
+        return
     keep_config(arguments, "study", arguments.out, f"{arguments.name}-{arguments.size}")
     try:
         folder = run_study(
@@ -107,6 +114,11 @@ def run(arguments: Study) -> None:
             markup=False,
         )
         raise SystemExit(130) from None
+    _tell(folder, console)
+
+
+def _tell(folder: Path, console: Console) -> None:
+    """Show a report, and say where it is."""
     console.print((folder / "results.md").read_text(), markup=False, soft_wrap=True)
     print(f"report: {folder / 'results.json'}, {folder / 'results.md'}; figure: {folder / 'figure.png'}")
 

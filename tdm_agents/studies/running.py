@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -146,6 +146,31 @@ def run(
             )
             play(evaluations, one.products, means)
         study_report.write(one.folder, one.study.name, one.size, one.plan, one.products)
+    return one.folder
+
+
+def report_so_far(one: Opened) -> Path:
+    """Write the report of the evaluations that are complete, also while another process makes the rest.
+
+    Returns:
+        The folder of the report.
+
+    Raises:
+        WrongValueError: If none is complete.
+    """
+    complete = {name for name, product in one.products.items() if product.done}
+    stages = tuple(
+        stage
+        for stage in one.plan.stages
+        if stage.name in complete
+        and (not isinstance(stage, Evaluate) or stage.reference is None or stage.reference in complete)
+    )
+    if not any(isinstance(stage, Evaluate) for stage in stages):
+        raise WrongValueError(f"nobody has played yet in {one.out}; run the study, and ask again later")
+    # the key of this report is not that of the whole one, which is therefore still to be made
+    products = {stage.name: one.products[stage.name] for stage in stages}
+    plan = replace(one.plan, stages=stages)
+    study_report.write(one.folder, one.study.name, one.size, plan, products)
     return one.folder
 
 

@@ -351,6 +351,22 @@ def test_a_finished_study_says_so(done, capsys, monkeypatch):
     assert "is complete already; nothing to do" in capsys.readouterr().out
 
 
+def test_what_is_complete_is_reported_before_the_rest_is_made(done, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study())
+    words = ["study", "tiny", "--size", "smoke", "--out", str(tmp_path / "out"), "--so-far"]
+    assert main(words) == 2
+    assert "nobody has played yet" in capsys.readouterr().err
+    shutil.copytree(done / "products", tmp_path / "out/products")
+    products = opened(tiny_study.study(), "smoke", tmp_path / "out").products
+    (products["planned"].folder / "product.json").unlink()
+    assert main(words) == 0
+    rows = report(tmp_path / "out/tiny-smoke")["contestants"]
+    assert [row["label"] for row in rows] == ["random", "true dynamics"]
+    assert not opened(tiny_study.study(), "smoke", tmp_path / "out").finished
+    do(tmp_path / "out")
+    assert report(tmp_path / "out/tiny-smoke") == report(done / "tiny-smoke")
+
+
 def test_studies_are_listed(capsys):
     assert main(["study", "--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(STUDIES)
