@@ -34,7 +34,7 @@ LONG := test_capture test_cli_envs test_collect* test_compare test_contracts_env
 	test_experts test_fused_attention test_generalist test_interrupts test_lines_to_read test_minari_data \
 	test_mixture test_mlp test_online_* test_parallel_decoding test_planning_speed test_play test_plots \
 	test_plugins_installed test_pool test_ray_pool test_readme test_roofline test_sb3_* test_site test_speaking \
-	test_studies test_suite_env test_suite_variants test_torchrun test_training test_distillation \
+	test_studies test_reinforced_studies test_suite_env test_suite_variants test_torchrun test_training test_distillation \
 	test_policy_server test_serve_command test_shared_decisions \
 	test_beam_search_speed test_iql test_waypoints \
 	test_live_* test_planning_process test_episode_film test_view_command \
