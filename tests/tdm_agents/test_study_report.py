@@ -75,10 +75,9 @@ def test_whoever_has_no_panel_is_in_every_panel_of_its_task():
     }
 
 
-def page(rows):
-    return text(
-        {"title": "T", "study": "s", "size": "smoke", "average": "iqm", "contestants": rows, "models": {}}
-    )
+def page(rows, average="iqm", **models):
+    about = {"title": "T", "study": "s", "size": "smoke", "average": average}
+    return text({**about, "contestants": rows, "models": models})
 
 
 def test_the_page_has_contestants_by_position():
@@ -98,16 +97,7 @@ def test_the_page_says_what_is_not_normalised_and_how_far_off_models_are():
     policy = evaluation("one", "policy", role="other")
     rows = rows_of([RANDOM, policy], {**RETURNS, "one": {"Pendulum-v1": [1.0, 11.0]}})
     errors = [{"horizon": 1, "median": 0.25}, {"horizon": 5, "median": None}]
-    said = text(
-        {
-            "title": "T",
-            "study": "s",
-            "size": "smoke",
-            "average": "iqm",
-            "contestants": rows,
-            "models": {"m": {A.name: errors}},
-        }
-    )
+    said = page(rows, m={A.name: errors})
     assert "| m | 1: 0.25, 5: not finite |" in said
     assert "Not normalised: policy." in said
 
