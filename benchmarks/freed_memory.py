@@ -1,6 +1,6 @@
 """How much faster is an update if freed memory stays with the process? Each way in a process of its own.
 
-python benchmarks/freed_memory.py
+python benchmarks/freed_memory.py --updates 15
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
@@ -32,6 +31,9 @@ from tdm_agents.training.process import keep_freed_memory
 MODELS = {"transformer": (64, 25), "trajectory_transformer": (24, 12), "mlp": (64, 25)}
 """Windows per update and their steps, by the kind of model; each of its first preset."""
 
+NAMES = ("ru_utime", "ru_stime", "ru_minflt")
+"""What is read of the process before and after an update."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,8 +43,6 @@ class Settings:
     """Per model, way and round; the median counts."""
     rounds: int = 3
     """Turns, in each of which both ways are measured."""
-    bf16: bool = True
-    """Whether products are in bfloat16."""
     work: Path = Path("runs/freed_memory")
     """Folder of the data."""
     out: Path = Path("benchmarks/results/freed_memory.json")
@@ -67,7 +67,7 @@ def measure(settings: Settings) -> str:
     model.fit({"pendulum": data})
     windows, steps = MODELS[settings.measure]
     batch = data.windows(np.arange(windows) % data.num_episodes, np.zeros(windows, np.int64), steps)
-    asked = UpdateSettings(steps=10_000, bf16=settings.bf16)
+    asked = UpdateSettings(steps=10_000, bf16=True)
     optimizers, generator = model.optimizers(asked), torch.Generator("cpu").manual_seed(0)
     rows = []
     for step in range(settings.updates + 5):
@@ -91,9 +91,6 @@ def _ratios(ways: dict[str, list[list[float]]]) -> list[float]:
     ]
 
 
-NAMES = ("ru_utime", "ru_stime", "ru_minflt")
-
-
 def main(settings: Settings) -> None:
     """Measure in turns, keep."""
     if settings.measure:
@@ -106,8 +103,7 @@ def main(settings: Settings) -> None:
         for model in MODELS:
             for kept in (False, True):
                 command = [sys.executable, __file__, "--measure", model, "--updates", str(settings.updates),
-                           "--work", str(settings.work), *(["--kept"] if kept else []),
-                           *([] if settings.bf16 else ["--no-bf16"])]  # fmt: skip
+                           "--work", str(settings.work), *(["--kept"] if kept else [])]  # fmt: skip
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 row = parse_json(done.stdout.splitlines()[-1], model)
                 found.setdefault(model, {}).setdefault("kept" if kept else "given back", []).append(row)
@@ -118,5 +114,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    gym.logger.min_level = 40
     main(tyro.cli(Settings))

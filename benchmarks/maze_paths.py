@@ -3,7 +3,7 @@
 It draws agents of the study `offline`, whose models are trained:
 
     tdm study offline --size small --out runs/studies
-    python benchmarks/maze_paths.py
+    python benchmarks/maze_paths.py --seed 18
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.collection.seeds import EVALUATION_FIRST
 from tdm_agents.environments import EnvRef
-from tdm_agents.evaluation.as_json import plain
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.evaluation.progress_bar import ProgressBar
 from tdm_agents.evaluation.records import Episode
@@ -112,7 +111,7 @@ def main(settings: Settings) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     save(settings.plot, figure)
-    keep.result(settings.out, settings, found=plain(found))
+    keep.result(settings.out, settings, found=found)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ Walls = tuple[tuple[bool, ...], ...]
 STIFFNESS, DAMPING = 10.0, 1.0
 """Of the force, in shares of the greatest per metre and per metre per second: those of D4RL's controller."""
 
-
 Drive = Callable[[Sequence[Mapping[str, Any]], npt.NDArray[np.float64]], npt.NDArray[Any]]
 """Actions in [-1, 1], ``[N, m]``, of ``N`` observations and the ways ``[N, 2]`` to their next points (m)."""
 

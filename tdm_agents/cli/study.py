@@ -102,14 +102,16 @@ def run(arguments: Study) -> None:
             hands=arguments.hands.opened(one_thread, telling(remarks())),
             device=arguments.device,
             threads=arguments.threads,
-            side_by_side=arguments.hands.side_by_side and arguments.device == "cpu",
+            # not on a cluster, whose nodes would have to be told to save before they end
+            side_by_side=arguments.hands.pool == "local"
+            and arguments.hands.processes > 1
+            and arguments.device == "cpu",
             console=remarks(),
         )
     except KeyboardInterrupt:
-        done = len(one.products) - len(one.missing)
         console.print(
-            f"Stopped. {done} of {len(one.products)} products are complete in {arguments.out}; what there is "
-            "of the others is kept, and the same command goes on from there.",
+            f"Stopped. {one.progress} in {arguments.out}; what there is of the others "
+            "is kept, and the same command goes on from there.",
             soft_wrap=True,
             markup=False,
         )

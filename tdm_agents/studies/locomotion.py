@@ -14,6 +14,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.entry_text import in_a_line
+from tdm_agents.studies.offline_recipes import EVALUATED, paper, smoke
 from tdm_agents.studies.stages import (
     Collect,
     Evaluate,
@@ -46,8 +47,6 @@ class _Sizes:
     settings: Mapping[str, Any]
 
 
-_EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "evaluate_every": 10_000}
-
 SMALL = _Sizes(
     bodies=("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5"),
     steps=100_000,
@@ -58,43 +57,27 @@ SMALL = _Sizes(
         preset="small",
         settings={"context": 128},  # of the cheetah five steps, of the hopper eight
         action_repeat=1,
-        training=TrainConfig(steps=6_000, batch_size=16, window_steps=10, bf16=True, **_EVALUATED),
+        training=TrainConfig(steps=6_000, batch_size=16, window_steps=10, bf16=True, **EVALUATED),
     ),
     iql=Recipe(
         model="iql",
         preset="locomotion",
         action_repeat=1,
-        training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **_EVALUATED),
+        training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **EVALUATED),
     ),
     search={"horizon": 5, "beam_width": 16},
     protocol=Protocol(episodes=10, batch=10),
     settings={},
 )
 
-_TINY = TrainConfig(
-    steps=6, batch_size=4, window_steps=4, evaluate_batches=1, horizons=(1,), starts=2, context_steps=2
-)
-
-SMOKE = _Sizes(
+SMOKE = replace(
+    SMALL,
     bodies=("Hopper-v5",),
     steps=400,
     evaluate_every=200,
     episodes=4,
-    transformer=Recipe(
-        model="trajectory_transformer",
-        settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 60},
-        action_repeat=1,
-        held_out_fraction=0.3,
-        training=_TINY,
-    ),
-    iql=Recipe(
-        model="iql",
-        preset="locomotion",
-        settings={"hidden": 8, "iql_hidden": 8},
-        action_repeat=1,
-        held_out_fraction=0.3,
-        training=_TINY,
-    ),
+    transformer=smoke(SMALL.transformer),
+    iql=smoke(SMALL.iql),
     search={"horizon": 2, "beam_width": 2},
     protocol=Protocol(episodes=2, batch=2, max_steps=8),
     settings={"learning_starts": 300},
@@ -105,15 +88,8 @@ PAPER = replace(
     steps=1_000_000,
     evaluate_every=20_000,
     episodes=1_000,
-    transformer=replace(
-        SMALL.transformer,
-        preset="paper",
-        settings={},
-        training=TrainConfig(
-            steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **_EVALUATED
-        ),
-    ),
-    iql=replace(SMALL.iql, training=replace(SMALL.iql.training, steps=1_000_000)),
+    transformer=paper(SMALL.transformer),
+    iql=paper(SMALL.iql),
     search={"horizon": 15, "beam_width": 128},
     protocol=Protocol(episodes=100, batch=10),
 )

@@ -139,7 +139,7 @@ def _reinforce(stage: Reinforce, product: Product, means: Means) -> dict[str, An
         algorithm=stage.algorithm,
         settings=stage.settings,
         steps=stage.steps,
-        num_envs=stage.num_envs,
+        num_envs=1,
         evaluate_every=stage.evaluate_every,
         seed=stage.seed,
         record=True,

@@ -15,6 +15,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.entry_text import in_a_line
+from tdm_agents.studies.offline_recipes import EVALUATED, paper, smoke
 from tdm_agents.studies.stages import (
     Collect,
     Evaluate,
@@ -65,8 +66,6 @@ class _Mazes:
     protocol: Protocol
 
 
-_EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "evaluate_every": 10_000}
-
 _POINTS = _Mazes(
     body="",
     env=point_maze,
@@ -78,13 +77,13 @@ _POINTS = _Mazes(
         preset="small",
         settings={"context": 60},
         action_repeat=4,  # of 0.01 s each
-        training=TrainConfig(steps=6_000, batch_size=24, window_steps=12, bf16=True, **_EVALUATED),
+        training=TrainConfig(steps=6_000, batch_size=24, window_steps=12, bf16=True, **EVALUATED),
     ),
     iql=Recipe(
         model="iql",
         preset="antmaze",
         action_repeat=4,
-        training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **_EVALUATED),
+        training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **EVALUATED),
     ),
     search={"horizon": 8, "beam_width": 16},
     widths=(1, 4, 64),
@@ -114,30 +113,13 @@ _ANTS = replace(
     protocol=Protocol(episodes=20, batch=20),
 )
 
-_TINY = TrainConfig(
-    steps=6, batch_size=4, window_steps=4, evaluate_batches=1, horizons=(1,), starts=2, context_steps=2
-)
-
 _SMOKE = replace(
     _POINTS,
     mazes=("UMaze",),
     planned_episodes=4,
     random_episodes=2,
-    transformer=Recipe(
-        model="trajectory_transformer",
-        settings={"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "context": 60},
-        action_repeat=4,
-        held_out_fraction=0.3,
-        training=_TINY,
-    ),
-    iql=Recipe(
-        model="iql",
-        preset="antmaze",
-        settings={"hidden": 8, "iql_hidden": 8},
-        action_repeat=4,
-        held_out_fraction=0.3,
-        training=_TINY,
-    ),
+    transformer=smoke(_POINTS.transformer),
+    iql=smoke(_POINTS.iql),
     search={"horizon": 2, "beam_width": 2},
     widths=(),
     mppi={"horizon": 2, "num_samples": 4},
@@ -147,16 +129,13 @@ _SMOKE = replace(
 
 def _paper(small: _Mazes) -> _Mazes:
     """The sizes of the papers."""
-    transformer = TrainConfig(
-        steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **_EVALUATED
-    )
     return replace(
         small,
         mazes=("UMaze", "Medium", "Large"),
         planned_episodes=4_000,
         random_episodes=500,
-        transformer=replace(small.transformer, preset="paper", settings={}, training=transformer),
-        iql=replace(small.iql, training=replace(small.iql.training, steps=1_000_000)),
+        transformer=paper(small.transformer),
+        iql=paper(small.iql),
         search={"horizon": 15, "beam_width": 128},
         mppi={"horizon": 15, "num_samples": 128},
         protocol=Protocol(episodes=100, batch=10),

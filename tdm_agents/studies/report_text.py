@@ -17,38 +17,38 @@ def text(report: Mapping[str, Any]) -> str:
         *_ABOUT[report["average"]],
         "",
     ]
+    successes = report["average"] == "mean"  # they have a scale already
     scaled = [row for row in rows if row["normalised"] is not None and row["x"] is None]
-    if scaled:
+    if scaled and not successes:
         lines += ["| contestant | normalised return | planning gap |", "|---|---:|---:|"]
         lines += [f"| {row['label']} | {_cell(row['normalised'])} | {_cell(row['gap'])} |" for row in scaled]
         lines.append("")
     scaled_roles = ("planned", "other")
     bare = [row["label"] for row in rows if row["normalised"] is None and row["role"] in scaled_roles]
-    if bare:
+    if bare and not successes:
         lines += [
             f"Not normalised: {', '.join(dict.fromkeys(bare))}. No planner on the true dynamics is beside "
             "them, or it is no better than random actions in one of their tasks.",
             "",
         ]
-    digits = 2 if report["average"] == "mean" else 1
     for name, own in panels_of(rows).items():
-        lines += [f"## {name}", "", *_table("return", own, [row["here"] for row in own], digits)]
+        lines += [
+            f"## {name}",
+            "",
+            *_table("return", own, [row["here"] for row in own], 2 if successes else 1),
+        ]
         if any(row["gap"] is not None and row["x"] is not None for row in own):
             lines += _table("planning gap", own, [row["gap"] for row in own], digits=2)
     return "\n".join([*lines, *_errors(report["models"])])
 
 
-_SCALE = (
-    "Normalised return: 0 is random actions, 1 the same planner on the true dynamics. Planning gap: what",
-    "that planner reaches more on the true dynamics, seed by seed, on the same scale.",
-)
 _ABOUT = {
-    "iqm": ("Interquartile means with 95 % intervals (bootstrap, stratified by task).", *_SCALE),
-    "mean": (
-        "Shares of successes with 95 % intervals (Wilson's; of what is normalised, bootstrap, stratified by",
-        "task).",
-        *_SCALE,
+    "iqm": (
+        "Interquartile means with 95 % intervals (bootstrap, stratified by task). Normalised return: 0 is",
+        "random actions, 1 the same planner on the true dynamics. Planning gap: what that planner reaches",
+        "more on the true dynamics, seed by seed, on the same scale.",
     ),
+    "mean": ("Shares of successes with 95 % intervals (Wilson's).",),
 }
 
 

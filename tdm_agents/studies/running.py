@@ -49,6 +49,12 @@ class Opened:
         return [product for product in self.products.values() if not product.done]
 
     @property
+    def progress(self) -> str:
+        """How many products are complete, in words."""
+        total = len(self.products)
+        return f"{total - len(self.missing)} of {total} products are complete"
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
         return not self.missing and study_report.is_reported(self.folder, self._key)
@@ -126,9 +132,8 @@ def run(
             product.adopt(folder)
         means = Means(pool=pool, device=device, threads=threads, console=console)
         while ready := _ready(one, adopted, side_by_side=side_by_side):
-            made = sum(product.done for product in one.products.values())
             names = ", ".join(f"{product.stage.name} ({product.kind})" for product in ready)
-            console.rule(f"{made} of {len(one.products)} products are complete: {names}", align="left")
+            console.rule(f"{one.progress}: {names}", align="left")
             if len(ready) > 1:
                 train_side_by_side(ready, one.products, means)
                 continue
@@ -140,10 +145,7 @@ def run(
                 raise
         # what two contestants have in common is played once
         if evaluations := list({product.key: product for product in one.missing}.values()):
-            done = len(one.products) - len(one.missing)
-            console.rule(
-                f"{done} of {len(one.products)} products are complete: the others are played", align="left"
-            )
+            console.rule(f"{one.progress}: the others are played", align="left")
             play(evaluations, one.products, means)
         study_report.write(one.folder, one.study.name, one.size, one.plan, one.products)
     return one.folder

@@ -33,7 +33,6 @@ class Reinforce:
         env: Where it learns.
         algorithm: ``"ppo"`` or ``"sac"``.
         steps: Environment steps.
-        num_envs: Environments side by side.
         evaluate_every: Environment steps between evaluations.
         settings: Arguments of the algorithm.
         seed: Seed of everything.
@@ -43,7 +42,6 @@ class Reinforce:
     env: EnvRef
     algorithm: Literal["ppo", "sac"]
     steps: int
-    num_envs: int = 1
     evaluate_every: int = 5_000
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
