@@ -15,7 +15,8 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
@@ -193,6 +194,17 @@ def read_json(
         return check_fields(value, str(path), fields or {})
     except JsonError as error:
         raise CheckpointError(str(error)) from error
+
+
+def hashes(files: Iterable[Path]) -> dict[str, str]:
+    """The sha256 of files by their names, of several with one name by ``NAME``, ``NAME 2`` and so on."""
+    found: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for file in files:
+        seen[file.name] += 1
+        name = file.name if seen[file.name] == 1 else f"{file.name} {seen[file.name]}"
+        found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -34,6 +34,9 @@ Expand = Literal["auto", "proposal", "uniform", "every"]
 Objective = Literal["reward", "likelihood"]
 """What the kept sequences are best by."""
 
+LEAST_SURVIVAL = 0.05
+"""Probability of living below which a sequence counts as ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Beams:
@@ -42,17 +45,18 @@ class _Beams:
     Attributes:
         state: The model's state of ``B * W`` rows.
         sequence: ``[B, W, t, m]``, the actions.
-        earned: ``[B, W]``, discounted rewards while alive.
+        earned: ``[B, W]``, discounted rewards, each by the probability of living to see it.
         score: ``[B, W]``, these plus the value of the last state; -inf where refused. Where the
             likelihood is the objective, both are log-likelihoods.
-        alive: ``[B, W]`` bool.
+        survival: ``[B, W]``, the probability that the episode has not ended; 0 or 1 where the model says
+            only whether it has.
     """
 
     state: Any
     sequence: Tensor
     earned: Tensor
     score: Tensor
-    alive: Tensor
+    survival: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,9 @@ class BeamSearch:
 
     At each depth every kept sequence is expanded by several actions, the model steps, and the ``beam_width``
     best are kept. They are ranked by their rewards so far, plus the model's value of the last state if it has
-    one (section 3.2 there); without a value the search is greedy. There is no memory between decisions.
+    one (section 3.2 there); without a value the search is greedy. Where a model says how probable it is that
+    an episode goes on, both count by the probability of living to see them: else the reward that comes with
+    an end would count again and again while the end is uncertain. There is no memory between decisions.
 
     ``level="action"`` expands by whole actions, all components at once. ``level="token"`` is the paper's way:
     inside a transition it searches the tokens of action, observation and reward (algorithm 1 there). Two
@@ -197,7 +203,7 @@ class BeamSearch:
         spec = model.spec
         none = torch.zeros(batch, 1, device=spec.device, dtype=spec.dtype)
         empty = torch.zeros(batch, 1, 0, spec.action_dim, device=spec.device, dtype=spec.dtype)
-        beams = _Beams(state, empty, none, none, torch.ones_like(none, dtype=torch.bool))
+        beams = _Beams(state, empty, none, none, torch.ones_like(none))
         non_finite = transitions = depth = 0
         while depth < self.horizon:
             # the only sequence of the first depth counts as beam_width of them
@@ -272,22 +278,22 @@ class BeamSearch:
         _, count, dim = actions.shape
         parents = torch.arange(batch * width, device=actions.device).repeat_interleave(count)
         depth = beams.sequence.shape[2]
-        before = beams.alive.flatten()[parents]
-        gain = step.reward
+        before = beams.survival.flatten()[parents]
+        gain, after = step.reward, before * (step.alive if step.survival is None else step.survival)
         if likely := self.objective == "likelihood":
             assert grown.log_prob is not None  # of tokens
-            gain = grown.log_prob.flatten()
-        # where, not a product: rewards after the end of a sequence may be NaN, and NaN * 0 is NaN
+            # an end has no token, and what goes on is not to be less likely for it
+            gain, after = grown.log_prob.flatten(), before
+        after = torch.where(after < LEAST_SURVIVAL, 0.0, after)
         earned = beams.earned.flatten()[parents]
-        earned = earned + self.discount**depth * torch.where(before, gain, 0.0)
-        alive = before & step.alive
+        earned = earned + self.discount**depth * _weighted(before, gain)
         score = earned.clone()
         if isinstance(model, HasValue) and not likely:
-            score = score + self.discount ** (depth + 1) * torch.where(alive, model.value(state), 0.0)
+            score = score + self.discount ** (depth + 1) * _weighted(after, model.value(state))
         score = score.view(batch, width * count)
         # refused before, impossible, or after the end of a sequence, where all are alike and one is kept
         child = torch.arange(batch * width * count, device=actions.device) % count
-        gone = (beams.score.flatten()[parents] == -math.inf) | (~before & (child > 0))
+        gone = (beams.score.flatten()[parents] == -math.inf) | ((before == 0.0) & (child > 0))
         gone |= grown.impossible.flatten()
         score.masked_fill_(gone.view_as(score), -math.inf)
         refused = refuse_non_finite(score) - int(gone.sum())
@@ -305,9 +311,14 @@ class BeamSearch:
             sequence=sequence[rows],
             earned=earned[rows],
             score=kept.values,
-            alive=alive[rows],
+            survival=after[rows],
         )
         return chosen, refused
+
+
+def _weighted(weight: Tensor, value: Tensor) -> Tensor:
+    """Their product, and 0 where the weight is: after the end of a sequence, values may be NaN."""
+    return torch.where(weight > 0.0, weight * value, 0.0)
 
 
 def _drawn_before(actions: Tensor, counts: Tensor) -> Tensor:

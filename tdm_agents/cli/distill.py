@@ -31,7 +31,7 @@ from tdm_agents.settings_text import parse_settings
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.spaces.scalar_names import observation_names
 from tdm_agents.spaces.spec_json import spec_to_json
-from tdm_agents.storage import locked, write_json
+from tdm_agents.storage import hashes, locked, write_json
 from tdm_agents.training import run_file
 from tdm_agents.training.model_choice import chosen_planner, chosen_preset, trainable_class, with_settings
 from tdm_agents.training.process import keep_freed_memory
@@ -91,7 +91,10 @@ def run(args: Distill, *, console: Console | None = None) -> DistillResult:
         model = kind.build({env.name: replace(spec, terminates=ends)}, config, seed=args.training.seed)
         description: dict[str, Any] = {
             "schema": run_file.SCHEMA,
-            "distill": {"teacher": plain(teacher.settings), "env": str(env)},
+            "distill": {
+                "teacher": plain({**teacher.settings, "sha256": hashes(teacher.files)}),
+                "env": str(env),
+            },
             "model": args.student,
             "config": identity(config),
             "environments": {env.name: spec_to_json(model.environment(None).spec)},

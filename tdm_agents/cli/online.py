@@ -71,7 +71,9 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     kind = trainable_class(name)
     preset = chosen_preset(name, kind, args.preset)
     config = with_settings(f"world model {name!r}", preset.config, parse_settings(args.model_settings))
-    planner = chosen_planner(preset, args.planner, parse_settings(args.planner_settings))
+    of_planner = parse_settings(args.planner_settings)
+    planner = chosen_planner(preset, args.planner, of_planner)
+    refuse_useless(args, config)
     device = usable_device(args.device)
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     if repeat < 1:
@@ -84,7 +86,7 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     with locked(args.out):
         data = _data(args.data, specs)
         source = load_trained(args.init_from) if args.init_from is not None else None
-        ends = {env.name: _ends(args, env, data.get(env.name)) for env in envs}
+        ends = {env.name: _ends(args, env, data.get(env.name), source) for env in envs}
         specs = {name: replace(spec, terminates=ends[name]) for name, spec in specs.items()}
         model = kind.build(specs, config, seed=args.training.seed, source=source)
         run_file.claim(
@@ -103,6 +105,7 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
             weights=args.weights,
             data=data,
             trained=source is not None,
+            own_discount="discount" in of_planner,
             console=console,
         )
     if result.interrupted:
@@ -117,6 +120,29 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         soft_wrap=True,
     )
     return result
+
+
+def refuse_useless(args: Online, config: Any) -> None:
+    """Refuse settings that would do nothing.
+
+    Args:
+        args: The command.
+        config: Of the model.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    training = args.training
+    if training.offline_updates is not None and not args.data:
+        raise WrongValueError(
+            f"--offline-updates is {training.offline_updates}, and there is no --data to make them with"
+        )
+    horizon = getattr(config, "horizon", 0)
+    if training.window_steps <= horizon:
+        raise WrongValueError(
+            f"--window-steps is {training.window_steps}, and the model learns from {horizon} transitions "
+            f"in a row (its setting horizon): pass --window-steps {horizon + 1}"
+        )
 
 
 def environments(args: Online, repeat: int) -> list[EnvRef]:
@@ -208,12 +234,15 @@ def _data(sources: tuple[Path, ...], specs: Mapping[str, ModelSpec]) -> dict[str
     return {known: one for env, one in data.items() if (known := known_name(env, specs)) is not None}
 
 
-def _ends(args: Online, env: EnvRef, data: Trajectories | None) -> bool:
-    """Whether the model learns that episodes terminate."""
+def _ends(args: Online, env: EnvRef, data: Trajectories | None, source: TrainableModel | None) -> bool:
+    """Whether the model learns that episodes terminate; one that goes on from another as that one did."""
     if args.terminates is not None:
         return args.terminates
     if (known := _known_ends(args.out, env)) is not None:
         return known
+    if source is not None:
+        names = getattr(source, "environments", (None,))  # of a model of several
+        return any(source.environment(name).spec.terminates for name in names)
     return (data is not None and data.terminates) or acting.terminates(_undrawn(env), args.training)
 
 

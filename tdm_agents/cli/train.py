@@ -29,6 +29,7 @@ from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import (
     chosen_planner,
     chosen_preset,
+    discounted,
     load_trained,
     trainable_class,
     with_settings,
@@ -103,7 +104,7 @@ def _train(
     model, told = _model(args, name, preset, training, fits=team.first)
     training, held_out = as_read_by(model, training), as_read_by(model, held_out)
     portions = shares(training, args.weights or None)
-    planner = planner_of(args, preset)
+    planner = discounted(planner_of(args, preset), [model.environment(name) for name in data])
     if args.suit_sizes:
         planner, horizon_told = within_episodes(planner, data)
         fitting, held_out_told = fitting_evaluation(args.training, held_out)

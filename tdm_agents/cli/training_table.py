@@ -51,20 +51,18 @@ def training_table(verdicts: Mapping[str, Verdict], metrics: Mapping[str, float]
 
 
 def online_table(result: OnlineResult) -> Table | None:
-    """Returns of the last evaluation of online training; None where there was none."""
+    """Returns of the last evaluation of online training, by environment; None where there was none."""
     if not result.scores:
         return None
-    table = Table(title="the last evaluation")
-    row = {
-        "environment steps": f"{result.counts.env_steps:,}",
-        "decisions": f"{result.counts.decisions:,}",
-        "updates": f"{result.counts.updates:,}",
-        "mean return": f"{np.mean(result.scores):.1f}",
-        "returns": " ".join(f"{score:.1f}" for score in result.scores),
-    }
-    for column in row:
+    counts, several = result.counts, len(result.scores) > 1
+    done = {"environment steps": counts.env_steps, "decisions": counts.decisions, "updates": counts.updates}
+    title = ", ".join(f"{count:,} {what}" for what, count in done.items())
+    table = Table(title=f"the last evaluation: {title}")
+    for column in [*(["environment"] * several), "mean return", "returns"]:
         table.add_column(column, justify="right", overflow="fold")
-    table.add_row(*row.values())
+    for name, scores in result.scores.items():
+        returns = " ".join(f"{score:.1f}" for score in scores)
+        table.add_row(*([name] * several), f"{np.mean(scores):.1f}", returns)
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -17,6 +16,7 @@ from tdm_agents.actors.entries import parse_entry
 from tdm_agents.environments import Env, EnvRef
 from tdm_agents.errors import WrongValueError
 from tdm_agents.evaluation.as_json import plain
+from tdm_agents.storage import hashes
 
 if TYPE_CHECKING:
     from tdm_agents.actors.enter import Entered
@@ -101,5 +101,4 @@ def _entered(entry: str, ref: EnvRef) -> tuple[Entered, dict[str, Any]]:
     from tdm_agents.actors.enter import enter
 
     entered = enter(parse_entry(entry), ref)
-    sha256 = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in entered.files}
-    return entered, plain({**entered.settings, "sha256": sha256})
+    return entered, plain({**entered.settings, "sha256": hashes(entered.files)})

@@ -29,7 +29,7 @@ from tdm_agents.evaluation.real_rewards import Scoring
 from tdm_agents.evaluation.records import Evaluation, Tick, joined
 from tdm_agents.evaluation.report import provenance, versions
 from tdm_agents.json_text import JsonError, plain_number
-from tdm_agents.storage import CheckpointError, read_json, write_json
+from tdm_agents.storage import CheckpointError, hashes, read_json, write_json
 
 SCHEMA = 1
 PARTS_FOLDER = "parts"
@@ -197,7 +197,7 @@ def part_path(folder: Path, what: dict[str, Any]) -> Path:
 
 
 def _hashes(files: Sequence[Path | None]) -> dict[str, str]:
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f is not None}
+    return hashes(file for file in files if file is not None)
 
 
 def _read(path: Path, what: dict[str, Any]) -> Evaluation | None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -29,20 +29,13 @@ from tdm_agents.env_checks import refuse_shared
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError, WrongValueError
 from tdm_agents.evaluation.report import provenance
+from tdm_agents.experts.algorithms import EVALUATION_EPISODES, Algorithm, settings_for
 from tdm_agents.experts.recorded_training import Done, Recorded, policy_file, write_replay
 from tdm_agents.json_text import plain_number
 from tdm_agents.storage import write_bytes, write_json
 
-Algorithm = Literal["ppo", "sac"]
-
 BEST_FILE = "best.zip"
 RECORD_FILE = "training.json"
-
-# SB3's own defaults are for one environment and a network of 64 x 64
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "ppo": {"n_steps": 512, "batch_size": 256, "policy_kwargs": {"net_arch": [128, 128]}},
-    "sac": {"policy_kwargs": {"net_arch": [128, 128]}, "gradient_steps": -1},
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +68,7 @@ class Training:
     cpu_seconds: float | None = None
     num_envs: int = 8
     evaluate_every: int = 40_000
-    evaluation_episodes: int = 3
+    evaluation_episodes: int = EVALUATION_EPISODES
     seed: int = 0
     device: str = "cpu"
     record: bool = False
@@ -150,6 +143,7 @@ def train(
         refuse_shared(envs.get_attr("unwrapped"))
         algorithm = _algorithm(training, envs, out)
         keeper = _Keeper(training, held_out, out, began, watch)
+        keeper.write_record(finished=False)  # before any policy: who begins again knows whose files they are
         algorithm.learn(training.steps, callback=keeper, tb_log_name=training.algorithm)
     finally:
         envs.close()
@@ -164,6 +158,7 @@ def settings_of(training: Training) -> dict[str, Any]:
     """Everything that was chosen, as JSON, as the record has it."""
     env = {"env_id": training.env.made_by, "env_kwargs": dict(training.env.kwargs)}
     rest = {f.name: getattr(training, f.name) for f in fields(training) if f.name != "env"}
+    rest["settings"] = settings_for(training.algorithm, training.settings)
     found: dict[str, Any] = json.loads(json.dumps(env | rest, default=plain_number))
     return found
 
@@ -173,7 +168,7 @@ def _algorithm(training: Training, envs: VecEnv, out: Path) -> BaseAlgorithm:
     kind = {"ppo": PPO, "sac": SAC}[training.algorithm]
     if training.algorithm == "sac" and not isinstance(envs.action_space, gym.spaces.Box):
         raise WrongValueError(f"sac acts in a Box, and {training.env} has {envs.action_space}; choose ppo")
-    settings = {**_SETTINGS[training.algorithm], **training.settings}
+    settings = settings_for(training.algorithm, training.settings)
     algorithm: BaseAlgorithm = kind(
         policy, envs, seed=training.seed, device=training.device, tensorboard_log=str(out), **settings
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from tdm_agents.agent.predict import for_exploration
 from tdm_agents.collection.seeds import TUNING_FIRST, draw_reset_seed
 from tdm_agents.environments import Env, EnvRef, episode_limit, steps_at_most
 from tdm_agents.online.online_config import OnlineConfig
-from tdm_agents.protocols import Discounts, Planner, TrainableModel, WorldModel
+from tdm_agents.protocols import Planner, TrainableModel
 
 _ACTIONS, _RESETS, _BATCHES = range(3)
 """What the streams of random numbers are for."""
@@ -79,15 +77,3 @@ def terminates(env: EnvRef, config: OnlineConfig) -> bool:
         return False
     finally:
         made.close()
-
-
-def discounted(planner: Planner, worlds: Sequence[WorldModel[Any]]) -> Planner:
-    """The planner with the discount that the models' values were learned with, where all have the same."""
-    known = {round(float(world.discount), 6) if isinstance(world, Discounts) else None for world in worlds}
-    if not is_dataclass(planner) or isinstance(planner, type) or len(known) != 1 or None in known:
-        return planner
-    if "discount" not in {f.name for f in fields(planner)}:
-        return planner
-    settings: dict[str, Any] = {"discount": known.pop()}
-    chosen: Planner = replace(planner, **settings)
-    return chosen

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from tdm_agents.errors import WrongValueError
 from tdm_agents.online.acting import batch_rng
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_state import OnlineState
@@ -35,6 +36,20 @@ class Learner:
         default = 0 if state.counts.given else sum(max(1000, 5 * task.longest) for task in tasks)
         self.seed_decisions = default if config.seed_decisions is None else config.seed_decisions
         """Decisions before the first update."""
+
+    def refuse_only_random(self) -> None:
+        """Refuse a run that would end before the model has learned anything.
+
+        Raises:
+            ValueError: If it would.
+        """
+        repeat = min(task.spec.action_repeat for task in self._tasks)
+        if not self._trained and self.due() == 0 and self.seed_decisions * repeat >= self._config.steps:
+            raise WrongValueError(
+                f"steps is {self._config.steps:,} environment steps, and the first {self.seed_decisions:,} "
+                f"decisions of {repeat} each are random: nothing would be learned. Raise --steps, or lower "
+                "--seed-decisions"
+            )
 
     @property
     def begun(self) -> bool:

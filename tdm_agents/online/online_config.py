@@ -18,11 +18,11 @@ class OnlineConfig:
         seed: Seed of everything: weights, actions, resets of the environment, order of the data.
         envs: Environments that are played side by side; the next episodes begin when all have ended.
         seed_decisions: Decisions before the model learns anything, which are random unless it is trained
-            already; None: 1,000, or five whole episodes if they are more. None are needed where data are
-            given.
+            already; None: 1,000, or five times the decisions of the longest possible episode if they are
+            more. None are needed where data are given.
         updates_per_decision: Updates of the model per decision, the random ones included.
         offline_updates: Updates with the given data, before the first decision; None: as many as for
-            decisions of the run's own.
+            decisions of the run's own. 0: the data are only remembered.
         batch_size: Windows per update.
         window_steps: Decision steps per window, one more than transitions.
         buffer_size: Decisions that the replay memory holds, the latest ones.
@@ -32,7 +32,7 @@ class OnlineConfig:
         bf16: Compute the loss under bfloat16 autocast; weights and moments stay float32.
         evaluate_every: Environment steps between evaluations; one is always made at the end.
         evaluate_episodes: Episodes per evaluation, on the same seeds every time.
-        checkpoint_every: Decisions (or updates before the first planned decision) between checkpoints.
+        checkpoint_every: Decisions and updates, counted together, between checkpoints.
         log_every: Updates between points of the training curves.
         threads: PyTorch's threads on the CPU. A resumed run is bit-equal only with the same number.
 
@@ -63,7 +63,6 @@ class OnlineConfig:
             "steps",
             "envs",
             "seed_decisions",
-            "offline_updates",
             "batch_size",
             "buffer_size",
             "max_steps",
@@ -76,6 +75,8 @@ class OnlineConfig:
         for name in counts:
             if (count := getattr(self, name)) is not None and count < 1:
                 raise WrongValueError(f"{name} is {count}; expected at least 1")
+        if self.offline_updates is not None and self.offline_updates < 0:
+            raise WrongValueError(f"offline_updates is {self.offline_updates}; expected at least 0")
         if self.window_steps < 2:
             raise WrongValueError(f"window_steps is {self.window_steps}; a transition needs at least 2")
         if self.seed < 0:

@@ -88,7 +88,11 @@ class OnlineState:
         self._saved = 0  # decisions and updates at the last checkpoint
         self._tasks = tasks
         self.replays = {
-            task.name: self._memory(task, number if len(tasks) > 1 else None)
+            task.name: self._memory(
+                task,
+                number if len(tasks) > 1 else None,
+                given=data[task.name].num_decisions if task.name in data else 0,
+            )
             for number, task in enumerate(tasks)
         }
         if self.resumed:
@@ -104,7 +108,7 @@ class OnlineState:
         self.counts.given = sum(replay.decisions for replay in self.replays.values())
         self.save()
 
-    def _memory(self, task: Task, number: int | None) -> Replay:
+    def _memory(self, task: Task, number: int | None, *, given: int) -> Replay:
         config, longest = self.config, task.longest
         capacity = int(config.buffer_size * task.share)
         round_entries = config.envs * (longest + 1)
@@ -118,12 +122,12 @@ class OnlineState:
         # an episode has at most twice as many entries as decisions; not a function of the settings that may
         # change when a run goes on
         slack = 2 * (config.envs * longest + MOST_UNSAVED)
-        if not self.resumed:
-            decisions = int(config.steps * task.share) // task.spec.action_repeat
-            refuse_full_disk(self.folder, task, min(capacity + slack, decisions + decisions // 10))
+        decisions = int(config.steps * task.share) // task.spec.action_repeat + given
         folder = self.folder / REPLAY_FOLDER
+        folder = folder if number is None else folder / str(number)
+        refuse_full_disk(folder, task, min(capacity + slack, decisions + decisions // 10))
         return Replay(
-            folder if number is None else folder / str(number),
+            folder,
             task.spec,
             capacity=capacity,
             slack=slack,
@@ -196,7 +200,7 @@ def refuse_full_disk(folder: Path, task: Task, entries: int) -> None:
     """Refuse a replay memory for which the disk has no room: its arrays fill up while the run goes on.
 
     Args:
-        folder: Of the run.
+        folder: Of the memory, which may hold some of it already.
         task: The environment.
         entries: How many the run may keep.
 
@@ -205,10 +209,12 @@ def refuse_full_disk(folder: Path, task: Task, entries: int) -> None:
     """
     pixels = int(image_columns(task.spec.observation_space, task.spec.observation_dim).sum())
     needed = entries * (4 * (task.spec.observation_dim - pixels) + pixels + 8 * task.spec.action_dim + 4)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    there = sum(file.stat().st_blocks * 512 for file in folder.glob("*"))  # of files with holes
+    run = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(run).free
+    if needed - there > free:
         raise WrongValueError(
-            f"the replay memory of {task.name} may grow to {needed / 2**30:.1f} GiB, and {folder} has "
+            f"the replay memory of {task.name} may grow by {(needed - there) / 2**30:.1f} GiB, and {run} has "
             f"{free / 2**30:.1f} GiB left: lower --buffer-size, --steps or the size of images, or choose "
             "another --out"
         )

@@ -34,7 +34,11 @@ from tdm_agents.online.rounds import Played, play_round
 from tdm_agents.online.turns import Task, next_task, open_tasks
 from tdm_agents.protocols import Discounts, Planner, TrainableModel
 from tdm_agents.remarks import remarks
+from tdm_agents.training.model_choice import discounted
 from tdm_agents.training.process import interrupts, threads
+
+UPDATES = "updates"
+"""Folder of the curves over updates, in that of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,12 @@ class OnlineResult:
     Attributes:
         counts: What it has done in all.
         interrupted: Whether Ctrl-C (or SIGTERM) ended it before its last step.
-        scores: Returns of the last evaluation, one environment after the other; empty if there was none.
+        scores: Returns of the last evaluation, by environment; empty if there was none.
     """
 
     counts: Counts
     interrupted: bool
-    scores: tuple[float, ...]
+    scores: Mapping[str, tuple[float, ...]]
 
 
 class _Interrupted(Exception):  # noqa: N818  (an answer, not an error)
@@ -66,6 +70,7 @@ def train_online(
     weights: Mapping[str, float] | None = None,
     data: Mapping[str, Trajectories] | None = None,
     trained: bool = False,
+    own_discount: bool = False,
     console: Console | None = None,
 ) -> OnlineResult:
     """Train ``model`` in place on what its own agent does, and save that agent in ``folder``.
@@ -82,6 +87,7 @@ def train_online(
         weights: Share of each of several environments in proportion to the others, by name; None: equal.
         data: Episodes that somebody else played, by environment, with which the replay memory begins.
         trained: Whether the model has been trained before, and acts from the first decision on.
+        own_discount: Whether the planner discounts by its own setting, and not as the model's values do.
         console: Where to show progress; by default that of :func:`tdm_agents.remarks.remarks`.
 
     Raises:
@@ -100,6 +106,7 @@ def train_online(
                 world.expect(task.longest)
         state = OnlineState(model, config, folder, tasks=tasks, data=data or {})
         learner = Learner(state, config, tasks, trained=trained)
+        learner.refuse_only_random()
         done = state.counts.env_steps
         if state.resumed:
             console.print(
@@ -109,9 +116,11 @@ def train_online(
             state=state,
             learner=learner,
             tasks=tasks,
-            planner=acting.discounted(planner, worlds),
+            planner=planner if own_discount else discounted(planner, worlds),
             config=config,
             board=stack.enter_context(SummaryWriter(str(folder), purge_step=done)),
+            # their axis is another one, so what a resumed run makes again is purged apart
+            losses=stack.enter_context(SummaryWriter(str(folder / UPDATES), purge_step=state.counts.updates)),
             progress=stack.enter_context(OnlineProgress(console, config.steps, done)),
             trained=trained,
             interrupted=interrupted,
@@ -129,7 +138,7 @@ def train_online(
                 soft_wrap=True,
             )
         last = state.curve.evaluations[-len(tasks) :]
-        scores = tuple(score for row in last for score in row["returns"])
+        scores = {task.name: tuple(row["returns"]) for task, row in zip(tasks, last, strict=False)}
         return OnlineResult(state.counts, stopped, scores)
 
 
@@ -143,6 +152,7 @@ class _Run:
     planner: Planner
     config: OnlineConfig
     board: SummaryWriter
+    losses: SummaryWriter
     progress: OnlineProgress
     trained: bool
     interrupted: threading.Event
@@ -236,7 +246,7 @@ class _Run:
         updates = self.state.counts.updates
         if updates % self.config.log_every == 0:
             for name, value in numbers.items():
-                self.board.add_scalar(f"train/{name}", value, updates)
+                self.losses.add_scalar(f"train/{name}", value, updates)
         if self.interrupted.is_set():
             raise _Interrupted
 

@@ -112,11 +112,14 @@ class Step:
             Code that needs one calls :func:`~tdm_agents.protocols.observation_of`.
         reward: ``[N]``, the reward that arrives with it.
         alive: ``[N]`` bool; False where the episode terminated in this transition.
+        survival: ``[N]``, the probability that it did not, of which ``alive`` is the likelier answer; None
+            where the model says no more than that.
     """
 
     observation: Tensor | None
     reward: Tensor
     alive: Tensor
+    survival: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,5 +121,6 @@ def evaluate(
         assert isinstance(stage, Evaluate)
         if len(found[name]) == len(stage.envs):
             reached = {env.name: found[name][env.name].reached for env in stage.envs}
-            by_name[name].finish(reached, seconds=sum(one.seconds for one in found[name].values()))
+            seconds = sum(one.seconds for one in found[name].values())
+            by_name[name].finish(reached, seconds=seconds, device=device)
         watch(played)

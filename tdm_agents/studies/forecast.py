@@ -217,7 +217,8 @@ def _imagined(
     finally:
         made.close()
     settings: Mapping[str, Any] = {} if planner is None else planner["settings"]
-    samples, iterations = settings.get("num_samples", 0), settings.get("iterations", 1)
+    beams = settings.get("beam_width", 0) * settings.get("num_expand", 1)
+    samples, iterations = settings.get("num_samples", beams), settings.get("iterations", 1)
     horizon = settings.get("horizon", 1)
     share = SHARES[recipe.model]
     operations = 2.0 * weights * rows * (samples * iterations * horizon + _history(recipe, rows))

@@ -14,7 +14,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.entry_text import in_a_line
-from tdm_agents.studies.offline_recipes import EVALUATED, paper, smoke
+from tdm_agents.studies.offline_recipes import EVALUATED, imitation, paper, smoke
 from tdm_agents.studies.stages import (
     Collect,
     Evaluate,
@@ -23,7 +23,6 @@ from tdm_agents.studies.stages import (
     Protocol,
     Recipe,
     Reinforce,
-    Role,
     Size,
     Stage,
     Study,
@@ -63,7 +62,7 @@ SMALL = _Sizes(
         model="iql",
         preset="locomotion",
         action_repeat=1,
-        training=TrainConfig(steps=30_000, batch_size=24, window_steps=12, **EVALUATED),
+        training=TrainConfig(steps=30_000, batch_size=256, window_steps=2, **EVALUATED),
     ),
     search={"horizon": 5, "beam_width": 16},
     protocol=Protocol(episodes=10, batch=10),
@@ -100,7 +99,10 @@ SIZES: dict[Size, _Sizes] = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}
 def _plan(size: Size) -> Plan:
     of = SIZES[size]
     stages = [stage for body in of.bodies for stage in _body(body, of)]
-    return Plan(stages=tuple(stages), figure=Figure(title="Locomotion, from recorded data"))
+    return Plan(
+        stages=tuple(stages),
+        figure=Figure(title="Locomotion, from recorded data", one="the best policy of the data"),
+    )
 
 
 def _body(env_id: str, of: _Sizes) -> list[Stage]:
@@ -119,8 +121,12 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
         )
     ]
     for quality in ("medium", "best"):
+        # its actions are drawn, as in D4RL's data, and not disturbed besides
         actor = ActorPolicy(
-            f"{{{policies}}}/{quality}.zip", noise_sds=(0.0,), burst_episodes=0.0, name=quality
+            f"{{{policies}}}/{quality}.zip deterministic=false",
+            noise_sds=(0.0,),
+            burst_episodes=0.0,
+            name=quality,
         )
         data = DatasetSpec(env=env, mix=((actor, of.episodes),))
         stages.append(Collect(name=f"{key}-{quality}-data", datasets=(data,)))
@@ -136,28 +142,31 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
     }
     for mixture, read in mixtures.items():
         transformer, iql = f"{key}-{mixture}-transformer", f"{key}-{mixture}-iql"
+        imitator = f"{key}-{mixture}-imitator"
         search = f"{{{transformer}}} " + in_a_line(
             {"planner": "beam_search", "level": "token", "discount": 0.99, **of.search}
         )
-        contestants: dict[str, tuple[str, str, Role]] = {
-            "cloned": ("behaviour cloning", f"{{{transformer}}} planner=policy", "other"),
-            "policy": ("IQL", f"{{{iql}}} planner=policy", "other"),
-            "search": ("beam search, returns to go", search, "planned"),
-            "search-value": ("beam search, IQL's value", f"{search} value={{{iql}}}", "planned"),
+        contestants = {
+            "imitated": ("behaviour cloning", f"{{{imitator}}} planner=policy"),
+            "cloned": ("the transformer's policy", f"{{{transformer}}} planner=policy"),
+            "policy": ("IQL", f"{{{iql}}} planner=policy"),
+            "search": ("beam search, returns to go", search),
+            "search-value": ("beam search, IQL's value", f"{search} value={{{iql}}}"),
         }
         stages += [
             Train(name=transformer, recipe=of.transformer, **read),
             Train(name=iql, recipe=of.iql, **read),
+            Train(name=imitator, recipe=imitation(of.iql), **read),
         ]
         stages += [
             Evaluate(
                 name=f"{key}-{mixture}-{short}",
                 label=f"{label} ({mixture})",
                 line=line,
-                role=role,
+                role="other",
                 **everywhere,
             )
-            for short, (label, line, role) in contestants.items()
+            for short, (label, line) in contestants.items()
         ]
     return stages
 

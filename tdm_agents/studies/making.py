@@ -30,7 +30,7 @@ from tdm_agents.training import verdict
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What products are made with; nothing here changes what comes out.
+    """What products are made with; nothing here is part of what they are declared to be.
 
     Attributes:
         pool: Who plays episodes.
@@ -67,7 +67,7 @@ def make(product: Product, products: Mapping[str, Product], means: Means) -> Non
     else:
         assert isinstance(stage, Train)
         result = _train(stage, product, products, means)
-    product.finish(result, seconds=time.monotonic() - began)
+    product.finish(result, seconds=time.monotonic() - began, device=means.device)
 
 
 def play(evaluations: Sequence[Product], products: Mapping[str, Product], means: Means) -> None:

@@ -19,6 +19,11 @@ _SMALLEST: dict[str, Any] = {
 }
 
 
+def imitation(iql: Recipe) -> Recipe:
+    """IQL whose policy imitates good and bad actions alike: behaviour cloning (2110.06169, equation 7)."""
+    return replace(iql, settings={**iql.settings, "beta": 0.0})
+
+
 def smoke(small: Recipe) -> Recipe:
     """A recipe of a few updates of a tiny model, for the size ``smoke``."""
     # a transformer of the size `small` has a preset, whose settings the tiny one does without

@@ -15,7 +15,11 @@ from tdm_agents.studies.stages import Evaluate
 
 
 def rows_of(
-    evaluations: Sequence[Evaluate], returns: Mapping[str, Returns], *, successes: bool = False
+    evaluations: Sequence[Evaluate],
+    returns: Mapping[str, Returns],
+    *,
+    successes: bool = False,
+    missing: Sequence[Evaluate] = (),
 ) -> list[dict[str, Any]]:
     """The rows of evaluations; those of one label, panel and position are one row.
 
@@ -23,6 +27,9 @@ def rows_of(
         evaluations: What was played, in the order of the study.
         returns: Returns by task, one per seed, by the names of the evaluations.
         successes: Whether returns are 0 or 1; see :func:`tdm_agents.studies.scores.middle`.
+        missing: What is still to be played. A row of which something is missing has no normalised return,
+            which would be that of other tasks than its neighbours'. One at a position is left out: its
+            interval would be that of episodes, and its neighbours' that of draws.
     """
     random = {
         task: reached
@@ -30,11 +37,24 @@ def rows_of(
         if stage.role == "random"
         for task, reached in returns[stage.name].items()
     }
-    found: dict[tuple[str, str, float | None], list[Evaluate]] = {}
+    found: dict[_Place, list[Evaluate]] = {}
     for stage in evaluations:
-        found.setdefault((stage.label, stage.panel, stage.x), []).append(stage)
+        found.setdefault(_place(stage), []).append(stage)
     middle = partial(scores.middle, successes=successes)
-    return [_row(stages, returns, random, middle) for stages in found.values()]
+    incomplete = {_place(stage) for stage in missing}
+    return [
+        _row(stages, returns, random, middle, scaled=place not in incomplete)
+        for place, stages in found.items()
+        if place not in incomplete or stages[0].x is None
+    ]
+
+
+_Place = tuple[str, str, float | None]
+
+
+def _place(stage: Evaluate) -> _Place:
+    """What the evaluations of one row have in common."""
+    return stage.label, stage.panel, stage.x
 
 
 def _row(
@@ -42,13 +62,15 @@ def _row(
     returns: Mapping[str, Returns],
     random: Mapping[str, Sequence[float]],
     middle: Callable[[Returns], Interval],
+    *,
+    scaled: bool,
 ) -> dict[str, Any]:
     """One contestant in all tasks that it played."""
     first = stages[0]
     own = _runs(stages, returns)
     references = [stage.reference for stage in stages]
     scale: dict[str, Any] = {"normalised": None, "gap": None}
-    if all(name is not None for name in references):
+    if scaled and all(name is not None for name in references):
         paired = {stage.name: returns[str(stage.reference)] for stage in stages}
         ends = {"random": random, "reference": _runs(stages, paired)}
         if has_scale(list(own), **ends):

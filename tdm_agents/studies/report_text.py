@@ -11,24 +11,29 @@ from tdm_agents.studies.panels import Row, panels_of
 def text(report: Mapping[str, Any]) -> str:
     """The report as a page of Markdown."""
     rows: Sequence[Row] = report["contestants"]
+    gaps = any(row["gap"] is not None for row in rows)
     lines = [
         f"# {report['title']} ({report['study']}, size {report['size']})",
         "",
-        *_ABOUT[report["average"]],
+        *_about(report, gaps=gaps),
         "",
     ]
     successes = report["average"] == "mean"  # they have a scale already
     scaled = [row for row in rows if row["normalised"] is not None and row["x"] is None]
     if scaled and not successes:
-        lines += ["| contestant | normalised return | planning gap |", "|---|---:|---:|"]
-        lines += [f"| {row['label']} | {_cell(row['normalised'])} | {_cell(row['gap'])} |" for row in scaled]
+        shown = ["normalised", "gap"] if gaps else ["normalised"]
+        lines += [
+            f"| contestant | normalised return |{' planning gap |' * gaps}",
+            "|---|" + "---:|" * len(shown),
+        ]
+        lines += [f"| {row['label']} | {' | '.join(_cell(row[what]) for what in shown)} |" for row in scaled]
         lines.append("")
     scaled_roles = ("planned", "other")
     bare = [row["label"] for row in rows if row["normalised"] is None and row["role"] in scaled_roles]
     if bare and not successes:
         lines += [
-            f"Not normalised: {', '.join(dict.fromkeys(bare))}. No planner on the true dynamics is beside "
-            "them, or it is no better than random actions in one of their tasks.",
+            f"Not normalised: {', '.join(dict.fromkeys(bare))}. Nothing is the 1 of their scale, it is no "
+            "better than random actions in one of their tasks, or something is still to be played.",
             "",
         ]
     for name, own in panels_of(rows).items():
@@ -42,14 +47,23 @@ def text(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_errors(report["models"])])
 
 
-_ABOUT = {
-    "iqm": (
-        "Interquartile means with 95 % intervals (bootstrap, stratified by task). Normalised return: 0 is",
-        "random actions, 1 the same planner on the true dynamics. Planning gap: what that planner reaches",
-        "more on the true dynamics, seed by seed, on the same scale.",
-    ),
-    "mean": ("Shares of successes with 95 % intervals (Wilson's).",),
-}
+def _about(report: Mapping[str, Any], *, gaps: bool) -> list[str]:
+    """What the numbers are, and what is missing."""
+    lines = []
+    if report["average"] == "mean":
+        lines.append("Shares of successes with 95 % intervals (Wilson's).")
+    else:
+        lines.append("Interquartile means with 95 % intervals (bootstrap, stratified by task).")
+        lines.append(f"Normalised return: 0 is random actions, 1 is {report['one']}.")
+        if gaps:
+            lines.append("Planning gap: what is missing to that, seed by seed, on the same scale.")
+    if missing := report["missing"]:
+        lines.append(f"{len(missing)} evaluations are still to be played: {', '.join(missing)}.")
+    if len(report["origins"]) > 1:
+        lines.append(
+            "Not everything was made by one version, machine or device; `origins` in results.json says what."
+        )
+    return lines
 
 
 def _table(

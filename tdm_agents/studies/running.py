@@ -17,7 +17,7 @@ from tdm_agents.studies.entry_text import named
 from tdm_agents.studies.making import Means, make, play
 from tdm_agents.studies.side_by_side import is_training, train_side_by_side
 from tdm_agents.studies.stage_products import PRODUCTS_FOLDER, Product, products_of
-from tdm_agents.studies.stages import Evaluate, Plan, Size, Study
+from tdm_agents.studies.stages import Collect, Evaluate, Plan, Size, Study, Train
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,10 @@ def adoptable(one: Opened, name: str, folder: Path) -> Product:
         ValueError: If it is of another kind, or there is no such folder.
     """
     product = named(f"product of {one.study.name}", name, one.products)
-    if isinstance(product.stage, Evaluate):
+    if not isinstance(product.stage, Collect | Train):
         raise WrongValueError(
-            f"{name} is an evaluation, which is played here; expected the name of data or of a model"
+            f"{name} is {'an evaluation' if product.kind == 'returns' else 'a policy'}, which is made here; "
+            "expected the name of data or of a model"
         )
     if not folder.is_dir():
         raise WrongValueError(f"{folder} is not a folder; expected one of `tdm collect` or `tdm train`")
@@ -131,18 +132,19 @@ def run(
         for product, folder in adoptions:
             product.adopt(folder)
         means = Means(pool=pool, device=device, threads=threads, console=console)
-        while ready := _ready(one, adopted, side_by_side=side_by_side):
-            names = ", ".join(f"{product.stage.name} ({product.kind})" for product in ready)
-            console.rule(f"{one.progress}: {names}", align="left")
-            if len(ready) > 1:
-                train_side_by_side(ready, one.products, means)
-                continue
-            try:
-                make(ready[0], one.products, means)
-            except TDMError:
-                if ready[0].stage.name in adopted:
-                    ready[0].disown()
-                raise
+        try:
+            while ready := _ready(one, adopted, side_by_side=side_by_side):
+                names = ", ".join(f"{product.stage.name} ({product.kind})" for product in ready)
+                console.rule(f"{one.progress}: {names}", align="left")
+                if len(ready) > 1:
+                    train_side_by_side(ready, one.products, means)
+                else:
+                    make(ready[0], one.products, means)
+        except TDMError:
+            for product, _ in adoptions:
+                if not product.done:  # nothing has checked it yet, or what did refused it
+                    product.disown()
+            raise
         # what two contestants have in common is played once
         if evaluations := list({product.key: product for product in one.missing}.values()):
             console.rule(f"{one.progress}: the others are played", align="left")
@@ -172,7 +174,8 @@ def report_so_far(one: Opened) -> Path:
     # the key of this report is not that of the whole one, which is therefore still to be made
     products = {stage.name: one.products[stage.name] for stage in stages}
     plan = replace(one.plan, stages=stages)
-    study_report.write(one.folder, one.study.name, one.size, plan, products)
+    missing = [s for s in one.plan.stages if isinstance(s, Evaluate) and s.name not in products]
+    study_report.write(one.folder, one.study.name, one.size, plan, products, missing=missing)
     return one.folder
 
 

@@ -24,6 +24,9 @@ from tdm_agents.actors.entries import EXPERT, Entry, parse_entry
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError
+from tdm_agents.evaluation.report import provenance
+from tdm_agents.experts.algorithms import EVALUATION_EPISODES, settings_for
+from tdm_agents.experts.recorded_training import MEDIUM_SHARE
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Preset
 from tdm_agents.registry import make_planner
@@ -87,15 +90,24 @@ class Product:
         """Wall-clock time that it took, in the process that finished it."""
         return float(read_json(self.folder / PRODUCT_FILE, schema=SCHEMA)["seconds"])
 
-    def finish(self, result: Mapping[str, Any], *, seconds: float) -> None:
+    def origin(self) -> dict[str, Any] | None:
+        """By which versions it was made, and where; None if an older version of this package did not say."""
+        found: dict[str, Any] | None = read_json(self.folder / PRODUCT_FILE, schema=SCHEMA).get("origin")
+        return found
+
+    def finish(self, result: Mapping[str, Any], *, seconds: float, device: str) -> None:
         """Mark it as complete.
 
         Args:
             result: What the report needs of it.
             seconds: Wall-clock time that it took.
+            device: Where models computed.
         """
+        made = provenance()
+        origin = {name: made[name] for name in ("machine", "versions", "git_commit")} | {"device": device}
         value = {"schema": SCHEMA, "kind": self.kind, "key": self.key, "depends": self.depends}
-        write_json(self.folder / PRODUCT_FILE, value | {"result": result, "seconds": float(seconds)})
+        value |= {"result": result, "seconds": float(seconds), "origin": origin}
+        write_json(self.folder / PRODUCT_FILE, value)
 
     def adopt(self, other: Path) -> None:
         """Let a folder that was made elsewhere be this product's files; nothing is checked or copied.
@@ -175,7 +187,14 @@ def planner_of(entry: Entry, envs: Sequence[EnvRef]) -> dict[str, Any] | None:
 def _depends(stage: Stage, keys: Mapping[str, str]) -> dict[str, Any]:
     if isinstance(stage, Reinforce):
         settings = {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage) if f.name != "name"}
-        return {"kind": "policy", **settings, "env": stage.env.name}
+        return {
+            "kind": "policy",
+            **settings,
+            "env": stage.env.name,
+            "settings": settings_for(stage.algorithm, stage.settings),
+            "evaluation_episodes": EVALUATION_EPISODES,
+            "medium_share": MEDIUM_SHARE,
+        }
     if isinstance(stage, Collect):
         datasets = [{**one.settings(), "episodes": one.counts} for one in stage.filled(keys)]
         return {"kind": "data", "datasets": datasets}

@@ -256,12 +256,14 @@ class Figure:
         kind: ``"bars"``: normalised returns over all tasks, one bar per contestant. ``"curves"``: returns
             over :attr:`Evaluate.x`, in panels. ``"successes"``: returns are 0 or 1, and their means are
             drawn, one panel per task.
+        one: What the 1 of normalised returns is.
         x_label: Label of the horizontal axis of curves.
         logarithmic: Whether that axis is.
     """
 
     title: str
     kind: Literal["bars", "curves", "successes"] = "bars"
+    one: str = "the same planner on the true dynamics"
     x_label: str = ""
     logarithmic: bool = False
 

@@ -1,14 +1,14 @@
 """The report of a study: what was reached, as JSON, as a page of text, and as a figure.
 
-Everything but ``"provenance"`` and ``"costs"`` is a function of the products alone, however often their
-making was interrupted.
+Everything but ``"provenance"``, ``"origins"`` and ``"costs"`` is a function of the products alone, however
+often their making was interrupted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tdm_agents.studies.stage_products import SCHEMA as PRODUCTS_SCHEMA
 from tdm_agents.studies.stage_products import Product, plain
 from tdm_agents.studies.stages import Evaluate, Plan, Train
 
-SCHEMA = 2
+SCHEMA = 3
 RESULTS_FILE = "results.json"
 FIGURE_FILE = "figure.png"
 TEXT_FILE = "results.md"
@@ -48,8 +48,24 @@ def is_reported(folder: Path, key: str) -> bool:
         return False
 
 
-def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str, Product]) -> dict[str, Any]:
-    """Write the report of a study whose products are complete, the JSON last, and return it.
+def write(
+    folder: Path,
+    name: str,
+    size: str,
+    plan: Plan,
+    products: Mapping[str, Product],
+    *,
+    missing: Sequence[Evaluate] = (),
+) -> dict[str, Any]:
+    """Write the report of a study, the JSON last, and return it.
+
+    Args:
+        folder: Of the report.
+        name: Of the study.
+        size: Its size.
+        plan: Stages whose products are complete.
+        products: Their products.
+        missing: Evaluations that are still to be played.
 
     Raises:
         CheckpointError: If a product was altered.
@@ -57,7 +73,7 @@ def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str,
     evaluations = [stage for stage in plan.stages if isinstance(stage, Evaluate)]
     played = {stage.name: products[stage.name].result() for stage in evaluations}
     returns = {name: {env: one["returns"] for env, one in found.items()} for name, found in played.items()}
-    rows = rows_of(evaluations, returns, successes=plan.figure.kind == "successes")
+    rows = rows_of(evaluations, returns, successes=plan.figure.kind == "successes", missing=missing)
     report = {
         "schema": SCHEMA,
         "kind": "study",
@@ -65,6 +81,8 @@ def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str,
         "size": size,
         "key": report_key(plan, products),
         "title": plan.figure.title,
+        "one": plan.figure.one,
+        "missing": [stage.name for stage in missing],
         "average": "mean" if plan.figure.kind == "successes" else "iqm",
         "level": 0.95,
         "protocols": {stage.name: plain(stage.protocol) for stage in evaluations},
@@ -86,12 +104,25 @@ def write(folder: Path, name: str, size: str, plan: Plan, products: Mapping[str,
                 for name, found in played.items()
             },
         },
+        "origins": _origins(products),
         "provenance": provenance(),
     }
     draw(folder / FIGURE_FILE, plan.figure, rows)
     write_bytes(folder / TEXT_FILE, text(report).encode())
     write_report(folder / RESULTS_FILE, report)
     return report
+
+
+def _origins(products: Mapping[str, Product]) -> list[dict[str, Any]]:
+    """By which versions and machines products were made, each with the names of what it made."""
+    found: list[dict[str, Any]] = []
+    for name, product in products.items():
+        origin = product.origin() or {"unknown": True}
+        known = next((one for one in found if one["by"] == origin), None)
+        if known is None:
+            found.append(known := {"by": origin, "products": []})
+        known["products"].append(name)
+    return found
 
 
 def _identity(product: Product) -> list[Any]:

@@ -108,7 +108,12 @@ class Wrapper(Generic[S]):
     ) -> tuple[Observed[S], Step]:
         """The wrapped model's transition from ``observation[N, n]`` to ``inner``, as this model sees it."""
         step = replace(step, observation=self._seen(observation, step.observation))
-        after = replace(step, reward=self._reward(observation, action, step), alive=self._alive(step.alive))
+        after = replace(
+            step,
+            reward=self._reward(observation, action, step),
+            alive=self._alive(step.alive),
+            survival=step.survival if type(self)._alive is Wrapper._alive else None,
+        )
         return Observed(inner, step.observation), after
 
     def _seen(self, before: Tensor | None, imagined: Tensor | None) -> Tensor | None:

@@ -3,24 +3,27 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 
+import tdm_agents
 from tdm_agents import evaluate
-from tdm_agents.actors.entries import Entry
+from tdm_agents.actors.entries import Entry, parse_entry
 from tdm_agents.cli.main import main
 from tdm_agents.comparison import played_batches
 from tdm_agents.comparison.comparison_plot import plot_comparison
 from tdm_agents.comparison.comparison_report import comparison_report, sections
-from tdm_agents.comparison.matches import Rules, kept_episodes, matches_of, play
+from tdm_agents.comparison.matches import Rules, kept_episodes, match_of, matches_of, play
 from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.statistics import interval, iqm
 from tdm_agents.storage import CheckpointError
@@ -335,3 +338,20 @@ def test_looking_for_thousands_of_kept_batches_takes_no_time(tmp_path):
     began = time.process_time()
     assert kept_episodes(match, rules, tmp_path) == 0
     assert time.process_time() - began < 10
+
+
+def test_whose_files_have_the_same_names_are_told_apart(tmp_path):
+    shipped = Path(tdm_agents.__file__).parent / "checkpoints"
+    for name in ("cartpole-swingup", "cartpole-swingup-value"):
+        shutil.copytree(shipped / name, tmp_path / name)
+    line = f"{tmp_path}/cartpole-swingup planner=mppi horizon=2 value={tmp_path}/cartpole-swingup-value"
+    env = EnvRef("dm_control/cartpole-swingup-v0")
+
+    def hashed():
+        return match_of(parse_entry(line), env, RULES).settings["sha256"]
+
+    before = hashed()
+    assert sorted(before) == ["model.json", "model.json 2", "weights.safetensors", "weights.safetensors 2"]
+    path = tmp_path / "cartpole-swingup/model.json"
+    path.write_text(path.read_text() + "\n")
+    assert {name for name, sha256 in hashed().items() if sha256 != before[name]} == {"model.json"}

@@ -111,3 +111,32 @@ def test_a_training_says_which_data_of_policies_it_reads():
     for only in (None, "best"):
         with pytest.raises(TDMError, match="of the policies policies; expected replay or medium-replay"):
             Plan(stages=(policies, replace(model, only=only)), figure=Figure(title="Policies"))
+
+
+def test_who_is_killed_before_the_first_policy_is_recorded_begins_again(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tdm_agents.experts.reinforcement._Keeper._evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        do(tmp_path)
+    files = opened(STUDY, "smoke", tmp_path).products["policies"].files
+    (files / "best.zip").write_bytes(b"half a policy")
+    monkeypatch.undo()
+    do(tmp_path)
+    assert opened(STUDY, "smoke", tmp_path).finished
+
+
+def test_a_search_is_expected_to_take_longer_with_more_beams(tmp_path):
+    def seconds(beams):
+        line = f"{{model}} planner=beam_search level=token horizon=3 beam_width={beams}"
+        search = Evaluate(
+            name="search", label="search", line=line, envs=(ENV,), protocol=Protocol(episodes=2, batch=2)
+        )
+        recipe = replace(tiny_study.RECIPE, model="transformer", settings={}, action_repeat=1)
+        stages = [replace(s, recipe=recipe) if isinstance(s, Train) else s for s in plan().stages]
+        whole = Plan(stages=(*stages, search), figure=Figure(title="Search"))
+        one = opened(replace(STUDY, plan=lambda _size: whole), "smoke", tmp_path)
+        return forecast(one, device="cpu", workers=1, threads=1)[-1].seconds
+
+    assert seconds(64) > 4.0 * seconds(2)

@@ -262,6 +262,16 @@ def test_names_of_products_to_adopt_are_checked(tmp_path):
         do(tmp_path / "c", {"data": tmp_path / "nowhere"})
 
 
+def test_after_a_refusal_nothing_is_adopted_that_was_not_checked(done, tmp_path):
+    products = opened(tiny_study.study(), "smoke", done).products
+    wrong = {"data": products["more"].files, "more": products["data"].files}
+    with pytest.raises(TDMError, match="was collected with seed 1, now 0"):
+        do(tmp_path, wrong)
+    here = opened(tiny_study.study(), "smoke", tmp_path).products
+    assert not any(here[name].files.is_symlink() for name in wrong)
+    assert report(do(tmp_path)) == report(done / "tiny-smoke")  # without what was refused
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(TDMError, match=r"holds 'thesis\.tex' and no study"):
@@ -316,7 +326,7 @@ def test_every_study_fits_together_at_every_size(name, size, tmp_path):
     one = opened(STUDIES[name], size, tmp_path / "out")
     assert {Collect, Train, Evaluate} <= {type(product.stage) for product in one.products.values()}
     roles = {stage.role for stage in one.plan.stages if isinstance(stage, Evaluate)}
-    assert {"random", "simulator", "planned"} <= roles
+    assert {"random", "simulator"} < roles
     trained = {stage.recipe.model for stage in one.plan.stages if isinstance(stage, Train)}
     assert trained <= SHARES.keys()  # or a dry run has no forecast
     assert not (tmp_path / "out").exists()  # nothing is written
@@ -362,6 +372,9 @@ def test_what_is_complete_is_reported_before_the_rest_is_made(done, tmp_path, ca
     assert main(words) == 0
     rows = report(tmp_path / "out/tiny-smoke")["contestants"]
     assert [row["label"] for row in rows] == ["random", "true dynamics"]
+    assert report(tmp_path / "out/tiny-smoke")["missing"] == ["planned"]
+    said = (tmp_path / "out/tiny-smoke/results.md").read_text()
+    assert "1 evaluations are still to be played: planned." in said
     assert not opened(tiny_study.study(), "smoke", tmp_path / "out").finished
     do(tmp_path / "out")
     assert report(tmp_path / "out/tiny-smoke") == report(done / "tiny-smoke")
@@ -429,3 +442,19 @@ def test_what_is_begun_is_told_with_its_share(done, tmp_path):
     first = next((fresh["planned"].files / "parts").glob("*.json"))
     first.unlink()
     assert share_done(fresh["planned"]) == 0.5
+
+
+def test_the_report_says_which_versions_made_what(done, tmp_path):
+    shutil.copytree(done, tmp_path / "out")
+    product = opened(tiny_study.study(), "smoke", tmp_path / "out").products["first"]
+    path = product.folder / "product.json"
+    value = json.loads(path.read_text())
+    value["origin"]["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(value))
+    (tmp_path / "out/tiny-smoke/results.json").unlink()
+    found = report(do(tmp_path / "out"))["origins"]
+    assert [one["products"] for one in found] == [
+        ["data", "more", "second", "random", "simulator", "planned"],
+        ["first"],
+    ]
+    assert "Not everything was made by one version" in (tmp_path / "out/tiny-smoke/results.md").read_text()

@@ -76,8 +76,8 @@ def test_whoever_has_no_panel_is_in_every_panel_of_its_task():
 
 
 def page(rows, average="iqm", **models):
-    about = {"title": "T", "study": "s", "size": "smoke", "average": average}
-    return text({**about, "contestants": rows, "models": models})
+    about = {"title": "T", "study": "s", "size": "smoke", "average": average, "one": "the best"}
+    return text({**about, "missing": [], "origins": [{}], "contestants": rows, "models": models})
 
 
 def test_the_page_has_contestants_by_position():
@@ -127,3 +127,15 @@ def test_figures_are_drawn_whatever_there_is(tmp_path, kind, logarithmic):
     for name, rows in {"all": rows_over_x(), "nothing": nothing}.items():
         draw(tmp_path / f"{name}.png", figure, rows)
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_row_of_which_something_is_missing_has_no_normalised_return():
+    played = evaluation("a", "model", reference="true")
+    returns = {**RETURNS, "a": {A.name: [1.0, 11.0]}}
+    missing = evaluation("b", "model", env=B, reference="true")
+    assert rows_of([RANDOM, TRUE, played], returns)[-1]["normalised"]["value"] == 0.5
+    row = rows_of([RANDOM, TRUE, played], returns, missing=[missing])[-1]
+    assert row["normalised"] is None and row["tasks"][A.name]["value"] == 6.0
+    at = [evaluation(name, "model", reference="true", x=1) for name in ("a", "b")]
+    rows = rows_of([RANDOM, TRUE, at[0]], returns, missing=at[1:])
+    assert [row["label"] for row in rows] == ["random", "true"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_transformer import make_history, make_model
+from small_transformer import make_history, make_model, make_spec
 
 from tdm_agents.data.returns import as_read_by
 from tdm_agents.data.windows import WindowSampler
@@ -26,8 +26,9 @@ GAMMA = 0.9
 TOKENS = TokenizerConfig(bins=64, reward_to_go=GAMMA)
 
 
-def made(**settings):
-    model = make_model(2, 1, kind=TrajectoryTransformer, tokenizer=TOKENS, **settings)
+def made(*, terminates=False, **settings):
+    spec = replace(make_spec(2, 1), terminates=terminates)
+    model = make_model(2, 1, spec=spec, kind=TrajectoryTransformer, tokenizer=TOKENS, **settings)
     model.tokenizer.fit_to_go([torch.tensor([-3.0, 1.0])])
     return model
 
@@ -200,3 +201,17 @@ def test_it_keeps_the_contracts():
     check_trainable_model(
         TrajectoryTransformer, config=replace(model.config, dropout=0.1), learning_rate=3e-3
     )
+
+
+def test_token_by_token_rewards_are_means_and_returns_those_of_who_goes_on():
+    model = made(parallel=False, terminates=True)
+    state = model.start(make_history(model, [2]), horizon=3)
+    draft = model.draft(model.take(state, torch.tensor([0])))
+    for _ in range(1 + 2 + 1):
+        draft = draft.push(draft.log_probs().argmax(-1))
+    rewards = draft.decoder.network.logits(draft.hidden).softmax(-1)
+    returns = draft.decoder.read_to_go(draft.hidden, draft.state.centres)
+    after, _, step = draft.finish()
+    torch.testing.assert_close(step.reward, rewards @ model.tokenizer.reward_centres())
+    assert 0.0 < step.survival.item() < 1.0
+    torch.testing.assert_close(model.value(after) * step.survival, returns)

@@ -1,6 +1,7 @@
 """Beam search finds what its width allows, and prunes by return plus value."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tdm_agents.protocols import History, ModelSpec, Step
 from tdm_agents.testing import LinearQuadraticExpert, LinearQuadraticModel, check_planner
-from tdm_agents.wrappers import WithProposal, WithValue
+from tdm_agents.wrappers import WithoutAlive, WithProposal, WithValue
 from tdm_planners.beam_search import BeamSearch
 
 STARTS = torch.tensor([[0.5, 0.2], [-0.4, 0.3], [0.2, 0.0]])
@@ -196,3 +197,31 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError) as error:
         BeamSearch(**settings)
     assert message in str(error.value)
+
+
+class Doubtful(Tree):
+    """A tree that says of every path how probable it is that the episode goes on."""
+
+    def __init__(self, rewards, survival):
+        super().__init__(rewards, ends=("never",))
+        self.survival = survival
+
+    def step(self, state, action, *, generator=None):
+        state, step = super().step(state, action, generator=generator)
+        survival = torch.tensor([self.survival.get(path, 1.0) for path in state])
+        return state, replace(step, alive=survival > 0.5, survival=survival)
+
+
+def test_what_comes_later_counts_by_the_probability_of_living_to_see_it():
+    # the episode ends at the first step or at the second, and pays 1 then
+    model = Doubtful({"0": 0.4, "00": 0.6, "000": 1.0}, {"0": 0.6, "00": 0.0})
+    planner = BeamSearch(horizon=3, beam_width=8, num_expand=2)
+    assert plan(planner, model, starts=ONE).value.tolist() == [pytest.approx(0.4 + 0.6 * 0.6)]
+    # an end that is only the likelier answer is not the end of the search
+    model = Doubtful({"00": 10.0}, {"0": 0.4})
+    assert plan(planner, model, starts=ONE).value.tolist() == [pytest.approx(4.0)]
+    valued = WithValue(Doubtful({}, {"0": 0.5, "00": 0.5, "1": 0.1}), lambda o: torch.full((len(o),), 8.0))
+    only = BeamSearch(horizon=2, beam_width=1, num_expand=2)
+    found = plan(only, WithoutAlive(valued), starts=ONE)
+    assert found.value.tolist() == [8.0]  # nobody ends
+    assert plan(only, valued, starts=ONE).value.tolist() == [pytest.approx(8.0 * 0.5)]  # "01", by way of "0"

@@ -306,6 +306,12 @@ def _actions(spec: ModelSpec) -> str:
 def _joint(specs: Mapping[str, ModelSpec], config: MultitaskConfig) -> ModelSpec:
     """A spec in the sizes that the networks have."""
     assert config.max_observation is not None and config.max_action is not None
+    first = next(iter(specs.values()))
+    if first.action_kind == "discrete" and config.max_action != first.action_dim:
+        raise WrongValueError(
+            f"max_action is {config.max_action}, but choices have no room for more: all environments have "
+            f"the same {first.action_dim}; leave it out"
+        )
     for what, most in (("observation", config.max_observation), ("action", config.max_action)):
         for name, spec in specs.items():
             if (scalars := getattr(spec, f"{what}_dim")) > most:
@@ -314,7 +320,7 @@ def _joint(specs: Mapping[str, ModelSpec], config: MultitaskConfig) -> ModelSpec
                     "(--model-settings) where training begins anew"
                 )
     return replace(
-        next(iter(specs.values())),
+        first,
         observation_dim=config.max_observation,
         action_dim=config.max_action,
         terminates=any(spec.terminates for spec in specs.values()),

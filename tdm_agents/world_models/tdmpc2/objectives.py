@@ -107,7 +107,8 @@ def model_loss(
     if spec.terminates:
         ended = (~pieces.alive).to(path.dtype)
         error = F.binary_cross_entropy_with_logits(networks.ends(told[:, 1:]), ended, reduction="none")
-        terms["termination"] = mean(error, pieces.real)
+        # ends are not weighted by how far ahead they are
+        terms["termination"] = error.where(pieces.real, 0.0).sum() / pieces.real.sum().clamp_min(1)
     total = torch.stack([getattr(config, f"{name}_weight") * term for name, term in terms.items()]).sum()
     return ModelLoss(total, {name: term.detach() for name, term in terms.items()}, path.detach())
 

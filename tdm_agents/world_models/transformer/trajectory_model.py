@@ -31,7 +31,13 @@ _PAPER = TransformerConfig(
     dropout=0.1,
     tokenizer=TokenizerConfig(observation="equal_counts", target="absolute", bins=100, reward_to_go=DISCOUNT),
 )
-_SMALL = replace(CONFIGS["small"], dropout=0.1, tokenizer=TokenizerConfig(reward_to_go=DISCOUNT))
+# changes are learned faster than values; the search tries what the model does, so actions weigh in full
+_SMALL = replace(
+    CONFIGS["small"],
+    dropout=0.1,
+    action_weight=1.0,
+    tokenizer=TokenizerConfig(observation="equal_counts", bins=256, reward_to_go=DISCOUNT),
+)
 _SEARCH = {"level": "token", "num_expand": 2, "discount": DISCOUNT}
 
 

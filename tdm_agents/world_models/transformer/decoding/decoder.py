@@ -87,10 +87,7 @@ class Decoder:
             draws: Random numbers from :meth:`draws`.
         """
         drawn, alive = (None, None) if draws is None else (draws[:, -2], draws[:, -1])
-        window = self.options.reward_window
-        bins = rows.centres.shape[-1]
-        centres = rows.centres[self.layout.observation_dim]
-        reward = self.read(hidden, centres, drawn, window=bins if window is None else window)
+        reward = self.read_reward(hidden, rows.centres, drawn)
         step = Step(observation, reward, self.read_alive(hidden, alive))
         rows.keep(step, self.tokenizer.encode_reward(reward), self.read_to_go(hidden, rows.centres))
         return step
@@ -171,6 +168,18 @@ class Decoder:
         value = self.read(hidden, rows.centres[columns], drawn, window=self.options.mean_window)
         return value if self.tokenizer.change is None else rows.observation[:, columns] + value
 
+    def read_reward(self, hidden: Tensor, centres: Tensor, draws: Tensor | None) -> Tensor:
+        """Rewards ``[N]`` that come with observations.
+
+        Args:
+            hidden: Hidden state after each observation, ``[N, d]``.
+            centres: As in :class:`.rows.Rows`.
+            draws: ``[N]`` in [0, 1), with which to sample; None otherwise.
+        """
+        window = self.options.reward_window
+        window = centres.shape[-1] if window is None else window
+        return self.read(hidden, centres[self.layout.observation_dim], draws, window=window)
+
     def read_to_go(self, hidden: Tensor, centres: Tensor) -> Tensor | None:
         """The expected return ``[N]`` after observations, or None where returns are not predicted.
 
@@ -186,8 +195,15 @@ class Decoder:
 
     def read_alive(self, hidden: Tensor, draws: Tensor | None) -> Tensor:
         """Whether episodes go on, ``[N]`` bool: drawn, or the likelier answer without draws."""
-        if not self.terminates:
+        survival = self.read_survival(hidden)
+        if survival is None:
             return torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
-        probability = self.network.alive(hidden)[:, 0].float().sigmoid()
-        alive: Tensor = probability > (0.5 if draws is None else draws)
+        alive: Tensor = survival > (0.5 if draws is None else draws)
         return alive
+
+    def read_survival(self, hidden: Tensor) -> Tensor | None:
+        """The probability that each episode goes on, ``[N]``; None where the model ends none."""
+        if not self.terminates:
+            return None
+        probability: Tensor = self.network.alive(hidden)[:, 0].float().sigmoid()
+        return probability

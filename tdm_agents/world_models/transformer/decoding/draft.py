@@ -15,6 +15,9 @@ from tdm_agents.protocols import Step
 from tdm_agents.world_models.transformer.decoding.decoder import Decoder
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
 
+LEAST_SURVIVAL = 0.01
+"""Probability of going on below which returns are no longer told apart from those of ended episodes."""
+
 
 @dataclass(slots=True)
 class TransformerDraft:
@@ -98,7 +101,9 @@ class TransformerDraft:
     def finish(self) -> tuple[TransformerState, Tensor, Step]:
         """The states after the transitions, the actions ``[N, m]`` and the steps. Consumes the draft.
 
-        Where the model ends episodes, a row is alive if that is likelier than not.
+        The reward is read as elsewhere (by its mean, by default), whatever token was chosen and is fed. Where
+        the model ends episodes, a row is alive if that is likelier than not, and what is still to come is
+        that of an episode that goes on.
 
         Raises:
             RuntimeError: If the draft was consumed, or its transitions are not complete.
@@ -110,12 +115,15 @@ class TransformerDraft:
         state.observation = tokenizer.decode_target(state.observation, outcome)
         state.reward = self.tokens[:, -1]
         state.to_go = self.decoder.read_to_go(self.hidden, state.centres)
-        step = Step(
-            state.observation,
-            tokenizer.decode_reward(state.reward),
-            self.decoder.read_alive(self.hidden, None),
-        )
-        return state, tokenizer.decode_action(action), step
+        survival = self.decoder.read_survival(self.hidden)
+        if survival is not None and state.to_go is not None:
+            # the predicted return is a mean over episodes that end here and others
+            state.to_go = state.to_go / survival.clamp_min(LEAST_SURVIVAL)
+        reward = tokenizer.decode_reward(state.reward)
+        if self.decoder.options.read == "mean":
+            reward = self.decoder.read_reward(self.hidden, state.centres, None)
+        alive = self.decoder.read_alive(self.hidden, None)
+        return state, tokenizer.decode_action(action), Step(state.observation, reward, alive, survival)
 
     def _fed(self, token: Tensor, *, offset: int) -> Tensor:
         return self.decoder.extend(self.state, token[:, None], offset=offset)[:, 0]
