@@ -20,10 +20,11 @@ from tdm_agents.protocols import (
     WorldModel,
     tracing_wanted,
 )
+from tdm_agents.protocols.values import lived
 from tdm_planners.anytime import affordable, held, measure
 from tdm_planners.bounds import uniform_actions, within_bounds
 from tdm_planners.proposals import require_proposal
-from tdm_planners.scoring import finite_std, refuse_non_finite
+from tdm_planners.scoring import finite_std, refuse_non_finite, weighted
 from tdm_planners.setting_checks import check_at_least, check_discount, check_types, check_work
 from tdm_planners.transitions import Transitions, likely_transitions, require_tokens
 
@@ -33,9 +34,6 @@ Expand = Literal["auto", "proposal", "uniform", "every"]
 """Sources of the actions by which a beam grows."""
 Objective = Literal["reward", "likelihood"]
 """What the kept sequences are best by."""
-
-LEAST_SURVIVAL = 0.05
-"""Probability of living below which a sequence counts as ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,12 +282,12 @@ class BeamSearch:
             assert grown.log_prob is not None  # of tokens
             # an end has no token, and what goes on is not to be less likely for it
             gain, after = grown.log_prob.flatten(), before
-        after = torch.where(after < LEAST_SURVIVAL, 0.0, after)
+        after = lived(after)
         earned = beams.earned.flatten()[parents]
-        earned = earned + self.discount**depth * _weighted(before, gain)
+        earned = earned + self.discount**depth * weighted(before, gain)
         score = earned.clone()
         if isinstance(model, HasValue) and not likely:
-            score = score + self.discount ** (depth + 1) * _weighted(after, model.value(state))
+            score = score + self.discount ** (depth + 1) * weighted(after, model.value(state))
         score = score.view(batch, width * count)
         # refused before, impossible, or after the end of a sequence, where all are alike and one is kept
         child = torch.arange(batch * width * count, device=actions.device) % count
@@ -314,11 +312,6 @@ class BeamSearch:
             survival=after[rows],
         )
         return chosen, refused
-
-
-def _weighted(weight: Tensor, value: Tensor) -> Tensor:
-    """Their product, and 0 where the weight is: after the end of a sequence, values may be NaN."""
-    return torch.where(weight > 0.0, weight * value, 0.0)
 
 
 def _drawn_before(actions: Tensor, counts: Tensor) -> Tensor:

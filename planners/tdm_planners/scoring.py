@@ -10,27 +10,35 @@ from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import HasValue, Rollout, WorldModel
+from tdm_agents.protocols.values import lived
 
 
 def evaluate(model: WorldModel[Any], imagined: Rollout, *, discount: float) -> Tensor:
     """The value ``[N]`` of imagined rows: discounted rewards while alive, then the model's own value, if any.
 
-    ``sum_t discount^t (alive before step t) reward_t + discount^H (alive at the end) value(final state)``.
+    ``sum_t discount^t (alive before step t) reward_t + discount^H (alive at the end) value(final state)``,
+    where "alive" is the probability of it if the model knows one, and else 0 or 1. (With 0 or 1, the reward
+    that comes with an end would count again and again while the end is uncertain.)
 
     Args:
         model: The model that imagined them; its ``value`` counts where it has one.
         imagined: ``N`` rows.
         discount: Factor per decision, in (0, 1].
     """
-    reward, alive = imagined.reward, imagined.alive  # [N, H]
+    reward = imagined.reward  # [N, H]
+    alive = lived(imagined.alive if imagined.survival is None else imagined.survival).to(reward.dtype)
     before = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)
     powers = discount ** torch.arange(reward.shape[1], device=reward.device, dtype=reward.dtype)
-    # where, not a product: rewards after the end of a row may be NaN, and NaN * 0 is NaN
-    value = (torch.where(before, reward, 0.0) * powers).sum(dim=1)
+    value = (weighted(before, reward) * powers).sum(dim=1)
     if isinstance(model, HasValue):
-        beyond = torch.where(alive[:, -1], model.value(imagined.state), 0.0)
+        beyond = weighted(alive[:, -1], model.value(imagined.state))
         value = value + discount ** reward.shape[1] * beyond
     return value
+
+
+def weighted(weight: Tensor, value: Tensor) -> Tensor:
+    """Their product, and 0 where the weight is: after the end of a row, values may be NaN."""
+    return torch.where(weight > 0.0, weight * value, 0.0)
 
 
 def refuse_non_finite(values: Tensor) -> int:

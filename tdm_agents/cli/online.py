@@ -69,6 +69,11 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     import_modules(args.import_)
     name = args.model or (ONE if len(args.env_id) == 1 else SEVERAL)
     kind = trainable_class(name)
+    if hasattr(kind, "return_discount"):  # of `ReadsReturns`, whose subclasses cannot be asked for
+        raise WrongValueError(
+            f"--model is {name!r}, which learns from the returns of recorded episodes; use `tdm train`, or "
+            "another model"
+        )
     preset = chosen_preset(name, kind, args.preset)
     config = with_settings(f"world model {name!r}", preset.config, parse_settings(args.model_settings))
     of_planner = parse_settings(args.planner_settings)

@@ -52,17 +52,17 @@ def training_table(verdicts: Mapping[str, Verdict], metrics: Mapping[str, float]
 
 def online_table(result: OnlineResult) -> Table | None:
     """Returns of the last evaluation of online training, by environment; None where there was none."""
-    if not result.scores:
+    if not result.returns:
         return None
-    counts, several = result.counts, len(result.scores) > 1
+    counts, several = result.counts, len(result.returns) > 1
     done = {"environment steps": counts.env_steps, "decisions": counts.decisions, "updates": counts.updates}
     title = ", ".join(f"{count:,} {what}" for what, count in done.items())
     table = Table(title=f"the last evaluation: {title}")
     for column in [*(["environment"] * several), "mean return", "returns"]:
         table.add_column(column, justify="right", overflow="fold")
-    for name, scores in result.scores.items():
-        returns = " ".join(f"{score:.1f}" for score in scores)
-        table.add_row(*([name] * several), f"{np.mean(scores):.1f}", returns)
+    for name, returns in result.returns.items():
+        told = " ".join(f"{one:.1f}" for one in returns)
+        table.add_row(*([name] * several), f"{np.mean(returns):.1f}", told)
     return table
 
 

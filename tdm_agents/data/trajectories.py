@@ -239,7 +239,7 @@ class Trajectories:
             discount: Factor per decision on later rewards, in (0, 1].
 
         Raises:
-            ValueError: If ``discount`` is out of its range.
+            ValueError: If ``discount`` is out of its range, or a reward is unknown, so that returns are.
         """
         if not 0.0 < discount <= 1.0:
             raise WrongValueError(f"discount is {discount}; expected a number in (0, 1]")
@@ -253,6 +253,12 @@ class Trajectories:
                 at = (first + steps - 1 - back)[going]
                 sums[going] = reward[at + 1] + discount * sums[going]
                 of_part[at] = sums[going]
+            if (unknown := np.isnan(sums)).any():
+                rows = np.flatnonzero(self.episodes[:, 0] == index)
+                raise WrongValueError(
+                    f"episode {rows[unknown.argmax()]} has a reward that is NaN, so its returns are unknown; "
+                    "leave it out, or use a model that does not learn from returns"
+                )
         return replace(self, to_go=found)
 
     def select(self, episodes: IntArray) -> Trajectories:

@@ -48,12 +48,17 @@ class OnlineResult:
     Attributes:
         counts: What it has done in all.
         interrupted: Whether Ctrl-C (or SIGTERM) ended it before its last step.
-        scores: Returns of the last evaluation, by environment; empty if there was none.
+        returns: Of the last evaluation, by environment; empty if there was none.
     """
 
     counts: Counts
     interrupted: bool
-    scores: Mapping[str, tuple[float, ...]]
+    returns: Mapping[str, tuple[float, ...]]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The returns, one environment after the other."""
+        return tuple(score for each in self.returns.values() for score in each)
 
 
 class _Interrupted(Exception):  # noqa: N818  (an answer, not an error)
@@ -118,9 +123,11 @@ def train_online(
             tasks=tasks,
             planner=planner if own_discount else discounted(planner, worlds),
             config=config,
-            board=stack.enter_context(SummaryWriter(str(folder), purge_step=done)),
+            board=stack.enter_context(SummaryWriter(str(folder), purge_step=done + 1)),
             # their axis is another one, so what a resumed run makes again is purged apart
-            losses=stack.enter_context(SummaryWriter(str(folder / UPDATES), purge_step=state.counts.updates)),
+            losses=stack.enter_context(
+                SummaryWriter(str(folder / UPDATES), purge_step=state.counts.updates + 1)
+            ),
             progress=stack.enter_context(OnlineProgress(console, config.steps, done)),
             trained=trained,
             interrupted=interrupted,
@@ -138,8 +145,8 @@ def train_online(
                 soft_wrap=True,
             )
         last = state.curve.evaluations[-len(tasks) :]
-        scores = {task.name: tuple(row["returns"]) for task, row in zip(tasks, last, strict=False)}
-        return OnlineResult(state.counts, stopped, scores)
+        returns = {task.name: tuple(row["returns"]) for task, row in zip(tasks, last, strict=False)}
+        return OnlineResult(state.counts, stopped, returns)
 
 
 @dataclass(frozen=True, slots=True)

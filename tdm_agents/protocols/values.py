@@ -103,6 +103,15 @@ class History:
         )
 
 
+LEAST_SURVIVAL = 0.05
+"""Probability of living below which an imagined row counts as ended."""
+
+
+def lived(survival: Tensor) -> Tensor:
+    """Probabilities that episodes have not ended, and 0 where they are low: there imagining may stop."""
+    return torch.where(survival < LEAST_SURVIVAL, torch.zeros_like(survival), survival)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One imagined transition per row.
@@ -132,12 +141,15 @@ class Rollout:
             stop imagining it, though :func:`looped_rollout` goes on); ``alive`` masks them.
         alive: ``[N, H]`` bool, after each transition; it stays False once it is False.
         state: The model state after the last transition; rows that ended may hold anything.
+        survival: ``[N, H]``, the probability that the episode has not ended after each transition; None where
+            the model says no more than ``alive``.
     """
 
     observation: Tensor | None
     reward: Tensor
     alive: Tensor
     state: Any
+    survival: Tensor | None = None
 
     @staticmethod
     def of(steps: Sequence[Step], state: Any) -> Rollout:
@@ -149,6 +161,7 @@ class Rollout:
         alive = [steps[0].alive]
         for step in steps[1:]:
             alive.append(alive[-1] & step.alive)
+        survival = [step.survival for step in steps if step.survival is not None]
         seen = [step.observation for step in steps if step.observation is not None]
         if len(seen) not in (0, len(steps)):
             raise WrongValueError(
@@ -160,6 +173,7 @@ class Rollout:
             reward=torch.stack([s.reward for s in steps], dim=1),
             alive=torch.stack(alive, dim=1),
             state=state,
+            survival=torch.stack(survival, dim=1).cumprod(dim=1) if len(survival) == len(steps) else None,
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tdm_agents.protocols import HasProposal, HasRollout, HasValue, History, Rollout, Step, WorldModel
 from tdm_agents.protocols import looped_rollout as looped
+from tdm_agents.protocols.values import lived
 
 
 def check_world_model(
@@ -106,6 +107,8 @@ class _Checks:
         pairs = [(a.reward, b.reward)]
         if a.observation is not None and b.observation is not None:
             pairs.append((a.observation, b.observation))
+        if a.survival is not None and b.survival is not None:
+            pairs.append((a.survival, b.survival))
         close = all(torch.allclose(x, y, rtol=self.rtol, atol=self.atol, equal_nan=True) for x, y in pairs)
         return close and torch.equal(a.alive, b.alive)
 
@@ -261,6 +264,7 @@ def _masked(result: Rollout) -> Rollout:
         result,
         observation=None if seen is None else torch.where(before[:, :, None], seen, 0.0),
         reward=torch.where(before, result.reward, 0.0),
+        survival=None if result.survival is None else lived(result.survival),
     )
 
 
@@ -271,6 +275,7 @@ def _row(result: Rollout, row: int) -> Rollout:
         observation=_part(result.observation, part),
         reward=result.reward[part],
         alive=result.alive[part],
+        survival=None if result.survival is None else result.survival[part],
     )
 
 

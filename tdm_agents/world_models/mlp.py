@@ -183,8 +183,9 @@ class MLPWorldModel(OneStepModel):
             after, reward = decoded(self.tokenizer, outputs, now, read=read, generator=generator)
         else:
             after, reward = self.outcome(now, outputs)
-        alive = logit > 0 if self._spec.terminates else torch.ones_like(logit, dtype=torch.bool)
-        return MLPState(after), Step(after, reward, alive)
+        if not self._spec.terminates:
+            return MLPState(after), Step(after, reward, torch.ones_like(logit, dtype=torch.bool))
+        return MLPState(after), Step(after, reward, logit > 0, logit.sigmoid())
 
     def take(self, state: MLPState, rows: Tensor) -> MLPState:
         """A new state of the rows (int64 ``[N']``, repeats allowed); ``state`` stays usable.

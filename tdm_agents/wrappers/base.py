@@ -27,6 +27,7 @@ from tdm_agents.protocols import (
     looped_rollout,
     reads_images,
 )
+from tdm_agents.spaces.goals import goal_columns
 
 S = TypeVar("S")
 
@@ -46,6 +47,8 @@ class Observed(Generic[S]):
 
 class Wrapper(Generic[S]):
     """A world model around another one, which does the same except where a subclass overrides it.
+
+    An imagined future keeps the goal that it began with, whatever the wrapped model predicts for it.
 
     An instance is a ``HasRollout``, ``HasProposal``, ``HasValue``, ``HasTokens``, ``HasRowBytes`` or
     ``HasOnly`` where the wrapped model is one, or where the subclass has the method itself.
@@ -73,6 +76,7 @@ class Wrapper(Generic[S]):
     def __init__(self, model: WorldModel[S], *settings: Any) -> None:
         self.model = model
         self._settings = settings
+        self._goal = goal_columns(model.spec.observation_space)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return self._kind, (self.model, *self._settings)  # the chosen class has no importable name
@@ -117,8 +121,13 @@ class Wrapper(Generic[S]):
         return Observed(inner, step.observation), after
 
     def _seen(self, before: Tensor | None, imagined: Tensor | None) -> Tensor | None:
-        """Observations ``[N, n]`` or ``[N, H, n]`` that were imagined from ``before[N, n]``."""
-        return imagined
+        """Observations ``[N, n]`` or ``[N, H, n]`` that were imagined from ``before[N, n]``, of its goal."""
+        if self._goal is None or before is None or imagined is None:
+            return imagined
+        held = imagined.clone()
+        goal = before[:, self._goal]
+        held[..., self._goal] = goal if imagined.ndim == 2 else goal[:, None]
+        return held
 
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
         """Reward ``[N]`` of the wrapped model's ``step`` from ``observation[N, n]`` by ``action[N, m]``."""
@@ -152,6 +161,7 @@ class _Rollout(Wrapper[S]):
             reward=reward.reshape(imagined.reward.shape),
             alive=self._alive(imagined.alive),
             state=Observed(imagined.state, None if after is None else after[:, -1]),
+            survival=imagined.survival,
         )
 
 

@@ -12,7 +12,6 @@ from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import ModelSpec, RewardFn, Step, WorldModel, require_observations
 from tdm_agents.protocols.columns import ColumnNames
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec
-from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.spaces.scalar_labels import scalar_labels
 from tdm_agents.wrappers.base import Wrapper
 
@@ -62,16 +61,7 @@ class RewardFunction(Wrapper[S]):
         )
         check_reward_fn(fn)
         self.fn = fn
-        self._goal = goal_columns(self.spec.observation_space)
         self._names = ColumnNames(scalar_labels(self.spec.observation_space, self.spec.observation_names))
-
-    def _seen(self, before: Tensor | None, imagined: Tensor | None) -> Tensor | None:
-        if self._goal is None or before is None or imagined is None:
-            return imagined
-        held = imagined.clone()
-        goal = before[:, self._goal]
-        held[..., self._goal] = goal if imagined.ndim == 2 else goal[:, None]
-        return held
 
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
         next_observation = step.observation

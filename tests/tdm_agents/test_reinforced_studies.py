@@ -67,7 +67,7 @@ def do(out):
 def report(folder):
     """A report without what tells when and where it was made."""
     value = json.loads((folder / "results.json").read_text())
-    return {name: part for name, part in value.items() if name not in ("provenance", "costs")}
+    return {name: part for name, part in value.items() if name not in ("provenance", "origins", "costs")}
 
 
 def test_policies_are_data_and_players_and_begin_again_after_an_interruption(tmp_path):

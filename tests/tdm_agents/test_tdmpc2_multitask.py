@@ -1,5 +1,7 @@
 """TD-MPC2 of several environments: masks, padding, embeddings, and the contracts."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import pytest
 import torch
@@ -212,6 +214,8 @@ def test_what_one_model_cannot_learn_is_refused():
     choices = spec_of(box(3), spaces.Discrete(3))
     with pytest.raises(ValueError, match=r"C-v0 has discrete \(3,\) actions and A-v0 continuous"):
         model_of({**SPECS, "C-v0": choices})
+    with pytest.raises(ValueError, match="max_action is 4, but choices have no room for more"):
+        model_of({"C-v0": choices}, replace(TINY, max_action=4))
     same = model_of({"C-v0": choices, "D-v0": spec_of(box(2), spaces.Discrete(3))})
     agent = TDMAgent(same.environment("D-v0"), make_planner("mppi", horizon=3, **FEW))
     agent.reset()

@@ -210,7 +210,7 @@ def test_token_by_token_rewards_are_means_and_returns_those_of_who_goes_on():
     for _ in range(1 + 2 + 1):
         draft = draft.push(draft.log_probs().argmax(-1))
     rewards = draft.decoder.network.logits(draft.hidden).softmax(-1)
-    returns = draft.decoder.read_to_go(draft.hidden, draft.state.centres)
+    returns = draft.decoder.read_to_go(draft.hidden, draft.state.centres, None)
     after, _, step = draft.finish()
     torch.testing.assert_close(step.reward, rewards @ model.tokenizer.reward_centres())
     assert 0.0 < step.survival.item() < 1.0

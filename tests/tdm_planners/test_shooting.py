@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -201,6 +201,15 @@ def test_the_value_of_the_last_state_counts_where_alive():
     imagined = rollout_of([[1.0, 1.0], [1.0, 1.0]], [[True, True], [True, False]])
     values = evaluate(Valued(torch.tensor([8.0, math.nan])), imagined, discount=0.5)
     assert values.tolist() == [1.5 + 0.25 * 8.0, 1.5]
+
+
+def test_where_it_is_known_everything_counts_by_the_probability_of_being_alive():
+    imagined = replace(
+        rollout_of([[0.4, 0.6, 1.0], [1.0, 1.0, math.nan]], [[True, False, False], [True, True, True]]),
+        survival=torch.tensor([[0.6, 0.5, 0.25], [0.5, 0.04, 0.04]]),  # so little is none
+    )
+    values = evaluate(Valued(torch.tensor([8.0, math.nan])), imagined, discount=1.0)
+    assert values.tolist() == pytest.approx([0.4 + 0.6 * 0.6 + 0.5 * 1.0 + 0.25 * 8.0, 1.0 + 0.5])
 
 
 def test_non_finite_values_are_refused_and_counted():

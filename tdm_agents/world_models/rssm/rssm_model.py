@@ -223,11 +223,10 @@ class RSSMWorldModel(LearnedModel):
         if self.networks.decoder is not None:
             observation = self.networks.decoder(feature) * self.observation_scale + self.observation_mean
         reward = self.networks.reward_head(feature)[:, 0] * self.reward_scale + self.reward_mean
-        if self._spec.terminates:
-            alive = self.networks.alive_head(feature)[:, 0] > 0
-        else:
-            alive = torch.ones_like(reward, dtype=torch.bool)
-        return Step(observation, reward, alive)
+        if not self._spec.terminates:
+            return Step(observation, reward, torch.ones_like(reward, dtype=torch.bool))
+        logit = self.networks.alive_head(feature)[:, 0]
+        return Step(observation, reward, logit > 0, logit.sigmoid())
 
     def _normalised(self, observation: Tensor) -> Tensor:
         return (observation - self.observation_mean) / self.observation_scale

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 from small_online import CONFIG, FEW, online, result, rows
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tdm_agents import TDMAgent
 from tdm_agents.cli.main import main
@@ -169,7 +170,7 @@ def test_discrete_actions(tmp_path):
 
 
 def test_several_choices(tmp_path):
-    online(tmp_path, "Acrobot-v1", steps=60, seed_decisions=40, max_steps=20)
+    online(tmp_path, "Acrobot-v1", steps=60, seed_decisions=20, max_steps=20)
     agent = TDMAgent.load(tmp_path)
     agent.reset()
     assert agent.model.spec.action_choices == (3,) and agent.act(np.zeros(6, np.float32)) in (0, 1, 2)
@@ -231,6 +232,30 @@ def test_a_trained_model_acts_at_once_and_learns_on(undisturbed, tmp_path):
         online(tmp_path / "other", init_from=undisturbed[0], model_settings={})
 
 
+def test_a_model_that_goes_on_ends_episodes_as_it_did(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(acting, "terminates", lambda *_: True)  # what random episodes would say
+    online(tmp_path, init_from=undisturbed[0], steps=120)
+    assert not TDMAgent.load(tmp_path).model.spec.terminates
+
+
+def test_a_discount_that_is_asked_for_is_kept(undisturbed, tmp_path):
+    online(tmp_path, planner_settings=FEW | {"discount": "0.5"}, steps=120)
+    assert TDMAgent.load(tmp_path).planner.discount == 0.5
+    assert TDMAgent.load(undisturbed[0]).planner.discount == pytest.approx(
+        0.95
+    )  # of episodes of 20 decisions
+
+
+def test_losses_are_drawn_over_updates_and_only_those_of_a_resumed_run_again(undisturbed, tmp_path):
+    online(tmp_path, steps=160)
+    online(tmp_path)
+    steps = {}
+    for folder in (undisturbed[0], tmp_path):
+        events = EventAccumulator(str(folder / "updates")).Reload()
+        steps[folder] = [event.step for event in events.Scalars("train/loss")]
+    assert steps[tmp_path] == steps[undisturbed[0]] == list(range(10, 121, 10))
+
+
 def test_updates_per_decision(tmp_path):
     assert online(tmp_path, updates_per_decision=0.25).counts.updates == 30
 
@@ -259,6 +284,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(tmp_pa
         ({"buffer_size": 20}, r"buffer_size is 20, and 1 episodes of at most 20 decisions need 21: raise it"),
         ({"learning_rate": 1e-3}, "learning_rate is 0.001, which TD-MPC2 does not read"),
         ({"action_repeat": 0}, "--action-repeat is 0; expected at least 1"),
+        ({"steps": 80}, r"steps is 80 environment steps, and the first 40 decisions of 2 each are random"),
+        ({"offline_updates": 5}, "--offline-updates is 5, and there is no --data"),
+        ({"offline_updates": -1}, "offline_updates is -1; expected at least 0"),
+        ({"window_steps": 3}, r"--window-steps is 3, and the model learns from 3 .*: pass --window-steps 4"),
+        (
+            {"model": "trajectory_transformer"},
+            "learns from the returns of recorded episodes; use `tdm train`",
+        ),
         ({"preset": "2m"}, "has no preset '2m'"),
         ({"model_settings": {"depth": "3"}}, "has no setting 'depth'"),
     ],
@@ -297,7 +330,7 @@ def test_seeds_of_training_and_evaluation_are_apart():
 
 def test_a_run_in_a_thread_is_not_interrupted(tmp_path):
     done = []
-    thread = threading.Thread(target=lambda: done.append(online(tmp_path, steps=80)))
+    thread = threading.Thread(target=lambda: done.append(online(tmp_path, steps=120)))
     thread.start()
     thread.join()
-    assert done[0].counts.env_steps == 80
+    assert done[0].counts.env_steps == 120

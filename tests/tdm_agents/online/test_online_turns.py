@@ -9,6 +9,7 @@ from small_online import TINY, online, result, rows
 from tdm_agents import TDMAgent
 from tdm_agents.cli.main import main
 from tdm_agents.cli.online import Online, environments
+from tdm_agents.cli.training_table import online_table
 from tdm_agents.online.turns import next_task
 from tdm_agents.storage import CheckpointError
 from tdm_agents.world_models.tdmpc2.multitask import MultitaskTDMPC2
@@ -141,6 +142,24 @@ def test_a_disk_without_room_for_the_pictures_is_told_before_they_fill_it(tmp_pa
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
     with pytest.raises(
-        ValueError, match=r"may grow to 0.\d GiB, and .* has 0.0 GiB left: lower --buffer-size"
+        ValueError, match=r"may grow by 0.\d GiB, and .* has 0.0 GiB left: lower --buffer-size"
     ):
         online(tmp_path / "out", "dots:dots/Dot-v0", steps=100_000, action_repeat=1)
+
+
+def test_the_room_is_looked_for_again_where_a_run_is_made_longer(tmp_path, monkeypatch):
+    import shutil
+
+    few = {"seed_decisions": 20, "action_repeat": 1}
+    online(tmp_path, "dots:dots/Dot-v0", steps=40, **few)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
+    assert online(tmp_path, "dots:dots/Dot-v0", steps=40, **few).counts.env_steps == 40  # all is there
+    with pytest.raises(ValueError, match="lower --buffer-size"):
+        online(tmp_path, "dots:dots/Dot-v0", steps=100_000, **few)
+
+
+def test_several_environments_are_told_apart_at_the_end(undisturbed):
+    table = online_table(undisturbed[1])
+    assert [column.header for column in table.columns] == ["environment", "mean return", "returns"]
+    assert list(table.columns[0].cells) == [*TWO]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Rollout, Step
+from tdm_agents.protocols.values import LEAST_SURVIVAL
 from tdm_agents.world_models.transformer.decoding.decoder import Decoder
 from tdm_agents.world_models.transformer.decoding.imagine import imagine
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
@@ -21,9 +22,9 @@ def rollout_while_alive(
 ) -> Rollout:
     """A rollout step by step, of those rows that are alive. Consumes ``state``.
 
-    Ended rows are dropped once they are half of those imagined. Draws are made for all rows, so that the rows
-    that go on see the same ones. A row that ended stands still and earns 0; in the final state, another row
-    takes its place.
+    Rows that have ended, or probably have, are dropped once they are half of those imagined. Draws are made
+    for all rows, so that the rows that go on see the same ones. A row that was dropped stands still and earns
+    0; in the final state, another row takes its place.
 
     Args:
         decoder: The decoder of a model whose episodes end.
@@ -40,9 +41,10 @@ def rollout_while_alive(
     going = torch.arange(rows, device=actions.device)  # rows that are imagined
     alive = torch.ones_like(going, dtype=torch.bool)
     observation = state.observation
+    lived = torch.ones_like(observation[:, 0])  # probability of having survived
     steps: list[Step] = []
     for time in range(horizon):
-        reward = torch.zeros_like(observation[:, 0])
+        reward, survival = torch.zeros_like(lived), torch.zeros_like(lived)
         draws = decoder.draws(rows, generator)
         if len(going):
             state = state.consume()
@@ -51,8 +53,10 @@ def rollout_while_alive(
             observation = observation.index_copy(0, going, step.observation)
             reward[going] = step.reward
             alive[going] &= step.alive
-        steps.append(Step(observation, reward, alive.clone()))
-        left = alive[going].nonzero()[:, 0]
+            survival[going] = step.alive.to(lived.dtype) if step.survival is None else step.survival
+        lived = lived * survival
+        steps.append(Step(observation, reward, alive.clone(), survival))
+        left = (lived[going] >= LEAST_SURVIVAL).nonzero()[:, 0]
         if 2 * len(left) <= len(going):
             going = going[left]
             if len(going):

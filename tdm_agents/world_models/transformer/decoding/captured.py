@@ -176,5 +176,6 @@ def captured_rollout(
         if draws is not None:
             rows.draws.copy_(draws)
         step()
-        steps.append(Step(rows.observation.clone(), rows.value.clone(), rows.alive.clone()))
+        survival = rows.survival.clone() if decoder.terminates and draws is None else None
+        steps.append(Step(rows.observation.clone(), rows.value.clone(), rows.alive.clone(), survival))
     return Rollout.of(steps, rows.continued(state, horizon))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Step
+from tdm_agents.protocols.values import LEAST_SURVIVAL
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.decoding.reading import choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.decoding.rows import Rows
@@ -88,8 +89,11 @@ class Decoder:
         """
         drawn, alive = (None, None) if draws is None else (draws[:, -2], draws[:, -1])
         reward = self.read_reward(hidden, rows.centres, drawn)
-        step = Step(observation, reward, self.read_alive(hidden, alive))
-        rows.keep(step, self.tokenizer.encode_reward(reward), self.read_to_go(hidden, rows.centres))
+        survival = self.read_survival(hidden)
+        lives = self.alive(survival, alive, like=reward)
+        step = Step(observation, reward, lives, survival if draws is None else None)  # or drawn already
+        to_go = self.read_to_go(hidden, rows.centres, survival)
+        rows.keep(step, self.tokenizer.encode_reward(reward), to_go)
         return step
 
     def check_action(self, action: Tensor, rows: int) -> None:
@@ -180,26 +184,27 @@ class Decoder:
         window = centres.shape[-1] if window is None else window
         return self.read(hidden, centres[self.layout.observation_dim], draws, window=window)
 
-    def read_to_go(self, hidden: Tensor, centres: Tensor) -> Tensor | None:
-        """The expected return ``[N]`` after observations, or None where returns are not predicted.
+    def read_to_go(self, hidden: Tensor, centres: Tensor, survival: Tensor | None) -> Tensor | None:
+        """The expected return ``[N]`` of who goes on after observations; None where none is predicted.
 
         Args:
             hidden: Hidden state after each observation, ``[N, d]``.
             centres: As in :class:`.rows.Rows`.
+            survival: ``[N]``, the probability of going on; None where it is 1.
         """
         if self.network.returns is None:
             return None
         weights = self.network.returns(hidden).float().softmax(dim=-1)  # [N, bins]
         expected: Tensor = weights @ centres[-1]
-        return expected
+        # what is predicted is a mean over episodes that end here and others
+        return expected if survival is None else expected / survival.clamp_min(LEAST_SURVIVAL)
 
-    def read_alive(self, hidden: Tensor, draws: Tensor | None) -> Tensor:
-        """Whether episodes go on, ``[N]`` bool: drawn, or the likelier answer without draws."""
-        survival = self.read_survival(hidden)
+    def alive(self, survival: Tensor | None, draws: Tensor | None, *, like: Tensor) -> Tensor:
+        """Whether episodes go on, ``[N]`` bool, like ``like[N]``: drawn, or else the likelier answer."""
         if survival is None:
-            return torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
-        alive: Tensor = survival > (0.5 if draws is None else draws)
-        return alive
+            return torch.ones_like(like, dtype=torch.bool)
+        lives: Tensor = survival > (0.5 if draws is None else draws)
+        return lives
 
     def read_survival(self, hidden: Tensor) -> Tensor | None:
         """The probability that each episode goes on, ``[N]``; None where the model ends none."""

@@ -15,9 +15,6 @@ from tdm_agents.protocols import Step
 from tdm_agents.world_models.transformer.decoding.decoder import Decoder
 from tdm_agents.world_models.transformer.decoding.state import TransformerState
 
-LEAST_SURVIVAL = 0.01
-"""Probability of going on below which returns are no longer told apart from those of ended episodes."""
-
 
 @dataclass(slots=True)
 class TransformerDraft:
@@ -114,15 +111,12 @@ class TransformerDraft:
         self.consumed = True
         state.observation = tokenizer.decode_target(state.observation, outcome)
         state.reward = self.tokens[:, -1]
-        state.to_go = self.decoder.read_to_go(self.hidden, state.centres)
         survival = self.decoder.read_survival(self.hidden)
-        if survival is not None and state.to_go is not None:
-            # the predicted return is a mean over episodes that end here and others
-            state.to_go = state.to_go / survival.clamp_min(LEAST_SURVIVAL)
+        state.to_go = self.decoder.read_to_go(self.hidden, state.centres, survival)
         reward = tokenizer.decode_reward(state.reward)
         if self.decoder.options.read == "mean":
             reward = self.decoder.read_reward(self.hidden, state.centres, None)
-        alive = self.decoder.read_alive(self.hidden, None)
+        alive = self.decoder.alive(survival, None, like=reward)
         return state, tokenizer.decode_action(action), Step(state.observation, reward, alive, survival)
 
     def _fed(self, token: Tensor, *, offset: int) -> Tensor:

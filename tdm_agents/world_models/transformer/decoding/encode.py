@@ -54,7 +54,9 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
         reward=tokenizer.encode_reward(history.reward[:, -1].float()),
         history_steps=steps,
         horizon=horizon,
-        to_go=None if network.returns is None else decoder.read_to_go(network.norm(outputs[:, -1]), every),
+        to_go=None
+        if network.returns is None
+        else decoder.read_to_go(network.norm(outputs[:, -1]), every, None),
     )
 
 

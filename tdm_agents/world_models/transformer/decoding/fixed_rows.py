@@ -38,6 +38,7 @@ class FixedRows:
         reward: ``[N]`` int64, the reward's token.
         value: ``[N]``, the reward in the environment's units.
         alive: ``[N]`` bool.
+        survival: ``[N]``, the probability that it is True; meaningless where the step has none.
         to_go: ``[N]``, the predicted return after the last observation; None where none is predicted.
         centres: As in the state.
         rounds: As in the state.
@@ -68,6 +69,7 @@ class FixedRows:
         self.draws = self.observation.new_zeros((rows, state.capacity.offset + 2))
         self.value = self.observation.new_zeros(rows)
         self.alive = torch.ones(rows, dtype=torch.bool, device=like.device)
+        self.survival = self.observation.new_ones(rows)
         self.to_go = None if state.to_go is None else state.to_go.clone()
         self.action: Tensor  # has the type of the first action
 
@@ -124,6 +126,8 @@ class FixedRows:
         self.reward.copy_(reward)
         self.value.copy_(step.reward)
         self.alive.copy_(step.alive)
+        if step.survival is not None:
+            self.survival.copy_(step.survival)
         if self.to_go is not None:
             assert to_go is not None
             self.to_go.copy_(to_go)
