@@ -56,13 +56,14 @@ SMALL = _Sizes(
         preset="small",
         settings={"context": 128},  # of the cheetah five steps, of the hopper eight
         action_repeat=1,
-        training=TrainConfig(steps=6_000, batch_size=16, window_steps=10, bf16=True, **EVALUATED),
+        training=TrainConfig(steps=3_000, batch_size=16, window_steps=10, bf16=True, **EVALUATED),
     ),
     iql=Recipe(
         model="iql",
         preset="locomotion",
+        settings={"hidden": 32, "layers": 1},  # of the dynamics, which nobody plans with here
         action_repeat=1,
-        training=TrainConfig(steps=30_000, batch_size=256, window_steps=2, **EVALUATED),
+        training=TrainConfig(steps=15_000, batch_size=256, window_steps=2, **EVALUATED),
     ),
     search={"horizon": 5, "beam_width": 16},
     protocol=Protocol(episodes=10, batch=10),
