@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tdm_agents.studies.entry_text import in_a_line
-from tdm_agents.studies.specialist import SIZES, data_of, recipe_for, tdm_of
+from tdm_agents.studies.specialist import SIZES, data_of, tdm_of, tdm_recipe
 from tdm_agents.studies.stages import Evaluate, Figure, Plan, Size, Stage, Study, Train
 from tdm_agents.studies.suite_data import SuiteTask
 from tdm_envs.rewards import reward_sizes
@@ -49,7 +49,7 @@ def _plan(size: Size) -> Plan:
             name = f"{task.name}-context-{decisions}"
             settings = {"context": decisions * _tokens(task)}
             stages.append(
-                Train(name=name, data=(f"{task.name}-data",), recipe=recipe_for(task, of.tdm, settings))
+                Train(name=name, data=(f"{task.name}-data",), recipe=tdm_recipe(task, of, settings))
             )
             lines.append(_Line(f"context: {decisions} decisions", f"{{{name}}}", mppi))
         lines += [

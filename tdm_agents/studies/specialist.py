@@ -70,7 +70,10 @@ SMALL = _Sizes(
             collector={"num_samples": 32, "iterations": 1, "horizon": 25},
         ),
         SuiteTask(name="walker-stand", repeat=4, candidates=64, horizons=(2, 5, 10)),
-        SuiteTask(name="humanoid-stand", repeat=2, candidates=32, horizons=(4, 12)),
+        # 90 tokens per decision, and a planner that takes seconds for each on the true dynamics
+        SuiteTask(
+            name="humanoid-stand", repeat=2, candidates=32, horizons=(4, 12), recorded_steps=250, windows=8
+        ),
     ),
     random_episodes=60,
     planned_episodes=40,
@@ -200,7 +203,15 @@ def recipe_for(task: SuiteTask, recipe: Recipe, settings: Mapping[str, Any] | No
 
 def tdm_of(task: SuiteTask, of: _Sizes) -> Train:
     """The TDM of a task, which other studies use too."""
-    return Train(name=f"{task.name}-tdm", data=(f"{task.name}-data",), recipe=recipe_for(task, of.tdm))
+    return Train(name=f"{task.name}-tdm", data=(f"{task.name}-data",), recipe=tdm_recipe(task, of))
+
+
+def tdm_recipe(task: SuiteTask, of: _Sizes, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a task's TDM, with some settings changed."""
+    recipe = recipe_for(task, of.tdm, settings)
+    if task.windows is None:
+        return recipe
+    return replace(recipe, training=replace(recipe.training, batch_size=task.windows))
 
 
 def _plan(size: Size) -> Plan:
@@ -232,7 +243,7 @@ def _task(task: SuiteTask, of: _Sizes) -> list[Stage]:
         name = f"{task.name}-tdm-of-{other}"
         stages += [
             data_of(task, of, other),
-            Train(name=name, data=(f"{other}-data",), recipe=recipe_for(task, of.tdm)),
+            Train(name=name, data=(f"{other}-data",), recipe=tdm_recipe(task, of)),
         ]
         contestants[f"TDM, data of {other}"] = f"{{{name}}}"
     for label, recipe in baselines.items():

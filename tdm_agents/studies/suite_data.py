@@ -26,6 +26,8 @@ class SuiteTask:
         horizons: Decisions imagined ahead; the last is the longest.
         tuned: Settings of MPPI other than those of the task's expert.
         collector: Settings of the MPPI that collects, on the true dynamics; None = the task's expert.
+        recorded_steps: Environment steps after which episodes of data are cut; None = those of the study.
+        windows: Windows per update of models of tokens; None = those of the recipe.
     """
 
     name: str
@@ -34,6 +36,8 @@ class SuiteTask:
     horizons: tuple[int, ...]
     tuned: Mapping[str, Any] = field(default_factory=dict)
     collector: Mapping[str, Any] | None = None
+    recorded_steps: int | None = None
+    windows: int | None = None
 
     @property
     def env(self) -> EnvRef:
@@ -63,7 +67,7 @@ def half_planned(
         planned: Number of episodes of the planner.
         of: Another task of the same body, such as ``walker-walk``, that is played instead.
         seed: Seed of the collection.
-        max_steps: Environment steps per episode.
+        max_steps: Environment steps per episode, unless the task has fewer.
     """
     planner = expert_for(task.env).make_policy()
     if task.collector is not None:
@@ -75,7 +79,7 @@ def half_planned(
         mix=tuple((policy, count) for policy, count in policies if count),
         action_repeat=task.repeat,
         seed=seed,
-        max_steps=max_steps,
+        max_steps=max_steps if task.recorded_steps is None else min(max_steps, task.recorded_steps),
     )
 
 
