@@ -166,7 +166,8 @@ class WorkerPool:
     ) -> Generator[R, None, None]:
         """Results in the order in which they are ready.
 
-        Tasks are drawn from ``iterable`` when a worker is free, so it may be endless. One call at a time.
+        Tasks are drawn from ``iterable`` when a worker is free, so it may be endless. An iterator that ends
+        is asked again after every result: it may have new tasks then. One call at a time.
 
         Args:
             func: Function that is importable, and safe to call again with the same task: a worker may die

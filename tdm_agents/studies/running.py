@@ -17,7 +17,7 @@ from tdm_agents.studies.entry_text import named
 from tdm_agents.studies.making import Means, make, play
 from tdm_agents.studies.side_by_side import is_training, train_side_by_side
 from tdm_agents.studies.stage_products import PRODUCTS_FOLDER, Product, products_of
-from tdm_agents.studies.stages import Collect, Evaluate, Plan, Size, Study, Train
+from tdm_agents.studies.stages import Collect, Evaluate, Plan, Reinforce, Size, Study, Train
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +189,17 @@ def _ready(one: Opened, adopted: Mapping[str, Path], *, side_by_side: bool) -> l
         return missing[:1]  # in the declared order, each comes after what it needs
     ready = [product for product in missing if all(one.products[name].done for name in product.stage.needs)]
     here = [product for product in ready if not is_training(product) or product.stage.name in adopted]
-    return here[:1] or list({product.key: product for product in ready}.values())
+    return here[:1] or _trainings(one, [product for product in missing if product.stage.name not in adopted])
+
+
+def _trainings(one: Opened, missing: list[Product]) -> list[Product]:
+    """Those of what is missing that are trainings and need nothing else of it but each other, policies first.
+
+    A policy cannot be made in parts, and others wait for it.
+    """
+    found: dict[str, Product] = {}
+    for product in missing:  # each comes after what it needs
+        needs = [one.products[name] for name in product.stage.needs]
+        if is_training(product) and all(needed.done or needed.key in found for needed in needs):
+            found[product.key] = product
+    return sorted(found.values(), key=lambda product: not isinstance(product.stage, Reinforce))

@@ -6,7 +6,7 @@ goes on from its last checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -61,23 +61,34 @@ def is_training(product: Product) -> bool:
     return not isinstance(product.stage, Collect | Evaluate)
 
 
+class _Due(Iterator[MakeJob]):
+    """Trainings whose inputs are complete; it ends where there is none, and goes on once there is."""
+
+    def __init__(self, trainings: Sequence[Product], products: Mapping[str, Product], means: Means) -> None:
+        self._left, self._products, self._means = list(trainings), products, means
+
+    def __next__(self) -> MakeJob:
+        for product in self._left:
+            needs = {name: self._products[name] for name in product.stage.needs}
+            if all(needed.done for needed in needs.values()):
+                self._left.remove(product)
+                return MakeJob(product, needs, self._means.device, self._means.threads)
+        raise StopIteration
+
+
 def train_side_by_side(trainings: Sequence[Product], products: Mapping[str, Product], means: Means) -> None:
-    """Make trainings whose inputs are complete, in the pool.
+    """Make trainings in the pool, each as soon as its inputs are complete.
 
     Args:
-        trainings: Their products.
+        trainings: Their products, which need nothing that is missing but each other.
         products: All products of the study, by name.
         means: What to make them with.
 
     Raises:
         TDMError: If one is refused; the others keep what they have learned.
     """
-    jobs = [
-        MakeJob(product, {name: products[name] for name in product.stage.needs}, means.device, means.threads)
-        for product in trainings
-    ]
     logs = ", ".join(str(product.folder / LOG_FILE) for product in trainings)
     means.console.print(f"what they say is in {logs}", soft_wrap=True, markup=False)
-    with counting(len(jobs), means.console, "training") as count:
-        for name in means.pool.imap_unordered(make_job, jobs):
+    with counting(len(trainings), means.console, "training") as count:
+        for name in means.pool.imap_unordered(make_job, _Due(trainings, products, means)):
             count(name)

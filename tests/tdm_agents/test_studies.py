@@ -173,13 +173,14 @@ def test_a_study_that_is_killed_time_and_again_has_the_same_report(done, tmp_pat
 
 
 def independent(**training):
-    """A study with three trainings that do not need each other, two of which are the same."""
+    """A study with three trainings that do not need each other (two are the same), and one that needs one."""
     data, more, first, _, random, simulator, planned = tiny_study.plan().stages
     recipe = replace(first.recipe, training=replace(first.recipe.training, **training))
     trainings = [
         Train(name=name, data=(of.name,), recipe=recipe)
         for name, of in {"second": data, "third": more, "fourth": data}.items()
     ]
+    trainings.append(Train(name="fifth", data=(more.name,), recipe=recipe, init_from="third"))
     stages = (data, more, *trainings, random, simulator, planned)
     return tiny_study.Study(
         name="apart", paper="", question="", plan=lambda _size: Plan(stages=stages, figure=Figure(title=""))
