@@ -31,6 +31,7 @@ from tdm_agents.agent.argument_checks import (
 from tdm_agents.agent.attach import AttachedEnv, AttachedVectorEnv, Link, check_spaces, link_to
 from tdm_agents.agent.background import Background, check_background
 from tdm_agents.agent.deciding import PlanView, decide
+from tdm_agents.agent.discounts import discounted
 from tdm_agents.agent.env_wrappers import refuse_hidden_changes
 from tdm_agents.agent.feedback import Feedback, Flags, flags
 from tdm_agents.agent.memory import AgentMemory, carry_flaw
@@ -618,6 +619,8 @@ class TDMAgent:
         if reward is None:
             vet_reward(reward := saved.reward_function, str(folder / agent_files.AGENT_FILE))
         model = agent_files.load_model(folder, device, env_id=env_id, env=env)
+        if planner is None and "discount" not in {**saved.planner_settings, **planner_settings}:
+            chosen = discounted(chosen, model)
         try:
             agent = cls(
                 model,

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from tdm_agents.agent.agent_files import AgentSettings, settings_of, write_settings
+from tdm_agents.agent.discounts import discounted, undecided
 from tdm_agents.cli.checks import output_folder, own_run_folder, usable_device
 from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.train_options import Train
@@ -29,7 +30,6 @@ from tdm_agents.training.held_out import Evaluator
 from tdm_agents.training.model_choice import (
     chosen_planner,
     chosen_preset,
-    discounted,
     load_trained,
     trainable_class,
     with_settings,
@@ -104,7 +104,8 @@ def _train(
     model, told = _model(args, name, preset, training, fits=team.first)
     training, held_out = as_read_by(model, training), as_read_by(model, held_out)
     portions = shares(training, args.weights or None)
-    planner = discounted(planner_of(args, preset), [model.environment(name) for name in data])
+    planner, *others = (discounted(planner_of(args, preset), model.environment(name)) for name in data)
+    differ = any(other != planner for other in others)  # in their discounts
     if args.suit_sizes:
         planner, horizon_told = within_episodes(planner, data)
         fitting, held_out_told = fitting_evaluation(args.training, held_out)
@@ -166,6 +167,7 @@ def _train(
     envs = [EnvRef.of_data(t.info) for t in data.values()]
     observes = all(model.environment(name).spec.imagines_observations for name in data)
     settings = agent_settings(args, planner, envs[0] if len(envs) == 1 else None, observes=observes)
+    settings = undecided(settings) if differ else settings
     write_settings(args.out, settings)
     say_and_keep(
         args.out,

@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tdm_agents.actors.actor import Actor
 from tdm_agents.agent import TDMAgent
 from tdm_agents.agent.agent_files import settings_of, write_settings
+from tdm_agents.agent.discounts import discounted, undecided
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.episodes import evaluate
@@ -34,7 +35,6 @@ from tdm_agents.online.rounds import Played, play_round
 from tdm_agents.online.turns import Task, next_task, open_tasks
 from tdm_agents.protocols import Discounts, Planner, TrainableModel
 from tdm_agents.remarks import remarks
-from tdm_agents.training.model_choice import discounted
 from tdm_agents.training.process import interrupts, threads
 
 UPDATES = "updates"
@@ -86,7 +86,7 @@ def train_online(
     Args:
         model: The model of the environments, before its first update, on the device to train on.
         envs: The environments, which are played in turn.
-        planner: The planner; its discount becomes the model's, if the model has one for all environments.
+        planner: The planner; its discount becomes the model's for each environment, if the model has one.
         config: Settings of the run.
         folder: Folder of the run.
         weights: Share of each of several environments in proportion to the others, by name; None: equal.
@@ -121,7 +121,10 @@ def train_online(
             state=state,
             learner=learner,
             tasks=tasks,
-            planner=planner if own_discount else discounted(planner, worlds),
+            planners={
+                task.name: planner if own_discount else discounted(planner, world)
+                for task, world in zip(tasks, worlds, strict=True)
+            },
             config=config,
             board=stack.enter_context(SummaryWriter(str(folder), purge_step=done + 1)),
             # their axis is another one, so what a resumed run makes again is purged apart
@@ -156,7 +159,7 @@ class _Run:
     state: OnlineState
     learner: Learner
     tasks: list[Task]
-    planner: Planner
+    planners: Mapping[str, Planner]
     config: OnlineConfig
     board: SummaryWriter
     losses: SummaryWriter
@@ -214,7 +217,8 @@ class _Run:
         if random:
             return acting.random_actor(task.envs[0], seed)
         model = self.state.model.eval()
-        return acting.exploring_actor(model, self.planner, task.env, envs=self.config.envs, seed=seed)
+        planner = self.planners[task.name]
+        return acting.exploring_actor(model, planner, task.env, envs=self.config.envs, seed=seed)
 
     def of(self, task: Task) -> dict[str, str]:
         """What says which of several environments a row of the curve is of."""
@@ -291,7 +295,7 @@ class _Run:
         for task in self.tasks:
             world = model.environment(task.name)
             evaluation = evaluate(
-                TDMAgent(world, self.planner, config.seed, env_id=str(task.env)),
+                TDMAgent(world, self.planners[task.name], config.seed, env_id=str(task.env)),
                 task.env,
                 acting.evaluation_seeds(config),
                 seed=config.seed,
@@ -307,4 +311,6 @@ class _Run:
         state.curve.evaluated(rows)
         model.save(state.folder)
         env_id = str(self.tasks[0].env) if len(self.tasks) == 1 else None
-        write_settings(state.folder, settings_of(self.planner, None, env_id))
+        first, *others = self.planners.values()
+        settings = settings_of(first, None, env_id)
+        write_settings(state.folder, settings if all(p == first for p in others) else undecided(settings))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tdm_agents import registry
 from tdm_agents.errors import UnknownNameError, WrongTypeError
-from tdm_agents.protocols import Discounts, Planner, Preset, TrainableModel, WorldModel
+from tdm_agents.protocols import Planner, Preset, TrainableModel
 from tdm_agents.world_models.model_files import load_model
 
 _NEEDED = ("config_type", "presets", "build", "fit", "optimizers", "update", "save", "load", "state_dict")
@@ -70,18 +70,6 @@ def chosen_planner(preset: Preset, planner: str | None, settings: Mapping[str, A
     return registry.make_planner(
         planner or preset.planner, **{**(preset.planner_settings if own else {}), **settings}
     )
-
-
-def discounted(planner: Planner, worlds: Iterable[WorldModel[Any]]) -> Planner:
-    """The planner with the discount that the models' values were learned with, where all have the same."""
-    known = {round(float(world.discount), 6) if isinstance(world, Discounts) else None for world in worlds}
-    if not is_dataclass(planner) or isinstance(planner, type) or len(known) != 1 or None in known:
-        return planner
-    if "discount" not in {f.name for f in fields(planner)}:
-        return planner
-    settings: dict[str, Any] = {"discount": known.pop()}
-    chosen: Planner = replace(planner, **settings)
-    return chosen
 
 
 def with_settings(what: str, config: Any, settings: Mapping[str, Any]) -> Any:

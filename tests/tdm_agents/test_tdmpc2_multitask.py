@@ -9,6 +9,8 @@ from gymnasium import spaces
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tdm_agents import TDMAgent, make_planner
+from tdm_agents.agent.agent_files import settings_of, write_settings
+from tdm_agents.agent.discounts import undecided
 from tdm_agents.protocols import Batch, History, MixedBatch, UpdateSettings
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.storage import CheckpointError
@@ -224,3 +226,16 @@ def test_what_one_model_cannot_learn_is_refused():
         TDMPC2.build(SPECS, TDMPC2Config(), seed=0)
     with pytest.raises(ValueError, match="task_size is 0; expected at least 1"):
         MultitaskConfig(task_size=0)
+
+
+def test_an_agent_of_several_environments_discounts_as_the_model_does_in_each(tmp_path):
+    model = model_of()
+    model.discount.copy_(torch.tensor([0.95, 0.99]))
+    model.save(tmp_path)
+    settings = settings_of(make_planner("mppi", horizon=3, discount=0.97), None, None)
+    write_settings(tmp_path, settings)
+    assert TDMAgent.load(tmp_path, env_id="A-v0").planner.discount == 0.97
+    write_settings(tmp_path, undecided(settings))
+    for name, known in {"A-v0": 0.95, "B-v0": 0.99}.items():
+        assert TDMAgent.load(tmp_path, env_id=name).planner.discount == pytest.approx(known)
+        assert TDMAgent.load(tmp_path, env_id=name, discount=0.5).planner.discount == 0.5
