@@ -14,7 +14,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.entry_text import in_a_line
-from tdm_agents.studies.offline_recipes import EVALUATED, imitation, paper, smoke
+from tdm_agents.studies.offline_recipes import EVALUATED, UNPLANNED, imitation, paper, smoke
 from tdm_agents.studies.stages import (
     Collect,
     Evaluate,
@@ -61,7 +61,7 @@ SMALL = _Sizes(
     iql=Recipe(
         model="iql",
         preset="locomotion",
-        settings={"hidden": 32, "layers": 1},  # of the dynamics, which nobody plans with here
+        settings=UNPLANNED,
         action_repeat=1,
         training=TrainConfig(steps=15_000, batch_size=256, window_steps=2, **EVALUATED),
     ),

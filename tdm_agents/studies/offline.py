@@ -15,7 +15,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.entry_text import in_a_line
-from tdm_agents.studies.offline_recipes import EVALUATED, imitation, paper, smoke
+from tdm_agents.studies.offline_recipes import EVALUATED, UNPLANNED, imitation, paper, smoke
 from tdm_agents.studies.stages import (
     Collect,
     Evaluate,
@@ -82,8 +82,9 @@ _POINTS = _Mazes(
     iql=Recipe(
         model="iql",
         preset="antmaze",
+        settings=UNPLANNED,
         action_repeat=4,
-        training=TrainConfig(steps=100_000, batch_size=256, window_steps=2, **EVALUATED),
+        training=TrainConfig(steps=50_000, batch_size=256, window_steps=2, **EVALUATED),
     ),
     search={"horizon": 8, "beam_width": 16},
     widths=(1, 4, 64),
@@ -103,9 +104,9 @@ _ANTS = replace(
         _POINTS.transformer,
         settings={"context": 160},  # four steps
         action_repeat=1,  # of 0.05 s
-        training=replace(_POINTS.transformer.training, steps=6_000, batch_size=8),
+        training=replace(_POINTS.transformer.training, steps=4_000, batch_size=8),
     ),
-    iql=replace(_POINTS.iql, action_repeat=1, training=replace(_POINTS.iql.training, steps=200_000)),
+    iql=replace(_POINTS.iql, action_repeat=1, training=replace(_POINTS.iql.training, steps=150_000)),
     search={"horizon": 5, "beam_width": 16, "replan_every": 2},
     widths=(),
     # noise alone does not move an ant: half of the candidates are of IQL's policy
@@ -210,7 +211,6 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     planned = {
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
         "mppi-value": ("MPPI on the transformer, IQL's value", f"{transformer} {mppi} {value}{proposal}"),
-        "iql-mppi": ("MPPI on IQL's own dynamics and value", f"{iql} {mppi} discount=0.99"),
         "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
     }
     for width in of.widths if name == WIDTHS_IN else ():

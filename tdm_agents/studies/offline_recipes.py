@@ -10,6 +10,8 @@ from tdm_agents.training.train_config import TrainConfig
 
 EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "evaluate_every": 10_000}
 """Settings of :class:`TrainConfig` by which models are judged while they train."""
+UNPLANNED: dict[str, Any] = {"hidden": 32, "layers": 1}
+"""Settings of IQL whose dynamics nobody plans with, which would be half of the work of an update."""
 _TINY = TrainConfig(
     steps=6, batch_size=4, window_steps=4, evaluate_batches=1, horizons=(1,), starts=2, context_steps=2
 )
