@@ -182,7 +182,7 @@ class BeamSearch:
             return self._plan(model, state, batch, generator, None)
         width, _ = affordable(
             deadline,
-            batch=batch * self.num_expand,
+            batch=batch * self._children(model, self.num_expand),
             horizon=self.horizon,
             samples=self.beam_width,
             iterations=1,
@@ -206,7 +206,8 @@ class BeamSearch:
         while depth < self.horizon:
             # the only sequence of the first depth counts as beam_width of them
             count = self.num_expand * (self.beam_width if depth == 0 else 1)
-            if depth and deadline is not None and not deadline.allows(beams.score.numel() * count):
+            rows = beams.score.numel() * self._children(model, count)
+            if depth and deadline is not None and not deadline.allows(rows):
                 break
             began = 0.0 if deadline is None else deadline.clock()
             grown = self._grown(model, beams, count, generator)
@@ -257,17 +258,27 @@ class BeamSearch:
     ) -> Tensor:
         """Whole actions ``[B * W, E, m]`` by which to expand the rows of ``beams``."""
         spec, rows = model.spec, beams.score.numel()
-        combinations = math.prod(spec.action_choices)
-        discrete = spec.action_kind == "discrete"
-        few = discrete and combinations <= self.num_expand
         if self.expand == "proposal" or (self.expand == "auto" and isinstance(model, HasProposal)):
             proposal = require_proposal(model, self).propose(beams.state, count, generator=generator)
             return within_bounds(proposal.actions)
-        if self.expand == "every" or (self.expand == "auto" and few):
+        if self._tries_every(model):
             choices = [torch.arange(c, device=spec.device) for c in spec.action_choices]
-            every = torch.cartesian_prod(*choices).view(combinations, spec.action_dim)
+            every = torch.cartesian_prod(*choices).view(-1, spec.action_dim)
             return every.expand(rows, -1, -1)
         return uniform_actions((rows, count, spec.action_dim), spec, generator=generator)
+
+    def _tries_every(self, model: WorldModel[Any]) -> bool:
+        """Whether whole actions are not drawn, but all of them tried."""
+        if self.expand != "auto":
+            return self.expand == "every"
+        few = math.prod(model.spec.action_choices) <= self.num_expand
+        return model.spec.action_kind == "discrete" and few and not isinstance(model, HasProposal)
+
+    def _children(self, model: WorldModel[Any], count: int) -> int:
+        """Transitions by which ``count`` actions expand a sequence."""
+        if self.level == "token":
+            return count * self.num_outcomes
+        return math.prod(model.spec.action_choices) if self._tries_every(model) else count
 
     def _pruned(self, model: WorldModel[Any], beams: _Beams, grown: Transitions) -> tuple[_Beams, int]:
         """The best ``beam_width`` of ``beams`` grown by transitions, and the number that was refused."""

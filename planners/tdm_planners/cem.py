@@ -47,7 +47,7 @@ class CEM(GaussianPlanner):
             num_samples=samples,
             iterations=iterations,
             num_elites=elites,
-            num_policy=self.num_policy * samples // self.num_samples,
+            num_policy=self.fewer_policy(samples),
         )
 
     def weigh(self, values: Tensor) -> Tensor:

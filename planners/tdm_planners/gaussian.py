@@ -90,12 +90,22 @@ class GaussianPlanner(AR1NoiseSettings, ShootingPlanner):
             )
 
         check_at_least("num_policy", self.num_policy, 0)
-        kept = self.num_kept + self.keeps_mean if self.recalls else 0
-        if kept + self.num_policy >= self.num_samples:
+        if self._num_recalled + self.num_policy >= self.num_samples:
             raise WrongValueError(
-                f"num_policy is {self.num_policy}; expected less than the {self.num_samples - kept} of "
+                f"num_policy is {self.num_policy}; expected less than the "
+                f"{self.num_samples - self._num_recalled} of "
                 "num_samples that are not kept rows, or there is nothing left to sample"
             )
+
+    @property
+    def _num_recalled(self) -> int:
+        """Candidates that are kept rows."""
+        return self.num_kept + self.keeps_mean if self.recalls else 0
+
+    def fewer_policy(self, samples: int) -> int:
+        """``num_policy`` for so many candidates: in proportion, and leaving one to sample."""
+        fewer = self.num_policy * samples // self.num_samples
+        return max(0, min(fewer, samples - self._num_recalled - 1))
 
     @property
     def num_given(self) -> int:

@@ -74,7 +74,7 @@ class MPPI(GaussianPlanner):
             num_samples=samples,
             iterations=iterations,
             num_elites=None if elites is None else max(1, int(elites * share)),
-            num_policy=int(self.num_policy * share),
+            num_policy=self.fewer_policy(samples),
         )
 
     def first(self, memory: ShootingCarry, spec: ModelSpec) -> Distribution:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tdm_agents.actors.actor import Move
 from tdm_agents.agent import TDMAgent
+from tdm_agents.agent.prompt import recall
 from tdm_agents.environments import Env
 from tdm_agents.protocols import (
     HasOnly,
@@ -117,7 +118,9 @@ class AgentActor:
 
     def stand_aside(self, observations: Sequence[Any], rewards: Sequence[float]) -> None:
         """See :class:`tdm_agents.actors.actor.Correctable`: no plan is made that nobody executes."""
-        memory = self._due()
+        memory, prompt = self._due(), self.agent.prompt
+        if prompt is not None:
+            memory = recall(memory, prompt, memory.length == 0)
         arrived = torch.tensor(list(rewards), dtype=memory.pending.dtype, device=memory.pending.device)
         memory = replace(memory, pending=memory.pending + arrived)
         flat = self._flat(observations, [True] * len(observations))

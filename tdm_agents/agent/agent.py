@@ -235,8 +235,6 @@ class TDMAgent:
         feedback = self._feedback(1 if batch is None else batch, reward, episode_start, active)
         memory = self._memory_of(feedback)
         observation = self.observations(obs, feedback.active)  # [B, n]
-        if self._goal is not None:
-            observation = self._goal.instead_in(observation)
         memory, action = self._decide(
             memory,
             observation,
@@ -331,6 +329,11 @@ class TDMAgent:
         )
 
     # ------------------------------------------------------------------ any number of environments
+
+    @property
+    def prompt(self) -> History | None:
+        """What episodes begin with, as :meth:`reset` was told (``history``)."""
+        return self._prompt
 
     def initial_memory(self, batch: int) -> AgentMemory:
         """Memory of ``batch`` environments whose episodes have not begun.
@@ -427,6 +430,8 @@ class TDMAgent:
         generator: torch.Generator | None = None,
         background: Background | None = None,
     ) -> tuple[AgentMemory, Tensor]:
+        if self._goal is not None:
+            observation = self._goal.instead_in(observation)
         until = None
         if self.deadline is not None:
             until = Deadline(time.perf_counter() + self.deadline, self._pace)
@@ -619,8 +624,10 @@ class TDMAgent:
         if reward is None:
             vet_reward(reward := saved.reward_function, str(folder / agent_files.AGENT_FILE))
         model = agent_files.load_model(folder, device, env_id=env_id, env=env)
-        if planner is None and "discount" not in {**saved.planner_settings, **planner_settings}:
-            chosen = discounted(chosen, model)
+        if planner is None or isinstance(planner, str):
+            kept = saved.planner_settings if planner in (None, saved.planner) else {}
+            if "discount" not in {**kept, **planner_settings}:
+                chosen = discounted(chosen, model)
         try:
             agent = cls(
                 model,

@@ -159,7 +159,8 @@ def _plan(
         carry=plan.carry,
     )
     if background is not None:
-        background.begin(model, planner, after, generator=generator, deadline=deadline)
+        again = None if deadline is None else deadline.again()  # this one was spent on the plan above
+        background.begin(model, planner, after, generator=generator, deadline=again)
     view = PlanView(
         rows=rows,
         history=history,

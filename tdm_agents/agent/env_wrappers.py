@@ -45,7 +45,8 @@ def refuse_hidden_changes(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> 
     for wrapper in _wrappers(env):
         names = [base.__name__ for base in type(wrapper).__mro__ if base.__module__.startswith("gymnasium.")]
         name = next((name for name in names if name in _REFUSED), None)
-        if name is None or name in own or not getattr(wrapper, "update_running_mean", True):
+        frozen = name == "NormalizeObservation" and not getattr(wrapper, "update_running_mean", True)
+        if name is None or name in own or frozen:
             continue
         why = _REFUSED[name].format(name=name)
         raise WrongValueError(f"the agent cannot act in {env} through {type(wrapper).__name__}: {why}")

@@ -75,6 +75,11 @@ class Deadline:
         self.at = at
         self.pace = pace
         self.clock = clock
+        self._seconds = at - clock()
+
+    def again(self) -> Deadline:
+        """A deadline as far from now as this one was when it was made, for the next decision."""
+        return Deadline(self.clock() + self._seconds, self.pace, self.clock)
 
     def left(self) -> float:
         """Seconds until the deadline; negative after it."""

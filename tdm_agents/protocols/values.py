@@ -139,7 +139,8 @@ class Rollout:
         observation: ``[N, H, n]``; None where ``spec.imagines_observations`` is False.
         reward: ``[N, H]``. After the end of a row, its observations and rewards are meaningless (a model may
             stop imagining it, though :func:`looped_rollout` goes on); ``alive`` masks them.
-        alive: ``[N, H]`` bool, after each transition; it stays False once it is False.
+        alive: ``[N, H]`` bool, after each transition; it stays False once it is False. False also where
+            ``survival`` is low.
         state: The model state after the last transition; rows that ended may hold anything.
         survival: ``[N, H]``, the probability that the episode has not ended after each transition; None where
             the model says no more than ``alive``.
@@ -168,12 +169,16 @@ class Rollout:
                 f"{len(seen)} of {len(steps)} imagined steps have an observation; expected all or none, as "
                 "spec.imagines_observations says"
             )
+        lives, survived = torch.stack(alive, dim=1), None
+        if len(survival) == len(steps):
+            survived = torch.stack(survival, dim=1).cumprod(dim=1)
+            lives = lives & (survived >= LEAST_SURVIVAL)
         return Rollout(
             observation=torch.stack(seen, dim=1) if seen else None,
             reward=torch.stack([s.reward for s in steps], dim=1),
-            alive=torch.stack(alive, dim=1),
+            alive=lives,
             state=state,
-            survival=torch.stack(survival, dim=1).cumprod(dim=1) if len(survival) == len(steps) else None,
+            survival=survived,
         )
 
 

@@ -70,7 +70,8 @@ class ActionCodec:
         if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
             raise WrongValueError(
                 f"action_space {space} has infinite bounds, so there is nothing to sample from; "
-                "bound it with gymnasium.wrappers.RescaleAction or ClipAction"
+                "bound it, as by gymnasium.wrappers.TransformAction(env, lambda a: a, Box(low, high)), and "
+                "leave ClipAction off, which hides bounds"
             )
         if not self.low.size or not (self.low < self.high).all():
             raise WrongValueError(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tdm_agents.errors import WrongValueError
-from tdm_agents.protocols import TrainableModel
+from tdm_agents.protocols import TrainableModel, WorldModel
 from tdm_agents.storage import CheckpointError, make_folder, read_json, write_json
 from tdm_agents.world_models.model_files import (
     MODEL_FILE,
@@ -36,10 +36,10 @@ def save_parts(folder: Path, kind: str, parts: Mapping[str, Any], **settings: fl
         ValueError: If a part is no model that can be saved.
     """
     for name, part in parts.items():
-        if not callable(getattr(part, "save", None)):
+        if not (isinstance(part, WorldModel) and callable(getattr(part, "save", None))):
             raise WrongValueError(
-                f"the {name} is a {type(part).__name__}, which has no save(); expected a model with weights: "
-                "save its parts, and wrap them again after loading"
+                f"the {name} is a {type(part).__name__}; expected a world model with weights, which has "
+                "save(): save the parts, and wrap them again after loading"
             )
     for name, part in parts.items():
         make_folder(folder / name)

@@ -65,6 +65,16 @@ def test_those_that_live_see_the_same(lengths, context, parallel, read):
     assert found.state.rows == len(actions)
 
 
+def test_who_has_probably_ended_is_not_alive_though_no_step_was_the_likely_end():
+    model = mortal(0.4, spread=0.0)  # 0.6 per step
+    actions = actions_of(6, 10)
+    found = model.rollout(fresh(model, [3], 6, 10), actions)
+    plain = looped_rollout(model, fresh(model, [3], 6, 10), actions)
+    for one in (found, plain):
+        assert one.alive.sum(dim=1).tolist() == [5] * 6
+    torch.testing.assert_close(found.survival[:, :6], plain.survival[:, :6], rtol=0, atol=1e-6)
+
+
 def test_they_stand_still_and_earn_nothing():
     model = mortal(0.0, read="sample")
     found = model.rollout(

@@ -130,6 +130,10 @@ def test_running_statistics_of_observations_are_refused():
     frozen.update_running_mean = False
     agent = an_agent()
     assert len(episode(agent, agent.attach(frozen))) == STEPS
+    rewards = wrappers.NormalizeReward(make())
+    rewards.update_running_mean = False  # what the agent is told is scaled all the same
+    with pytest.raises(ValueError, match="through NormalizeReward"):
+        agent.attach(rewards)
 
 
 REWARDS = {

@@ -127,6 +127,17 @@ def test_a_goal_of_the_agent_takes_the_place_of_the_environments_until_the_next_
     assert np.abs(observation["achieved_goal"] - observation["desired_goal"]).max() < 0.1
 
 
+def test_who_evaluates_pursues_the_same_goal():
+    agent, wish = own_goal_agent(), np.array([-0.6, 0.3])
+    observation, _ = make().reset(seed=1)
+    agent.reset(goal=wish)
+    predicted, _ = agent.predict(observation, deterministic=True)
+    agent.reset(goal=wish)
+    assert np.array_equal(agent.act(observation), predicted)
+    agent.reset()
+    assert not np.array_equal(agent.act(observation), predicted)
+
+
 def test_environments_can_have_goals_of_their_own():
     envs, agent = gym.vector.SyncVectorEnv([make, make]), own_goal_agent()
     wishes = np.array([[0.5, 0.5], [-0.5, 0.0]])

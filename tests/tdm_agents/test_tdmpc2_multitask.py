@@ -239,3 +239,6 @@ def test_an_agent_of_several_environments_discounts_as_the_model_does_in_each(tm
     for name, known in {"A-v0": 0.95, "B-v0": 0.99}.items():
         assert TDMAgent.load(tmp_path, env_id=name).planner.discount == pytest.approx(known)
         assert TDMAgent.load(tmp_path, env_id=name, discount=0.5).planner.discount == 0.5
+        for planner in ("mppi", "cem"):
+            agent = TDMAgent.load(tmp_path, planner, env_id=name)
+            assert agent.planner.discount == pytest.approx(known)

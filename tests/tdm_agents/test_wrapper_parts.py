@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from stable_baselines3 import PPO
 
 from tdm_agents import TDMAgent, make_planner
 from tdm_agents.actors.enter import enter
@@ -77,9 +78,19 @@ def test_a_folder_that_is_named_otherwise_is_refused(fast, tmp_path):
 def test_a_function_as_critic_cannot_be_saved(fast, tmp_path):
     model = WithValue(fast.base_model.model, lambda observation: torch.zeros(len(observation)))
     agent = TDMAgent(model, fast.planner)
-    with pytest.raises(WrongValueError, match=r"the value is a function, which has no save\(\)"):
+    with pytest.raises(
+        WrongValueError, match=r"the value is a function; expected a world model with weights"
+    ):
         agent.save(tmp_path / "agent")
     assert not (tmp_path / "agent" / "model.json").exists()
+
+
+def test_a_policy_of_stable_baselines_cannot_be_saved_though_it_has_a_save(fast, tmp_path):
+    policy = PPO("MultiInputPolicy", EnvRef(ENV_ID).make())
+    agent = TDMAgent(WithValue(fast.base_model.model, policy), fast.planner)
+    with pytest.raises(WrongValueError, match="the value is a PPO; expected a world model with weights"):
+        agent.save(tmp_path / "agent")
+    assert not (tmp_path / "agent/value").exists()
 
 
 def test_sums_of_an_upload_include_the_parts(fast, tmp_path):

@@ -1,14 +1,16 @@
 """Planners that stop early: the same where there is time, and never late by more than a step."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tdm_agents.protocols import AnytimePlanner, Deadline, History, Pace
 from tdm_agents.registry import PLANNERS, make_planner, names
-from tdm_agents.testing import LinearQuadraticExpert
+from tdm_agents.testing import LinearQuadraticExpert, LinearQuadraticModel
 from tdm_planners.anytime import affordable
+from tdm_planners.beam_search import BeamSearch
 
 STARTS = torch.tensor([[0.5, 0.2], [-0.4, 0.3], [0.2, 0.0]])
 HORIZON = 6
@@ -135,6 +137,41 @@ def test_a_first_iteration_that_is_cut_short_compares_by_the_steps_that_were_in_
     drawn = plan(shorter, LinearQuadraticExpert(std=0.2))
     assert found.sequence.shape == drawn.sequence.shape
     assert found.stats["transitions"] == 3 * 64 * 2
+
+
+def test_the_next_decision_has_as_much_time_again():
+    clock = Clock()
+    deadline = Deadline(clock() + 2.0, Pace(), clock)
+    clock.now += 1.5
+    again = deadline.again()
+    assert (deadline.left(), again.left()) == (0.5, 2.0)
+    assert again.pace is deadline.pace
+
+
+@pytest.mark.parametrize(
+    "planner",
+    [
+        make_planner("cem", num_samples=64, num_kept=20, num_policy=18, num_elites=8),
+        make_planner("mppi", num_samples=32, num_policy=26),
+    ],
+)
+def test_fewer_candidates_still_leave_some_to_sample(planner):
+    for samples in range(planner.num_kept + 9, planner.num_samples + 1):
+        fewer = planner.smaller(samples, 1)
+        assert 0 <= fewer.num_policy <= planner.num_policy
+    assert planner.smaller(planner.num_samples, 1).num_policy == planner.num_policy
+
+
+def test_a_search_counts_the_transitions_that_it_will_make():
+    every = BeamSearch(horizon=2, beam_width=8, num_expand=4, expand="every")
+    model = LinearQuadraticModel(choices=5)
+    for planner in (every, replace(every, expand="uniform")):
+        asked, deadline = [], Deadline(1e9, Pace(), Clock())
+        deadline.allows = lambda rows, steps=1, asked=asked: asked.append(rows) or True
+        found = plan(planner, model, deadline=deadline)
+        # five sequences are all that the first depth has; eight are drawn of them, some twice
+        assert asked == [3 * 5 * 5 if planner is every else 3 * 8 * 4]
+        assert found.stats["transitions"] >= asked[0]
 
 
 def test_the_pace_is_a_constant_and_something_per_row():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -104,6 +105,8 @@ class CapturedSteps:
     """The steps that a model captured last; they are not in copies of the model, nor in files."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """Held while a step is replayed: its buffers are one thread's at a time."""
         self._steps: OrderedDict[tuple[object, ...], CapturedStep] = OrderedDict()
         self._pool: Any = None
 
@@ -166,16 +169,17 @@ def captured_rollout(
     state.check_usable()
     state.check_horizon(horizon)
     state.consumed = True
-    step = captured.step(decoder, state, actions[:, 0])
-    rows = step.rows
-    rows.load(state)
-    steps = []
-    for time in range(horizon):
-        rows.action.copy_(actions[:, time])
-        draws = decoder.draws(state.rows, generator)
-        if draws is not None:
-            rows.draws.copy_(draws)
-        step()
-        survival = rows.survival.clone() if decoder.terminates and draws is None else None
-        steps.append(Step(rows.observation.clone(), rows.value.clone(), rows.alive.clone(), survival))
-    return Rollout.of(steps, rows.continued(state, horizon))
+    with captured.lock:
+        step = captured.step(decoder, state, actions[:, 0])
+        rows = step.rows
+        rows.load(state)
+        steps = []
+        for time in range(horizon):
+            rows.action.copy_(actions[:, time])
+            draws = decoder.draws(state.rows, generator)
+            if draws is not None:
+                rows.draws.copy_(draws)
+            step()
+            survival = rows.survival.clone() if decoder.terminates and draws is None else None
+            steps.append(Step(rows.observation.clone(), rows.value.clone(), rows.alive.clone(), survival))
+        return Rollout.of(steps, rows.continued(state, horizon))
