@@ -135,7 +135,10 @@ def sweep_partial_folders(folder: Path, ours: Callable[[str], bool]) -> None:
     """
     for path in list(folder.glob(".*.partial")):
         found = _PARTIAL.fullmatch(path.name)
-        if found is None or not ours(found["name"]) or _is_alive(int(found["pid"])):
+        if found is None or not ours(found["name"]):
+            continue
+        # one with this process's number is of an earlier one in a container, or too young to be abandoned
+        if (pid := int(found["pid"])) != os.getpid() and _is_alive(pid):
             continue
         try:
             written = max(inside.stat().st_mtime for inside in (path, *path.iterdir()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -34,12 +35,12 @@ from tdm_agents.data.minari_io import (
 from tdm_agents.errors import PathError, WrongValueError
 from tdm_agents.spaces import ActionCodec, DiscreteActionCodec, FloatArray, ObservationCodec, action_codec
 from tdm_agents.spaces.space_json import space_to_json
-from tdm_agents.storage import read_json, sweep_partial_folders, write_json
+from tdm_agents.storage import CheckpointError, read_json, sweep_partial_folders, write_json
 
 SCHEMA = 2
 ARRAYS = ("observation", "reward", "action", "alive", "offsets")
 INFO_FILE = "info.json"
-_KEY = re.compile(r"[0-9a-f]{16}")
+_KEY = re.compile(r"[0-9a-f]{16}(-\d+)?")
 
 
 class CacheMovedWarning(UserWarning):
@@ -135,12 +136,12 @@ def cache_decisions(
     key = hashlib.sha256(f"{SCHEMA}:{action_repeat}:{digest}".encode()).hexdigest()[:16]
     for place in places:
         sweep_partial_folders(place, lambda name: _KEY.fullmatch(name) is not None)
-        if (place / key).is_dir():
+        if (place / key).is_dir() and _is_whole(place / key):
             return place / key
     info = describe(path)
     if not info.episodes:
         raise DataError(f"{info.path} has no episodes; collect some")
-    building = _begin(places, f".{key}.{os.getpid()}.partial")
+    building = _begin(places, key)
     target = building.parent / key
     try:
         _write(building, info, digest, action_repeat)
@@ -158,7 +159,36 @@ def cache_decisions(
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
-def _begin(places: Sequence[Path], name: str) -> Path:
+def _is_whole(folder: Path) -> bool:
+    """Whether what was written last can be read; where not (after a loss of power, say), all is removed.
+
+    Raises:
+        PathError: If it cannot be removed.
+    """
+    try:
+        np.load(folder / "offsets.npy")
+        read_info(folder)
+        return True
+    except (CheckpointError, EOFError, OSError, ValueError):
+        pass
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise PathError(
+            f"the decision steps in {folder} are damaged and cannot be removed ({error.strerror}); remove "
+            "that folder: it is made again from the data"
+        ) from error
+    return False
+
+
+def _partial(place: Path, key: str) -> Path:
+    """A new name; one of this process may be there, of a former process with its number in a container."""
+    ways = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (f".{key}{way}.{os.getpid()}.partial" for way in ways)
+    return next(place / name for name in names if not (place / name).exists())
+
+
+def _begin(places: Sequence[Path], key: str) -> Path:
     """A new folder in the first place that can be written to; said in a warning where that is not the first.
 
     Raises:
@@ -166,7 +196,7 @@ def _begin(places: Sequence[Path], name: str) -> Path:
     """
     refused: list[str] = []
     for place in places:
-        building = place / name
+        building = _partial(place, key)
         try:
             building.mkdir(parents=True)
         except OSError as error:
@@ -231,7 +261,10 @@ def _write(folder: Path, info: DatasetInfo, digest: str, action_repeat: int) -> 
             f"none of the {info.episodes} episodes of {info.path} lasts one decision of {action_repeat} "
             "environment steps; use a smaller action_repeat, or collect longer episodes"
         )
-    np.save(folder / "offsets.npy", np.asarray(offsets, np.int64))
+    with (folder / "offsets.npy").open("wb") as file:
+        np.save(file, np.asarray(offsets, np.int64))
+        file.flush()
+        os.fsync(file.fileno())
     write_json(
         folder / INFO_FILE,
         {

@@ -99,13 +99,24 @@ class Trajectories:
         action_repeat: int = 1,
         cache: str | os.PathLike[str] | None = None,
     ) -> list[Trajectories]:
-        """Like :meth:`from_minari`, but each data set by itself, so that spaces may differ."""
+        """Like :meth:`from_minari`, but each data set by itself, so that spaces may differ.
+
+        Raises:
+            DataError: Also if one is there twice: what is held out of the one would be trained on as the
+                other's.
+        """
         several = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-        return [
-            cls.open(cache_decisions(path, action_repeat=action_repeat, cache=cache))
-            for one in several
-            for path in data_sets(one)
-        ]
+        found: dict[tuple[str, ...], Path] = {}
+        opened = []
+        for path in (path for one in several for path in data_sets(one)):
+            part = cls.open(cache_decisions(path, action_repeat=action_repeat, cache=cache))
+            if (former := found.setdefault(part.info.source, path)) is not path:
+                raise DataError(
+                    f"{former} and {path} hold the same episodes: name each data set once, and no folder "
+                    "together with one that lies in it"
+                )
+            opened.append(part)
+        return opened
 
     @classmethod
     def open(cls, folder: Path) -> Trajectories:

@@ -190,6 +190,8 @@ class DiscreteActionCodec:
             expected = ", ".join(["...", *map(str, self.shape)])
             raise ValueError(f"action has shape {array.shape}; expected [{expected}]")
         flat = array.reshape((*array.shape[:lead], self.dim))
+        if np.issubdtype(flat.dtype, np.integer):
+            flat = flat.astype(np.int64)  # uint64 less int64 would be float64
         self._check(flat - self.start, flat)
         encoded: npt.NDArray[np.int64] = (flat - self.start).astype(np.int64)
         return encoded

@@ -61,8 +61,8 @@ def check_dividing(kind: type[Any], config: TrainConfig, processes: int, *, shar
         raise WrongValueError(
             f"{kind.__name__} cannot learn from parts of a batch, which {processes} processes with "
             f"--accumulate {config.accumulate} ask for: train it in one process, without torchrun and "
-            "--accumulate, or train a model that can (transformer, step_transformer, generalist, "
-            "step_generalist, mlp, mlp_policy, pets)"
+            "--accumulate, or train a model that can (transformer, trajectory_transformer, step_transformer, "
+            "generalist, step_generalist, mlp, mlp_policy, iql, pets)"
         )
 
 

@@ -55,7 +55,8 @@ def end_prediction(
         before = [(int(e), int(lengths[e]) - h) for e in np.flatnonzero(ended & (lengths >= h))]
         # an episode that ends is alive one decision shorter
         spare = np.maximum(lengths - ended - h + 1, 0)
-        number = rng.permutation(int(spare.sum()))[:starts]
+        possible = int(spare.sum())
+        number = rng.choice(possible, size=min(starts, possible), replace=False)
         episode = np.searchsorted(np.cumsum(spare), number, side="right")
         elsewhere = [(int(e), int(i - spare[:e].sum())) for e, i in zip(episode, number, strict=True)]
         chosen = [before[i] for i in rng.permutation(len(before))[:starts]]

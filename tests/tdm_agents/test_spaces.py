@@ -462,3 +462,10 @@ def test_an_observation_of_too_many_scalars_is_refused_with_the_remedy(space):
 def test_a_component_of_too_many_choices_is_refused_with_the_remedy(space):
     with pytest.raises(TDMError, match=r"component of \d+ choices.*expected at most 32768: split it"):
         action_codec(space)
+
+
+def test_unsigned_choices_are_choices():
+    codec = action_codec(spaces.MultiDiscrete([3, 3], dtype=np.uint64))
+    assert codec.encode(np.array([[1, 2]], np.uint64)).tolist() == [[1, 2]]
+    with pytest.raises(ValueError, match="none of the choices"):
+        codec.encode(np.array([[1, 3]], np.uint64))

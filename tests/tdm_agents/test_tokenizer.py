@@ -496,6 +496,15 @@ def test_many_equal_data_have_one_bin_of_equal_counts():
     assert (tokenizer.encode_observation(tokenizer.decode_observation(every)) == every).all()
 
 
+def test_an_outlier_takes_no_bins_from_the_others():
+    tokenizer = Tokenizer(TokenizerConfig("equal_counts", "absolute", bins=64), 1, 1)
+    data = 0.01 * torch.randn((6400, 1), generator=torch.Generator().manual_seed(0))
+    data[0] = 1e4
+    tokenizer.fit(data, data[1:] - data[:-1], torch.tensor([0.0, 1.0]))
+    tokens = tokenizer.encode_observation(data)[:, 0]
+    assert tokens.bincount(minlength=64).float().sub(100).abs().max() <= 1
+
+
 def test_bins_of_equal_counts_are_of_one_environment():
     with pytest.raises(ValueError, match="counts the data of one environment"):
         TokenizerConfig(observation="equal_counts", ranges="role")

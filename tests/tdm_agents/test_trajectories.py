@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,6 +243,34 @@ def test_of_processes_that_are_not_found_only_what_is_old_and_ours_is_swept(tmp_
     make_old(foreign)
     cache_decisions(folder, action_repeat=1)
     assert sorted(made.parent.iterdir()) == sorted([made, young, foreign])
+
+
+def test_what_a_former_process_of_this_number_left_is_in_nobodys_way(tmp_path):
+    folder = write(tmp_path / "shell", episode(0, 4))
+    made = cache_decisions(folder, action_repeat=1)
+    shutil.rmtree(made)
+    left = made.with_name(f".{made.name}.{os.getpid()}.partial")
+    left.mkdir()
+    assert cache_decisions(folder, action_repeat=1) == made and left.is_dir()  # perhaps a container's own
+    make_old(left)
+    cache_decisions(folder, action_repeat=1)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["offsets.npy", "info.json"])
+def test_a_damaged_cache_is_made_again(name, tmp_path):
+    folder = write(tmp_path / "shell", episode(0, 4))
+    made = cache_decisions(folder, action_repeat=1)
+    whole = (made / name).read_bytes()
+    (made / name).write_bytes(b"")
+    assert cache_decisions(folder, action_repeat=1) == made
+    assert (made / name).read_bytes() == whole
+
+
+def test_the_same_episodes_twice_are_refused(tmp_path):
+    a = write(tmp_path / "a", episode(0, 4))
+    with pytest.raises(DataError, match="hold the same episodes: name each data set once"):
+        Trajectories.from_minari([a, a])
 
 
 def test_several_data_sets_as_one(tmp_path):

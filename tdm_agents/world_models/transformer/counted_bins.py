@@ -33,9 +33,9 @@ class CountedBins(Bins):
         Where many data are equal, their bin is the first of those that would be empty.
         """
         edges = edges.double()
-        least = MIN_WIDTH_ULPS * torch.finfo(torch.float32).eps * edges.abs().amax(dim=1, keepdim=True)
-        least = least.clamp(min=1e-9)  # a column of zeros
-        spread = least * torch.arange(self.bins + 1, device=edges.device)
+        # of each edge, and not of the largest: one outlier would take the others' resolution
+        least = (MIN_WIDTH_ULPS * torch.finfo(torch.float32).eps * edges.abs()).clamp(min=1e-9)
+        spread = least.cumsum(dim=1)
         edges = (edges - spread).cummax(dim=1).values + spread
         self.set_range(edges[:, 0], edges[:, -1])
         self.edges.copy_(edges)
