@@ -35,7 +35,7 @@ from tdm_agents.training.model_choice import (
     with_settings,
 )
 from tdm_agents.training.process import keep_freed_memory
-from tdm_agents.training.suiting import evaluated, fitting_evaluation, within_episodes
+from tdm_agents.training.suiting import evaluated, fitting_evaluation, long_histories, within_episodes
 from tdm_agents.training.team import Team, launched, local_rank, processes
 from tdm_agents.training.trainer import TrainResult, train
 from tdm_envs.rewards import known_rewards
@@ -112,7 +112,7 @@ def _train(
         args = replace(args, training=fitting)
         told = [*told, *horizon_told, *held_out_told]
     watched, watched_told = evaluated(args.training, held_out)
-    told = [*told, *watched_told]
+    told = [*told, *watched_told, *long_histories(model, args.training, data)]
     team.wait()  # all have seen the folder as it was
     if team.first:
         Evaluator(watched, args.training)  # what the held-out episodes do not allow is told before a run

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tdm_agents.data.trajectories import IntArray, Trajectories
-from tdm_agents.protocols import Planner
+from tdm_agents.protocols import Planner, TrainableModel
 from tdm_agents.training.train_config import TrainConfig
 
 _MEASURING = ("horizons", "starts", "context_steps")
@@ -93,6 +93,23 @@ def evaluated(
     chosen = [names[place * len(names) // most] for place in range(most)]
     told = f"{most} of {len(names):,} environments are evaluated; --evaluate-environments says how many"
     return {name: held_out[name] for name in chosen}, [told]
+
+
+def long_histories(model: TrainableModel, config: TrainConfig, data: Mapping[str, Trajectories]) -> list[str]:
+    """A sentence where an agent's histories are longer than anything that the model learns from, if they are.
+
+    Args:
+        model: The model.
+        config: Settings of the run.
+        data: All episodes, by environment.
+    """
+    read = max(min(model.environment(e).spec.history_steps, int(_steps(t).max())) for e, t in data.items())
+    if read <= config.window_steps:
+        return []
+    return [
+        f"the model reads histories of up to {read} steps, and learns from windows of {config.window_steps}: "
+        "what it makes of longer ones is not learned. Raise --window-steps, or lower the model's context"
+    ]
 
 
 def _steps(episodes: Trajectories) -> IntArray:

@@ -16,7 +16,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.protocols import Suggests
 from tdm_agents.registry import make_planner
 from tdm_agents.spaces.model_spec import spec_of
-from tdm_agents.training.suiting import evaluated, fitting_evaluation, within_episodes
+from tdm_agents.training.suiting import evaluated, fitting_evaluation, long_histories, within_episodes
 from tdm_agents.training.train_config import TrainConfig
 from tdm_agents.world_models.mlp import MLPWorldModel
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
@@ -132,3 +132,13 @@ def test_of_many_environments_some_are_evaluated_evenly_chosen():
     chosen, told = evaluated(TrainConfig(evaluate_environments=4), held_out)
     assert list(chosen) == ["0", "250", "500", "750"] and "4 of 1,000 environments" in told[0]
     assert evaluated(TrainConfig(evaluate_environments=1000), held_out) == (held_out, [])
+
+
+def test_histories_that_no_window_holds_are_told(tmp_path):
+    data = {"drive": Trajectories.from_minari(write(tmp_path, [30] * 4))}
+    model = TransformerWorldModel(spec(), dataclasses.replace(CONFIGS["small"], context=20 * 11))
+    (told,) = long_histories(model, TrainConfig(window_steps=12), data)
+    assert told.startswith("the model reads histories of up to 20 steps, and learns from windows of 12")
+    assert long_histories(model, TrainConfig(window_steps=20), data) == []
+    short = {"drive": Trajectories.from_minari(write(tmp_path / "short", [11] * 4))}
+    assert long_histories(model, TrainConfig(window_steps=12), short) == []
