@@ -65,7 +65,7 @@ SMALL = _Sizes(
         action_repeat=1,
         training=TrainConfig(steps=15_000, batch_size=256, window_steps=2, **EVALUATED),
     ),
-    search={"horizon": 5, "beam_width": 16},
+    search={"horizon": 5, "beam_width": 8},  # a plan per step, a thousand steps per episode
     protocol=Protocol(episodes=10, batch=10),
     settings={},
 )
