@@ -17,15 +17,16 @@ OTHER = DecodingOptions(
     read="sample",
     mean_window=3,
     reward_window=2,
+    action_window=5,
     parallel=True,
     capture="eager",
     attention="products",
     bf16=False,
 )
 """No option as it is by default."""
-OLD = replace(OTHER, bf16=DecodingOptions().bf16, reward_window=OTHER.mean_window)
-"""As far as an old file can say it: rewards were read as observations are."""
-OLD_DEFAULT = DecodingOptions(reward_window=DecodingOptions().mean_window)
+OLD = replace(OTHER, bf16=DecodingOptions().bf16, reward_window=OTHER.mean_window, action_window=0)
+"""As far as an old file can say it: rewards were read as observations are, actions by the likeliest token."""
+OLD_DEFAULT = DecodingOptions(reward_window=DecodingOptions().mean_window, action_window=0)
 
 
 def test_every_option_is_another_than_by_default():
@@ -36,7 +37,7 @@ def flat(config):
     """The JSON of settings as it was before options had a place of their own."""
     settings = asdict(config)
     options = settings.pop("decoding")
-    del options["bf16"], options["reward_window"]  # came later
+    del options["bf16"], options["reward_window"], options["action_window"]  # came later
     return settings | {"decoding": options.pop("read")} | options
 
 
@@ -72,7 +73,9 @@ def test_the_bundled_checkpoint_is_read_as_it_was_written():
     written = json.loads((folder / "model.json").read_text())["config"]
     assert (written["decoding"], written["mean_window"]) == ("mean", 16)  # of an old file
     model = load_model(folder)
-    assert model.config.decoding == DecodingOptions(read="mean", mean_window=16, reward_window=16)
+    assert model.config.decoding == DecodingOptions(
+        read="mean", mean_window=16, reward_window=16, action_window=0
+    )
 
 
 def test_options_are_no_part_of_what_a_model_is():

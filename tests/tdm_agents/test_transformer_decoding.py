@@ -9,6 +9,7 @@ from small_transformer import make_history, make_model, make_spec
 from tdm_agents.protocols import HasProposal, HasTokens, History, WorldModel, looped_rollout
 from tdm_agents.testing import check_world_model
 from tdm_agents.world_models.transformer.decoding.cache import Capacity
+from tdm_agents.world_models.transformer.decoding.reading import mean_near_mode
 from tdm_agents.world_models.transformer.model import TransformerWorldModel
 from tdm_agents.world_models.transformer.packing import Windows, pack
 from tdm_agents.world_models.transformer.step_model import StepTransformer
@@ -249,3 +250,19 @@ def test_a_transformer_of_whole_steps_proposes_nothing_and_has_no_tokens_to_sear
             model.with_decoding(**{option: value})
         with pytest.raises(ValueError, match=f"{option} is {value!r}, but a step_transformer computes"):
             make_model(kind=StepTransformer, **{option: value})
+
+
+def test_the_likeliest_action_is_the_mean_near_the_likeliest_token():
+    model = make_model(5, 2, read="mean", parallel=False)
+    state = model.start(make_history(model, [3]), horizon=1)
+    (action,) = model.propose(state, 1, deterministic=True).actions[0]
+    draft = model.draft(model.take(state, torch.tensor([0])))
+    bins = model.tokenizer.action
+    for j in range(2):
+        mean = mean_near_mode(draft.log_probs(), bins.centres(j), model.tokenizer.config.bins // 4)
+        torch.testing.assert_close(action[j], mean[0])
+        draft = draft.push(bins.encode(mean, j))
+    likeliest = model.with_decoding(action_window=0)
+    first = likeliest.propose(likeliest.start(make_history(model, [3]), horizon=1), 1, deterministic=True)
+    assert bins.encode(first.actions[0, 0, :1], 0) == model.draft(state).log_probs().argmax()
+    assert not torch.equal(first.actions[0, 0], action)

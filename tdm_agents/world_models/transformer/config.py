@@ -84,9 +84,8 @@ class TransformerConfig:
         if not isinstance(decoding, Mapping):
             flat = {} if decoding is None else {"read": decoding}
             decoding = flat | {name: settings.pop(name) for name in _FLAT_OPTIONS if name in settings}
-        decoding = {"reward_window": decoding.get("mean_window", DecodingOptions().mean_window)} | dict(
-            decoding
-        )
+        former = {"reward_window": decoding.get("mean_window", DecodingOptions().mean_window)}
+        decoding = {**former, "action_window": 0, **decoding}
         settings["names"] = tuple(settings.get("names", ()))
         return cls(tokenizer=TokenizerConfig(**tokenizer), decoding=DecodingOptions(**decoding), **settings)
 

@@ -172,6 +172,14 @@ class Decoder:
         value = self.read(hidden, rows.centres[columns], drawn, window=self.options.mean_window)
         return value if self.tokenizer.change is None else rows.observation[:, columns] + value
 
+    @property
+    def action_window(self) -> int | None:
+        """Bins on either side of the likeliest that an action is the mean of; None where it is that one."""
+        if self.options.read != "mean" or self.tokenizer.action_choices:
+            return None
+        window = self.options.action_window
+        return self.tokenizer.config.bins // 4 if window is None else window or None
+
     def read_reward(self, hidden: Tensor, centres: Tensor, draws: Tensor | None) -> Tensor:
         """Rewards ``[N]`` that come with observations.
 

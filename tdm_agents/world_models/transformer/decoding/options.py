@@ -23,6 +23,9 @@ class DecodingOptions:
         reward_window: The same of a reward. None averages over all bins, which is the expected reward: often
             0 is most likely, and plans differ in how likely more is. Files of versions without this setting
             have that of ``mean_window``.
+        action_window: The same of the likeliest continuous action (``deterministic``) with ``read="mean"``.
+            None is a quarter of the bins: actions of recorded policies are noisy, and of hundreds of tokens
+            the likeliest says little. 0 is that token; so it is in files of versions without this setting.
         parallel: Whether the observation scalars of an imagined step are guessed all at once until nothing
             changes, with the same result as one after another; see
             :mod:`tdm_agents.world_models.transformer.decoding.together`. None chooses: at once for a single
@@ -47,6 +50,7 @@ class DecodingOptions:
     read: Read = "mean"
     mean_window: int = 16
     reward_window: int | None = None
+    action_window: int | None = None
     parallel: bool | None = None
     capture: Capture = "no"
     attention: Attention = "fused"
@@ -63,6 +67,6 @@ class DecodingOptions:
                 f"bf16 is True, with attention={self.attention!r} and capture={self.capture!r}; it needs "
                 "attention='fused' and capture='no'"
             )
-        for name in ("mean_window", "reward_window"):
+        for name in ("mean_window", "reward_window", "action_window"):
             if (window := getattr(self, name)) is not None and window < 0:
                 raise WrongValueError(f"{name} is {window}; expected at least 0")
