@@ -44,7 +44,8 @@ def _bars(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None
         axis.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
     axis.set_yticks(range(len(shown)), [_label(row) for row in shown], fontsize=8)
     axis.set_ylim(max(len(shown), 1) - 0.5, -0.5)
-    axis.set_xlabel(f"normalised return (0 random actions, 1 {figure.one}): IQM, 95 % interval", **STYLE)
+    told = f"normalised return: IQM, 95 % interval\n(0 random actions, 1 {figure.one})"
+    axis.set_xlabel(told, **STYLE)
     axis.set_title(figure.title, loc="left", fontweight="bold", **STYLE)
     clean(axis)
     save(path, drawn)

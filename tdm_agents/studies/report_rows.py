@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
@@ -27,9 +28,10 @@ def rows_of(
         evaluations: What was played, in the order of the study.
         returns: Returns by task, one per seed, by the names of the evaluations.
         successes: Whether returns are 0 or 1; see :func:`tdm_agents.studies.scores.middle`.
-        missing: What is still to be played. A row of which something is missing has no normalised return,
-            which would be that of other tasks than its neighbours'. One at a position is left out: its
-            interval would be that of episodes, and its neighbours' that of draws.
+        missing: What is still to be played. Tasks in which something is missing are left out of all
+            normalised returns, which would else be of other tasks than their neighbours'. A row at a position
+            of which something is missing is left out: its interval would be that of episodes, and its
+            neighbours' that of draws.
     """
     random = {
         task: reached
@@ -42,8 +44,9 @@ def rows_of(
         found.setdefault(_place(stage), []).append(stage)
     middle = partial(scores.middle, successes=successes)
     incomplete = {_place(stage) for stage in missing}
+    left_out = {env.name for stage in missing for env in stage.envs}
     return [
-        _row(stages, returns, random, middle, scaled=place not in incomplete)
+        _row(stages, returns, random, middle, left_out)
         for place, stages in found.items()
         if place not in incomplete or stages[0].x is None
     ]
@@ -62,21 +65,21 @@ def _row(
     returns: Mapping[str, Returns],
     random: Mapping[str, Sequence[float]],
     middle: Callable[[Returns], Interval],
-    *,
-    scaled: bool,
+    left_out: AbstractSet[str],
 ) -> dict[str, Any]:
     """One contestant in all tasks that it played."""
     first = stages[0]
     own = _runs(stages, returns)
     references = [stage.reference for stage in stages]
     scale: dict[str, Any] = {"normalised": None, "gap": None}
+    scaled = {task: reached for task, reached in own.items() if task not in left_out}
     if scaled and all(name is not None for name in references):
         paired = {stage.name: returns[str(stage.reference)] for stage in stages}
         ends = {"random": random, "reference": _runs(stages, paired)}
-        if has_scale(list(own), **ends):
-            scale["normalised"] = _interval(middle(normalised(own, **ends)))
+        if has_scale(list(scaled), **ends):
+            scale["normalised"] = _interval(middle(normalised(scaled, **ends)))
             if first.role == "planned":
-                scale["gap"] = _interval(middle(planning_gap(own, **ends)))
+                scale["gap"] = _interval(middle(planning_gap(scaled, **ends)))
     return {
         "label": first.label,
         "role": first.role,

@@ -59,6 +59,8 @@ def _about(report: Mapping[str, Any], *, gaps: bool) -> list[str]:
             lines.append("Planning gap: what is missing to that, seed by seed, on the same scale.")
     if missing := report["missing"]:
         lines.append(f"{len(missing)} evaluations are still to be played: {', '.join(missing)}.")
+        if report["average"] != "mean":
+            lines.append("Their tasks are left out of normalised returns.")
     if len(report["origins"]) > 1:
         lines.append(
             "Not everything was made by one version, machine or device; `origins` in results.json says what."

@@ -129,13 +129,28 @@ def test_figures_are_drawn_whatever_there_is(tmp_path, kind, logarithmic):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
 
 
-def test_a_row_of_which_something_is_missing_has_no_normalised_return():
-    played = evaluation("a", "model", reference="true")
-    returns = {**RETURNS, "a": {A.name: [1.0, 11.0]}}
-    missing = evaluation("b", "model", env=B, reference="true")
-    assert rows_of([RANDOM, TRUE, played], returns)[-1]["normalised"]["value"] == 0.5
-    row = rows_of([RANDOM, TRUE, played], returns, missing=[missing])[-1]
-    assert row["normalised"] is None and row["tasks"][A.name]["value"] == 6.0
-    at = [evaluation(name, "model", reference="true", x=1) for name in ("a", "b")]
-    rows = rows_of([RANDOM, TRUE, at[0]], returns, missing=at[1:])
+def test_tasks_in_which_something_is_missing_are_left_out_of_normalised_returns():
+    played = [
+        evaluation(name, "model", env=env, reference=f"true-{name}") for name, env in {"a": A, "b": B}.items()
+    ]
+    true = [
+        evaluation(f"true-{name}", "true", env=env, role="simulator", reference=f"true-{name}")
+        for name, env in {"a": A, "b": B}.items()
+    ]
+    random = evaluation("random", "random", role="random")
+    elsewhere = evaluation("random-b", "random", env=B, role="random")
+    ones = {
+        "random": {A.name: [0.0]},
+        "random-b": {B.name: [0.0]},
+        "true-a": {A.name: [1.0]},
+        "true-b": {B.name: [1.0]},
+    }
+    returns = {**ones, "a": {A.name: [0.5]}, "b": {B.name: [0.9]}}
+    stages = [random, elsewhere, *true, *played]
+    assert rows_of(stages, returns)[-1]["normalised"]["value"] == pytest.approx(0.7)
+    other = evaluation("other-b", "other", env=B, reference="true-b")
+    row = rows_of(stages, returns, missing=[other])[-1]
+    assert row["normalised"]["value"] == 0.5 and row["tasks"][B.name]["value"] == 0.9
+    at = [evaluation(name, "model", reference="true-a", x=1) for name in ("a", "c")]
+    rows = rows_of([random, true[0], at[0]], returns, missing=at[1:])
     assert [row["label"] for row in rows] == ["random", "true"]
