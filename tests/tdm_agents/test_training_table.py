@@ -32,7 +32,7 @@ SEVERAL = {"held_out/loss": 1.0, "held_out/loss/a": 0.5, "held_out/loss/b/c-v0":
     "prediction/median@1": 0.25,
     "prediction/median@1/a": 0.25,
 }
-RESULT = OnlineResult(Counts(env_steps=1000, decisions=500, updates=400), False, (1.0, 3.0))
+RESULT = OnlineResult(Counts(env_steps=1000, decisions=500, updates=400), False, {"a": (1.0, 3.0)})
 
 
 def shown(table):
@@ -65,12 +65,19 @@ def test_of_several_environments_each_has_its_rows():
 
 def test_there_is_no_table_where_nothing_was_judged():
     assert training_table({"a": replace(VERDICT, judged="nothing", errors=())}, {}) is None
-    assert online_table(replace(RESULT, scores=())) is None
+    assert online_table(replace(RESULT, returns={})) is None
 
 
 def test_the_last_evaluation_of_online_training_is_a_table():
     text = shown(online_table(RESULT))
     assert "1,000" in text and "2.0" in text and "1.0 3.0" in text
+    assert len(online_table(RESULT).columns) == 2
+    several = online_table(replace(RESULT, returns={"a": (1.0, 3.0), "b": (5.0,)}))
+    assert [list(column.cells) for column in several.columns] == [
+        ["a", "b"],
+        ["2.0", "5.0"],
+        ["1.0 3.0", "5.0"],
+    ]
 
 
 def test_evaluations_on_the_way_name_loss_and_median_errors():
