@@ -5,7 +5,7 @@ rewards shifted as here. d3rlpy 2.8 asks for an older Gymnasium than this packag
 environments, so it is installed without its requirements:
 
     pip install --no-deps d3rlpy==2.8.1
-    pip install structlog dataclasses-json colorama scikit-learn gym
+    pip install structlog dataclasses-json colorama click tqdm scikit-learn gym
     python benchmarks/offline_iql.py --data FOLDER --env-id "gymnasium_robotics:PointMaze_Medium-v3 ..."
 """
 
