@@ -206,6 +206,7 @@ def test_padding_is_not_seen():
     torch.testing.assert_close(both.observation[0], one.observation[0], rtol=0, atol=1e-4)
 
 
+@settings(deadline=None)  # the first call loads what numba compiled
 @given(
     st.lists(st.floats(-60.0, 60.0, width=32), min_size=1, max_size=300),
     st.floats(-1e4, 1e4, width=32),
