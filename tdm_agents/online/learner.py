@@ -33,23 +33,8 @@ class Learner:
     ) -> None:
         self._state, self._config = state, config
         self._tasks, self._trained = tasks, trained
-        default = 0 if state.counts.given else sum(max(1000, 5 * task.longest) for task in tasks)
-        self.seed_decisions = default if config.seed_decisions is None else config.seed_decisions
+        self.seed_decisions = decisions_before_learning(config, tasks, given=state.counts.given > 0)
         """Decisions before the first update."""
-
-    def refuse_only_random(self) -> None:
-        """Refuse a run that would end before the model has learned anything.
-
-        Raises:
-            ValueError: If it would.
-        """
-        repeat = min(task.spec.action_repeat for task in self._tasks)
-        if not self._trained and self.due() == 0 and self.seed_decisions * repeat >= self._config.steps:
-            raise WrongValueError(
-                f"steps is {self._config.steps:,} environment steps, and the first {self.seed_decisions:,} "
-                f"decisions of {repeat} each are random: nothing would be learned. Raise --steps, or lower "
-                "--seed-decisions"
-            )
 
     @property
     def begun(self) -> bool:
@@ -118,3 +103,30 @@ class Learner:
         for task in self._tasks:
             if isinstance(world := model.environment(task.name), Discounts):
                 world.expect(task.longest)  # the episodes so far may be shorter than those to come
+
+
+def decisions_before_learning(config: OnlineConfig, tasks: Sequence[Task], *, given: bool) -> int:
+    """The decisions before the first update, as the settings say or by default.
+
+    Args:
+        config: Settings of the run.
+        tasks: The environments.
+        given: Whether there are data to begin with.
+    """
+    if config.seed_decisions is not None:
+        return config.seed_decisions
+    return 0 if given else sum(max(1000, 5 * task.longest) for task in tasks)
+
+
+def refuse_only_random(config: OnlineConfig, tasks: Sequence[Task]) -> None:
+    """Refuse a run that begins with nothing, and would end before its model has learned anything.
+
+    Raises:
+        ValueError: If it would.
+    """
+    first, repeat = decisions_before_learning(config, tasks, given=False), tasks[0].spec.action_repeat
+    if first * repeat >= config.steps:
+        raise WrongValueError(
+            f"steps is {config.steps:,} environment steps, and the first {first:,} decisions of {repeat} "
+            "each are random: nothing would be learned. Raise --steps, or lower --seed-decisions"
+        )

@@ -27,7 +27,7 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef
 from tdm_agents.evaluation.episodes import evaluate
 from tdm_agents.online import acting
-from tdm_agents.online.learner import Learner
+from tdm_agents.online.learner import Learner, refuse_only_random
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_progress import OnlineProgress
 from tdm_agents.online.online_state import Counts, OnlineState, saved_steps
@@ -35,6 +35,7 @@ from tdm_agents.online.rounds import Played, play_round
 from tdm_agents.online.turns import Task, next_task, open_tasks
 from tdm_agents.protocols import Discounts, Planner, TrainableModel
 from tdm_agents.remarks import remarks
+from tdm_agents.training import run_state
 from tdm_agents.training.process import interrupts, threads
 
 UPDATES = "updates"
@@ -109,9 +110,10 @@ def train_online(
         for task, world in zip(tasks, worlds, strict=True):
             if isinstance(world, Discounts):
                 world.expect(task.longest)
+        if not (trained or data or run_state.exists(folder)):
+            refuse_only_random(config, tasks)  # before anything is written
         state = OnlineState(model, config, folder, tasks=tasks, data=data or {})
         learner = Learner(state, config, tasks, trained=trained)
-        learner.refuse_only_random()
         done = state.counts.env_steps
         if state.resumed:
             console.print(

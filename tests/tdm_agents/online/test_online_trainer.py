@@ -301,6 +301,12 @@ def test_settings_that_make_no_sense_are_refused(settings, sentence, tmp_path):
         online(tmp_path / "out", **settings)
 
 
+def test_who_would_learn_nothing_can_do_as_told_in_the_same_folder(tmp_path):
+    with pytest.raises(ValueError, match="nothing would be learned"):
+        online(tmp_path, steps=80)
+    assert online(tmp_path, steps=80, seed_decisions=20).counts.updates > 0
+
+
 def test_images_are_refused_before_anything_is_made_by_models_that_cannot_read_them(tmp_path):
     gym.register("Images-v0", entry_point=lambda: gym.wrappers.AddRenderObservation(_Seen()))
     with pytest.raises(ValueError, match="looks like images"):
