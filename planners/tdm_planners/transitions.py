@@ -66,6 +66,7 @@ def likely_transitions(
     rows: int,
     num_actions: int,
     num_outcomes: int = 1,
+    nucleus: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Transitions:
     """The likeliest (or drawn) actions of each row, and the likeliest outcomes of each action.
@@ -84,7 +85,7 @@ def likely_transitions(
     draft = tokens.draft(state)
     log_prob = rank = torch.zeros(rows, 1, device=spec.device, dtype=spec.dtype)
     for _ in range(spec.action_dim):
-        draft, log_prob, rank = _continued(draft, log_prob, rank, num_actions, generator)
+        draft, log_prob, rank = _continued(draft, log_prob, rank, num_actions, generator, nucleus)
     log_prob = log_prob.view(-1, 1)  # from here on, each action keeps its own outcomes
     for _ in range(spec.observation_dim + 1):
         draft, log_prob, _ = _continued(draft, log_prob, log_prob, num_outcomes)
@@ -93,7 +94,12 @@ def likely_transitions(
 
 
 def _continued(
-    draft: Draft, log_prob: Tensor, rank: Tensor, width: int, generator: torch.Generator | None = None
+    draft: Draft,
+    log_prob: Tensor,
+    rank: Tensor,
+    width: int,
+    generator: torch.Generator | None = None,
+    nucleus: float = 1.0,
 ) -> tuple[Draft, Tensor, Tensor]:
     """The ``width`` highest-ranking continuations by one token of each group.
 
@@ -103,14 +109,18 @@ def _continued(
         rank: ``[G, W]``, the same, or the perturbed log-probabilities by which these were kept.
         width: Number of continuations kept per group.
         generator: Source of randomness of the perturbation; None ranks by log-probability.
+        nucleus: Share of each row's probability that is tried.
 
     Returns:
         The drafts, ``G * W'`` rows, their log-probabilities and their ranks ``[G, W']``, highest first.
     """
     groups, beams = log_prob.shape
-    total = log_prob.view(-1, 1) + draft.log_probs()  # [G W, V]
+    following = draft.log_probs()  # [G W, V]
     # a token whose probability is NaN is not a candidate, though topk would take it for the likeliest
-    total = torch.where(total.isnan(), -math.inf, total)
+    following = torch.where(following.isnan(), -math.inf, following)
+    if nucleus < 1.0:
+        following = _in_nucleus(following, nucleus)
+    total = log_prob.view(-1, 1) + following
     ranks = total if generator is None else _perturbed(total, rank.view(-1, 1), generator)
     count = total.shape[1]
     kept = ranks.view(groups, -1).topk(min(width, beams * count), dim=1)
@@ -119,6 +129,18 @@ def _continued(
     if parents.numel() > groups or beams > 1:  # otherwise every row stays in place, and nothing is copied
         draft = draft.take(parents.flatten())
     return draft.push(token.flatten()), total.view(groups, -1).gather(1, kept.indices), kept.values
+
+
+def _in_nucleus(log_prob: Tensor, nucleus: float) -> Tensor:
+    """``log_prob[R, V]``, -inf beyond the likeliest tokens whose probabilities sum to at least ``nucleus``.
+
+    The likeliest token always stays (Holtzman et al. 2020, arXiv:1904.09751, section 3.1).
+    """
+    ordered, index = log_prob.sort(dim=1, descending=True)
+    before = ordered.exp().cumsum(dim=1).roll(1, dims=1)
+    before[:, 0] = 0.0
+    beyond = torch.zeros_like(before, dtype=torch.bool).scatter_(1, index, before >= nucleus)
+    return log_prob.masked_fill(beyond, -math.inf)
 
 
 def _perturbed(log_prob: Tensor, most: Tensor, generator: torch.Generator) -> Tensor:

@@ -34,7 +34,7 @@ def actor_of(
         ValueError: If the environments' spaces are not the contestant's.
     """
     if isinstance(contestant, WaypointController):
-        return contestant(envs)
+        return contestant(envs, seed or 0)
     if isinstance(contestant, AgentFactory):
         contestant = contestant(envs)
     if isinstance(contestant, TDMAgent):

@@ -74,7 +74,10 @@ def enter(entry: Entry, env: EnvRef, *, seed: int = 0, device: str = "cpu", thre
         made = env.make()
         files = files_of(made)
         made.close()
-        return Entered("waypoint controller", WaypointController(), {"policy": "waypoints"}, files)
+        wander = _flag(entry, "wander", False, "true to go to random places instead of the goal")
+        settings = {"policy": "waypoints", **({"wander": True} if wander else {})}
+        name = "wandering waypoint controller" if wander else "waypoint controller"
+        return Entered(name, WaypointController(wander), settings, files)
     if entry.kind == "policy":
         return _policy(entry, device)
     if entry.kind == "simulator":

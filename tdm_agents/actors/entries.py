@@ -15,6 +15,7 @@
     runs/model value=runs/iql discount=0.99             what comes after the horizon is worth what IQL says
     random                                              uniform actions
     waypoints                                           a controller that knows the way through a maze
+    waypoints wander=true                               the same, to random places instead of the goal
 
 An environment is written in the same way: ``dm_control/cartpole-swingup-v0``, ``tdm/WalkerTree-v0 dof=12
 body=3``. ``{env}`` in a path stands for the environment's id with ``-`` for ``/`` and ``:``, so that each of
@@ -57,7 +58,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     ),
     "policy": ("deterministic", "action_repeat", "vec_normalize"),
     "random": (),
-    "waypoints": (),
+    "waypoints": ("wander",),
 }
 """Options of each kind of entry; all others are settings of the planner, where there is one."""
 EXPERT = "expert"

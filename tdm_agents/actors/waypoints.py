@@ -37,16 +37,29 @@ Drive = Callable[[Sequence[Mapping[str, Any]], npt.NDArray[np.float64]], npt.NDA
 
 @dataclass(frozen=True, slots=True)
 class WaypointController:
-    """A recipe for the controller, which looks into the mazes that it plays in."""
+    """A recipe for the controller, which looks into the mazes that it plays in.
 
-    def __call__(self, envs: Sequence[Env]) -> WaypointActor:
+    Attributes:
+        wander: Whether it goes to one random cell after another instead of to the goal, as in D4RL's data of
+            mazes: goals are then reached by chance only, and ways to them are to be put together.
+    """
+
+    wander: bool = False
+
+    def __call__(self, envs: Sequence[Env], seed: int = 0) -> WaypointActor:
         """The controller of these environments.
+
+        Args:
+            envs: Mazes.
+            seed: Seed of the cells it wanders to.
 
         Raises:
             ValueError: If one is not a maze that a point or an ant moves through.
         """
         mazes = [_maze_of(env) for env in envs]
-        return WaypointActor(mazes, envs[0], push if _has(envs[0], "point_env") else AntPolicy.load())
+        drive = push if _has(envs[0], "point_env") else AntPolicy.load()
+        rngs = np.random.default_rng(seed).spawn(len(envs)) if self.wander else None
+        return WaypointActor(mazes, envs[0], drive, rngs)
 
 
 class WaypointActor:
@@ -56,15 +69,25 @@ class WaypointActor:
         mazes: ``Maze`` of gymnasium-robotics, one per environment.
         env: One of the environments, for its action space.
         drive: How to move towards a point.
+        wandering: One generator per environment, of the cells to go to instead of the goal; None goes to the
+            goal.
     """
 
     action_repeat: int | None = None
 
-    def __init__(self, mazes: Sequence[Any], env: Env, drive: Drive) -> None:
+    def __init__(
+        self,
+        mazes: Sequence[Any],
+        env: Env,
+        drive: Drive,
+        wandering: Sequence[np.random.Generator] | None = None,
+    ) -> None:
         self._mazes = mazes
         self._walls = [_walls_of(maze.maze_map) for maze in mazes]
         self._codec = ActionCodec(env.action_space)
         self._drive = drive
+        self._wandering = wandering
+        self._headed: dict[int, Cell] = {}  # by environment
 
     def act(self, observations: Sequence[Any], rewards: Sequence[float], active: Sequence[bool]) -> Move:
         """See :class:`tdm_agents.actors.actor.Actor`."""
@@ -85,11 +108,22 @@ class WaypointActor:
     def _way(self, i: int, seen: Mapping[str, Any]) -> npt.NDArray[np.float64]:
         """From where it is to the middle of the next cell, or to the goal (m)."""
         maze, at, goal = self._mazes[i], seen["achieved_goal"], seen["desired_goal"]
-        here, there = _cell(maze, at), _cell(maze, goal)
+        here = _cell(maze, at)
+        there = _cell(maze, goal) if self._wandering is None else self._wander(i, here, self._wandering[i])
         cell = next_cell(self._walls[i], here, there)
-        target = goal if cell == there else maze.cell_rowcol_to_xy(np.array(cell))
+        to_goal = self._wandering is None and cell == there
+        target = goal if to_goal else maze.cell_rowcol_to_xy(np.array(cell))
         way: npt.NDArray[np.float64] = target - at
         return way
+
+    def _wander(self, i: int, here: Cell, rng: np.random.Generator) -> Cell:
+        """The cell that it is headed for: another one as soon as it is there."""
+        there = self._headed.get(i, here)
+        if here == there:
+            others = sorted(cell for cell in distances(self._walls[i], here) if cell != here)
+            there = others[rng.integers(len(others))] if others else here
+            self._headed[i] = there
+        return there
 
 
 def files_of(env: Env) -> tuple[Path, ...]:

@@ -8,6 +8,7 @@
     simulator planner=cem num_samples=64     a planner on the true dynamics
     runs/model episodes=100 noise_sds=[0.0]  a checkpoint, without noise on its actions
     waypoints episodes=500                   a controller that knows the way through a maze
+    waypoints wander=true                    the same, to random places instead of the goal
     sac.zip action_repeat=4 label=sac        what Stable-Baselines3 saved
 
 The rest of a line is read as in every entry (:mod:`tdm_agents.actors.entries`); ``label`` names the episodes.

@@ -32,7 +32,8 @@ from tdm_agents.training.train_config import TrainConfig
 
 WIDTHS_IN = "Medium"
 """The maze in which searches with other numbers of beams play, too."""
-CONTROLLER = ActorPolicy("waypoints", name="waypoints")
+CONTROLLER = ActorPolicy("waypoints wander=true", name="waypoints")
+"""It goes to random places, as in D4RL's data: goals are reached by chance, and ways are to be put together."""
 STEADY = replace(CONTROLLER, noise_sds=(0.0, 0.1, 0.2), burst_episodes=0.0)
 """The controller of ants, disturbed about as much as in D4RL's data: more of it, and most of them fall."""
 
@@ -187,7 +188,7 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
         ),
         Evaluate(
             name=f"{key}-waypoints",
-            label="the controller of the data, undisturbed",
+            label="the controller of the data, sent to the goal",
             line="waypoints",
             role="simulator",
             **everywhere,

@@ -278,13 +278,40 @@ def test_a_model_without_tokens_is_refused_with_the_remedy():
         plan(BeamSearch(horizon=1, level="token"), model, torch.zeros(1, 4))
 
 
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 999), nucleus=st.floats(0.05, 1.0), stochastic=st.booleans())
+def test_actions_are_of_the_likeliest_tokens_that_make_the_nucleus(seed, nucleus, stochastic):
+    model = Language(seed)
+    found = likely_transitions(
+        model,
+        model.spec,
+        [(0,)],
+        rows=1,
+        num_actions=6,
+        nucleus=nucleus,
+        generator=torch.Generator().manual_seed(seed) if stochastic else None,
+    )
+
+    def allowed(word):
+        p = model.probabilities(word)
+        order = np.argsort(-p)
+        before = np.cumsum(p[order]) - p[order]
+        return {int(token) for token in order[(before < nucleus) & (p[order] > 0)]}
+
+    expected = {(a, b) for a in allowed((0,)) for b in allowed((0, a))}
+    possible = found.action[~found.impossible].int()
+    assert {tuple(action) for action in possible.tolist()} == expected
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"level": "word"}, "level is 'word'; expected one of action, token"),
         ({"level": "token", "expand": "uniform"}, "expand is 'uniform', but level is 'token'"),
-        ({"num_outcomes": 2}, "num_outcomes is 2 and stochastic True, but level is 'action'"),
-        ({"stochastic": False}, "num_outcomes is 1 and stochastic False, but level is 'action'"),
+        ({"num_outcomes": 2}, "num_outcomes is 2, but level is 'action'"),
+        ({"stochastic": False}, "stochastic is False, but level is 'action'"),
+        ({"nucleus": 0.5}, "nucleus is 0.5, but level is 'action'"),
+        ({"level": "token", "nucleus": 0.0}, "nucleus is 0.0; expected 0 < nucleus <= 1"),
         ({"level": "token", "objective": "luck"}, "objective is 'luck'; expected one of reward, likelihood"),
         ({"objective": "likelihood"}, "objective is 'likelihood', level 'action' and discount 1.0; expected"),
         (
