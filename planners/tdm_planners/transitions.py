@@ -79,6 +79,8 @@ def likely_transitions(
         num_actions: Number of actions kept per row; at most as many as exist, where actions are discrete.
         num_outcomes: Number of outcomes (observation and reward) kept per action; 1 follows the likeliest
             token.
+        nucleus: Share of the probability of each token of an action that is tried, likeliest first, in
+            (0, 1].
         generator: If given, a row's actions are drawn with the model's probabilities, all different
             (stochastic beam search, Kool et al. 2019, arXiv:1903.06059); None takes the likeliest, in order.
     """

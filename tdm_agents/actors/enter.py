@@ -13,7 +13,7 @@ from tdm_agents.actors.agents import AgentFactory
 from tdm_agents.actors.contestant import Contestant
 from tdm_agents.actors.entries import EXPERT, Entry
 from tdm_agents.actors.functions import UniformActions
-from tdm_agents.actors.prompts import best_episode
+from tdm_agents.actors.prompts import best_episode, data_of
 from tdm_agents.actors.saved_policies import find_policy, load_policy
 from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
@@ -21,11 +21,13 @@ from tdm_agents.actors.waypoints import WaypointController, files_of
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
 from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.data.minari_io import content_hash
+from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import Env, EnvRef
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.world_models.model_files import MODEL_FILE
-from tdm_agents.wrappers import WithoutAlive, WithProposal, WithValue
+from tdm_agents.wrappers import RecordedStates, WithoutAlive, WithProposal, WithSupport, WithValue
 from tdm_agents.wrappers.given_models import ProposingModel, ValuingModel
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -119,10 +121,13 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     model = _in_words(agent.base_model)
     alive = _flag(entry, "alive", True, "false to plan as if no episode ended")
     given = _given(entry, agent.planner, env, device)
-    if given or not alive:
-        planned = agent.base_model if alive else WithoutAlive(agent.base_model)
+    support = _support(entry, env, action_repeat=agent.model.spec.action_repeat)
+    if given or support or not alive:
+        planned = _wrapped(agent.base_model if alive else WithoutAlive(agent.base_model), given)
+        if support:
+            planned = WithSupport(planned, support.states, support.penalty)
         agent = TDMAgent(
-            _wrapped(planned, given),
+            planned,
             agent.planner,
             seed,
             env_id=str(env),
@@ -146,6 +151,9 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     files = [file for file in (folder / WEIGHTS_FILE, folder / MODEL_FILE) if file.exists()]
     settings |= {one.use: one.source for one in given}
     files += [file for one in given for file in one.files]
+    if support:
+        assert isinstance(agent.base_model, WithSupport)
+        settings |= {"support": list(support.hashes), "support_penalty": agent.base_model.penalty}
     if unseen:
         settings["unseen"] = True
     if (source := options.get("prompt")) is not None:
@@ -153,7 +161,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
         agent.reset(history=prompt)
         settings["prompt"] = content_hash(data)
     return Entered(
-        f"{name} on {model}" + ("" if alive else " without alive"),
+        f"{name} on {model}" + (_NEAR if support else "") + ("" if alive else " without alive"),
         agent,
         settings,
         tuple(file for file in files if file.exists()),
@@ -279,11 +287,51 @@ def _given(entry: Entry, planner: Planner, env: EnvRef, device: str) -> tuple[_G
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Support:
+    """Recorded observations near which plans are kept."""
+
+    states: RecordedStates
+    penalty: float | None
+    hashes: tuple[str, ...]
+
+
+def _support(entry: Entry, env: EnvRef, *, action_repeat: int) -> _Support | None:
+    """The data that the option ``support`` names, several separated by commas.
+
+    Raises:
+        DataError: If there are no such data.
+        ValueError: If an option makes no sense.
+    """
+    source, penalty = entry.options.get("support"), entry.options.get("support_penalty")
+    if source is None:
+        if penalty is not None:
+            raise WrongValueError(
+                f"support_penalty is {penalty}, but there is no support=; expected the data near which plans "
+                "are to be kept"
+            )
+        return None
+    if penalty is not None and (isinstance(penalty, bool) or not isinstance(penalty, int | float)):
+        raise WrongValueError(f"support_penalty is {penalty!r}; expected a number in units of the reward")
+    folders = [data_of(Path(one).expanduser(), env, "support") for one in str(source).split(",")]
+    data = [Trajectories.from_minari(folder, action_repeat=action_repeat) for folder in folders]
+    states = RecordedStates.of(data, ignored=goal_columns(data[0].spec.observation_space))
+    return _Support(states, penalty, tuple(content_hash(folder) for folder in folders))
+
+
+_NEAR = " near recorded data"
+_ADDED: Mapping[type, str] = {
+    WithProposal: " with a proposal",
+    WithValue: " with a value",
+    WithSupport: _NEAR,
+}
+
+
 def _in_words(model: WorldModel[Any]) -> str:
     """The class of a model, and what other models add to it."""
     words = ""
-    while isinstance(model, WithProposal | WithValue):
-        words = (" with a value" if isinstance(model, WithValue) else " with a proposal") + words
+    while isinstance(model, WithProposal | WithValue | WithSupport):
+        words = next(said for kind, said in _ADDED.items() if isinstance(model, kind)) + words
         model = model.model
     return type(model).__name__ + words
 

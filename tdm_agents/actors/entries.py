@@ -13,6 +13,7 @@
     models/sac.zip action_repeat=4                      what Stable-Baselines3 saved
     simulator planner=cem num_policy=4 proposal=runs/student    with a student's actions among the candidates
     runs/model value=runs/iql discount=0.99             what comes after the horizon is worth what IQL says
+    runs/model value=runs/iql support=runs/data/data    keeping plans near recorded observations
     random                                              uniform actions
     waypoints                                           a controller that knows the way through a maze
     waypoints wander=true                               the same, to random places instead of the goal
@@ -45,6 +46,8 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
         "prompt",
         "proposal",
         "value",
+        "support",
+        "support_penalty",
     ),
     "simulator": (
         "like",

@@ -27,19 +27,30 @@ def best_episode(source: str | Path, env: EnvRef, *, action_repeat: int) -> tupl
         DataError: If there are no such data, or they are not of whole decisions.
         ValueError: If the collection has none of this environment.
     """
-    data = _data_set(Path(source), env)
+    data = data_of(Path(source), env, "prompt")
     recorded = Trajectories.from_minari(data, action_repeat=action_repeat)
     episodes = [recorded.episode(i) for i in range(recorded.num_episodes)]
     best = max(episodes, key=lambda episode: float(np.nansum(episode.reward)))
     return of_episode(best), data
 
 
-def _data_set(source: Path, env: EnvRef) -> Path:
+def data_of(source: Path, env: EnvRef, option: str) -> Path:
+    """The data set of an environment: the given one, or that of a collection.
+
+    Args:
+        source: A Minari data set (folder or id), or a collection.
+        env: The environment.
+        option: What the source was given for, named in errors.
+
+    Raises:
+        DataError: If there are no such data.
+        ValueError: If the collection has none of this environment.
+    """
     if not (source / INDEX_FILE).is_file():
         return locate(source)
     found = [entry.path for entry in read_index(source) if entry.env.name == env.name]
     if not found:
         raise WrongValueError(
-            f"prompt {source} has no data of {env}; collect an episode of it, or leave out prompt="
+            f"{option} {source} has no data of {env}; collect an episode of it, or leave out {option}="
         )
     return source / found[0]

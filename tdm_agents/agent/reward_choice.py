@@ -28,11 +28,14 @@ from tdm_agents.errors import (
 )
 from tdm_agents.protocols import ModelSpec, RewardFn, WorldModel
 from tdm_agents.typed_modules import import_typed
-from tdm_agents.wrappers import RewardFunction
+from tdm_agents.wrappers import RewardFunction, WithSupport
 
 
 def with_reward(model: WorldModel[Any], reward: str | RewardFn, env_id: str | None = None) -> WorldModel[Any]:
     """The model with its reward replaced by a function.
+
+    A model that keeps plans near recorded data (:class:`~tdm_agents.wrappers.WithSupport`) does so with the
+    other reward, too.
 
     Args:
         model: Any world model.
@@ -47,6 +50,8 @@ def with_reward(model: WorldModel[Any], reward: str | RewardFn, env_id: str | No
         ValueError: If the function reads observations or actions of other sizes than the model's, or the
             model imagines no observations.
     """
+    if isinstance(model, WithSupport):
+        return WithSupport(with_reward(model.model, reward, env_id), model.recorded, model.penalty)
     wrapped: WorldModel[Any] = RewardFunction(model, function_for(model.spec, reward, env_id))
     return wrapped
 

@@ -137,11 +137,17 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
         Evaluate(name=f"{key}-best", label="the best policy of the data", line=f"{{{policies}}}/best.zip",
                  role="simulator", **everywhere),
     ]  # fmt: skip
-    mixtures: dict[str, dict[str, Any]] = {
-        "medium-expert": {"data": (f"{key}-medium-data", f"{key}-best-data")},
-        "medium-replay": {"data": (policies,), "only": "medium-replay"},
+    mixtures: dict[str, tuple[dict[str, Any], str]] = {
+        "medium-expert": (
+            {"data": (f"{key}-medium-data", f"{key}-best-data")},
+            f"{{{key}-medium-data}},{{{key}-best-data}}",
+        ),
+        "medium-replay": (
+            {"data": (policies,), "only": "medium-replay"},
+            f"{{{policies}}}/medium-replay/data",
+        ),
     }
-    for mixture, read in mixtures.items():
+    for mixture, (read, recorded) in mixtures.items():
         transformer, iql = f"{key}-{mixture}-transformer", f"{key}-{mixture}-iql"
         imitator = f"{key}-{mixture}-imitator"
         search = f"{{{transformer}}} " + in_a_line(
@@ -153,6 +159,10 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
             "policy": ("IQL", f"{{{iql}}} planner=policy"),
             "search": ("beam search, returns to go", search),
             "search-value": ("beam search, IQL's value", f"{search} value={{{iql}}}"),
+            "search-near": (
+                "beam search near the data, IQL's value",
+                f"{search} value={{{iql}}} support={recorded}",
+            ),
         }
         stages += [
             Train(name=transformer, recipe=of.transformer, **read),

@@ -33,7 +33,7 @@ from tdm_agents.training.train_config import TrainConfig
 WIDTHS_IN = "Medium"
 """The maze in which searches with other numbers of beams play, too."""
 CONTROLLER = ActorPolicy("waypoints wander=true", name="waypoints")
-"""It goes to random places, as in D4RL's data: goals are reached by chance, and ways are to be put together."""
+"""It goes to random places, as in D4RL's data: goals are reached by chance, and ways are put together."""
 STEADY = replace(CONTROLLER, noise_sds=(0.0, 0.1, 0.2), burst_episodes=0.0)
 """The controller of ants, disturbed about as much as in D4RL's data: more of it, and most of them fall."""
 
@@ -88,7 +88,7 @@ _POINTS = _Mazes(
         training=TrainConfig(steps=50_000, batch_size=256, window_steps=2, **EVALUATED),
     ),
     search={"horizon": 8, "beam_width": 16},
-    widths=(1, 4, 64),
+    widths=(1, 4, 32),
     mppi={"horizon": 8, "num_samples": 32},
     protocol=Protocol(episodes=50, batch=25),
 )
@@ -173,6 +173,7 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     search = in_a_line(tokens)
     mppi = in_a_line({"planner": "mppi", **of.mppi})
     proposal = f" proposal={{{key}-iql}}" if "num_policy" in of.mppi else ""
+    near = f"support={{{key}-data}}"
     stages: list[Stage] = [
         Collect(name=f"{key}-data", datasets=(data,)),
         Train(name=f"{key}-iql", data=(f"{key}-data",), recipe=of.iql),
@@ -211,14 +212,20 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     ]
     planned = {
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
-        "mppi-value": ("MPPI on the transformer, IQL's value", f"{transformer} {mppi} {value}{proposal}"),
         "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
+        "search-near": (
+            "beam search over tokens near the data, IQL's value",
+            f"{transformer} {search} {value} {near}",
+        ),
+        "mppi-near": (
+            "MPPI on the transformer near the data, IQL's value",
+            f"{transformer} {mppi} {value}{proposal} {near}",
+        ),
     }
     for width in of.widths if name == WIDTHS_IN else ():
         label = f"the same with {width} beam{'s' if width > 1 else ''} instead of {of.search['beam_width']}"
-        planned[f"search-value-{width}"] = (
-            label, f"{transformer} {in_a_line({**tokens, 'beam_width': width})} {value}"
-        )  # fmt: skip
+        line = f"{transformer} {in_a_line({**tokens, 'beam_width': width})} {value} {near}"
+        planned[f"search-near-{width}"] = (label, line)
     stages += [
         Evaluate(name=f"{key}-{short}", label=label, line=line, role="other", **everywhere)
         for short, (label, line) in planned.items()

@@ -12,6 +12,8 @@ EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "eva
 """Settings of :class:`TrainConfig` by which models are judged while they train."""
 UNPLANNED: dict[str, Any] = {"hidden": 32, "layers": 1}
 """Settings of IQL whose dynamics nobody plans with, which would be half of the work of an update."""
+IMITATION = 15_000
+"""Updates of behaviour cloning, at most."""
 _TINY = TrainConfig(
     steps=6, batch_size=4, window_steps=4, evaluate_batches=1, horizons=(1,), starts=2, context_steps=2
 )
@@ -22,8 +24,12 @@ _SMALLEST: dict[str, Any] = {
 
 
 def imitation(iql: Recipe) -> Recipe:
-    """IQL whose policy imitates good and bad actions alike: behaviour cloning (2110.06169, equation 7)."""
-    return replace(iql, settings={**iql.settings, "beta": 0.0})
+    """IQL whose policy imitates good and bad actions alike: behaviour cloning (2110.06169, equation 7).
+
+    A policy that waits for no value has learned after a part of the updates.
+    """
+    training = replace(iql.training, steps=min(iql.training.steps, IMITATION))
+    return replace(iql, settings={**iql.settings, "beta": 0.0}, training=training)
 
 
 def smoke(small: Recipe) -> Recipe:

@@ -23,7 +23,7 @@ from tdm_agents.world_models.model_files import (
 SCHEMA = 1
 
 
-def save_parts(folder: Path, kind: str, parts: Mapping[str, Any], **settings: float) -> None:
+def save_parts(folder: Path, kind: str, parts: Mapping[str, Any], **settings: float | str) -> None:
     """Write every part into a folder of its name, and ``model.json`` last.
 
     Args:
@@ -47,7 +47,7 @@ def save_parts(folder: Path, kind: str, parts: Mapping[str, Any], **settings: fl
     write_parts(folder, kind, {name: name for name in parts}, **settings)
 
 
-def write_parts(folder: Path, kind: str, paths: Mapping[str, str], **settings: float) -> None:
+def write_parts(folder: Path, kind: str, paths: Mapping[str, str], **settings: float | str) -> None:
     """Write ``model.json`` of parts that are there.
 
     Args:

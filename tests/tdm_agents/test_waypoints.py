@@ -8,6 +8,7 @@ from stable_baselines3 import PPO
 
 from ant_policy import actor_of
 from tdm_agents.actors.ant_policy import AntPolicy
+from tdm_agents.actors.contestant import actor_of as actor_of_contestant
 from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.actors.waypoints import WaypointController, distances, next_cell
@@ -59,6 +60,36 @@ def test_every_goal_is_reached(mazes, name):
     ref = EnvRef.parse(f"gymnasium_robotics:PointMaze_{name}-v3 continuing_task=False")
     found = evaluate(enter(parse_entry("waypoints"), ref).contestant, ref, seeds=range(20), seed=0)
     assert all(episode.score == 1.0 for episode in found.episodes)
+
+
+def test_a_wanderer_goes_to_random_places_and_finds_goals_by_chance(mazes):
+    ref = EnvRef.parse(MEDIUM)
+    entered = enter(parse_entry("waypoints wander=true"), ref)
+    assert dict(entered.settings) == {"policy": "waypoints", "wander": True}
+
+    def path(seed):
+        envs = [ref.make(), ref.make()]
+        seen = [env.reset(seed=3)[0] for env in envs]
+        actor, places = actor_of_contestant(entered.contestant, envs, seed=seed), []
+        for _ in range(300):
+            actions = actor.act(seen, [0.0, 0.0], [True, True]).actions
+            seen = [env.step(action)[0] for env, action in zip(envs, actions, strict=True)]
+            places.append(np.concatenate([one["achieved_goal"] for one in seen]))
+        return np.stack(places)
+
+    first, again, other = path(0), path(0), path(1)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert not np.allclose(first[:, :2], first[:, 2:])  # each environment goes its own way
+    found = evaluate(entered.contestant, ref, seeds=range(10), seed=0)
+    assert 0.0 < np.mean([episode.score for episode in found.episodes]) < 1.0
+
+
+def test_what_a_waypoint_controller_is_told_is_checked(mazes):
+    with pytest.raises(ValueError, match="wander is 3; expected false, or true to go to random places"):
+        enter(parse_entry("waypoints wander=3"), EnvRef.parse(MEDIUM))
+    with pytest.raises(ValueError, match="has no option 'speed'; a waypoints takes wander, label"):
+        parse_entry("waypoints speed=2")
 
 
 ANTS = "gymnasium_robotics:AntMaze_UMaze-v5 continuing_task=False include_cfrc_ext_in_observation={contacts}"
