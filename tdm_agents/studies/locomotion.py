@@ -159,7 +159,8 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
             "policy": ("IQL", f"{{{iql}}} planner=policy"),
             "search": ("beam search, returns to go", search),
             "search-value": ("beam search, IQL's value", f"{search} value={{{iql}}}"),
-            "search-near": (
+            "near": ("beam search near the data, returns to go", f"{search} support={recorded}"),
+            "near-value": (
                 "beam search near the data, IQL's value",
                 f"{search} value={{{iql}}} support={recorded}",
             ),
