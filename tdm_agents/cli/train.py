@@ -20,6 +20,7 @@ from tdm_agents.data.returns import as_read_by
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.data.windows import WindowSampler
 from tdm_agents.environments import EnvRef
+from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Planner, Preset, Suggests, TrainableModel
 from tdm_agents.remarks import remarks
 from tdm_agents.settings_text import parse_settings
@@ -97,6 +98,8 @@ def _train(
     repeat = args.action_repeat if args.action_repeat is not None else preset.action_repeat
     with team.one_per_machine_first():
         data = by_environment(Trajectories.each_from_minari(list(args.data), action_repeat=repeat))
+    if args.terminal_reward:
+        data = {name: _with_terminal_reward(t, args.terminal_reward) for name, t in data.items()}
     split = {name: t.split(args.held_out_fraction, args.data_seed) for name, t in data.items()}
     training = {name: kept for name, (kept, _) in split.items()}
     held_out = {name: out for name, (_, out) in split.items()}
@@ -126,6 +129,7 @@ def _train(
                 init_from=args.init_from,
                 held_out_fraction=args.held_out_fraction,
                 data_seed=args.data_seed,
+                terminal_reward=args.terminal_reward,
             ),
             model.config_type(),
         )
@@ -193,6 +197,20 @@ def _train(
             soft_wrap=True,
         )
     return result
+
+
+def _with_terminal_reward(data: Trajectories, reward: float) -> Trajectories:
+    """The data where every end earned ``reward`` more.
+
+    Raises:
+        ValueError: If no episode was terminated.
+    """
+    if not data.terminates:
+        raise WrongValueError(
+            f"terminal_reward is {reward}, but no episode of {EnvRef.of_data(data.info)} was terminated; "
+            "leave it out, or collect data with ends"
+        )
+    return data.with_terminal_reward(reward)
 
 
 def planner_of(args: Train, preset: Preset) -> Planner:

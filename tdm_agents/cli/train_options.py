@@ -34,6 +34,8 @@ class Train:
         init_from: Folder of a trained model to start from. It must be of the same kind and size, and of the
             same spaces unless its tokens need no data; a generalist may become a transformer.
         held_out_fraction: Fraction of the episodes of each environment that is kept for evaluation.
+        terminal_reward: Added to the reward of every decision that terminated an episode; the data stay as
+            they are. -100 in the Trajectory Transformer's experiments with falling walkers.
         data_seed: Seed of the choice of held-out episodes and of the order of the training windows.
         device: Where to train, for example ``cpu`` or ``cuda``.
         planner: Planner that ``agent.json`` names, so that the folder can be evaluated and loaded at once;
@@ -62,6 +64,7 @@ class Train:
     weights: dict[str, float] = field(default_factory=dict)
     init_from: Path | None = None
     held_out_fraction: float = 0.05
+    terminal_reward: float = 0.0
     data_seed: int = 0
     device: str = "cpu"
     planner: str | None = None

@@ -7,6 +7,7 @@ longest ago are let go.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +44,29 @@ class Steps(Protocol):
     def alive(self) -> npt.NDArray[np.bool_]:
         """``[S]`` bool."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """Steps with other rewards, ``reward[S]``."""
+
+    steps: Steps
+    reward: FloatArray
+
+    @property
+    def observation(self) -> FloatArray:
+        """``[S, n]`` float32."""
+        return self.steps.observation
+
+    @property
+    def action(self) -> FloatArray | npt.NDArray[np.int64]:
+        """``[S, m]`` float32 or int64."""
+        return self.steps.action
+
+    @property
+    def alive(self) -> npt.NDArray[np.bool_]:
+        """``[S]`` bool."""
+        return self.steps.alive
 
 
 class MappedSteps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from gymnasium import spaces
 
 from tdm_agents.data.decisions import Decisions, cache_decisions, read_info
 from tdm_agents.data.index import data_sets
-from tdm_agents.data.mapped_steps import MappedSteps, Steps
+from tdm_agents.data.mapped_steps import MappedSteps, Rewarded, Steps
 from tdm_agents.data.minari_io import DataError
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
@@ -240,6 +241,30 @@ class Trajectories:
         """``[E]``, the sum of the rewards of each episode."""
         sums = [np.nansum(self.episode(e).reward, dtype=np.float64) for e in range(self.num_episodes)]
         return np.asarray(sums, np.float32)
+
+    def with_terminal_reward(self, reward: float) -> Trajectories:
+        """The same where the decision that terminated an episode earned ``reward`` more.
+
+        The Trajectory Transformer's data of locomotion are made so, with -100 for a fall. Episodes that were
+        cut off stay as they are.
+
+        Args:
+            reward: What an end earns besides.
+
+        Raises:
+            ValueError: If ``reward`` is not finite, or there are returns already.
+        """
+        if not math.isfinite(reward):
+            raise WrongValueError(f"the terminal reward is {reward}; expected a finite number")
+        if self.to_go:
+            raise WrongValueError("returns are there already; expected with_returns() afterwards")
+        rewards = [np.array(part.reward) for part in self.parts]
+        for part, first, steps in self.episodes:
+            last = first + steps - 1
+            if not self.parts[part].alive[last]:
+                rewards[part][last] += reward
+        parts = (Rewarded(part, changed) for part, changed in zip(self.parts, rewards, strict=True))
+        return replace(self, parts=tuple(parts))
 
     def with_returns(self, discount: float) -> Trajectories:
         """The same with what the reward of the rest of each episode sums to, which windows then have.

@@ -34,6 +34,7 @@ def describe(
     init_from: Path | None,
     held_out_fraction: float,
     data_seed: int,
+    terminal_reward: float = 0.0,
 ) -> dict[str, Any]:
     """Everything that must not change while a run goes on, as JSON.
 
@@ -45,6 +46,7 @@ def describe(
         init_from: Folder of the model that it starts from.
         held_out_fraction: Fraction of the episodes that is held out.
         data_seed: Seed of the choice of held-out episodes and of the order of training windows.
+        terminal_reward: Added to the rewards of ends.
 
     Raises:
         CheckpointError: If ``init_from`` holds no model.
@@ -59,6 +61,7 @@ def describe(
         "init_from": None if init_from is None else weights_sha256(init_from),
         "held_out_fraction": held_out_fraction,
         "data_seed": data_seed,
+        **({"terminal_reward": terminal_reward} if terminal_reward else {}),  # older runs have none
     }
     plain: dict[str, Any] = json.loads(json.dumps(description, default=plain_number))
     return plain

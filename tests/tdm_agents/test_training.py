@@ -522,6 +522,29 @@ def test_the_command_trains_and_resumes_and_refuses_another_run(arguments):
         )
 
 
+def test_a_terminal_reward_is_learned_from_and_part_of_the_run(arguments, monkeypatch):
+    with pytest.raises(ValueError, match=r"terminal_reward is -9\.0, but no episode of .* was terminated"):
+        command.run(dataclasses.replace(arguments, terminal_reward=-9.0), console=quiet())
+    data = episodes(count=20)
+    alive = [np.array(part.alive) for part in data.parts]
+    alive[0][data.episodes[:, 1] + data.episodes[:, 2] - 1] = False
+    ended = dataclasses.replace(data, parts=(dataclasses.replace(data.parts[0], alive=alive[0]),))
+    monkeypatch.setattr(command.Trajectories, "each_from_minari", lambda source, **_: [ended])
+    read = []
+    monkeypatch.setattr(
+        MLPWorldModel, "fit", lambda self, data, fit=MLPWorldModel.fit: read.append(data) or fit(self, data)
+    )
+    costly = dataclasses.replace(arguments, terminal_reward=-9.0)
+    command.run(costly, console=quiet())
+    ((kept,),) = (seen.values() for seen in read)
+    lasts = [episode.reward[-1] for episode in kept.iterate()]
+    plain = [episode.reward[-1] for episode in ended.split(0.05, 0)[0].iterate()]
+    np.testing.assert_allclose(lasts, np.array(plain) - 9.0)
+    command.run(costly, console=quiet())
+    with pytest.raises(ValueError, match="another run: terminal_reward"):
+        command.run(arguments, console=quiet())
+
+
 def test_a_run_of_the_first_release_goes_on(arguments):
     """Its run.json and checkpoint.json are of schema 1; it was interrupted after 6 of 12 updates."""
     old = Path(__file__).parents[1] / "support" / "old_runs" / "mlp"

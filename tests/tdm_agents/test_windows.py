@@ -55,6 +55,22 @@ def test_windows_golden():
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0, equal_nan=True)
 
 
+def test_an_end_earns_what_it_is_said_to_earn_and_a_cut_does_not():
+    ended, cut = trajectories(3, 5, terminated=True), trajectories(4)
+    both = Trajectories.concatenate([ended, cut])
+    other = both.with_terminal_reward(-100.0)
+    for index, (last, expected) in enumerate([(-2.0, -102.0), (-7.0, -107.0), (-3.0, -3.0)]):
+        before, after = both.episode(index).reward, other.episode(index).reward
+        assert (before[-1], after[-1]) == (last, expected)
+        np.testing.assert_array_equal(before[:-1], after[:-1])
+    window = other.with_returns(0.5).windows(np.array([0]), np.array([0]), steps=3)
+    assert window.to_go.tolist() == [[-1.0 + 0.5 * -102.0, -102.0, 0.0]]
+    with pytest.raises(ValueError, match="the terminal reward is nan; expected a finite number"):
+        both.with_terminal_reward(NAN)
+    with pytest.raises(ValueError, match=r"returns are there already; expected with_returns\(\) afterwards"):
+        both.with_returns(0.5).with_terminal_reward(-1.0)
+
+
 def test_windows_of_several_parts_equal_those_of_each():
     a, b = trajectories(3, 5), trajectories(4)
     both = Trajectories.concatenate([a, b]).with_returns(0.9)

@@ -67,7 +67,7 @@ class TrajectoryTransformer(TransformerWorldModel):
                 _PAPER,
                 action_repeat=1,
                 planner="beam_search",
-                planner_settings={**_SEARCH, "horizon": 15, "beam_width": 128},
+                planner_settings={**_SEARCH, "horizon": 15, "beam_width": 128, "nucleus": 0.6},
             ),
         }
 
