@@ -44,7 +44,7 @@ class Settings:
     """Folder of the study's products."""
     size: Size = "small"
     """Size of the study."""
-    stages: tuple[str, ...] = ("medium-search-value", "large-search-value")
+    stages: tuple[str, ...] = ("medium-search-near", "large-search-near")
     """Evaluations whose agents play, one panel each."""
     seed: int = EVALUATION_FIRST
     """Seed of the environments."""
