@@ -7,7 +7,7 @@ and episodes of the medium and the best policy together ("medium-expert").
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tdm_agents.collection.dataset_spec import DatasetSpec
@@ -33,13 +33,14 @@ from tdm_agents.training.train_config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class _Sizes:
-    """Everything that differs between the sizes of the study."""
+    """Everything that differs between the sizes of the study; ``longer`` has the updates of some bodies."""
 
     bodies: tuple[str, ...]
     steps: int
     evaluate_every: int
     episodes: int
     transformer: Recipe
+    longer: Mapping[str, int] = field(default_factory=dict)
     iql: Recipe
     search: Mapping[str, Any]
     protocol: Protocol
@@ -58,6 +59,7 @@ SMALL = _Sizes(
         action_repeat=1,
         training=TrainConfig(steps=3_000, batch_size=16, window_steps=10, bf16=True, **EVALUATED),
     ),
+    longer={"HalfCheetah-v5": 8_000, "Walker2d-v5": 8_000},  # of 17 scalars instead of 11
     iql=Recipe(
         model="iql",
         preset="locomotion",
@@ -77,6 +79,7 @@ SMOKE = replace(
     evaluate_every=200,
     episodes=4,
     transformer=smoke(SMALL.transformer),
+    longer={},
     iql=smoke(SMALL.iql),
     search={"horizon": 2, "beam_width": 2},
     protocol=Protocol(episodes=2, batch=2, max_steps=8),
@@ -89,6 +92,7 @@ PAPER = replace(
     evaluate_every=20_000,
     episodes=1_000,
     transformer=paper(SMALL.transformer),
+    longer={},
     iql=paper(SMALL.iql),
     search={"horizon": 15, "beam_width": 128},
     protocol=Protocol(episodes=100, batch=10),
@@ -110,6 +114,8 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
     """All stages of one environment."""
     env, key = EnvRef(env_id), env_id.split("-")[0].lower()
     policies = f"{key}-policies"
+    updates = of.longer.get(env_id, of.transformer.training.steps)
+    learner = replace(of.transformer, training=replace(of.transformer.training, steps=updates))
     everywhere: dict[str, Any] = {"envs": (env,), "protocol": of.protocol, "reference": f"{key}-best"}
     stages: list[Stage] = [
         Reinforce(
@@ -166,7 +172,7 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
             ),
         }
         stages += [
-            Train(name=transformer, recipe=of.transformer, **read),
+            Train(name=transformer, recipe=learner, **read),
             Train(name=iql, recipe=of.iql, **read),
             Train(name=imitator, recipe=imitation(of.iql), **read),
         ]
