@@ -212,14 +212,14 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     ]
     planned = {
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
+        "mppi-near": (
+            "MPPI on the transformer near the data, IQL's value",
+            f"{transformer} {mppi} {value}{proposal} {near}",
+        ),
         "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
         "search-near": (
             "beam search over tokens near the data, IQL's value",
             f"{transformer} {search} {value} {near}",
-        ),
-        "mppi-near": (
-            "MPPI on the transformer near the data, IQL's value",
-            f"{transformer} {mppi} {value}{proposal} {near}",
         ),
     }
     for width in of.widths if name == WIDTHS_IN else ():
