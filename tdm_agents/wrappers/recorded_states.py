@@ -77,7 +77,9 @@ class RecordedStates:
             torch.as_tensor(scale, dtype=torch.float32, device="cpu"),
             1.0,
         )
-        near = states._nearest(torch.as_tensor(every[asked], dtype=torch.float32), owner[kept], owner[asked])
+        near = states._nearest(
+            torch.as_tensor(every[asked], dtype=torch.float32, device="cpu"), owner[kept], owner[asked]
+        )
         near = near[near.isfinite()]
         if not len(near) or not (usual := float(near.quantile(USUAL))) > 0.0:
             raise WrongValueError(
@@ -111,6 +113,7 @@ class RecordedStates:
             rows = slice(first, first + _CHUNK)
             distance = torch.cdist(observation[rows] / self.scale, recorded)  # [rows, K]
             if owner is not None and asking is not None:
-                distance[torch.as_tensor(asking[rows, None] == owner[None, :])] = torch.inf
+                same = torch.as_tensor(asking[rows, None] == owner[None, :], device=distance.device)
+                distance[same] = torch.inf
             found.append(distance.amin(dim=1))
         return torch.cat(found) if found else observation.new_zeros(0)
