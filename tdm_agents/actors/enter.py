@@ -25,7 +25,6 @@ from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import Env, EnvRef
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, WorldModel
-from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.world_models.model_files import MODEL_FILE
 from tdm_agents.wrappers import RecordedStates, WithoutAlive, WithProposal, WithSupport, WithValue
 from tdm_agents.wrappers.given_models import ProposingModel, ValuingModel
@@ -121,7 +120,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
     model = _in_words(agent.base_model)
     alive = _flag(entry, "alive", True, "false to plan as if no episode ended")
     given = _given(entry, agent.planner, env, device)
-    support = _support(entry, env, action_repeat=agent.model.spec.action_repeat)
+    support = _support(entry, agent.planner, env, action_repeat=agent.model.spec.action_repeat)
     if given or support or not alive:
         planned = _wrapped(agent.base_model if alive else WithoutAlive(agent.base_model), given)
         if support:
@@ -296,7 +295,7 @@ class _Support:
     hashes: tuple[str, ...]
 
 
-def _support(entry: Entry, env: EnvRef, *, action_repeat: int) -> _Support | None:
+def _support(entry: Entry, planner: Planner, env: EnvRef, *, action_repeat: int) -> _Support | None:
     """The data that the option ``support`` names, several separated by commas.
 
     Raises:
@@ -311,11 +310,16 @@ def _support(entry: Entry, env: EnvRef, *, action_repeat: int) -> _Support | Non
                 "are to be kept"
             )
         return None
+    if agent_files.planner_name(planner) == "policy":
+        raise WrongValueError(
+            f"support is {source}, but the planner policy compares nothing; expected one that does, such as "
+            "mppi or beam_search"
+        )
     if penalty is not None and (isinstance(penalty, bool) or not isinstance(penalty, int | float)):
         raise WrongValueError(f"support_penalty is {penalty!r}; expected a number in units of the reward")
     folders = [data_of(Path(one).expanduser(), env, "support") for one in str(source).split(",")]
     data = [Trajectories.from_minari(folder, action_repeat=action_repeat) for folder in folders]
-    states = RecordedStates.of(data, ignored=goal_columns(data[0].spec.observation_space))
+    states = RecordedStates.of(data)
     return _Support(states, penalty, tuple(content_hash(folder) for folder in folders))
 
 

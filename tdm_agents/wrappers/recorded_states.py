@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
+from tdm_agents.spaces.goals import goal_columns
 
 if TYPE_CHECKING:
     from tdm_agents.data.trajectories import Trajectories
@@ -32,7 +33,8 @@ class RecordedStates:
 
     Attributes:
         observation: ``[K, n]``, recorded observations.
-        scale: ``[n]``, standard deviations of all that were recorded; 1 where a scalar never changes.
+        scale: ``[n]``, standard deviations of all that were recorded; 1 where a scalar never changes, inf of
+            a goal.
         usual: Distance to the nearest recorded observation of another episode that 95 % of the data keep.
     """
 
@@ -41,14 +43,11 @@ class RecordedStates:
     usual: float
 
     @classmethod
-    def of(
-        cls, data: Sequence[Trajectories], *, ignored: slice | None = None, most: int = MOST, seed: int = 0
-    ) -> RecordedStates:
-        """Observations that are drawn from recorded episodes of one environment.
+    def of(cls, data: Sequence[Trajectories], *, most: int = MOST, seed: int = 0) -> RecordedStates:
+        """Observations that are drawn from recorded episodes of one environment; its goal does not count.
 
         Args:
             data: The episodes.
-            ignored: Columns that do not count, such as a goal's.
             most: Number of observations that are kept at most, at least 2.
             seed: Seed of the draw.
 
@@ -65,8 +64,8 @@ class RecordedStates:
         owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
         scale = every.std(axis=0, dtype=np.float64)
         scale[scale == 0.0] = 1.0
-        if ignored is not None:
-            scale[ignored] = np.inf  # all differences are 0 of them
+        if (goal := goal_columns(data[0].info.observation_space)) is not None:
+            scale[goal] = np.inf  # all differences are 0 of them
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(every))
         kept, asked = order[:most], order[most : most + _CALIBRATING]

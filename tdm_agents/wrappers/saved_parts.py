@@ -35,16 +35,25 @@ def save_parts(folder: Path, kind: str, parts: Mapping[str, Any], **settings: fl
     Raises:
         ValueError: If a part is no model that can be saved.
     """
+    check_parts(parts)
+    for name, part in parts.items():
+        make_folder(folder / name)
+        part.save(folder / name)
+    write_parts(folder, kind, {name: name for name in parts}, **settings)
+
+
+def check_parts(parts: Mapping[str, Any]) -> None:
+    """Refuse parts that cannot be saved, before anything is written.
+
+    Raises:
+        ValueError: If a part is no model that can be saved.
+    """
     for name, part in parts.items():
         if not (isinstance(part, WorldModel) and callable(getattr(part, "save", None))):
             raise WrongValueError(
                 f"the {name} is a {type(part).__name__}; expected a world model with weights, which has "
                 "save(): save the parts, and wrap them again after loading"
             )
-    for name, part in parts.items():
-        make_folder(folder / name)
-        part.save(folder / name)
-    write_parts(folder, kind, {name: name for name in parts}, **settings)
 
 
 def write_parts(folder: Path, kind: str, paths: Mapping[str, str], **settings: float | str) -> None:

@@ -15,7 +15,7 @@ from tdm_agents.storage import make_folder, read_tensors, write_tensors
 from tdm_agents.wrappers.base import Wrapper
 from tdm_agents.wrappers.given_models import begun
 from tdm_agents.wrappers.recorded_states import RecordedStates
-from tdm_agents.wrappers.saved_parts import load_parts, save_parts
+from tdm_agents.wrappers.saved_parts import check_parts, load_parts, save_parts
 
 S = TypeVar("S")
 
@@ -85,11 +85,13 @@ class WithSupport(Wrapper[S]):
         Raises:
             ValueError: If the model has no weights.
         """
+        parts = {"model": self.model}
+        check_parts(parts)
         make_folder(folder)
         tensors = {"observation": self.recorded.observation, "scale": self.recorded.scale}
         sha256 = write_tensors(folder / RECORDED_FILE, tensors)
         numbers = {"penalty": self.penalty, "usual": self.recorded.usual}
-        save_parts(folder, "with_support", {"model": self.model}, recorded=sha256, **numbers)
+        save_parts(folder, "with_support", parts, recorded=sha256, **numbers)
 
     @classmethod
     def load(cls, folder: Path | str, *, device: str | torch.device = "cpu") -> WithSupport[Any]:

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +17,8 @@ from tdm_agents.actors.enter import enter
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.agent.reward_choice import with_reward
 from tdm_agents.cli.collect import Collect, run
-from tdm_agents.data.trajectories import Trajectories
+from tdm_agents.data.decisions import Decisions
+from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import TDMError
 from tdm_agents.protocols import HasRollout, HasValue, History, ModelSpec, Step, looped_rollout
@@ -60,16 +62,19 @@ class _Stepping(Line):
 def states(*episodes, **settings):
     """Recorded states of episodes of one number per observation."""
     made = [np.asarray(episode, np.float32)[:, None] for episode in episodes]
-    return RecordedStates.of([_Recorded(made)], **settings)
+    return RecordedStates.of([recorded_data(made)], **settings)
 
 
-class _Recorded:
-    def __init__(self, episodes):
-        self.episodes = episodes
-
-    def iterate(self):
-        for episode in self.episodes:
-            yield type("Episode", (), {"observation": episode})
+def recorded_data(episodes, space=None):
+    """Episodes of these observations, in which nothing is done and earned."""
+    observation = np.concatenate(episodes).astype(np.float32)
+    steps = len(observation)
+    flat = Decisions(
+        observation, np.zeros(steps, np.float32), np.zeros((steps, 1), np.float32), np.ones(steps, bool)
+    )
+    space = space or spaces.Box(-np.inf, np.inf, observation.shape[1:])
+    info = TrajectoryInfo("", space, spaces.Box(-1, 1, (1,)), 1, ("",))
+    return Trajectories.from_arrays(flat, offsets=np.cumsum([0, *map(len, episodes)]), info=info)
 
 
 GRID = [np.linspace(-2, 2, 41), np.linspace(-2.05, 2.05, 42)]
@@ -95,7 +100,7 @@ def test_what_is_recorded_costs_nothing_and_what_is_far_costs_its_distance():
 def test_distances_are_those_to_the_nearest_of_all_that_are_kept(seed, rows, most):
     rng = np.random.default_rng(seed)
     episodes = [rng.normal(size=(20, 3)).astype(np.float32) * [1.0, 10.0, 100.0] for _ in range(3)]
-    recorded = RecordedStates.of([_Recorded(episodes)], most=most)
+    recorded = RecordedStates.of([recorded_data(episodes)], most=most)
     assert len(recorded.observation) == min(most, 60)
     asked = torch.as_tensor(rng.normal(size=(rows, 3)) * 50.0).float()
     away = (asked[:, None] - recorded.observation) / recorded.scale
@@ -104,10 +109,12 @@ def test_distances_are_those_to_the_nearest_of_all_that_are_kept(seed, rows, mos
     torch.testing.assert_close(recorded.excess(asked), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_scalars_that_do_not_count_and_scalars_that_never_change():
+def test_goals_do_not_count_and_scalars_that_never_change_do():
     rng = np.random.default_rng(0)
     episodes = [np.stack([rng.normal(size=30), np.full(30, i), np.ones(30)], 1) for i in range(2)]
-    recorded = RecordedStates.of([_Recorded(episodes)], ignored=slice(1, 2))
+    one = spaces.Box(-np.inf, np.inf, (1,))
+    space = spaces.Dict(dict.fromkeys(("achieved_goal", "desired_goal", "observation"), one))
+    recorded = RecordedStates.of([recorded_data(episodes, space)])
     here = torch.as_tensor(episodes[0][:1]).float()
     assert recorded.excess(here + torch.tensor([0.0, 99.0, 0.0])).item() == 0.0
     assert recorded.excess(here + torch.tensor([0.0, 0.0, 9.0])).item() > 0.0
@@ -214,6 +221,7 @@ def test_an_entry_names_its_data(data):
     [
         ("support_penalty=3", "support_penalty is 3, but there is no support="),
         ("support={data} support_penalty=much", "support_penalty is 'much'; expected a number"),
+        ("support={data} planner=policy", "the planner policy compares nothing"),
         ("support=nowhere", "no Minari data set 'nowhere'"),
     ],
 )
@@ -229,6 +237,10 @@ def test_it_is_saved_with_its_data_and_checked_when_it_is_read(data, tmp_path):
     TDMAgent(model, fast.planner, env_id=CARTPOLE, reward_function=CARTPOLE).save(tmp_path)
     again = TDMAgent.load(tmp_path).base_model
     assert isinstance(again, WithSupport) and again.penalty == 2.5
+    critic = WithValue(model, lambda observation: torch.zeros(len(observation)))
+    with pytest.raises(TDMError, match="expected a world model with weights"):
+        WithSupport(critic, replace(recorded, usual=9.0), 1.0).save(tmp_path)
+    TDMAgent.load(tmp_path)  # what was there is whole
     asked = torch.randn(6, 5)
     torch.testing.assert_close(again.recorded.excess(asked), recorded.excess(asked))
     file = tmp_path / "recorded.safetensors"
