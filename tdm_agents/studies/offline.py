@@ -89,7 +89,7 @@ _POINTS = _Mazes(
     ),
     search={"horizon": 8, "beam_width": 16},
     widths=(1, 4, 32),
-    mppi={"horizon": 8, "num_samples": 32},
+    mppi={"horizon": 8, "num_samples": 32, "num_policy": 16, "iterations": 3},
     protocol=Protocol(episodes=50, batch=25),
 )
 
@@ -110,7 +110,7 @@ _ANTS = replace(
     iql=replace(_POINTS.iql, action_repeat=1, training=replace(_POINTS.iql.training, steps=150_000)),
     search={"horizon": 5, "beam_width": 16, "replan_every": 2},
     widths=(),
-    # noise alone does not move an ant: half of the candidates are of IQL's policy
+    # noise alone does not move an ant: one iteration keeps to IQL's policy, by which half of them start
     mppi={"horizon": 4, "num_samples": 16, "num_policy": 8, "iterations": 1, "replan_every": 4},
     protocol=Protocol(episodes=20, batch=20),
 )
@@ -172,7 +172,7 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     tokens = {"planner": "beam_search", "level": "token", **of.search}
     search = in_a_line(tokens)
     mppi = in_a_line({"planner": "mppi", **of.mppi})
-    proposal = f" proposal={{{key}-iql}}" if "num_policy" in of.mppi else ""
+    proposal, policy = (f" proposal={{{key}-iql}}", " and policy") if "num_policy" in of.mppi else ("", "")
     near = f"support={{{key}-data}}"
     stages: list[Stage] = [
         Collect(name=f"{key}-data", datasets=(data,)),
@@ -213,7 +213,7 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     planned = {
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
         "mppi-near": (
-            "MPPI on the transformer near the data, IQL's value",
+            f"MPPI on the transformer near the data, IQL's value{policy}",
             f"{transformer} {mppi} {value}{proposal} {near}",
         ),
         "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
