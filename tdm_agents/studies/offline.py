@@ -110,7 +110,7 @@ _ANTS = replace(
     iql=replace(_POINTS.iql, action_repeat=1, training=replace(_POINTS.iql.training, steps=150_000)),
     search={"horizon": 5, "beam_width": 16, "replan_every": 2},
     widths=(),
-    # noise alone does not move an ant: one iteration keeps to IQL's policy, by which half of them start
+    # noise alone does not move an ant: half of the candidates follow IQL's policy
     mppi={"horizon": 4, "num_samples": 16, "num_policy": 8, "iterations": 1, "replan_every": 4},
     protocol=Protocol(episodes=20, batch=20),
 )
@@ -124,7 +124,7 @@ _SMOKE = replace(
     iql=smoke(_POINTS.iql),
     search={"horizon": 2, "beam_width": 2},
     widths=(),
-    mppi={"horizon": 2, "num_samples": 4},
+    mppi={"horizon": 2, "num_samples": 4, "num_policy": 1},
     protocol=Protocol(episodes=2, batch=2, max_steps=8),
 )
 
@@ -172,7 +172,6 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     tokens = {"planner": "beam_search", "level": "token", **of.search}
     search = in_a_line(tokens)
     mppi = in_a_line({"planner": "mppi", **of.mppi})
-    proposal, policy = (f" proposal={{{key}-iql}}", " and policy") if "num_policy" in of.mppi else ("", "")
     near = f"support={{{key}-data}}"
     stages: list[Stage] = [
         Collect(name=f"{key}-data", datasets=(data,)),
@@ -213,8 +212,8 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     planned = {
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
         "mppi-near": (
-            f"MPPI on the transformer near the data, IQL's value{policy}",
-            f"{transformer} {mppi} {value}{proposal} {near}",
+            "MPPI on the transformer near the data, IQL's value and policy",
+            f"{transformer} {mppi} {value} proposal={{{key}-iql}} {near}",
         ),
         "search-value": ("beam search over tokens, IQL's value", f"{transformer} {search} {value}"),
         "search-near": (
