@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tdm_agents.training.progress import duration
-
-_WAIT_SECONDS = 10.0
+from tdm_agents.training.console_bar import ConsoleBar, time_left
 
 
-class OnlineProgress:
-    """A bar with the last return and the time left; lines of text where the console is not a terminal.
+class OnlineProgress(ConsoleBar):
+    """A bar with the last return and the time left.
 
     Args:
         console: Where to draw.
@@ -24,35 +19,9 @@ class OnlineProgress:
     """
 
     def __init__(self, console: Console, steps: int, done: int) -> None:
-        self._console = console
-        self._steps = steps
+        super().__init__(console, "steps", steps, done, width=20)  # the status is long
         self._status = "-"
-        self._printed = time.monotonic()
         self._planned: tuple[int, float] | None = None  # random steps are no measure of those to come
-        self._bar = Progress(
-            TextColumn("steps"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=steps, completed=done, status="-", left="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.stop()
 
     def learning(self, done: int) -> None:
         """From now on updates and planned decisions take turns."""
@@ -61,24 +30,17 @@ class OnlineProgress:
 
     def moved(self, done: int) -> None:
         """Show how many environment steps have been made."""
-        now, left = time.monotonic(), ""
-        if self._planned is not None and done > self._planned[0]:
-            pace = (now - self._planned[1]) / (done - self._planned[0])
-            left = duration(max(0.0, pace * (self._steps - done))) + " left"
-        self._bar.update(self._task, completed=done, status=self._status, left=left)
-        self._line(f"step {done:,} of {self._steps:,}  {self._status}  {left}")
+        left = ""
+        if self._planned is not None:
+            first, began = self._planned
+            left = time_left(time.monotonic() - began, done - first, self._steps - done)
+        line = f"step {done:,} of {self._steps:,}  {self._status}  {left}"
+        self._show(line, done=done, status=self._status, left=left)
 
     def learned(self, updates: int, due: int) -> None:
         """Show how much has been learned from the random episodes."""
         status = f"{updates:,} of {due:,} updates with random episodes"
-        self._bar.update(self._task, status=status)
-        self._line(status)
-
-    def _line(self, text: str) -> None:
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._printed > _WAIT_SECONDS:
-            self._printed = now
-            self._console.print(text, highlight=False)
+        self._show(status, status=status)
 
     def ended(self, score: float) -> None:
         """Note the return of an episode."""

@@ -14,7 +14,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.entry_text import in_a_line
-from tdm_agents.studies.offline_recipes import EVALUATED, UNPLANNED, imitation, paper, smoke
+from tdm_agents.studies.offline_recipes import EVALUATED, UNPLANNED, imitation, paper, played, smoke
 from tdm_agents.studies.stages import (
     Collect,
     Evaluate,
@@ -176,16 +176,7 @@ def _body(env_id: str, of: _Sizes) -> list[Stage]:
             Train(name=iql, recipe=of.iql, **read),
             Train(name=imitator, recipe=imitation(of.iql), **read),
         ]
-        stages += [
-            Evaluate(
-                name=f"{key}-{mixture}-{short}",
-                label=f"{label} ({mixture})",
-                line=line,
-                role="other",
-                **everywhere,
-            )
-            for short, (label, line) in contestants.items()
-        ]
+        stages += played(f"{key}-{mixture}", contestants, of=f" ({mixture})", **everywhere)
     return stages
 
 

@@ -15,7 +15,7 @@ from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.entry_policy import ActorPolicy
 from tdm_agents.environments import EnvRef
 from tdm_agents.studies.entry_text import in_a_line
-from tdm_agents.studies.offline_recipes import EVALUATED, UNPLANNED, imitation, paper, smoke
+from tdm_agents.studies.offline_recipes import EVALUATED, UNPLANNED, imitation, paper, played, smoke
 from tdm_agents.studies.stages import (
     Collect,
     Evaluate,
@@ -193,23 +193,11 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
             role="simulator",
             **everywhere,
         ),
-        Evaluate(
-            name=f"{key}-imitated",
-            label="behaviour cloning",
-            line=f"{{{key}-imitator}} planner=policy",
-            role="other",
-            **everywhere,
-        ),
-        Evaluate(
-            name=f"{key}-cloned",
-            label="the transformer's policy",
-            line=f"{transformer} planner=policy",
-            role="other",
-            **everywhere,
-        ),
-        Evaluate(name=f"{key}-policy", label="IQL", line=f"{iql} planner=policy", role="other", **everywhere),
     ]
-    planned = {
+    contestants = {
+        "imitated": ("behaviour cloning", f"{{{key}-imitator}} planner=policy"),
+        "cloned": ("the transformer's policy", f"{transformer} planner=policy"),
+        "policy": ("IQL", f"{iql} planner=policy"),
         "search": ("beam search over tokens, returns to go", f"{transformer} {search} discount=0.99"),
         "mppi-near": (
             "MPPI on the transformer near the data, IQL's value and policy",
@@ -224,12 +212,8 @@ def _maze(name: str, of: _Mazes) -> list[Stage]:
     for width in of.widths if name == WIDTHS_IN else ():
         label = f"the same with {width} beam{'s' if width > 1 else ''} instead of {of.search['beam_width']}"
         line = f"{transformer} {in_a_line({**tokens, 'beam_width': width})} {value} {near}"
-        planned[f"search-near-{width}"] = (label, line)
-    stages += [
-        Evaluate(name=f"{key}-{short}", label=label, line=line, role="other", **everywhere)
-        for short, (label, line) in planned.items()
-    ]
-    return stages
+        contestants[f"search-near-{width}"] = (label, line)
+    return stages + played(key, contestants, **everywhere)
 
 
 STUDY = Study(

@@ -1,11 +1,12 @@
-"""What the studies of recorded data share: how models are judged, and their smallest and largest sizes."""
+"""What the studies of recorded data share: sizes of recipes, how models are judged, and who plays."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tdm_agents.studies.stages import Recipe
+from tdm_agents.studies.stages import Evaluate, Recipe
 from tdm_agents.training.train_config import TrainConfig
 
 EVALUATED: dict[str, Any] = {"evaluate_batches": 8, "horizons": (1, 5, 10), "evaluate_every": 10_000}
@@ -47,3 +48,20 @@ def paper(small: Recipe) -> Recipe:
         return replace(small, training=replace(small.training, steps=1_000_000))
     training = TrainConfig(steps=100_000, batch_size=256, window_steps=10, learning_rate=6e-4, **EVALUATED)
     return replace(small, preset="paper", settings={}, training=training)
+
+
+def played(
+    prefix: str, contestants: Mapping[str, tuple[str, str]], *, of: str = "", **everywhere: Any
+) -> list[Evaluate]:
+    """The evaluations of learned contestants.
+
+    Args:
+        prefix: What the names of all products begin with.
+        contestants: Label and line of each, by the end of the product's name.
+        of: What all labels end with.
+        **everywhere: Fields of :class:`Evaluate` that are the same for all.
+    """
+    return [
+        Evaluate(name=f"{prefix}-{name}", label=label + of, line=line, role="other", **everywhere)
+        for name, (label, line) in contestants.items()
+    ]
