@@ -14,7 +14,7 @@ from tdm_agents.storage import write_bytes
 REAL = "#3a3f47"
 IMAGINED = "#e4572e"
 PLANNED = "#2e86ab"
-PLAYERS = ("#e4572e", "#3a3f47", "#a0a7b4", "#2e86ab", "#76b041")
+PLAYERS = ("#e4572e", "#3a3f47", "#a0a7b4", "#2e86ab", "#76b041", "#8e5aa8", "#d9a400", "#0b8f7f")
 STYLE: dict[str, Any] = {"fontsize": 9, "color": REAL}
 
 

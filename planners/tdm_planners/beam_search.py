@@ -150,6 +150,11 @@ class BeamSearch:
                     )
         check_discount(self.discount)
 
+    @property
+    def num_given(self) -> int:
+        """Actions of a proposal that expand each sequence, where the model has one."""
+        return self.num_expand if self.level == "action" and self.expand in ("auto", "proposal") else 0
+
     def init(self, spec: ModelSpec, batch: int) -> None:
         """None: nothing is remembered.
 

@@ -19,12 +19,15 @@ from tdm_agents.actors.simulators import true_dynamics
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.actors.waypoints import WaypointController, files_of
 from tdm_agents.agent import PREDICTED, TDMAgent, agent_files
+from tdm_agents.agent.discounts import discounted
 from tdm_agents.agent.reward_choice import vet_reward
 from tdm_agents.data.minari_io import content_hash
+from tdm_agents.data.readable import DataError
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import Env, EnvRef
 from tdm_agents.errors import WrongTypeError, WrongValueError
 from tdm_agents.protocols import Planner, WorldModel
+from tdm_agents.remarks import remark
 from tdm_agents.world_models.model_files import MODEL_FILE
 from tdm_agents.wrappers import RecordedStates, WithoutAlive, WithProposal, WithSupport, WithValue
 from tdm_agents.wrappers.given_models import ProposingModel, ValuingModel
@@ -127,7 +130,7 @@ def _checkpoint(entry: Entry, env: EnvRef, seed: int, device: str) -> Entered:
             planned = WithSupport(planned, support.states, support.penalty)
         agent = TDMAgent(
             planned,
-            agent.planner,
+            _discounted(entry, agent.planner, given),
             seed,
             env_id=str(env),
             reward_function=agent.reward_function,
@@ -205,6 +208,7 @@ def _simulator(entry: Entry, env: EnvRef, threads: int) -> Entered:
     given = _given(entry, planner, env, "cpu")
     if given:
         make_model = partial(_made_and_wrapped, make_model, given)
+        planner = _discounted(entry, planner, given)
     factory = AgentFactory(
         make_model,
         planner,
@@ -270,20 +274,34 @@ def _given(entry: Entry, planner: Planner, env: EnvRef, device: str) -> tuple[_G
         if use == "proposal" and getattr(planner, "num_given", 1) == 0:
             raise WrongValueError(
                 f"proposal is {source}, but {name} follows none as it is set; expected num_policy=4 or "
-                "another number with cem and mppi, or planner=proposal_shooting"
+                "another number with cem and mppi, planner=proposal_shooting, or beam_search of whole actions"
             )
         if use == "value" and name == "policy":
             raise WrongValueError(
                 f"value is {source}, but the planner policy compares nothing; expected one that does, such "
                 "as mppi or beam_search"
             )
+        if use == "value" and getattr(planner, "objective", "reward") == "likelihood":
+            raise WrongValueError(
+                f"value is {source}, but objective is 'likelihood', which reads no values; expected "
+                "objective=reward, or no value"
+            )
         folder = agent_files.resolve(str(source))
+        trained_for = agent_files.read_settings(folder).env_id
+        if trained_for not in (None, str(env)):
+            remark(f"{use} is {source}, which was trained for {trained_for} and is used in {env}")
         model = agent_files.load_model(folder, device, env_id=str(env))
         if not isinstance(model, needed):
             raise WrongTypeError(f"{use} is {source}, whose {type(model).__name__} {refusal}")
         files = tuple(file for file in (folder / WEIGHTS_FILE, folder / MODEL_FILE) if file.exists())
         found.append(_Given(use, model, str(source), files))
     return tuple(found)
+
+
+def _discounted(entry: Entry, planner: Planner, given: tuple[_Given, ...]) -> Planner:
+    """The planner with the discount of a value that is given, unless the entry has one."""
+    values = [one.model for one in given if one.use == "value"]
+    return discounted(planner, values[0]) if values and "discount" not in entry.planner_settings else planner
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +333,21 @@ def _support(entry: Entry, planner: Planner, env: EnvRef, *, action_repeat: int)
             f"support is {source}, but the planner policy compares nothing; expected one that does, such as "
             "mppi or beam_search"
         )
+    if getattr(planner, "objective", "reward") == "likelihood":
+        raise WrongValueError(
+            f"support is {source}, but objective is 'likelihood', which reads no rewards; expected "
+            "objective=reward, or no support"
+        )
     if penalty is not None and (isinstance(penalty, bool) or not isinstance(penalty, int | float)):
         raise WrongValueError(f"support_penalty is {penalty!r}; expected a number in units of the reward")
     folders = [data_of(Path(one).expanduser(), env, "support") for one in str(source).split(",")]
-    data = [Trajectories.from_minari(folder, action_repeat=action_repeat) for folder in folders]
-    states = RecordedStates.of(data)
+    try:
+        states = RecordedStates.of(Trajectories.each_from_minari(folders, action_repeat=action_repeat))
+    except DataError as error:
+        raise DataError(
+            f"support is {source}, whose observations are to be those of decisions of {action_repeat} "
+            f"environment steps: {error}"
+        ) from error
     return _Support(states, penalty, tuple(content_hash(folder) for folder in folders))
 
 

@@ -98,6 +98,12 @@ class Entry:
                 f"entry {self.label or self.kind!r} has no option {unknown[0]!r}; a {self.kind} takes "
                 f"{', '.join((*known, 'label'))}"
             )
+        learned = sorted({*OPTIONS["checkpoint"]} - {*known} & {*self.options})
+        if self.kind == "simulator" and learned:
+            raise WrongValueError(
+                f"entry {self.label or self.kind!r} has {learned[0]}=, which is for learned models; "
+                "leave it out"
+            )
         if self.kind == "simulator" and not ("planner" in self.options or "like" in self.options):
             raise WrongValueError(
                 "a simulator needs a planner: planner=NAME (see `tdm planners`), planner=expert (see `tdm "

@@ -67,5 +67,5 @@ class UniformActions:
         assert isinstance(space, spaces.Box)
         if np.dtype(space.dtype).kind in "biu":
             return self._rng.integers(space.low, space.high, dtype=space.dtype, endpoint=True)
-        drawn = self._rng.uniform(space.low, space.high).astype(space.dtype)
+        drawn = np.asarray(self._rng.uniform(space.low, space.high)).astype(space.dtype)
         return np.clip(drawn, space.low, space.high)

@@ -7,15 +7,25 @@ from typing import Any
 
 from tdm_agents.agent.agent_files import AgentSettings
 from tdm_agents.protocols import Discounts, Planner, WorldModel
+from tdm_agents.wrappers import WithValue
+from tdm_agents.wrappers.base import Wrapper
 
 
 def discounted(planner: Planner, model: WorldModel[Any]) -> Planner:
-    """The planner with the discount that the model's values were learned with, if they were with one."""
-    if not isinstance(model, Discounts) or not is_dataclass(planner) or isinstance(planner, type):
+    """The planner with the discount that the model's values were learned with, if they were with one.
+
+    Args:
+        planner: Any planner; one without the setting ``discount`` is returned as it is.
+        model: The model that is planned with. Of a value that was given to it, that one's discount counts.
+    """
+    values: Any = model
+    while isinstance(values, Wrapper):
+        values = values.critic if isinstance(values, WithValue) else values.model
+    if not isinstance(values, Discounts) or not is_dataclass(planner) or isinstance(planner, type):
         return planner
     if "discount" not in {f.name for f in fields(planner)}:
         return planner
-    settings: dict[str, Any] = {"discount": round(float(model.discount), 6)}
+    settings: dict[str, Any] = {"discount": round(float(values.discount), 6)}
     chosen: Planner = replace(planner, **settings)
     return chosen
 

@@ -45,7 +45,13 @@ class OwnGoal:
                 "Dict with the keys observation, achieved_goal and desired_goal (gymnasium_robotics.GoalEnv)"
             )
         assert isinstance(spec.observation_space, spaces.Dict)
-        shape = spec.observation_space["desired_goal"].shape
+        desired = spec.observation_space["desired_goal"]
+        if not isinstance(desired, spaces.Box | spaces.MultiBinary):
+            raise WrongValueError(
+                f"goal is given, but desired_goal is of {desired}; expected a Box or MultiBinary, whose "
+                "goals are numbers"
+            )
+        shape = desired.shape
         try:
             value = np.asarray(goal, np.float64)
         except (TypeError, ValueError) as error:

@@ -28,14 +28,14 @@ from tdm_agents.errors import (
 )
 from tdm_agents.protocols import ModelSpec, RewardFn, WorldModel
 from tdm_agents.typed_modules import import_typed
-from tdm_agents.wrappers import RewardFunction, WithSupport
+from tdm_agents.wrappers import RewardFunction, WithoutAlive, WithProposal, WithSupport, WithValue
 
 
 def with_reward(model: WorldModel[Any], reward: str | RewardFn, env_id: str | None = None) -> WorldModel[Any]:
     """The model with its reward replaced by a function.
 
-    A model that keeps plans near recorded data (:class:`~tdm_agents.wrappers.WithSupport`) does so with the
-    other reward, too.
+    What other models add stays: one that keeps plans near recorded data
+    (:class:`~tdm_agents.wrappers.WithSupport`) does so with the other reward, too.
 
     Args:
         model: Any world model.
@@ -50,8 +50,8 @@ def with_reward(model: WorldModel[Any], reward: str | RewardFn, env_id: str | No
         ValueError: If the function reads observations or actions of other sizes than the model's, or the
             model imagines no observations.
     """
-    if isinstance(model, WithSupport):
-        return WithSupport(with_reward(model.model, reward, env_id), model.recorded, model.penalty)
+    if isinstance(model, WithSupport | WithValue | WithProposal | WithoutAlive):
+        return model.around(with_reward(model.model, reward, env_id))
     wrapped: WorldModel[Any] = RewardFunction(model, function_for(model.spec, reward, env_id))
     return wrapped
 

@@ -15,6 +15,7 @@ from tdm_agents.cli.checks import output_folder, own_run_folder, tell_endless, u
 from tdm_agents.cli.config_file import keep_config
 from tdm_agents.cli.imports import import_modules
 from tdm_agents.cli.online_options import Online
+from tdm_agents.cli.online_refusals import refuse_unplannable, refuse_useless
 from tdm_agents.cli.training_table import online_table
 from tdm_agents.data.mixture import by_environment
 from tdm_agents.data.trajectories import Trajectories
@@ -22,6 +23,7 @@ from tdm_agents.environments import EnvRef, known_name
 from tdm_agents.errors import WrongValueError
 from tdm_agents.json_text import plain_number
 from tdm_agents.online import acting
+from tdm_agents.online.curve import begun
 from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_trainer import OnlineResult, train_online
 from tdm_agents.protocols import ModelSpec, Planner, Preset, TrainableModel, reads_images
@@ -32,7 +34,7 @@ from tdm_agents.spaces.observations import difference
 from tdm_agents.spaces.scalar_names import observation_names
 from tdm_agents.spaces.spec_json import spec_to_json
 from tdm_agents.storage import locked, read_json
-from tdm_agents.training import run_file
+from tdm_agents.training import run_file, run_state
 from tdm_agents.training.model_choice import (
     chosen_planner,
     chosen_preset,
@@ -94,6 +96,10 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         ends = {env.name: _ends(args, env, data.get(env.name), source) for env in envs}
         specs = {name: replace(spec, terminates=ends[name]) for name, spec in specs.items()}
         model = kind.build(specs, config, seed=args.training.seed, source=source)
+        refuse_unplannable(model, planner, specs)
+        if not (run_state.exists(args.out) or begun(args.out)):
+            # of a start that was refused, after which the command was corrected
+            (args.out / run_file.RUN_FILE).unlink(missing_ok=True)
         run_file.claim(
             args.out, _description(args, name, preset, envs, model, planner, data), kind.config_type()
         )
@@ -125,29 +131,6 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
         soft_wrap=True,
     )
     return result
-
-
-def refuse_useless(args: Online, config: Any) -> None:
-    """Refuse settings that would do nothing.
-
-    Args:
-        args: The command.
-        config: Of the model.
-
-    Raises:
-        ValueError: If there is one.
-    """
-    training = args.training
-    if training.offline_updates is not None and not args.data:
-        raise WrongValueError(
-            f"--offline-updates is {training.offline_updates}, and there is no --data to make them with"
-        )
-    horizon = getattr(config, "horizon", 0)
-    if training.window_steps <= horizon:
-        raise WrongValueError(
-            f"--window-steps is {training.window_steps}, and the model learns from {horizon} transitions "
-            f"in a row (its setting horizon): pass --window-steps {horizon + 1}"
-        )
 
 
 def environments(args: Online, repeat: int) -> list[EnvRef]:

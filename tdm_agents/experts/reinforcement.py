@@ -137,7 +137,7 @@ def train(
         return Recorded(make(), done)
 
     played = recorded if training.record else make
-    envs = make_vec_env(played, training.num_envs, seed=COLLECTION_FIRST + training.seed)
+    envs = make_vec_env(played, training.num_envs)
     held_out = make_vec_env(make, 1)
     try:
         refuse_shared(envs.get_attr("unwrapped"))
@@ -172,6 +172,7 @@ def _algorithm(training: Training, envs: VecEnv, out: Path) -> BaseAlgorithm:
     algorithm: BaseAlgorithm = kind(
         policy, envs, seed=training.seed, device=training.device, tensorboard_log=str(out), **settings
     )
+    envs.seed(COLLECTION_FIRST + training.seed)  # its constructor gave them its own, which evaluations use
     return algorithm
 
 

@@ -72,5 +72,11 @@ class Curve:
         self._began = _clocks()
 
 
+def begun(folder: Path) -> bool:
+    """Whether the curve in a folder has an episode."""
+    file = folder / CURVE_FILE
+    return file.exists() and bool(read_json(file, schema=SCHEMA, fields={"episodes": list})["episodes"])
+
+
 def _clocks() -> dict[str, float]:
     return {"wall_seconds": time.monotonic(), "cpu_seconds": time.process_time()}

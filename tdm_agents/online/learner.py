@@ -12,7 +12,7 @@ from tdm_agents.online.online_config import OnlineConfig
 from tdm_agents.online.online_state import OnlineState
 from tdm_agents.online.recorded import recorded
 from tdm_agents.online.turns import Task
-from tdm_agents.protocols import Discounts, NotFiniteError
+from tdm_agents.protocols import NotFiniteError, SuitsDiscount
 from tdm_agents.training.train_config import noise_seed
 from tdm_agents.training.trainer import TrainingError
 from tdm_agents.world_models.learned import check_finite
@@ -101,7 +101,7 @@ class Learner:
             }
         )
         for task in self._tasks:
-            if isinstance(world := model.environment(task.name), Discounts):
+            if isinstance(world := model.environment(task.name), SuitsDiscount):
                 world.expect(task.longest)  # the episodes so far may be shorter than those to come
 
 
@@ -119,7 +119,7 @@ def decisions_before_learning(config: OnlineConfig, tasks: Sequence[Task], *, gi
 
 
 def refuse_only_random(config: OnlineConfig, tasks: Sequence[Task]) -> None:
-    """Refuse a run that begins with nothing, and would end before its model has learned anything.
+    """Refuse a run that begins without data, and would end before its model has learned anything.
 
     Raises:
         ValueError: If it would.
@@ -128,5 +128,6 @@ def refuse_only_random(config: OnlineConfig, tasks: Sequence[Task]) -> None:
     if first * repeat >= config.steps:
         raise WrongValueError(
             f"steps is {config.steps:,} environment steps, and the first {first:,} decisions of {repeat} "
-            "each are random: nothing would be learned. Raise --steps, or lower --seed-decisions"
+            "each come before the first update: nothing would be learned. Raise --steps, or lower "
+            "--seed-decisions"
         )

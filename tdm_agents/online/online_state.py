@@ -13,7 +13,7 @@ import numpy as np
 from tdm_agents.data.mixture import windows_of
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
-from tdm_agents.online.curve import Curve
+from tdm_agents.online.curve import CURVE_FILE, Curve, begun
 from tdm_agents.online.online_config import OBSERVERS, OnlineConfig
 from tdm_agents.online.replay import PlayedEpisode, Replay
 from tdm_agents.online.turns import Task
@@ -86,6 +86,15 @@ class OnlineState:
         self.counts, self.curve = Counts(), Curve()
         self.resumed = run_state.exists(folder)
         self._saved = 0  # decisions and updates at the last checkpoint
+        # other settings are refused by name, before the sizes of a memory that follow from them are
+        found = None
+        if self.resumed:
+            found = restore_run(folder, model, self.optimizers, config, observers=OBSERVERS)
+        elif begun(folder):
+            raise CheckpointError(
+                f"{folder / CURVE_FILE} is of a run whose checkpoint is missing: restore the folder, or "
+                "choose another one"
+            )
         self._tasks = tasks
         self.replays = {
             task.name: self._memory(
@@ -95,8 +104,8 @@ class OnlineState:
             )
             for number, task in enumerate(tasks)
         }
-        if self.resumed:
-            self._restore()
+        if found is not None:
+            self._restore(found)
             return
         for name, trajectories in data.items():
             self.replays[name].add(
@@ -181,8 +190,7 @@ class OnlineState:
     def _done(self) -> int:
         return self.counts.decisions + self.counts.updates
 
-    def _restore(self) -> None:
-        found = restore_run(self.folder, self.model, self.optimizers, self.config, observers=OBSERVERS)
+    def _restore(self, found: run_state.RunState) -> None:
         try:
             self.counts = Counts(**found.progress["counts"])
             records = found.progress["replay"]

@@ -33,7 +33,7 @@ from tdm_agents.online.online_progress import OnlineProgress
 from tdm_agents.online.online_state import Counts, OnlineState, saved_steps
 from tdm_agents.online.rounds import Played, play_round
 from tdm_agents.online.turns import Task, next_task, open_tasks
-from tdm_agents.protocols import Discounts, Planner, TrainableModel
+from tdm_agents.protocols import Planner, SuitsDiscount, TrainableModel
 from tdm_agents.remarks import remarks
 from tdm_agents.training import run_state
 from tdm_agents.training.process import interrupts, threads
@@ -108,9 +108,9 @@ def train_online(
         interrupted = stack.enter_context(interrupts())
         worlds = [model.environment(task.name) for task in tasks]
         for task, world in zip(tasks, worlds, strict=True):
-            if isinstance(world, Discounts):
+            if isinstance(world, SuitsDiscount):
                 world.expect(task.longest)
-        if not (trained or data or run_state.exists(folder)):
+        if not (data or run_state.exists(folder)):
             refuse_only_random(config, tasks)  # before anything is written
         state = OnlineState(model, config, folder, tasks=tasks, data=data or {})
         learner = Learner(state, config, tasks, trained=trained)
@@ -146,6 +146,13 @@ def train_online(
             console.print(
                 f"interrupted; the run is saved in {folder} as of environment step {saved_steps(folder):,} "
                 f"of {config.steps:,}: run the same command to go on",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if not (stopped or state.counts.updates):
+            console.print(
+                f"nothing was learned: the first {learner.seed_decisions:,} decisions, and the episodes that "
+                "they end in, come before the first update; raise --steps, or lower --seed-decisions",
                 highlight=False,
                 soft_wrap=True,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ class Replay:
             for name, (shape, dtype) in kinds.items()
             if 0 not in shape
         }
+        self._files = {folder / f"{name}.npy": array for name, array in self._mapped.items()}
         # asarray drops np.memmap's slow subclass, not the mapping
         self._arrays = {name: np.asarray(array) for name, array in self._mapped.items()}
         self._action, self._reward = self._arrays["action"], self._arrays["reward"]
@@ -124,6 +126,7 @@ class Replay:
 
         Raises:
             ValueError: If one of them is longer than the capacity.
+            OSError: If the disk is full.
         """
         for episode in episodes:
             entries = len(episode.reward) + 1
@@ -133,6 +136,7 @@ class Replay:
                     f"{self.capacity:,} entries: raise buffer_size (--buffer-size)"
                 )
             rows = self._rows(self._next + np.arange(entries))
+            self._reserve(int(rows[0]), entries)
             self._keep(rows, episode.observation)
             self._action[rows[:-1]] = episode.action
             self._action[rows[-1]] = 0
@@ -203,6 +207,19 @@ class Replay:
                     "restore the folder, or begin in another one"
                 )
         self._index()
+
+    def _reserve(self, first: int, entries: int) -> None:
+        """Take the room of these entries on disk: a full disk raises here, and kills who fills a mapping."""
+        if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+            return
+        last = min(first + entries, self._size)
+        spans = [(first, last), (0, first + entries - last)]
+        for path, array in self._files.items():
+            row = array.dtype.itemsize * int(np.prod(array.shape[1:]))
+            with path.open("r+b") as file:
+                for begin, end in spans:
+                    if end > begin:
+                        os.posix_fallocate(file.fileno(), array.offset + begin * row, (end - begin) * row)
 
     def _keep(self, rows: npt.NDArray[np.int64], observation: npt.NDArray[Any]) -> None:
         if "observation" in self._arrays:

@@ -94,7 +94,7 @@ def play_round(
             episode.observations.append(_flat(codec, episode.seen))
         if not decided(len(active), sum(e.length for e in active) - before):
             return None
-    return [_played(e, actions) for e in running]
+    return [_played(e, actions, repeat) for e in running]
 
 
 def _flat(codec: ObservationCodec, seen: Any) -> npt.NDArray[Any]:
@@ -122,13 +122,21 @@ def _hold(env: Env, episode: _Running, action: Any, repeat: int, most: int | Non
     episode.rewards.append(float(gathered))
 
 
-def _played(e: _Running, actions: Any) -> Played:
+def _played(e: _Running, actions: Any, repeat: int) -> Played:
+    """The episode, without a last decision that was cut off before its end, unless there is no other.
+
+    Where an episode goes on, half a decision would teach half of its reward and of its way as if of a whole.
+    Recorded data leave it out, too (:mod:`tdm_agents.data.decisions`).
+    """
     assert e.end is not None
     discrete = hasattr(actions, "choices")
+    whole = len(e.actions)
+    if e.end != "terminated" and e.length % repeat and whole > 1:
+        whole -= 1
     episode = PlayedEpisode(
-        observation=np.stack(e.observations),
-        action=np.asarray(e.actions, np.int64 if discrete else np.float32),
-        reward=np.asarray(e.rewards, np.float32),
+        observation=np.stack(e.observations[: whole + 1]),
+        action=np.asarray(e.actions[:whole], np.int64 if discrete else np.float32),
+        reward=np.asarray(e.rewards[:whole], np.float32),
         terminated=e.end == "terminated",
     )
     return Played(episode, e.score, e.length, e.end)

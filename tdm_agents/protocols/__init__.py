@@ -24,6 +24,7 @@ from tdm_agents.protocols.learning import (
     Preset,
     ReadsReturns,
     Suggests,
+    SuitsDiscount,
     TrainableModel,
 )
 from tdm_agents.protocols.observing import observation_of, reads_images, require_observations
@@ -75,6 +76,7 @@ __all__ = [
     "Rows",
     "Step",
     "Suggests",
+    "SuitsDiscount",
     "Trace",
     "TrainableModel",
     "UpdateSettings",

@@ -271,13 +271,21 @@ class ReadsReturns(Protocol):
 
 @runtime_checkable
 class Discounts(Protocol):
-    """A model whose value discounts later rewards, the less the longer episodes are.
+    """A model whose value discounts later rewards.
 
     Attributes:
-        discount: Factor per decision, a scalar; a planner should discount as much.
+        discount: Factor per decision, a number or a scalar; a planner should discount as much.
     """
 
-    discount: Tensor
+    @property
+    def discount(self) -> float | Tensor:
+        """See the class."""
+        ...
+
+
+@runtime_checkable
+class SuitsDiscount(Discounts, Protocol):
+    """A model whose value discounts later rewards, the less the longer episodes are."""
 
     def expect(self, decisions: int) -> None:
         """Set the discount for episodes of at most ``decisions``, unless the settings say what it is."""

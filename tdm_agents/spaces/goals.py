@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium import spaces
+from torch import Tensor
 
 KEYS = frozenset({"observation", "achieved_goal", "desired_goal"})
 
@@ -24,3 +25,18 @@ def goal_columns(space: spaces.Space[Any]) -> slice | None:
             return slice(start, stop)
         start = stop
     return None
+
+
+def with_goal_of(before: Tensor, after: Tensor, goal: slice | None) -> Tensor:
+    """Observations that were imagined, with the goal that was given.
+
+    Args:
+        before: ``[..., n]``, observations before the transition.
+        after: ``[..., n]``, those that were imagined from there.
+        goal: Columns of the goal; None where there is none.
+    """
+    if goal is None:
+        return after
+    held = after.clone()
+    held[..., goal] = before[..., goal].to(after.dtype)
+    return held

@@ -32,8 +32,8 @@ class _Line:
 
 def _plan(size: Size) -> Plan:
     of = SIZES[size]
-    # the paper's contexts, in decisions, up to that of the preset
-    contexts = {"smoke": (1, 2), "small": (1, 2, 8), "paper": (1, 5, 20)}[size]
+    # about the paper's contexts, in decisions with the present one: no model has fewer than two
+    contexts = {"smoke": (2, 3), "small": (2, 4, 8), "paper": (2, 5, 20)}[size]
     stages: list[Stage] = []
     for task in of.tasks[:2]:  # a cartpole and a walker
         stages += [data_of(task, of), tdm_of(task, of)]

@@ -100,6 +100,7 @@ def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> No
         clean(axis)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
+    drawn.suptitle(figure.title, x=0.01, ha="left", fontweight="bold", **STYLE)
     told = {
         name: handle
         for axis in drawn.axes
@@ -120,6 +121,8 @@ def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], look: Mapping[str, Any
     if points:
         x, low, middle, high = zip(*points, strict=True)
         axis.fill_between(x, low, high, color=look["color"], alpha=0.12, linewidth=0)
+        if len(points) == 1:
+            axis.vlines(x, low, high, color=look["color"], alpha=0.3, linewidth=5)
         axis.plot(x, middle, label=rows[0]["label"], linewidth=1.2, **look)
 
 

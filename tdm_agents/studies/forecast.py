@@ -2,8 +2,8 @@
 
 Whoever plays without learned weights (random actions, planners on the true dynamics) is played for a moment,
 here and now. What models need is computed from their sizes, at the rate of the machine (:mod:`.rates`). Hours
-of several worker processes are divided by their number, also where trainings wait for each other; the start
-of processes is not counted.
+of several worker processes are divided by their number, up to that of the machine's processors, also where
+trainings wait for each other; the start of processes is not counted.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def table(one: Opened, expected: Sequence[Expected]) -> Table:
         title=f"{one.study.name}, {one.size}: {missing} of {len(expected)} products are missing, "
         f"about {_duration(total)}",
         caption="Whoever has no learned weights was just played for a moment in some environments; what "
-        "models need follows from their sizes and the rate of this machine. Expect a factor of two.",
+        "models need follows from their sizes and the rate of this machine. Episodes are taken to "
+        "last to their limit. Expect a factor of two.",
     )
     for column in ("product", "what", "state"):
         shown.add_column(column, overflow="fold")

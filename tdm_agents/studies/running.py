@@ -129,10 +129,10 @@ def run(
     """
     adoptions = [(adoptable(one, name, folder), folder) for name, folder in adopted.items()]
     with locked(one.out), hands as pool:
-        for product, folder in adoptions:
-            product.adopt(folder)
         means = Means(pool=pool, device=device, threads=threads, console=console)
         try:
+            for product, folder in adoptions:
+                product.adopt(folder)
             while ready := _ready(one, adopted, side_by_side=side_by_side):
                 names = ", ".join(f"{product.stage.name} ({product.kind})" for product in ready)
                 console.rule(f"{one.progress}: {names}", align="left")
@@ -142,7 +142,7 @@ def run(
                     make(ready[0], one.products, means)
         except TDMError:
             for product, _ in adoptions:
-                if not product.done:  # nothing has checked it yet, or what did refused it
+                if not product.done and product.adopted:  # nothing has checked it, or what did refused it
                     product.disown()
             raise
         # what two contestants have in common is played once
@@ -156,6 +156,8 @@ def run(
 def report_so_far(one: Opened) -> Path:
     """Write the report of the evaluations that are complete, also while another process makes the rest.
 
+    Whoever's reference is not complete has no scale in it.
+
     Returns:
         The folder of the report.
 
@@ -164,10 +166,11 @@ def report_so_far(one: Opened) -> Path:
     """
     complete = {name for name, product in one.products.items() if product.done}
     stages = tuple(
-        stage
+        replace(stage, reference=None)
+        if isinstance(stage, Evaluate) and stage.reference not in complete
+        else stage
         for stage in one.plan.stages
         if stage.name in complete
-        and (not isinstance(stage, Evaluate) or stage.reference is None or stage.reference in complete)
     )
     if not any(isinstance(stage, Evaluate) for stage in stages):
         raise WrongValueError(f"nobody has played yet in {one.out}; run the study, and ask again later")

@@ -104,7 +104,10 @@ class Product:
             device: Where models computed.
         """
         made = provenance()
-        origin = {name: made[name] for name in ("machine", "versions", "git_commit")} | {"device": device}
+        # threads are those of whoever finishes, and no sign of another machine
+        machine = {name: value for name, value in made["machine"].items() if name != "threads"}
+        origin = {"machine": machine, "versions": made["versions"], "git_commit": made["git_commit"]}
+        origin["device"] = device
         value = {"schema": SCHEMA, "kind": self.kind, "key": self.key, "depends": self.depends}
         value |= {"result": result, "seconds": float(seconds), "origin": origin}
         write_json(self.folder / PRODUCT_FILE, value)
@@ -115,14 +118,19 @@ class Product:
         Raises:
             PathTakenError: If the product has files already.
         """
-        if self.files.is_symlink() and self.files.resolve() == other.resolve():
+        if self.adopted and self.files.resolve() == other.resolve():
             return
-        if self.files.exists() or self.files.is_symlink():
+        if self.files.exists() or self.adopted:
             raise PathTakenError(
                 f"{self.stage.name} has files already, in {self.files}; remove them before you adopt {other}"
             )
         make_folder(self.folder)
         self.files.symlink_to(other.resolve(), target_is_directory=True)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether its files are in a folder that was made elsewhere."""
+        return self.files.is_symlink()
 
     def disown(self) -> None:
         """Undo :meth:`adopt`; the other folder stays as it is."""

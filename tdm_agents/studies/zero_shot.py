@@ -247,7 +247,6 @@ def _plan(size: Size, families: tuple[str, ...]) -> Plan:
                 name="steps-planned",
                 label="TDM of whole steps, plans",
                 line=f"{{steps}} unseen=true {planner}",
-                role="other",
                 **scaled,
             ),
             Evaluate(

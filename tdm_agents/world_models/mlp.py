@@ -181,6 +181,7 @@ class MLPWorldModel(OneStepModel):
         if self.config.outputs == "tokens":
             read = self.config.read
             after, reward = decoded(self.tokenizer, outputs, now, read=read, generator=generator)
+            after = self.with_goal(now, after)
         else:
             after, reward = self.outcome(now, outputs)
         if not self._spec.terminates:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from tdm_agents.data.moments import moments
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import Batch, ModelSpec
+from tdm_agents.spaces.goals import goal_columns, with_goal_of
 from tdm_agents.world_models.learned import LearnedModel
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def transition_counts(batch: Batch) -> Tensor:
 
 
 class OneStepModel(LearnedModel):
-    """A learned model of one transition.
+    """A learned model of one transition. A goal in the observation stays as it is.
 
     Args:
         spec: What it models. ``history_steps`` becomes 1; the device is where the module is moved to.
@@ -91,6 +92,7 @@ class OneStepModel(LearnedModel):
         super().__init__()
         self._spec = replace(spec, history_steps=1, dtype=torch.float32)
         self._absolute = absolute
+        self._goal = goal_columns(spec.observation_space)
         n = spec.observation_dim
         self.register_buffer("observation_mean", torch.zeros(n, device="cpu", dtype=torch.float32))
         self.register_buffer("observation_scale", torch.ones(n, device="cpu", dtype=torch.float32))
@@ -152,7 +154,11 @@ class OneStepModel(LearnedModel):
         """
         outputs = normalised * self.output_scale + self.output_mean
         after = outputs[..., :-1] if self._absolute else now + outputs[..., :-1]
-        return after, outputs[..., -1]
+        return self.with_goal(now, after), outputs[..., -1]
+
+    def with_goal(self, now: Tensor, after: Tensor) -> Tensor:
+        """Observations ``after[..., n]`` with the goals of ``now[..., n]``, where the space has any."""
+        return with_goal_of(now, after, self._goal)
 
     def _encode(self, action: Tensor) -> Tensor:
         if self._spec.action_kind == "continuous":

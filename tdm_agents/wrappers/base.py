@@ -27,7 +27,7 @@ from tdm_agents.protocols import (
     looped_rollout,
     reads_images,
 )
-from tdm_agents.spaces.goals import goal_columns
+from tdm_agents.spaces.goals import goal_columns, with_goal_of
 
 S = TypeVar("S")
 
@@ -81,6 +81,10 @@ class Wrapper(Generic[S]):
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return self._kind, (self.model, *self._settings)  # the chosen class has no importable name
 
+    def around(self, model: WorldModel[Any]) -> Wrapper[Any]:
+        """The same wrapper around another model."""
+        return self._kind(model, *self._settings)
+
     @property
     def reads_images(self) -> bool:
         """Whether the wrapped model reads images."""
@@ -122,12 +126,9 @@ class Wrapper(Generic[S]):
 
     def _seen(self, before: Tensor | None, imagined: Tensor | None) -> Tensor | None:
         """Observations ``[N, n]`` or ``[N, H, n]`` that were imagined from ``before[N, n]``, of its goal."""
-        if self._goal is None or before is None or imagined is None:
+        if before is None or imagined is None:
             return imagined
-        held = imagined.clone()
-        goal = before[:, self._goal]
-        held[..., self._goal] = goal if imagined.ndim == 2 else goal[:, None]
-        return held
+        return with_goal_of(before if imagined.ndim == 2 else before[:, None], imagined, self._goal)
 
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
         """Reward ``[N]`` of the wrapped model's ``step`` from ``observation[N, n]`` by ``action[N, m]``."""
@@ -225,7 +226,7 @@ class _Only(Wrapper[S]):
     def only(self, rows: Sequence[int]) -> Wrapper[Any]:
         """The same wrapper over some of the environments."""
         assert isinstance(self.model, HasOnly)
-        return self._kind(self.model.only(rows), *self._settings)
+        return self.around(self.model.only(rows))
 
 
 def _rows(observation: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.protocols import HasProposal, HasValue, History, ModelSpec, WorldModel
+from tdm_agents.spaces import difference
+from tdm_agents.wrappers.sb3 import same_structure
 
 
 @runtime_checkable
@@ -47,3 +49,15 @@ def check_same(given: WorldModel[Any], spec: ModelSpec, use: str) -> None:
                 f"{name} of {type(given).__name__}, which is to {use}, is {theirs}, that of the model is "
                 f"{ours}; expected a model of the same environment and action_repeat"
             )
+    theirs, ours = given.spec.observation_space, spec.observation_space
+    if not same_structure(theirs, ours):
+        raise WrongValueError(
+            f"observation_space of {type(given).__name__}, which is to {use}, is {theirs}, that of the model "
+            f"is {ours}; expected a model of the same environment"
+        )
+    theirs, ours = given.spec.action_space, spec.action_space
+    if difference(ours, theirs, "action_space") is not None:
+        raise WrongValueError(
+            f"action_space of {type(given).__name__}, which is to {use}, is {theirs}, that of the model is "
+            f"{ours}; expected a model of the same environment"
+        )

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.errors import WrongValueError
 from tdm_agents.spaces.goals import goal_columns
-
-if TYPE_CHECKING:
-    from tdm_agents.data.trajectories import Trajectories
 
 MOST = 10_000
 """Recorded observations that are kept."""
 USUAL = 0.95
 """Share of the recorded observations that are no further than usual from those of other episodes."""
+NEVER_CHANGES = 1e-8
+"""Standard deviation up to which a scalar counts as one that never changes."""
 _CALIBRATING = 2_000
 _CHUNK = 1_024
 """Rows whose distances to all recorded observations are computed at once."""
@@ -52,9 +51,14 @@ class RecordedStates:
             seed: Seed of the draw.
 
         Raises:
-            ValueError: If there are fewer than two episodes, or all observations are alike.
+            DataError: If the data are of different spaces.
+            ValueError: If there are fewer than two episodes, or all observations are alike, or ``most`` is
+                less than 2.
         """
-        episodes = [episode.observation for one in data for episode in one.iterate()]
+        if most < 2:
+            raise WrongValueError(f"most is {most}; expected at least 2 observations")
+        together = Trajectories.concatenate(data)
+        episodes = [episode.observation for episode in together.iterate()]
         if len(episodes) < 2:
             raise WrongValueError(
                 f"{len(episodes)} episode was recorded; expected at least 2, since how far apart episodes "
@@ -63,8 +67,8 @@ class RecordedStates:
         every = np.concatenate(episodes)  # [all, n]
         owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
         scale = every.std(axis=0, dtype=np.float64)
-        scale[scale == 0.0] = 1.0
-        if (goal := goal_columns(data[0].info.observation_space)) is not None:
+        scale[scale <= NEVER_CHANGES] = 1.0
+        if (goal := goal_columns(together.info.observation_space)) is not None:
             scale[goal] = np.inf  # all differences are 0 of them
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(every))
@@ -107,10 +111,13 @@ class RecordedStates:
         asking: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None,
     ) -> Tensor:
         """Distance ``[N]`` to the nearest recorded observation, of another episode where these are given."""
-        recorded, found = self.observation / self.scale, []
+        centre = self.observation.mean(dim=0)  # distances by products are as exact as numbers are small
+        recorded, found = (self.observation - centre) / self.scale, []
+        mode = "use_mm_for_euclid_dist" if owner is None else "donot_use_mm_for_euclid_dist"
         for first in range(0, len(observation), _CHUNK):
             rows = slice(first, first + _CHUNK)
-            distance = torch.cdist(observation[rows] / self.scale, recorded)  # [rows, K]
+            asked = (observation[rows] - centre) / self.scale
+            distance = torch.cdist(asked, recorded, compute_mode=mode)  # [rows, K]
             if owner is not None and asking is not None:
                 same = torch.as_tensor(asking[rows, None] == owner[None, :], device=distance.device)
                 distance[same] = torch.inf

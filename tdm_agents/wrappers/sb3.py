@@ -159,7 +159,7 @@ def other_space(
     observed = getattr(policy, "observation_space", observation_space)
     acted = getattr(policy, "action_space", action_space)
     for what, trained, here, same in (
-        ("observation_space", observed, observation_space, _same_shapes(observed, observation_space)),
+        ("observation_space", observed, observation_space, same_structure(observed, observation_space)),
         ("action_space", acted, action_space, difference(action_space, acted, "action_space") is None),
     ):
         if not same:
@@ -167,10 +167,10 @@ def other_space(
     return None
 
 
-def _same_shapes(one: spaces.Space[Any], other: spaces.Space[Any]) -> bool:
+def same_structure(one: spaces.Space[Any], other: spaces.Space[Any]) -> bool:
     """Whether observations have the same structure, whatever their dtypes and bounds."""
     if isinstance(one, spaces.Dict) and isinstance(other, spaces.Dict):
-        return one.keys() == other.keys() and all(_same_shapes(one[k], other[k]) for k in one)
+        return one.keys() == other.keys() and all(same_structure(one[k], other[k]) for k in one)
     if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
         return one.shape == other.shape
     return one == other

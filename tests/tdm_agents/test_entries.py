@@ -1,5 +1,8 @@
 """Who plays and where, in one line of text."""
 
+from dataclasses import replace
+
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -17,7 +20,7 @@ from tdm_agents.world_models.iql.iql_config import IQLConfig
 from tdm_agents.world_models.iql.iql_model import IQL
 from tdm_agents.world_models.mlp import MLPWorldModel
 from tdm_agents.world_models.mlp_policy import MLPWithPolicy
-from tdm_agents.wrappers import WithoutAlive
+from tdm_agents.wrappers import WithoutAlive, WithProposal, WithValue
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
 SHIPPED = "cartpole-swingup"
@@ -186,6 +189,11 @@ def test_proposal_shooting_follows_a_student(student):
     [
         ("simulator planner=cem proposal={student}", ValueError, "cem follows none as it is set"),
         ("simulator planner=random_shooting proposal={student}", ValueError, "random_shooting follows none"),
+        (
+            "simulator planner=beam_search expand=uniform proposal={student}",
+            ValueError,
+            "beam_search follows",
+        ),
         ("simulator planner=mppi num_policy=2 proposal={mlp}", TypeError, "has no propose"),
         ("random proposal={student}", ValueError, "a random takes label"),
     ],
@@ -238,7 +246,7 @@ def test_a_checkpoint_says_what_comes_after_the_horizon(student, critic, who):
         agent.act(obs)
     (considered,) = agent.last_plan.plan.trace
     angle = considered.observation[0, :, 0, 1]
-    beyond = 3.0 * angle.clamp(min=0.0)
+    beyond = IQLConfig().discount * 3.0 * angle.clamp(min=0.0)
     reward = considered.value[0] - beyond
     plain = enter(parse_entry(line.replace(f" value={critic}", "")), EnvRef(PENDULUM)).contestant
     plain = plain if isinstance(plain, TDMAgent) else plain(envs)
@@ -254,12 +262,66 @@ def test_a_checkpoint_says_what_comes_after_the_horizon(student, critic, who):
     [
         ("simulator planner=cem value={student}", TypeError, "MLPWithPolicy has no value"),
         ("{student} planner=policy value={critic}", ValueError, "the planner policy compares nothing"),
+        (
+            "{student} planner=beam_search objective=likelihood level=token value={critic}",
+            ValueError,
+            "no values",
+        ),
         ("random value={critic}", ValueError, "a random takes label"),
     ],
 )
 def test_a_value_that_there_is_not_or_nobody_asks_for_is_refused(student, critic, line, error, sentence):
     with pytest.raises(error, match=sentence):
         enter(parse_entry(line.format(student=student, critic=critic)), EnvRef(PENDULUM))
+
+
+def test_a_value_is_discounted_as_it_was_learned_unless_the_entry_says_otherwise(student, critic):
+    def discount(line):
+        entered = enter(parse_entry(line), EnvRef(PENDULUM))
+        assert entered.settings["planner_settings"] == entered.contestant.planner
+        return entered.contestant.planner.discount
+
+    line = f"{student} planner=mppi horizon=2"
+    assert discount(line) == 1.0
+    assert discount(f"{line} value={critic}") == IQLConfig().discount
+    assert discount(f"{line} value={critic} discount=0.5") == 0.5
+    assert discount(f"{critic} planner=mppi horizon=2") == IQLConfig().discount
+    simulated = enter(parse_entry(f"simulator planner=mppi value={critic}"), EnvRef(PENDULUM))
+    assert simulated.contestant.planner.discount == IQLConfig().discount
+
+
+def test_a_saved_agent_with_a_value_discounts_as_that_one_does_with_another_planner(critic, tmp_path):
+    value = TDMAgent.load(critic).base_model
+    mlp = WithValue(MLPWorldModel(value.spec).eval(), value)
+    TDMAgent(mlp, make_planner("cem", discount=0.7), env_id=PENDULUM).save(tmp_path)
+    assert TDMAgent.load(tmp_path).planner.discount == 0.7
+    assert TDMAgent.load(tmp_path, "mppi").planner.discount == value.discount
+
+
+def test_models_of_other_spaces_are_no_proposal_and_no_value(student, critic):
+    spec = TDMAgent.load(critic).model.spec
+    stronger = replace(spec, action_space=gym.spaces.Box(-3.0, 9.0, (1,)))
+    keyed = replace(spec, observation_space=gym.spaces.Dict(all=spec.observation_space))
+    for wrapper, given in ((WithValue, critic), (WithProposal, student)):
+        known = TDMAgent.load(given).base_model
+        with pytest.raises(ValueError, match=r"action_space of .* that of the model is Box\(-3\.0, 9\.0"):
+            wrapper(MLPWorldModel(stronger), known)
+        with pytest.raises(ValueError, match=r"observation_space of .* that of the model is Dict"):
+            wrapper(MLPWorldModel(keyed), known)
+
+
+def test_a_checkpoint_of_another_environment_is_remarked_on(student, critic, tmp_path, capsys):
+    agent = TDMAgent.load(critic)
+    TDMAgent(agent.base_model, agent.planner, env_id="Elsewhere-v0").save(tmp_path)
+    enter(parse_entry(f"{student} planner=mppi value={critic}"), EnvRef(PENDULUM))
+    assert "was trained for" not in capsys.readouterr().err
+    enter(parse_entry(f"{student} planner=mppi value={tmp_path}"), EnvRef(PENDULUM))
+    assert f"was trained for Elsewhere-v0 and is used in {PENDULUM}" in capsys.readouterr().err
+
+
+def test_what_is_for_learned_models_is_no_option_of_the_simulator():
+    with pytest.raises(ValueError, match="has support=, which is for learned models"):
+        parse_entry("simulator planner=mppi support=runs/data")
 
 
 def test_a_value_of_another_time_step_is_refused(critic):

@@ -7,6 +7,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 from stable_baselines3 import PPO
 
 from tdm_agents.actors.behaviour import PlannerPolicy
@@ -14,6 +15,7 @@ from tdm_agents.actors.tuned import EXPERTS, UnknownExpertError, expert, expert_
 from tdm_agents.cli.main import main
 from tdm_agents.collection.dataset_spec import DatasetSpec
 from tdm_agents.collection.episode import play
+from tdm_agents.collection.seeds import COLLECTION_FIRST, EVALUATION_LAST
 from tdm_agents.data.trajectories import Trajectories
 from tdm_agents.environments import EnvRef, make_env
 from tdm_agents.experts.reinforcement import Evaluated, Training, train
@@ -159,6 +161,22 @@ def test_what_was_done_in_training_is_kept_as_data(tmp_path):
     if early.exists():
         assert Trajectories.from_minari(early).num_decisions == (400 if until < 640 else 640)
     assert PPO.load(tmp_path / "medium.zip").observation_space.shape == (3,)
+
+
+@pytest.mark.parametrize(("algorithm", "num_envs"), [("ppo", 2), ("sac", 1)])
+def test_no_episode_of_training_begins_as_one_of_an_evaluation(tmp_path, monkeypatch, algorithm, num_envs):
+    seeds, reset = [], PendulumEnv.reset
+
+    def told(self, *, seed=None, options=None):
+        seeds.append(seed)
+        return reset(self, seed=seed, options=options)
+
+    monkeypatch.setattr(PendulumEnv, "reset", told)
+    settings = PENDULUM.settings if algorithm == "ppo" else {"learning_starts": 2, "buffer_size": 10}
+    train(replace(PENDULUM, algorithm=algorithm, num_envs=num_envs, steps=4, settings=settings), tmp_path)
+    given = {seed for seed in seeds if seed is not None}
+    assert {COLLECTION_FIRST + number for number in range(num_envs)} <= given
+    assert not any(seed <= EVALUATION_LAST for seed in given)
 
 
 def test_training_is_repeated_by_its_seed(tmp_path):

@@ -9,8 +9,11 @@ import torch
 from gymnasium import spaces
 from reach import Reach, away, reached
 
-from tdm_agents import RewardFunction, TDMAgent, evaluate, make_planner
-from tdm_agents.protocols import HasRollout, History, Step, looped_rollout
+from tdm_agents import RewardFunction, TDMAgent, evaluate, make_planner, registry
+from tdm_agents.agent.own_goal import OwnGoal
+from tdm_agents.data.decisions import Decisions
+from tdm_agents.data.trajectories import Trajectories, TrajectoryInfo
+from tdm_agents.protocols import HasRollout, HasTokens, History, Step, looped_rollout
 from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.spaces.model_spec import spec_of
 from tdm_agents.testing import LinearQuadraticModel
@@ -76,6 +79,57 @@ def test_an_imagined_goal_is_the_present_one(kind):
     assert torch.equal(found.observation[..., GOAL], goal[:, None].expand(2, 3, 2))
     place = 0.2 * torch.tensor([[1.0], [2.0], [3.0]]).expand(3, 2)
     assert torch.allclose(found.reward, -(place - goal[:, None]).norm(dim=-1))
+
+
+LEARNED = {
+    "mlp": ("mlp", {}),
+    "mlp of tokens": ("mlp", {"outputs": "tokens"}),
+    "pets": ("pets", {}),
+    "iql": ("iql", {}),
+    "transformer": ("transformer", {"layers": 1, "width": 16, "heads": 2, "context": 40}),
+    "whole steps": ("step_transformer", {"layers": 1, "width": 16, "heads": 2, "context": 40}),
+}
+
+
+@pytest.fixture
+def learned(request):
+    """A model before its first update, which imagines anything."""
+    name, settings = LEARNED[request.param]
+    kind = registry.load(registry.WORLD_MODELS, name)
+    spec = spec_of(Reach.observation_space, Reach.action_space)
+    config = replace(next(iter(kind.presets().values())).config, **settings)
+    model = kind.build({"reach": spec}, config, seed=0).eval()
+    rng = np.random.default_rng(0)
+    decided = Decisions(
+        rng.normal(size=(40, 6)).astype(np.float32),
+        rng.normal(size=40).astype(np.float32),
+        rng.uniform(-1, 1, (40, 2)).astype(np.float32),
+        np.ones(40, bool),
+    )
+    info = TrajectoryInfo("", spec.observation_space, spec.action_space, 1, ("",))
+    model.fit({"reach": Trajectories.from_arrays(decided, offsets=np.array([0, 20, 40]), info=info)})
+    return model
+
+
+@pytest.mark.parametrize("learned", LEARNED, indirect=True)
+def test_a_learned_model_imagines_no_other_goal(learned):
+    first = torch.tensor([[0.0, 0.0, 1.0, 0.5, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0, 0.0, 0.0]])
+    history = History.of_observation(first, action_dim=2)
+    kept = first[:, None, GOAL].expand(2, 3, 2)
+    found = looped_rollout(learned, learned.start(history, horizon=3), torch.ones(2, 3, 2))
+    assert torch.equal(found.observation[..., GOAL], kept)
+    assert not torch.equal(found.observation[:, -1], first)
+    if isinstance(learned, HasRollout):
+        found = learned.rollout(learned.start(history, horizon=3), torch.ones(2, 3, 2))
+        assert torch.equal(found.observation[..., GOAL], kept)
+    if isinstance(learned, HasTokens):
+        state = learned.start(history, horizon=1)
+        draft = learned.draft(state)
+        for _ in range(2 + 6 + 1):  # action, observation, reward
+            draft = draft.push(torch.tensor([3, 5]))
+        state, _, step = draft.finish()
+        assert torch.equal(step.observation[:, GOAL], first[:, GOAL])
+        assert torch.equal(state.observation[:, GOAL], first[:, GOAL])
 
 
 @pytest.mark.parametrize("kind", MODELS.values(), ids=MODELS)
@@ -171,6 +225,9 @@ def test_a_goal_is_for_all_episodes_and_for_observations_that_hold_one():
     agent.reset()
     with pytest.raises(ValueError, match=r"reset\(\) is given mask and goal; expected one"):
         agent.reset(mask=[True], goal=[0.0, 0.0])
+    rooms = spaces.Dict({**Reach.observation_space.spaces, "desired_goal": spaces.Discrete(2)})
+    with pytest.raises(ValueError, match=r"desired_goal is of Discrete\(2\); expected a Box"):
+        OwnGoal.of(1, replace(Forgetful.spec, observation_space=rooms))
     other = TDMAgent(LinearQuadraticModel(), make_planner("cem", horizon=2))
     with pytest.raises(ValueError, match=r"goal is given, but the observation_space Box.* holds none"):
         other.reset(goal=[0.0])

@@ -29,6 +29,7 @@ from tdm_agents.studies.running import opened, run
 from tdm_agents.studies.share_done import share_done
 from tdm_agents.studies.stage_products import products_of
 from tdm_agents.studies.stages import Collect, Evaluate, Figure, Plan, Protocol, Train
+from tdm_agents.world_models.transformer.layout import StepLayout, context_steps
 from tdm_envs.walkers.families import build_body
 from tdm_envs.walkers.universe import split_of
 
@@ -273,6 +274,18 @@ def test_after_a_refusal_nothing_is_adopted_that_was_not_checked(done, tmp_path)
     assert report(do(tmp_path)) == report(done / "tiny-smoke")  # without what was refused
 
 
+def test_a_refused_adoption_does_not_leave_another_one_unchecked(done, tmp_path):
+    do(tmp_path)
+    products = opened(tiny_study.study(), "smoke", tmp_path).products
+    shutil.rmtree(products["data"].folder)
+    there = opened(tiny_study.study(), "smoke", done).products
+    wrong = {"data": there["more"].files, "more": there["more"].files}
+    with pytest.raises(TDMError, match="more has files already"):
+        do(tmp_path, wrong)
+    assert not products["data"].adopted and products["more"].done
+    assert report(do(tmp_path)) == report(done / "tiny-smoke")
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(TDMError, match=r"holds 'thesis\.tex' and no study"):
@@ -379,6 +392,33 @@ def test_what_is_complete_is_reported_before_the_rest_is_made(done, tmp_path, ca
     assert not opened(tiny_study.study(), "smoke", tmp_path / "out").finished
     do(tmp_path / "out")
     assert report(tmp_path / "out/tiny-smoke") == report(done / "tiny-smoke")
+
+
+def test_who_has_played_before_the_reference_is_reported_without_a_scale(done, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(STUDIES, "tiny", tiny_study.study())
+    shutil.copytree(done / "products", tmp_path / "products")
+    (opened(tiny_study.study(), "smoke", tmp_path).products["simulator"].folder / "product.json").unlink()
+    assert main(["study", "tiny", "--size", "smoke", "--out", str(tmp_path), "--so-far"]) == 0
+    found = report(tmp_path / "tiny-smoke")
+    assert [row["label"] for row in found["contestants"]] == ["random", "MLP"]
+    assert found["missing"] == ["simulator"]
+    assert found["contestants"][1]["normalised"] is None
+
+
+def test_threads_are_no_sign_of_another_machine(done):
+    origins = [product.origin() for product in opened(tiny_study.study(), "smoke", done).products.values()]
+    assert all("threads" not in origin["machine"] and origin["machine"] for origin in origins)
+
+
+@pytest.mark.parametrize("size", ["smoke", "small", "paper"])
+def test_contexts_of_ablations_are_as_long_as_they_say(size):
+    stages = {stage.name: stage for stage in STUDIES["ablations"].plan(size).stages}
+    for task, (n, m) in {"cartpole-swingup": (5, 1), "walker-stand": (24, 6)}.items():
+        of_task = {name: stage for name, stage in stages.items() if name.startswith(f"{task}-context-")}
+        assert len(of_task) >= 2
+        for name, stage in of_task.items():
+            layout = StepLayout(n, m, n)
+            assert context_steps(stage.recipe.settings["context"], layout) == int(name.split("-")[-1])
 
 
 def test_studies_are_listed(capsys):

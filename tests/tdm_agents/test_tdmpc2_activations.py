@@ -1,10 +1,14 @@
 """LayerNorm and activation together: the compiled loops and PyTorch's operations are one function."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from tdm_agents.world_models.tdmpc2 import activations
+from tdm_agents.world_models.tdmpc2.activation_loops import loops
 from tdm_agents.world_models.tdmpc2.activations import normed, sim_norm
 
 
@@ -32,6 +36,16 @@ def test_the_loops_are_the_formula_and_its_gradient(group, dtype, tolerance):
     gradients = torch.autograd.grad(y, mine, outer.to(dtype))
     for found, true in zip(gradients, torch.autograd.grad(expected, exact, outer), strict=True):
         torch.testing.assert_close(found.double(), true, rtol=tolerance, atol=10 * tolerance)
+
+
+def test_another_process_finds_the_loops_that_this_one_compiled():
+    ask = (
+        "from tdm_agents.world_models.tdmpc2.activation_loops import loops\n"
+        "print([sum(loop.stats.cache_hits.values()) for loop in loops(4, 8)])"
+    )
+    loops(4, 8)
+    asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "[1, 1]"
 
 
 @pytest.mark.parametrize("group", [0, 8])

@@ -23,7 +23,7 @@ from tdm_agents.environments import EnvRef
 from tdm_agents.errors import TDMError
 from tdm_agents.protocols import HasRollout, HasValue, History, ModelSpec, Step, looped_rollout
 from tdm_agents.storage import CheckpointError
-from tdm_agents.wrappers import RecordedStates, WithSupport, WithValue
+from tdm_agents.wrappers import RecordedStates, WithoutAlive, WithSupport, WithValue
 
 CARTPOLE = "dm_control/cartpole-swingup-v0"
 
@@ -132,6 +132,28 @@ def test_data_that_say_nothing_of_what_is_far_are_refused(episodes, message):
         states(*episodes)
 
 
+def test_what_cannot_be_compared_is_refused():
+    other = recorded_data([np.zeros((3, 2)), np.ones((3, 2))])
+    with pytest.raises(TDMError, match=r"data set 1 .* has observation_space"):
+        RecordedStates.of([recorded_data([np.zeros((3, 1)), np.ones((3, 1))]), other])
+    with pytest.raises(ValueError, match="most is 1; expected at least 2 observations"):
+        states(*GRID, most=1)
+
+
+@pytest.mark.parametrize("far", [0.0, 1e3, 1e5])
+def test_distances_do_not_depend_on_where_zero_is(far):
+    recorded = states(*(far + grid for grid in GRID))
+    assert recorded.usual == pytest.approx(states(*GRID).usual, rel=0.2)
+    assert recorded.excess(torch.tensor([[far]])).item() == 0.0
+
+
+def test_a_scalar_that_hardly_changes_is_not_magnified():
+    rng = np.random.default_rng(0)
+    episodes = [np.stack([rng.normal(size=30), 1e-9 * rng.normal(size=30)], axis=1) for _ in range(2)]
+    recorded = RecordedStates.of([recorded_data(episodes)])
+    assert recorded.excess(torch.tensor([[episodes[0][0, 0], 1e-4]]).float()).item() == 0.0
+
+
 @pytest.mark.parametrize("name", ["random_shooting", "cem", "mppi", "beam_search"])
 def test_a_planner_follows_a_value_out_of_the_data_and_with_support_to_their_edge(name):
     planner = make_planner(name, horizon=4)
@@ -194,15 +216,32 @@ def test_another_reward_is_lowered_as_well():
     torch.testing.assert_close(step.reward, expected)
 
 
+@pytest.mark.parametrize("around", [lambda m: WithValue(m, lambda o: o[:, 0]), WithoutAlive])
+def test_another_reward_is_lowered_as_well_where_something_else_was_added_later(around):
+    model = around(WithSupport(Line(), states(*GRID), 5.0))
+    model = with_reward(model, lambda observation, action, next_observation: 0.0 * next_observation[:, 0])
+    _, step = model.step(begin(model, [5.0]), torch.tensor([[0.0]]))
+    assert step.reward.item() < -100.0
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cartpole")
-    run(Collect(out=folder, env_id=CARTPOLE, actor=("random episodes=3",), action_repeat=4, max_steps=80))
+    return recorded_cartpole(tmp_path_factory.mktemp("cartpole"))
+
+
+@pytest.fixture(scope="module")
+def more_data(tmp_path_factory):
+    return recorded_cartpole(tmp_path_factory.mktemp("more"), seed=5)
+
+
+def recorded_cartpole(folder, **settings):
+    actor = ("random episodes=3",)
+    run(Collect(out=folder, env_id=CARTPOLE, actor=actor, action_repeat=4, max_steps=80, **settings))
     return folder
 
 
-def test_an_entry_names_its_data(data):
-    line = f"cartpole-swingup-fast support={data},{data / 'data'}"
+def test_an_entry_names_its_data(data, more_data):
+    line = f"cartpole-swingup-fast support={data},{more_data / 'data'}"
     entered = enter(parse_entry(line), EnvRef(CARTPOLE))
     assert entered.name == "mppi on TransformerWorldModel with a value near recorded data"
     model = entered.contestant.base_model
@@ -223,6 +262,8 @@ def test_an_entry_names_its_data(data):
         ("support={data} support_penalty=much", "support_penalty is 'much'; expected a number"),
         ("support={data} planner=policy", "the planner policy compares nothing"),
         ("support=nowhere", "no Minari data set 'nowhere'"),
+        ("support={data},{data}/data", "hold the same episodes: name each data set once"),
+        ("planner=beam_search level=token objective=likelihood discount=1.0 support={data}", "no rewards"),
     ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(data, options, message):

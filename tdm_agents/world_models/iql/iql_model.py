@@ -164,6 +164,12 @@ class IQL(MLPWorldModel):
         self.learned.targets_follow(self.config.tau)
         return {**numbers, "learning_rate": rates["dynamics"]}
 
+    @property
+    def discount(self) -> float:
+        """Factor per decision on later rewards."""
+        config: IQLConfig = self.config
+        return config.discount
+
     @torch.no_grad()
     def value(self, state: MLPState) -> Tensor:
         """The value ``[N]`` of the present observations, in the units of the reward (shifted, if it is).

@@ -66,7 +66,7 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
     """
     number = types.uint16 if size == 2 else types.float32
     data, vector, rows = number[:, :, ::1], types.float32[:, ::1], types.float32[:, :, ::1]
-    softmax, softmax_gradient = _sim_norm_of(max(group, 1))
+    every = max(group, 1)
     version = VERSION  # numba compares it with what it kept
 
     # x, gain, shift, y, [mean, 1 / std]
@@ -88,7 +88,7 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
                 for j in range(width):
                     u[j] = (u[j] - mean) * scale * gain[e, j] + shift[e, j]
                 if group:
-                    softmax(u)
+                    _softmax(u, every)
                     for j in range(width):
                         y[e, r, j] = _stored(u[j], like)
                 else:
@@ -113,8 +113,8 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
                     u[j] = h[j] * gain[e, j] + shift[e, j]
                     d[j] = _number(dy[e, r, j])
                 if group:
-                    softmax(u)
-                    softmax_gradient(u, d)
+                    _softmax(u, every)
+                    _softmax_gradient(u, d, every)
                 else:
                     _mish_gradient(u, d)
                 first, second = np.float32(0), np.float32(0)
@@ -143,33 +143,33 @@ def _compiled(signature: Any, *, cache: bool = False) -> Any:
 _loop = functools.partial(njit, fastmath=_FAST, nogil=True, error_model="numpy")
 
 
-@functools.cache
-def _sim_norm_of(group: int) -> tuple[Any, Any]:
-    """Softmax over consecutive groups, in place, and its gradient; the loops know the size of the groups."""
+# functions of the module: numba would not find again what it kept of loops that call others made per group
+@_loop
+def _softmax(u: Any, group: int) -> None:
+    """Softmax over consecutive groups, in place.
 
-    # after LayerNorm no number is so large that its exponential overflows, unless its gain is absurd
-    @_loop
-    def softmax(u: Any) -> None:
-        for j in range(u.shape[0]):
-            u[j] = exp2(min(u[j], _LARGEST) * _LOG2_E)
-        for first in range(0, u.shape[0], group):
-            total = np.float32(0)
-            for j in range(group):
-                total += u[first + j]
-            share = np.float32(1) / total
-            for j in range(group):
-                u[first + j] *= share
+    After LayerNorm no number is so large that its exponential overflows, unless its gain is absurd.
+    """
+    for j in range(u.shape[0]):
+        u[j] = exp2(min(u[j], _LARGEST) * _LOG2_E)
+    for first in range(0, u.shape[0], group):
+        total = np.float32(0)
+        for j in range(group):
+            total += u[first + j]
+        share = np.float32(1) / total
+        for j in range(group):
+            u[first + j] *= share
 
-    @_loop
-    def gradient(y: Any, d: Any) -> None:
-        for first in range(0, y.shape[0], group):
-            total = np.float32(0)
-            for j in range(group):
-                total += d[first + j] * y[first + j]
-            for j in range(group):
-                d[first + j] = y[first + j] * (d[first + j] - total)
 
-    return softmax, gradient
+@_loop
+def _softmax_gradient(y: Any, d: Any, group: int) -> None:
+    """The gradient ``d`` of that softmax, which is ``y``, into that of its argument, in place."""
+    for first in range(0, y.shape[0], group):
+        total = np.float32(0)
+        for j in range(group):
+            total += d[first + j] * y[first + j]
+        for j in range(group):
+            d[first + j] = y[first + j] * (d[first + j] - total)
 
 
 @_loop

@@ -100,7 +100,10 @@ class TransformerConfig:
             ("max_action", self.max_action, spec.action_dim),
         ):
             if most is not None and size > most:
-                raise WrongValueError(f"{name} is {most}, but the environment has {size}; raise {name}")
+                raise WrongValueError(
+                    f"{name} is {most}, but the environment has {size}: a model that was trained so cannot "
+                    f"play there; before a training raise {name}"
+                )
         return NetworkConfig(
             layers=self.layers,
             width=self.width,

@@ -27,6 +27,7 @@ from tdm_agents.protocols import (
     TrainableModel,
     looped_rollout,
 )
+from tdm_agents.spaces.goals import goal_columns
 from tdm_agents.world_models.learned import LearnedModel, only_environment
 from tdm_agents.world_models.model_files import read_model, write_model
 from tdm_agents.world_models.transformer.beginning import (
@@ -126,6 +127,7 @@ class TokenModel(LearnedModel):
             self.layout,
             self.context_steps,
             self._spec.terminates,
+            goal_columns(self._spec.observation_space),
             self.config.decoding,
             weights_in_bfloat16(self.network, self.config.decoding),
         )

@@ -78,6 +78,11 @@ class TrajectoryTransformer(TransformerWorldModel):
         assert config.tokenizer.reward_to_go is not None
         return config.tokenizer.reward_to_go
 
+    @property
+    def discount(self) -> float:
+        """:attr:`return_discount`, as much as a planner should discount."""
+        return self.return_discount
+
     def value(self, state: TransformerState) -> Tensor:
         """The predicted return ``[N]`` of the rest of the episode; does not consume ``state``.
 

@@ -112,6 +112,9 @@ def test_other_settings_are_another_run(undisturbed):
     out, _ = undisturbed
     with pytest.raises(ValueError, match=r"the run in .* has batch_size=16, now it is 8: go on with its own"):
         online(out, batch_size=8)
+    for name, value in (("envs", 3), ("max_steps", 20), ("buffer_size", 5000)):  # of which sizes follow
+        with pytest.raises(ValueError, match=f"the run in .* has {name}=.*, now it is {value}: go on"):
+            online(out, **{name: value})
     with pytest.raises(ValueError, match=r"holds another run: .*config.width is 16 there and 32 here"):
         online(out, model_settings={"width": "32", "latent": "16", "encoder-width": "16"})
     with pytest.raises(ValueError, match=r"holds another run: .*num_elites is 8 there and 4 here"):
@@ -134,6 +137,14 @@ def test_what_was_altered_is_refused(tmp_path, undisturbed):
     (tmp_path / "curve.json").write_text(json.dumps(curve | {"episodes": curve["episodes"][:1]}))
     with pytest.raises(CheckpointError, match="has 1 episodes, the checkpoint 3"):
         online(tmp_path)
+
+
+def test_a_run_without_its_checkpoint_is_not_begun_anew(tmp_path):
+    online(tmp_path, steps=120)
+    (tmp_path / "checkpoint.json").unlink()
+    with pytest.raises(CheckpointError, match=r"curve.json is of a run whose checkpoint is missing"):
+        online(tmp_path)
+    assert len(rows(tmp_path)["episodes"]) == 3
 
 
 def test_ends_that_the_environment_makes_are_learned(tmp_path):
@@ -284,7 +295,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(tmp_pa
         ({"buffer_size": 20}, r"buffer_size is 20, and 1 episodes of at most 20 decisions need 21: raise it"),
         ({"learning_rate": 1e-3}, "learning_rate is 0.001, which TD-MPC2 does not read"),
         ({"action_repeat": 0}, "--action-repeat is 0; expected at least 1"),
-        ({"steps": 80}, r"steps is 80 environment steps, and the first 40 decisions of 2 each are random"),
+        ({"steps": 80}, r"steps is 80 environment steps, and the first 40 decisions of 2 each come before"),
         ({"offline_updates": 5}, "--offline-updates is 5, and there is no --data"),
         ({"offline_updates": -1}, "offline_updates is -1; expected at least 0"),
         ({"window_steps": 3}, r"--window-steps is 3, and the model learns from 3 .*: pass --window-steps 4"),
@@ -305,6 +316,30 @@ def test_who_would_learn_nothing_can_do_as_told_in_the_same_folder(tmp_path):
     with pytest.raises(ValueError, match="nothing would be learned"):
         online(tmp_path, steps=80)
     assert online(tmp_path, steps=80, seed_decisions=20).counts.updates > 0
+
+
+def test_a_start_that_was_refused_leaves_the_folder_to_another(tmp_path):
+    with pytest.raises(ValueError, match="nothing would be learned"):
+        online(tmp_path, steps=80)
+    assert online(tmp_path, "MountainCarContinuous-v0").counts.updates > 0
+
+
+def test_a_trained_model_that_would_learn_nothing_is_told(undisturbed, tmp_path):
+    with pytest.raises(ValueError, match=r"first 40 decisions of 2 each come before the first update"):
+        online(tmp_path, init_from=undisturbed[0], steps=80)
+
+
+def test_a_planner_that_the_model_cannot_serve_is_refused_before_anything_is_played(tmp_path):
+    with pytest.raises(TypeError, match=r"follows a proposal.*has no propose"):
+        online(
+            tmp_path,
+            model="mlp",
+            preset=None,
+            model_settings={},
+            planner="mppi",
+            planner_settings={"num-policy": "4"},
+        )
+    assert not (tmp_path / "curve.json").exists() and not (tmp_path / "run.json").exists()
 
 
 def test_images_are_refused_before_anything_is_made_by_models_that_cannot_read_them(tmp_path):

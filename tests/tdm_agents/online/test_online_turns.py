@@ -113,7 +113,8 @@ def test_data_of_several_environments_train_one_model_offline_and_online_after(d
 
 
 def test_one_more_environment_is_learned_by_what_knows_others(undisturbed, tmp_path):
-    done = online(tmp_path, ("Pendulum-v1",), steps=40, init_from=undisturbed[0], **SEVERAL)
+    few = SEVERAL | {"seed_decisions": 10}
+    done = online(tmp_path, ("Pendulum-v1",), steps=40, init_from=undisturbed[0], **few)
     assert done.counts.decisions == 20
     with pytest.raises(CheckpointError, match="does not fit: it is a MultitaskTDMPC2, not a TDMPC2"):
         online(tmp_path / "other", "Pendulum-v1", init_from=undisturbed[0])

@@ -1,5 +1,8 @@
 """The replay memory: what is sampled, what is forgotten, and what a run that was killed finds again."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -116,6 +119,29 @@ def test_what_was_altered_is_refused(tmp_path):
     (tmp_path / "action.npy").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match=r"action.npy cannot be read"):
         memory(tmp_path, fresh=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="of Linux")
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, monkeypatch):
+    replay = memory(tmp_path)
+
+    def full(file, offset, length):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        replay.add([episode(1, 3)])
+    assert replay.episodes == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="of Linux")
+def test_room_is_taken_for_what_is_added_and_for_no_more(tmp_path):
+    replay = memory(tmp_path, capacity=100_000)
+    before = (tmp_path / "observation.npy").stat()
+    replay.add([episode(1, 2_000)])
+    after = (tmp_path / "observation.npy").stat()
+    assert after.st_size == before.st_size
+    assert 2_000 * 8 <= (after.st_blocks - before.st_blocks) * 512 + 4096 < after.st_size / 2
 
 
 def test_an_episode_that_does_not_fit_is_refused(tmp_path):

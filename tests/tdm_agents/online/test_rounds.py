@@ -72,6 +72,15 @@ def test_ends_are_told_apart():
     assert [one.length for one in played] == [4, 4, 6]
 
 
+@pytest.mark.parametrize(("ends", "kept"), [(4, 2), (5, 2), (6, 3), (1, 1)])
+def test_half_a_decision_counts_where_the_episode_ends_and_not_where_it_is_cut_off(ends, kept):
+    _, (cut, ended) = play([Counter(ends, truncates=True), Counter(ends)])
+    assert len(cut.episode.reward) == len(cut.episode.action) == kept
+    assert len(cut.episode.observation) == kept + 1
+    assert len(ended.episode.reward) == -(-ends // 2)
+    assert cut.length == ended.length == ends and cut.score == ended.score == 2.0 * ends
+
+
 def test_those_that_have_ended_wait_for_the_others():
     counted = []
     actor, played = play(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tdm_agents.protocols import Step
 from tdm_agents.protocols.values import LEAST_SURVIVAL
+from tdm_agents.spaces.goals import with_goal_of
 from tdm_agents.world_models.transformer.decoding.options import DecodingOptions
 from tdm_agents.world_models.transformer.decoding.reading import choose_bin, mean_near_mode
 from tdm_agents.world_models.transformer.decoding.rows import Rows
@@ -36,6 +37,7 @@ class Decoder:
         layout: The tokens of a decision step.
         context_steps: Decision steps in the attention band.
         terminates: Whether episodes end.
+        goal: Columns of the observation that hold a goal, which stays as it is; None where there is none.
         options: How scalars are read and computed.
         weights: The network's weights in bfloat16, with which rows are imagined; None for the network's own.
     """
@@ -45,6 +47,7 @@ class Decoder:
     layout: StepLayout
     context_steps: int
     terminates: bool
+    goal: slice | None
     options: DecodingOptions
     weights: PackedNetwork | None
 
@@ -170,7 +173,17 @@ class Decoder:
         """
         drawn = None if draws is None else draws[:, columns]
         value = self.read(hidden, rows.centres[columns], drawn, window=self.options.mean_window)
-        return value if self.tokenizer.change is None else rows.observation[:, columns] + value
+        before = rows.observation[:, columns]
+        return self.with_goal(before, value if self.tokenizer.change is None else before + value, columns)
+
+    def with_goal(self, before: Tensor, after: Tensor, columns: slice) -> Tensor:
+        """Observation scalars ``after[N, c]`` of these columns, with the goal among ``before[N, c]``."""
+        if self.goal is None:
+            return after
+        first, last = max(self.goal.start, columns.start), min(self.goal.stop, columns.stop)
+        if first >= last:
+            return after
+        return with_goal_of(before, after, slice(first - columns.start, last - columns.start))
 
     @property
     def action_window(self) -> int | None:

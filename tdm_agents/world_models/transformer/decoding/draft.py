@@ -77,9 +77,11 @@ class TransformerDraft:
             hidden = self._fed(token, offset=layout.tokens + index)
             state.time += index == -1
         elif index < layout.observation_dim:
-            value = state.centres[index][token]
+            value = state.centres[index][token][:, None]
+            before, here = state.observation[:, index : index + 1], slice(index, index + 1)
             if self.decoder.tokenizer.change is not None:
-                value = state.observation[:, index] + value
+                value = before + value
+            value = self.decoder.with_goal(before, value, here)[:, 0]
             hidden = self._fed(self.decoder.tokenizer.encode_observation_scalar(index, value), offset=index)
         self.consumed = True
         # the reward comes last: it is read after the last observation scalar, and fed with the next action
@@ -98,9 +100,9 @@ class TransformerDraft:
     def finish(self) -> tuple[TransformerState, Tensor, Step]:
         """The states after the transitions, the actions ``[N, m]`` and the steps. Consumes the draft.
 
-        The reward is read as elsewhere (by its mean, by default), whatever token was chosen and is fed. Where
-        the model ends episodes, a row is alive if that is likelier than not, and what is still to come is
-        that of an episode that goes on.
+        A goal stays as it is, and the reward is read as elsewhere (by its mean, by default), whatever tokens
+        were chosen for them. Where the model ends episodes, a row is alive if that is likelier than not, and
+        what is still to come is that of an episode that goes on.
 
         Raises:
             RuntimeError: If the draft was consumed, or its transitions are not complete.
@@ -109,7 +111,10 @@ class TransformerDraft:
         state, tokenizer, layout = self.state, self.decoder.tokenizer, self.decoder.layout
         action, outcome = self.tokens[:, : layout.action_dim], self.tokens[:, layout.action_dim : -1]
         self.consumed = True
-        state.observation = tokenizer.decode_target(state.observation, outcome)
+        imagined = tokenizer.decode_target(state.observation, outcome)
+        state.observation = self.decoder.with_goal(
+            state.observation, imagined, slice(0, layout.observation_dim)
+        )
         state.reward = self.tokens[:, -1]
         survival = self.decoder.read_survival(self.hidden)
         state.to_go = self.decoder.read_to_go(self.hidden, state.centres, survival)

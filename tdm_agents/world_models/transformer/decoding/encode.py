@@ -43,6 +43,10 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
     if tokenizer.to_go is not None:
         centres.append(tokenizer.to_go.centres())
     every = torch.stack(centres)
+    to_go = None
+    if network.returns is not None:
+        present = network.norm(outputs[:, -1])
+        to_go = decoder.read_to_go(present, every, decoder.read_survival(present))
     return TransformerState(
         history=_as_read(layers, visible, decoder),
         grouping=Grouping.of(torch.arange(history.batch, device=device), history.batch),
@@ -54,9 +58,7 @@ def encode(decoder: Decoder, history: History, *, horizon: int) -> TransformerSt
         reward=tokenizer.encode_reward(history.reward[:, -1].float()),
         history_steps=steps,
         horizon=horizon,
-        to_go=None
-        if network.returns is None
-        else decoder.read_to_go(network.norm(outputs[:, -1]), every, None),
+        to_go=to_go,
     )
 
 
