@@ -167,6 +167,12 @@ def keep(path: Path, what: dict[str, Any], played: Evaluation) -> None:
     write_json(path, part | {"provenance": provenance()})
 
 
+def provenances(match: Match, rules: Rules, folder: Path) -> list[dict[str, Any]]:
+    """The provenance of every batch of a match that is kept."""
+    paths = (part_path(folder, what) for _, what in batches_of(match, rules))
+    return [dict(read_json(path, schema=SCHEMA)["provenance"]) for path in paths if path.exists()]
+
+
 def kept_episodes(match: Match, rules: Rules, folder: Path) -> int:
     """The number of episodes of a match that are kept already."""
     return sum(len(what["seeds"]) for _, what in batches_of(match, rules) if part_path(folder, what).exists())

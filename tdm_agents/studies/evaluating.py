@@ -11,8 +11,9 @@ from typing import Any
 
 from tdm_agents.actors.entries import parse_entry
 from tdm_agents.collection.pool import Pool
-from tdm_agents.comparison.matches import Rules, matches_of, play
+from tdm_agents.comparison.matches import Rules, matches_of, play, provenances
 from tdm_agents.environments import EnvRef
+from tdm_agents.studies.makers import Maker, different, maker
 from tdm_agents.studies.stage_products import Product
 from tdm_agents.studies.stages import Evaluate
 
@@ -46,11 +47,13 @@ class Played:
     Attributes:
         job: The match.
         reached: Returns, in the order of the seeds, and costs.
+        makers: Who played it.
         seconds: Wall-clock time of this process; little where the episodes were kept.
     """
 
     job: MatchJob
     reached: dict[str, Any]
+    makers: list[Maker]
     seconds: float
 
 
@@ -69,7 +72,8 @@ def play_match(job: MatchJob) -> Played:
         "transitions_per_decision": played.transitions_per_decision,
         "non_finite": played.non_finite,
     }
-    return Played(job, reached, time.monotonic() - began)
+    found = different(maker(job.rules.device, made) for made in provenances(match, job.rules, job.folder))
+    return Played(job, reached, found, time.monotonic() - began)
 
 
 def jobs_of(product: Product, folders: Mapping[str, Path], device: str) -> list[MatchJob]:
@@ -122,5 +126,6 @@ def evaluate(
         if len(found[name]) == len(stage.envs):
             reached = {env.name: found[name][env.name].reached for env in stage.envs}
             seconds = sum(one.seconds for one in found[name].values())
-            by_name[name].finish(reached, seconds=seconds, device=device)
+            makers = different(one for played in found[name].values() for one in played.makers)
+            by_name[name].finish(reached, seconds=seconds, makers=makers)
         watch(played)

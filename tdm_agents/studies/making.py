@@ -23,6 +23,7 @@ from tdm_agents.collection.pool import Pool
 from tdm_agents.evaluation.progress_bar import counting
 from tdm_agents.storage import read_json
 from tdm_agents.studies.evaluating import evaluate
+from tdm_agents.studies.makers import note, noted
 from tdm_agents.studies.stage_products import Product
 from tdm_agents.studies.stages import Collect, Evaluate, Reinforce, Train
 from tdm_agents.training import verdict
@@ -59,6 +60,7 @@ def make(product: Product, products: Mapping[str, Product], means: Means) -> Non
         SystemExit: On Ctrl-C during training, with code 130.
     """
     began = time.monotonic()
+    note(product.folder, means.device)
     stage = product.stage
     if isinstance(stage, Reinforce):
         result = _reinforce(stage, product, means)
@@ -67,7 +69,7 @@ def make(product: Product, products: Mapping[str, Product], means: Means) -> Non
     else:
         assert isinstance(stage, Train)
         result = _train(stage, product, products, means)
-    product.finish(result, seconds=time.monotonic() - began, device=means.device)
+    product.finish(result, seconds=time.monotonic() - began, makers=noted(product.folder))
 
 
 def play(evaluations: Sequence[Product], products: Mapping[str, Product], means: Means) -> None:

@@ -3,6 +3,7 @@
 ::
 
     OUT/products/data-1f0c.../product.json      what it is; written when it is complete
+                              makers.json       who worked on it
                               files/            what was made, or a link to an adopted folder
 
 A key is the hash of a stage's settings and of the keys of its inputs, not of its name. So a changed setting
@@ -24,13 +25,13 @@ from tdm_agents.actors.entries import EXPERT, Entry, parse_entry
 from tdm_agents.actors.tuned import expert_for
 from tdm_agents.environments import EnvRef
 from tdm_agents.errors import PathTakenError
-from tdm_agents.evaluation.report import provenance
 from tdm_agents.experts.algorithms import EVALUATION_EPISODES, settings_for
 from tdm_agents.experts.recorded_training import MEDIUM_SHARE
 from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Preset
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import CheckpointError, make_folder, read_json, write_json
+from tdm_agents.studies.makers import Maker, without_threads
 from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Reinforce, Stage, Train
 from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
 from tdm_agents.training.train_config import OBSERVERS
@@ -90,26 +91,26 @@ class Product:
         """Wall-clock time that it took, in the process that finished it."""
         return float(read_json(self.folder / PRODUCT_FILE, schema=SCHEMA)["seconds"])
 
-    def origin(self) -> dict[str, Any] | None:
-        """By which versions it was made, and where; None if an older version of this package did not say."""
-        found: dict[str, Any] | None = read_json(self.folder / PRODUCT_FILE, schema=SCHEMA).get("origin")
-        return found
+    def makers(self) -> list[Maker]:
+        """Who worked on it; empty if an older version of this package did not say.
 
-    def finish(self, result: Mapping[str, Any], *, seconds: float, device: str) -> None:
+        Raises:
+            CheckpointError: If the file was altered.
+        """
+        value = read_json(self.folder / PRODUCT_FILE, schema=SCHEMA)
+        older = [value["origin"]] if value.get("origin") else []  # who finished it
+        return [without_threads(one) for one in value.get("makers", older)]
+
+    def finish(self, result: Mapping[str, Any], *, seconds: float, makers: Sequence[Maker]) -> None:
         """Mark it as complete.
 
         Args:
             result: What the report needs of it.
             seconds: Wall-clock time that it took.
-            device: Where models computed.
+            makers: Who worked on it.
         """
-        made = provenance()
-        # threads are those of whoever finishes, and no sign of another machine
-        machine = {name: value for name, value in made["machine"].items() if name != "threads"}
-        origin = {"machine": machine, "versions": made["versions"], "git_commit": made["git_commit"]}
-        origin["device"] = device
         value = {"schema": SCHEMA, "kind": self.kind, "key": self.key, "depends": self.depends}
-        value |= {"result": result, "seconds": float(seconds), "origin": origin}
+        value |= {"result": result, "seconds": float(seconds), "makers": list(makers)}
         write_json(self.folder / PRODUCT_FILE, value)
 
     def adopt(self, other: Path) -> None:

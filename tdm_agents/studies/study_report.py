@@ -114,14 +114,14 @@ def write(
 
 
 def _origins(products: Mapping[str, Product]) -> list[dict[str, Any]]:
-    """By which versions and machines products were made, each with the names of what it made."""
+    """By which versions and machines products were made, each with the names of what it worked on."""
     found: list[dict[str, Any]] = []
     for name, product in products.items():
-        origin = product.origin() or {"unknown": True}
-        known = next((one for one in found if one["by"] == origin), None)
-        if known is None:
-            found.append(known := {"by": origin, "products": []})
-        known["products"].append(name)
+        for origin in product.makers() or [{"unknown": True}]:
+            known = next((one for one in found if one["by"] == origin), None)
+            if known is None:
+                found.append(known := {"by": origin, "products": []})
+            known["products"].append(name)
     return found
 
 

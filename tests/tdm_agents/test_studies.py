@@ -406,8 +406,31 @@ def test_who_has_played_before_the_reference_is_reported_without_a_scale(done, t
 
 
 def test_threads_are_no_sign_of_another_machine(done):
-    origins = [product.origin() for product in opened(tiny_study.study(), "smoke", done).products.values()]
-    assert all("threads" not in origin["machine"] and origin["machine"] for origin in origins)
+    for product in opened(tiny_study.study(), "smoke", done).products.values():
+        (origin,) = product.makers()
+        assert "threads" not in origin["machine"] and origin["machine"]
+
+
+def test_all_versions_that_worked_on_a_product_are_told(done, tmp_path, monkeypatch):
+    shutil.copytree(done / "products", tmp_path / "products")
+    products = opened(tiny_study.study(), "smoke", tmp_path).products
+    for name in ("first", "planned"):  # as if this version went on where another one had begun
+        (products[name].folder / "product.json").unlink()
+    parts = sorted((products["planned"].files / "parts").glob("*.json"))
+    for path in (products["first"].folder / "makers.json", parts[0]):
+        value = json.loads(path.read_text())
+        made = value["provenance"] if "provenance" in value else value["makers"][0]
+        made["git_commit"] = "older"
+        path.write_text(json.dumps(value))
+    do(tmp_path)
+    commits = {name: [one["git_commit"] for one in products[name].makers()] for name in products}
+    assert len(parts) == 2
+    assert {name for name, told in commits.items() if "older" in told} == {"first", "planned"}
+    assert len(commits["first"]) == len(commits["planned"]) == 2
+    told = json.loads((tmp_path / "tiny-smoke/results.json").read_text())["origins"]
+    assert [set(one["products"]) for one in told if one["by"]["git_commit"] == "older"] == [
+        {"first", "planned"}
+    ]
 
 
 @pytest.mark.parametrize("size", ["smoke", "small", "paper"])
@@ -490,6 +513,7 @@ def test_the_report_says_which_versions_made_what(done, tmp_path):
     product = opened(tiny_study.study(), "smoke", tmp_path / "out").products["first"]
     path = product.folder / "product.json"
     value = json.loads(path.read_text())
+    value["origin"] = value.pop("makers")[0]  # as an older version of this package wrote it
     value["origin"]["versions"]["torch"] = "1.0"
     path.write_text(json.dumps(value))
     (tmp_path / "out/tiny-smoke/results.json").unlink()
