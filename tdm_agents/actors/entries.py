@@ -98,7 +98,7 @@ class Entry:
                 f"entry {self.label or self.kind!r} has no option {unknown[0]!r}; a {self.kind} takes "
                 f"{', '.join((*known, 'label'))}"
             )
-        learned = sorted({*OPTIONS["checkpoint"]} - {*known} & {*self.options})
+        learned = sorted(({*OPTIONS["checkpoint"]} - {*known}) & {*self.options})
         if self.kind == "simulator" and learned:
             raise WrongValueError(
                 f"entry {self.label or self.kind!r} has {learned[0]}=, which is for learned models; "

@@ -25,6 +25,8 @@ def discounted(planner: Planner, model: WorldModel[Any]) -> Planner:
         return planner
     if "discount" not in {f.name for f in fields(planner)}:
         return planner
+    if getattr(planner, "objective", "reward") == "likelihood":  # which reads no value, and has no discount
+        return planner
     settings: dict[str, Any] = {"discount": round(float(values.discount), 6)}
     chosen: Planner = replace(planner, **settings)
     return chosen

@@ -44,7 +44,7 @@ from tdm_agents.training.model_choice import (
 )
 from tdm_agents.training.process import keep_freed_memory
 from tdm_agents.world_models.learned import identity
-from tdm_agents.world_models.model_files import weights_sha256
+from tdm_agents.world_models.model_files import MODEL_FILE, weights_sha256
 
 ONE, SEVERAL = "tdmpc2", "tdmpc2-multitask"
 """The models of one environment and of several, where --model is not given."""
@@ -91,15 +91,15 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
     output_folder(args.out)
     own_run_folder(args.out, "tdm online")
     with locked(args.out):
+        _forget_refused_start(args.out)
         data = _data(args.data, specs)
         source = load_trained(args.init_from) if args.init_from is not None else None
         ends = {env.name: _ends(args, env, data.get(env.name), source) for env in envs}
         specs = {name: replace(spec, terminates=ends[name]) for name, spec in specs.items()}
         model = kind.build(specs, config, seed=args.training.seed, source=source)
-        refuse_unplannable(model, planner, specs)
-        if not (run_state.exists(args.out) or begun(args.out)):
-            # of a start that was refused, after which the command was corrected
-            (args.out / run_file.RUN_FILE).unlink(missing_ok=True)
+        model.to(device)
+        if not run_state.exists(args.out):
+            refuse_unplannable(model, planner, specs)
         run_file.claim(
             args.out, _description(args, name, preset, envs, model, planner, data), kind.config_type()
         )
@@ -108,7 +108,7 @@ def run(args: Online, *, console: Console | None = None) -> OnlineResult:
             ending = "ends that are learned" if ends[env.name] else "no ends (--terminates where it has some)"
             console.print(f"{env}: {model.summary()}; {ending}", highlight=False)
         result = train_online(
-            model.to(device),
+            model,
             envs,
             planner,
             args.training,
@@ -220,6 +220,15 @@ def _data(sources: tuple[Path, ...], specs: Mapping[str, ModelSpec]) -> dict[str
                 there = found.replace("the model", "the data")
                 raise WrongValueError(f"--data {sources[0]}: {there}; pass data of this environment")
     return {known: one for env, one in data.items() if (known := known_name(env, specs)) is not None}
+
+
+def _forget_refused_start(folder: Path) -> None:
+    """Remove the description that a start left which was refused later: nothing in the folder is of it."""
+    path = folder / run_file.RUN_FILE
+    if not path.exists() or run_state.exists(folder) or begun(folder) or (folder / MODEL_FILE).exists():
+        return
+    if "online" in read_json(path, schema=run_file.SCHEMA):
+        path.unlink()
 
 
 def _ends(args: Online, env: EnvRef, data: Trajectories | None, source: TrainableModel | None) -> bool:

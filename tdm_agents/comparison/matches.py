@@ -33,8 +33,6 @@ from tdm_agents.storage import CheckpointError, hashes, read_json, write_json
 
 SCHEMA = 1
 PARTS_FOLDER = "parts"
-_NAMED_BY_PATH = ("model", "policy", "proposal", "value")
-"""Settings that name files, whose hashes are kept beside them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +168,8 @@ def keep(path: Path, what: dict[str, Any], played: Evaluation) -> None:
 def provenances(match: Match, rules: Rules, folder: Path) -> list[dict[str, Any]]:
     """The provenance of every batch of a match that is kept."""
     paths = (part_path(folder, what) for _, what in batches_of(match, rules))
-    return [dict(read_json(path, schema=SCHEMA)["provenance"]) for path in paths if path.exists()]
+    fields = {"provenance": dict}
+    return [read_json(path, schema=SCHEMA, fields=fields)["provenance"] for path in paths if path.exists()]
 
 
 def kept_episodes(match: Match, rules: Rules, folder: Path) -> int:
@@ -184,7 +183,7 @@ def batches_of(match: Match, rules: Rules) -> list[tuple[int, dict[str, Any]]]:
     for first in range(0, len(rules.seeds), rules.batch):
         what = {
             "env_id": str(match.env),
-            "settings": _wherever_files_are(match),
+            "settings": match.settings,
             "seeds": list(rules.seeds[first : first + rules.batch]),
             "seed": rules.seed + first,
             "max_steps": rules.max_steps,
@@ -202,16 +201,6 @@ def part_path(folder: Path, what: dict[str, Any]) -> Path:
     """The file of a batch in the folder of a comparison."""
     sha256 = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain_number).encode()).hexdigest()
     return folder / PARTS_FOLDER / f"{sha256[:32]}.json"
-
-
-def _wherever_files_are(match: Match) -> dict[str, Any]:
-    """The settings without the paths of files, which their hashes tell: a folder may be moved."""
-    if not match.entered.files:
-        return match.settings
-    return {
-        name: "files" if name in _NAMED_BY_PATH and value != "simulator" else value
-        for name, value in match.settings.items()
-    }
 
 
 def _hashes(files: Sequence[Path | None]) -> dict[str, str]:

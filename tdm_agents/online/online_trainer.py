@@ -149,7 +149,7 @@ def train_online(
                 highlight=False,
                 soft_wrap=True,
             )
-        if not (stopped or state.counts.updates):
+        if not (stopped or state.counts.updates or learner.begun):
             console.print(
                 f"nothing was learned: the first {learner.seed_decisions:,} decisions, and the episodes that "
                 "they end in, come before the first update; raise --steps, or lower --seed-decisions",

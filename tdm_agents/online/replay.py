@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections import deque
@@ -219,7 +220,7 @@ class Replay:
             with path.open("r+b") as file:
                 for begin, end in spans:
                     if end > begin:
-                        os.posix_fallocate(file.fileno(), array.offset + begin * row, (end - begin) * row)
+                        _allocate(file.fileno(), array.offset + begin * row, (end - begin) * row)
 
     def _keep(self, rows: npt.NDArray[np.int64], observation: npt.NDArray[Any]) -> None:
         if "observation" in self._arrays:
@@ -251,3 +252,12 @@ class Replay:
         self._entries = np.array([k.entries for k in self._kept], np.int64)
         self._terminated = np.array([k.terminated for k in self._kept], bool)
         self._last = np.cumsum(self._entries - 1)  # number of the decision after each episode's last
+
+
+def _allocate(file: int, offset: int, length: int) -> None:
+    """Take room on disk, where the file system can."""
+    try:
+        os.posix_fallocate(file, offset, length)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise

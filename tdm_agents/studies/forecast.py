@@ -8,6 +8,7 @@ trainings wait for each other; the start of processes is not counted.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,9 +73,10 @@ def forecast(one: Opened, *, device: str, workers: int, threads: int) -> list[Ex
     Args:
         one: The study.
         device: Where models train and plan.
-        workers: Processes that play episodes, and train on a CPU.
+        workers: Processes that play episodes, and train on a CPU; as many as there are processors count.
         threads: PyTorch's threads while a model trains.
     """
+    workers = min(workers, os.cpu_count() or 1)  # more of them take as long on one machine
     rate = operations_per_second(device)
     trains = rate * (threads if device == "cpu" else 1)
     beside = workers if device == "cpu" else 1  # trainings side by side

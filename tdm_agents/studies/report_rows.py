@@ -70,12 +70,12 @@ def _row(
     """One contestant in all tasks that it played."""
     first = stages[0]
     own = _runs(stages, returns)
-    references = [stage.reference for stage in stages]
     scale: dict[str, Any] = {"normalised": None, "gap": None}
     scaled = {task: reached for task, reached in own.items() if task not in left_out}
-    if scaled and all(name is not None for name in references):
-        paired = {stage.name: returns[str(stage.reference)] for stage in stages}
-        ends = {"random": random, "reference": _runs(stages, paired)}
+    counted = [stage for stage in stages if any(env.name in scaled for env in stage.envs)]
+    if counted and all(stage.reference in returns for stage in counted):
+        paired = {stage.name: returns[str(stage.reference)] for stage in counted}
+        ends = {"random": random, "reference": _runs(counted, paired)}
         if has_scale(list(scaled), **ends):
             scale["normalised"] = _interval(middle(normalised(scaled, **ends)))
             if first.role == "planned":

@@ -130,9 +130,11 @@ def run(
     adoptions = [(adoptable(one, name, folder), folder) for name, folder in adopted.items()]
     with locked(one.out), hands as pool:
         means = Means(pool=pool, device=device, threads=threads, console=console)
+        linked: list[Product] = []
         try:
             for product, folder in adoptions:
-                product.adopt(folder)
+                if product.adopt(folder):
+                    linked.append(product)
             while ready := _ready(one, adopted, side_by_side=side_by_side):
                 names = ", ".join(f"{product.stage.name} ({product.kind})" for product in ready)
                 console.rule(f"{one.progress}: {names}", align="left")
@@ -141,8 +143,8 @@ def run(
                 else:
                     make(ready[0], one.products, means)
         except TDMError:
-            for product, _ in adoptions:
-                if not product.done and product.adopted:  # nothing has checked it, or what did refused it
+            for product in linked:
+                if not product.done:  # nothing has checked it yet, or what did refused it
                     product.disown()
             raise
         # what two contestants have in common is played once

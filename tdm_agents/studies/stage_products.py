@@ -31,7 +31,7 @@ from tdm_agents.json_text import plain_number
 from tdm_agents.protocols import Preset
 from tdm_agents.registry import make_planner
 from tdm_agents.storage import CheckpointError, make_folder, read_json, write_json
-from tdm_agents.studies.makers import Maker, without_threads
+from tdm_agents.studies.makers import MAKERS_FILE, Maker, without_threads
 from tdm_agents.studies.stages import Collect, Evaluate, Recipe, Reinforce, Stage, Train
 from tdm_agents.training.model_choice import chosen_preset, trainable_class, with_settings
 from tdm_agents.training.train_config import OBSERVERS
@@ -113,29 +113,29 @@ class Product:
         value |= {"result": result, "seconds": float(seconds), "makers": list(makers)}
         write_json(self.folder / PRODUCT_FILE, value)
 
-    def adopt(self, other: Path) -> None:
+    def adopt(self, other: Path) -> bool:
         """Let a folder that was made elsewhere be this product's files; nothing is checked or copied.
+
+        Returns:
+            Whether it was not so before.
 
         Raises:
             PathTakenError: If the product has files already.
         """
-        if self.adopted and self.files.resolve() == other.resolve():
-            return
-        if self.files.exists() or self.adopted:
+        if self.files.is_symlink() and self.files.resolve() == other.resolve():
+            return False
+        if self.files.exists() or self.files.is_symlink():
             raise PathTakenError(
                 f"{self.stage.name} has files already, in {self.files}; remove them before you adopt {other}"
             )
         make_folder(self.folder)
         self.files.symlink_to(other.resolve(), target_is_directory=True)
-
-    @property
-    def adopted(self) -> bool:
-        """Whether its files are in a folder that was made elsewhere."""
-        return self.files.is_symlink()
+        return True
 
     def disown(self) -> None:
         """Undo :meth:`adopt`; the other folder stays as it is."""
         self.files.unlink()
+        (self.folder / MAKERS_FILE).unlink(missing_ok=True)
 
 
 def products_of(stages: Sequence[Stage], out: Path) -> dict[str, Product]:

@@ -20,10 +20,10 @@ class ConsoleBar:
         name: What takes steps.
         steps: Number of steps in all.
         done: Number of steps made before.
-        width: Width of the bar in characters; None for rich's own.
+        width: Width of the bar in characters.
     """
 
-    def __init__(self, console: Console, name: str, steps: int, done: int, *, width: int | None = 40) -> None:
+    def __init__(self, console: Console, name: str, steps: int, done: int, *, width: int = 40) -> None:
         self._console = console
         self._steps = steps
         self._printed = time.monotonic()

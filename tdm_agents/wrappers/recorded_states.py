@@ -111,7 +111,7 @@ class RecordedStates:
         asking: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None,
     ) -> Tensor:
         """Distance ``[N]`` to the nearest recorded observation, of another episode where these are given."""
-        centre = self.observation.mean(dim=0)  # distances by products are as exact as numbers are small
+        centre = self.observation.mean(dim=0)  # cdist by matrix products loses precision far from 0
         recorded, found = (self.observation - centre) / self.scale, []
         mode = "use_mm_for_euclid_dist" if owner is None else "donot_use_mm_for_euclid_dist"
         for first in range(0, len(observation), _CHUNK):

@@ -73,6 +73,10 @@ class WithProposal(Wrapper[S]):
         self.policy = policy
         self.std = std
 
+    def around(self, model: WorldModel[Any]) -> WithProposal[Any]:
+        """The same around another model, with the present noise."""
+        return WithProposal(model, self.policy, self.std)
+
     @torch.no_grad()
     def propose(
         self,

@@ -75,6 +75,10 @@ class WithSupport(Wrapper[S]):
         self.recorded = recorded.to(torch.device(model.spec.device))
         self.penalty = float(penalty)
 
+    def around(self, model: WorldModel[Any]) -> WithSupport[Any]:
+        """The same around another model, with the present penalty."""
+        return WithSupport(model, self.recorded, self.penalty)
+
     def _reward(self, observation: Tensor | None, action: Tensor, step: Step) -> Tensor:
         assert step.observation is not None  # the model imagines them
         return step.reward - self.penalty * self.recorded.excess(step.observation)

@@ -340,27 +340,6 @@ def test_looking_for_thousands_of_kept_batches_takes_no_time(tmp_path):
     assert time.process_time() - began < 10
 
 
-def test_what_a_checkpoint_in_another_place_played_is_kept_and_of_other_uses_is_not(tmp_path):
-    bundled = Path(tdm_agents.__file__).parent / "checkpoints"
-    for place in ("here", "there"):
-        shutil.copytree(bundled / "cartpole-swingup-value", tmp_path / place)
-
-    def played(**options):
-        settings = {"planner": "mppi", "horizon": 2, "num_samples": 4, "action_repeat": 4}
-        entry = Entry("simulator", "", {**settings, **options}, "plans")
-        match = match_of(entry, EnvRef("dm_control/cartpole-swingup-v0"), RULES)
-        before = kept_episodes(match, RULES, tmp_path / "out")
-        play(match, RULES, tmp_path / "out")
-        return before, match.settings
-
-    here, there = str(tmp_path / "here"), str(tmp_path / "there")
-    assert played(value=here)[0] == 0
-    before, settings = played(value=there)
-    assert before == len(RULES.seeds) and settings["value"] == there  # reports say who it was
-    follows = {"proposal": there, "num_policy": 1}
-    assert played(**follows)[0] == played(value=here, **follows)[0] == played()[0] == 0
-
-
 def test_whose_files_have_the_same_names_are_told_apart(tmp_path):
     shipped = Path(tdm_agents.__file__).parent / "checkpoints"
     for name in ("cartpole-swingup", "cartpole-swingup-value"):

@@ -12,6 +12,7 @@ from tdm_agents.actors.enter import enter, environment_of
 from tdm_agents.actors.entries import Entry, parse_entry
 from tdm_agents.actors.functions import UniformActions
 from tdm_agents.agent import TDMAgent
+from tdm_agents.agent.discounts import discounted
 from tdm_agents.environments import EnvRef
 from tdm_agents.protocols import tracing
 from tdm_agents.settings_text import parse_settings
@@ -288,6 +289,13 @@ def test_a_value_is_discounted_as_it_was_learned_unless_the_entry_says_otherwise
     assert discount(f"{critic} planner=mppi horizon=2") == IQLConfig().discount
     simulated = enter(parse_entry(f"simulator planner=mppi value={critic}"), EnvRef(PENDULUM))
     assert simulated.contestant.planner.discount == IQLConfig().discount
+
+
+def test_imitation_by_likelihood_has_no_discount_that_nobody_asked_for():
+    search = make_planner("beam_search", level="token", objective="likelihood")
+    valued = IQL(spec_of(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (1,))), IQLConfig())
+    assert discounted(search, valued) == search
+    assert discounted(replace(search, objective="reward"), valued).discount == IQLConfig().discount
 
 
 def test_a_saved_agent_with_a_value_discounts_as_that_one_does_with_another_planner(critic, tmp_path):

@@ -24,6 +24,7 @@ from tdm_agents.errors import TDMError, UnknownNameError
 from tdm_agents.storage import FolderInUseError, locked
 from tdm_agents.studies.catalogue import STUDIES
 from tdm_agents.studies.entry_text import named
+from tdm_agents.studies.forecast import forecast
 from tdm_agents.studies.rates import SHARES
 from tdm_agents.studies.running import opened, run
 from tdm_agents.studies.share_done import share_done
@@ -286,6 +287,15 @@ def test_a_refused_adoption_does_not_leave_another_one_unchecked(done, tmp_path)
     assert report(do(tmp_path)) == report(done / "tiny-smoke")
 
 
+def test_a_refused_adoption_leaves_those_of_earlier_runs(done, tmp_path):
+    there = opened(tiny_study.study(), "smoke", done).products
+    products = opened(tiny_study.study(), "smoke", tmp_path).products
+    assert products["data"].adopt(there["data"].files) and not products["data"].adopt(there["data"].files)
+    with pytest.raises(TDMError, match="data has files already"):
+        do(tmp_path, {"data": there["more"].files})
+    assert products["data"].files.resolve() == there["data"].files.resolve()
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(TDMError, match=r"holds 'thesis\.tex' and no study"):
@@ -354,6 +364,18 @@ def test_a_dry_run_makes_nothing_and_names_what_is_missing(done, capsys, monkeyp
     told = capsys.readouterr().out
     assert "5 of 7 products are missing, about" in told  # all but random actions and the true dynamics
     assert "train mlp, 40 updates" in told
+
+
+def test_more_workers_than_processors_are_expected_to_take_as_long(tmp_path, monkeypatch):
+    one = opened(tiny_study.study(), "smoke", tmp_path)
+    monkeypatch.setattr("tdm_agents.studies.forecast.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("tdm_agents.studies.forecast.operations_per_second", lambda _: 1e9)
+    monkeypatch.setattr("tdm_agents.studies.forecast._seconds_per_step", lambda *_: 1.0)
+    seconds = {
+        workers: [each.seconds for each in forecast(one, device="cpu", workers=workers, threads=1)]
+        for workers in (1, 2, 50)
+    }
+    assert seconds[50] == seconds[2] == [each / 2 for each in seconds[1]]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):

@@ -151,6 +151,10 @@ def test_tasks_in_which_something_is_missing_are_left_out_of_normalised_returns(
     other = evaluation("other-b", "other", env=B, reference="true-b")
     row = rows_of(stages, returns, missing=[other])[-1]
     assert row["normalised"]["value"] == 0.5 and row["tasks"][B.name]["value"] == 0.9
+    # where only one task's reference is still missing, the others keep their scale
+    waiting = [random, elsewhere, true[0], played[0], evaluation("b", "model", env=B)]
+    row = rows_of(waiting, returns, missing=[true[1]])[-1]
+    assert row["normalised"]["value"] == 0.5 and row["tasks"][B.name]["value"] == 0.9
     at = [evaluation(name, "model", reference="true-a", x=1) for name in ("a", "c")]
     rows = rows_of([random, true[0], at[0]], returns, missing=at[1:])
     assert [row["label"] for row in rows] == ["random", "true"]

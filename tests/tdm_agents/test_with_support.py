@@ -224,6 +224,14 @@ def test_another_reward_is_lowered_as_well_where_something_else_was_added_later(
     assert step.reward.item() < -100.0
 
 
+def test_another_reward_is_lowered_by_the_present_penalty():
+    model = WithSupport(Line(), states(*GRID), 5.0)
+    model.penalty = 0.0
+    model = with_reward(model, lambda observation, action, next_observation: 0.0 * next_observation[:, 0])
+    _, step = model.step(begin(model, [5.0]), torch.tensor([[0.0]]))
+    assert step.reward.item() == 0.0
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return recorded_cartpole(tmp_path_factory.mktemp("cartpole"))

@@ -143,7 +143,7 @@ def _compiled(signature: Any, *, cache: bool = False) -> Any:
 _loop = functools.partial(njit, fastmath=_FAST, nogil=True, error_model="numpy")
 
 
-# functions of the module: numba would not find again what it kept of loops that call others made per group
+# numba's cache misses for loops that call closures, so these are functions of the module
 @_loop
 def _softmax(u: Any, group: int) -> None:
     """Softmax over consecutive groups, in place.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -322,6 +323,21 @@ def test_a_start_that_was_refused_leaves_the_folder_to_another(tmp_path):
     with pytest.raises(ValueError, match="nothing would be learned"):
         online(tmp_path, steps=80)
     assert online(tmp_path, "MountainCarContinuous-v0").counts.updates > 0
+
+
+def test_what_a_refused_start_found_out_is_forgotten_with_it(tmp_path):
+    with pytest.raises(ValueError, match="nothing would be learned"):
+        online(tmp_path, steps=80, terminates=True)
+    online(tmp_path)
+    assert not TDMAgent.load(tmp_path).model.spec.terminates
+
+
+def test_a_model_of_another_command_is_not_taken_for_a_refused_start(tmp_path, undisturbed):
+    shutil.copy(undisturbed[0] / "model.json", tmp_path / "model.json")
+    run = json.loads((undisturbed[0] / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(run | {"config": run["config"] | {"width": 5}}))
+    with pytest.raises(ValueError, match="holds another run"):
+        online(tmp_path)
 
 
 def test_a_trained_model_that_would_learn_nothing_is_told(undisturbed, tmp_path):

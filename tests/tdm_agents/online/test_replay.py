@@ -135,13 +135,26 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, monkey
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="of Linux")
-def test_room_is_taken_for_what_is_added_and_for_no_more(tmp_path):
-    replay = memory(tmp_path, capacity=100_000)
-    before = (tmp_path / "observation.npy").stat()
-    replay.add([episode(1, 2_000)])
-    after = (tmp_path / "observation.npy").stat()
-    assert after.st_size == before.st_size
-    assert 2_000 * 8 <= (after.st_blocks - before.st_blocks) * 512 + 4096 < after.st_size / 2
+def test_room_is_taken_for_what_is_added_also_where_it_goes_on_at_the_beginning(tmp_path, monkeypatch):
+    replay = memory(tmp_path, capacity=20, slack=10)
+    replay.add([episode(1, 19)])
+    taken = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda _file, offset, length: taken.append((offset, length)))
+    replay.add([episode(2, 14)])  # entries 20 to 34 of 30
+    header = np.load(tmp_path / "observation.npy", mmap_mode="r").offset
+    assert taken[:2] == [(header + 20 * 8, 10 * 8), (header, 5 * 8)]  # two float32 per entry
+    assert len(taken) == 6  # observations, actions, rewards
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="of Linux")
+def test_a_file_system_that_cannot_take_room_is_used_without(tmp_path, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unable)
+    replay = memory(tmp_path)
+    replay.add([episode(1, 3)])
+    assert equal(replay.episode(0), episode(1, 3))
 
 
 def test_an_episode_that_does_not_fit_is_refused(tmp_path):
