@@ -33,16 +33,15 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def attended(new, own, history, history_of, *, chunk, outputs, place, start, seen, whole, first, heads):
+def attended(new, own, past, history, history_of, past_of, first, *, outputs, heads, **numbers):
     """What the loop writes; ``new`` is ``[N, c, 3, heads, head_dim]``."""
-    rows, head_dim = len(new), new.shape[-1]
-    width = heads * head_dim
+    rows, chunk, *_, head_dim = new.shape
     new = new.clone()
     new[:, :, 0] *= np.log2(np.e)
-    out = torch.full((rows * outputs, width), torch.nan)
+    out = torch.full((rows * outputs, heads * head_dim), torch.nan)
     keys, values = history.keys[0], history.values[0]
-    arrays = {"new": new, "own": own, "keys": keys, "values": values, "history_of": history_of}
-    arrays |= {"first": first, "out": out}
+    arrays = {"new": new, "own": own, "past": past, "keys": keys, "values": values, "out": out}
+    arrays |= {"history_of": history_of, "past_of": past_of, "first": first}
     number, count = thread_functions()
     arguments = table(
         **{name: array.data_ptr() for name, array in arrays.items()},
@@ -50,38 +49,35 @@ def attended(new, own, history, history_of, *, chunk, outputs, place, start, see
         chunk=chunk,
         outputs=outputs,
         capacity=own.shape[2],
+        past_capacity=past.shape[2],
         batch=len(keys),
         length=values.shape[2],
-        place=place,
-        start=start,
-        seen=seen,
-        whole=whole,
         thread_number=number,
         thread_count=count,
+        **numbers,
     )
     in_threads(attention(heads, head_dim).address, arguments.ctypes.data, parts=rows)
     return out.view(rows, outputs, heads, head_dim)
 
 
-def reference(new, own, layer, history_of, *, chunk, outputs, seen, whole, start, first):
-    """The same in float64, token by token; ``own`` holds the new tokens already."""
-    rows, _, _, heads, head_dim = new.shape
+def reference(new, imagined, layer, history_of, first, *, outputs, whole):
+    """The same in float64, token by token; ``imagined[N, 2, seen, width]`` holds the new tokens already."""
+    rows, chunk, _, heads, head_dim = new.shape
     out = torch.empty((rows, outputs, heads, head_dim), dtype=torch.float64)
-    capacity = own.shape[2]
-    own = own.view(rows, 2, capacity, heads, head_dim).double()
+    seen = imagined.shape[2]
+    imagined = imagined.view(rows, 2, seen, heads, head_dim).double()
     for row in range(rows):
         before = layer[:, :, history_of[row], first[history_of[row]] :].double()  # [2, heads, P, head_dim]
         for i in range(outputs):
             query = chunk - outputs + i
             visible = seen if whole else seen - (chunk - 1 - query)
-            places = (start + torch.arange(visible)) % capacity
-            keys, values = torch.cat([before, own[row][:, places].transpose(1, 2)], dim=2)
+            keys, values = torch.cat([before, imagined[row, :, :visible].transpose(1, 2)], dim=2)
             scores = torch.einsum("hd,hpd->hp", new[row, query, 0].double(), keys)
             out[row, i] = torch.einsum("hp,hpd->hd", scores.softmax(dim=1), values)
     return out
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
     sizes=st.sampled_from([(2, 16), (2, 12), (1, 32)]),  # a register, parts of one, two; each is compiled
     rows=st.integers(1, 21),
@@ -90,37 +86,60 @@ def reference(new, own, layer, history_of, *, chunk, outputs, seen, whole, start
     chunk=st.integers(1, 4),
     outputs=st.integers(1, 4),
     before=st.integers(0, 40),
+    shared=st.integers(0, 40),
+    others=st.integers(0, 3),
     capacity=st.integers(4, 44),
     in_order=st.booleans(),
     whole=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_every_row_attends_over_its_history_and_its_own(
-    sizes, rows, batch, length, chunk, outputs, before, capacity, in_order, whole, seed
+def test_every_row_attends_over_its_history_its_past_and_its_own(
+    sizes, rows, batch, length, chunk, outputs, before, shared, others, capacity, in_order, whole, seed
 ):
     heads, head_dim = sizes
-    outputs = min(outputs, chunk)
+    outputs, shared, width = min(outputs, chunk), min(shared, before), heads * head_dim
     generator = torch.Generator().manual_seed(seed)
     layer = torch.randn((2, heads, batch, length, head_dim), generator=generator)
     new = torch.randn((rows, chunk, 3, heads, head_dim), generator=generator)
     history_of = torch.randint(batch, (rows,), generator=generator)
     history_of = history_of.sort().values if in_order else history_of
     first = torch.randint(length + 1, (batch,), generator=generator)  # the whole history may have left
+    past_of = torch.randint(1 + others, (rows,), generator=generator)
+    # tokens by their number: those before ``shared`` are in the past, the new ones are the last
+    tokens = torch.randn((1 + others, 2, before, width), generator=generator)[past_of]
+    tokens[:, :, shared:] = torch.randn((rows, 2, before - shared, width), generator=generator)
+    tokens = torch.cat([tokens, new[:, :, 1:].transpose(1, 2).flatten(3)], dim=2)
     seen = min(before + chunk, capacity)
-    own = torch.full((rows, 2, capacity, heads * head_dim), torch.nan)  # where nothing is written
-    start = (before + chunk - seen) % capacity
-    known = (start + torch.arange(seen - chunk)) % capacity
-    own[:, :, known] = torch.randn((rows, 2, len(known), heads * head_dim), generator=generator)
-    place = before % capacity
+    since = before + chunk - seen
+    past = torch.full((1 + others, 2, capacity, width), torch.nan)  # where nothing is written
+    for number in range(since, shared):
+        past[past_of, :, number % capacity] = tokens[:, :, number]
+    own = torch.full((rows, 2, capacity, width), torch.nan)
+    for number in range(max(since, shared), before):
+        own[:, :, (number - shared) % capacity] = tokens[:, :, number]
     expected = own.clone()
-    places = (place + torch.arange(chunk)) % capacity
-    expected[:, :, places] = new[:, :, 1:].transpose(1, 2).flatten(3)
-    history = PanelHistory.of([layer], None)
-    shape = {"chunk": chunk, "outputs": outputs, "start": start, "seen": seen, "whole": whole, "first": first}
-    got = attended(new, own, history, history_of, place=place, heads=heads, **shape)
+    for number in range(before, before + chunk):
+        expected[:, :, (number - shared) % capacity] = tokens[:, :, number]
+    got = attended(
+        new,
+        own,
+        past,
+        PanelHistory.of([layer], None),
+        history_of,
+        past_of,
+        first,
+        outputs=outputs,
+        heads=heads,
+        place=(before - shared) % capacity,
+        start=(max(since, shared) - shared) % capacity,
+        seen=seen,
+        past_start=since % capacity,
+        past_seen=max(0, shared - since),
+        whole=whole,
+    )
     torch.testing.assert_close(own, expected, rtol=0, atol=0, equal_nan=True)
-    wanted = reference(new, expected, layer, history_of, **shape).float()
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    wanted = reference(new, tokens[:, :, since:], layer, history_of, first, outputs=outputs, whole=whole)
+    torch.testing.assert_close(got, wanted.float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 40])

@@ -14,9 +14,11 @@ class Argument(IntEnum):
         NEW: ``[N c, 3 width]`` float32: queries (their products with keys are the logarithms of weights, to
             base 2), keys and values of the new tokens.
         OWN: ``[N, 2, C, width]`` float32: the rows' own keys and values, a ring to which new ones are added.
+        PAST: ``[M, 2, D, width]`` float32: a ring of keys and values before their own, which rows share.
         KEYS: ``[B, heads, panels, head_dim, PANEL]`` float32, keys of the histories.
         VALUES: ``[B, heads, P, head_dim]`` float32, values of the histories.
         HISTORY_OF: ``[N]`` int64, the history that each row continues.
+        PAST_OF: ``[N]`` int64, the row of the past that each row continues; not read if none is seen.
         FIRST: ``[B]`` int64, the first visible token of each history; at most ``P``.
         OUT: ``[N q, width]`` float32, the output.
         ROWS: ``N``, the number of rows.
@@ -27,7 +29,10 @@ class Argument(IntEnum):
         LENGTH: ``P``, the tokens of a history.
         PLACE: Place of the first new token in the ring.
         START: Place of the first visible token in the ring.
-        SEEN: Number of visible tokens in the ring, the new ones included.
+        SEEN: Number of visible tokens in the past and the ring, the new ones included.
+        PAST_CAPACITY: ``D``, the tokens of the past's ring.
+        PAST_START: Place of the first visible token in the past.
+        PAST_SEEN: Number of visible tokens in the past.
         WHOLE: 1 if a new token sees all new tokens of its row, 0 if it sees itself and those before it.
         THREAD_NUMBER: The address of a function that says which thread this is; 0 if there is only one.
         THREAD_COUNT: The address of a function that says how many threads there are; 0 if there is only one.
@@ -35,23 +40,28 @@ class Argument(IntEnum):
 
     NEW = 0
     OWN = 1
-    KEYS = 2
-    VALUES = 3
-    HISTORY_OF = 4
-    FIRST = 5
-    OUT = 6
-    ROWS = 7
-    CHUNK = 8
-    OUTPUTS = 9
-    CAPACITY = 10
-    BATCH = 11
-    LENGTH = 12
-    PLACE = 13
-    START = 14
-    SEEN = 15
-    WHOLE = 16
-    THREAD_NUMBER = 17
-    THREAD_COUNT = 18
+    PAST = 2
+    KEYS = 3
+    VALUES = 4
+    HISTORY_OF = 5
+    PAST_OF = 6
+    FIRST = 7
+    OUT = 8
+    ROWS = 9
+    CHUNK = 10
+    OUTPUTS = 11
+    CAPACITY = 12
+    BATCH = 13
+    LENGTH = 14
+    PLACE = 15
+    START = 16
+    SEEN = 17
+    PAST_CAPACITY = 18
+    PAST_START = 19
+    PAST_SEEN = 20
+    WHOLE = 21
+    THREAD_NUMBER = 22
+    THREAD_COUNT = 23
 
 
 def table(**arguments: int) -> np.ndarray:

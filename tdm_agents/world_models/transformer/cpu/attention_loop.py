@@ -1,8 +1,10 @@
-"""Attention over a shared history and each row's own tokens, for one forward of all rows, as one loop.
+"""Attention over a shared history and each row's imagined tokens, for one forward of all rows, as one loop.
+
+What a row imagined is its own, or, since rows were taken from others, a past that they share and its own.
 
 Scores never reach memory: for a few lines at a time (a line is a query of a row) they are computed, turned
 into weights and used while they are in the first-level cache. The history is read once for these lines, by
-products of matrices. Most of what is read are the rows' own keys and values; they are fetched while the
+products of matrices. Most of what is read are the imagined keys and values; they are fetched while the
 history is computed.
 """
 
@@ -26,9 +28,11 @@ _PIECE = 64
 
 _COUNT = len(Argument)
 # plain integers: older numba does not accept members of enumerations as indices
-_NEW, _OWN, _KEYS, _VALUES, _HISTORY_OF, _FIRST, _OUT = range(Argument.NEW, Argument.OUT + 1)
+_NEW, _OWN, _PAST, _KEYS, _VALUES = range(Argument.NEW, Argument.VALUES + 1)
+_HISTORY_OF, _PAST_OF, _FIRST, _OUT = range(Argument.HISTORY_OF, Argument.OUT + 1)
 _ROWS, _CHUNK, _OUTPUTS, _CAPACITY, _BATCH, _LENGTH = range(Argument.ROWS, Argument.LENGTH + 1)
-_PLACE, _START, _SEEN, _WHOLE = range(Argument.PLACE, Argument.WHOLE + 1)
+_PLACE, _START, _SEEN = range(Argument.PLACE, Argument.SEEN + 1)
+_PAST_CAPACITY, _PAST_START, _PAST_SEEN, _WHOLE = range(Argument.PAST_CAPACITY, Argument.WHOLE + 1)
 _THREAD_NUMBER, _THREAD_COUNT = Argument.THREAD_NUMBER.value, Argument.THREAD_COUNT.value
 
 _loop = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
@@ -57,9 +61,11 @@ def attention(heads: int, head_dim: int) -> Any:
         _attend(
             carray(pointer(of[_NEW]), (rows * chunk, 3 * width), np.float32),
             carray(pointer(of[_OWN]), (rows, 2, capacity, width), np.float32),
+            carray(pointer(of[_PAST]), (rows, 2, of[_PAST_CAPACITY], width), np.float32),
             carray(pointer(of[_KEYS]), (batch, heads, panels, head_dim, PANEL), np.float32),
             carray(pointer(of[_VALUES]), (batch, heads, length, head_dim), np.float32),
             carray(pointer(of[_HISTORY_OF]), rows, np.int64),
+            carray(pointer(of[_PAST_OF]), rows, np.int64),
             carray(pointer(of[_FIRST]), batch, np.int64),
             carray(pointer(of[_OUT]), (rows * outputs, width), np.float32),
             chunk,
@@ -67,6 +73,8 @@ def attention(heads: int, head_dim: int) -> Any:
             of[_PLACE],
             of[_START],
             of[_SEEN],
+            of[_PAST_START],
+            of[_PAST_SEEN],
             of[_WHOLE],
             min(rows, number * size),
             min(rows, (number + 1) * size),
@@ -82,9 +90,11 @@ def attention(heads: int, head_dim: int) -> Any:
 def _attend(
     new: Any,
     own: Any,
+    past: Any,
     keys: Any,
     values: Any,
     history_of: Any,
+    past_of: Any,
     first: Any,
     out: Any,
     chunk: int,
@@ -92,6 +102,8 @@ def _attend(
     place: int,
     start: int,
     seen: int,
+    past_start: int,
+    past_seen: int,
     together: int,
     begin: int,
     end: int,
@@ -102,12 +114,15 @@ def _attend(
     """Attention of rows ``begin`` to ``end``; sizes of heads and of column blocks are constants."""
     width, capacity = heads * head_dim, own.shape[2]
     panels, length = keys.shape[2], values.shape[2]
-    half, whole = capacity * width, 2 * capacity * width  # from keys to values, and to the next row
-    # a row's own keys or values, in units of what products fetch
-    row_size = (seen * width // (FETCHED * _PIECE) + 1) * (FETCHED * _PIECE)
+    # where most of what a row imagined is: from keys to values, its first token, and how many
+    most, half, since_here, of_most = own, capacity * width, start * width, seen
+    if past_seen:
+        most, half, since_here, of_most = past, past.shape[2] * width, past_start * width, past_seen
+    # its keys or values, in units of what products fetch
+    row_size = (of_most * width // (FETCHED * _PIECE) + 1) * (FETCHED * _PIECE)
     scores = np.empty((ROWS, panels * PANEL + seen), np.float32)  # of a head
     across = scores.shape[1]
-    weights = np.empty((ROWS, heads, seen), np.float32)  # of the rows' own tokens
+    weights = np.empty((ROWS, heads, seen), np.float32)  # of the imagined tokens
     scale = np.empty((ROWS, heads), np.float32)
     line, last, done = begin * outputs, end * outputs, begin
     while line < last:
@@ -130,17 +145,27 @@ def _attend(
 
         for i in range(count):
             row, later = (line + i) // outputs, outputs - 1 - (line + i) % outputs  # tokens after it
-            visible = seen if together else seen - later
-            straight = min(visible, capacity - start)
+            hidden = 0 if together else later
+            following = (line + i + 1) // outputs if i < count - 1 else row0
             at, into = ((row + 1) * chunk - 1 - later) * 3 * width, i * heads * seen
-            # meanwhile fetch the next row's keys, or the first row's values
-            ahead = whole if i < count - 1 else half - (row - row0) * whole
-            for wrapped in range(1 + (visible > straight)):
-                score(
-                    new, at, own, row * whole + (0 if wrapped else start * width),
-                    visible - straight if wrapped else straight,
-                    weights, into + wrapped * straight, seen, ahead, literally(heads), literally(head_dim),
+            for part in range(0 if past_seen else 1, 2):
+                source, row_at, tokens, begin_at = _part(
+                    part, own, past, past_of, row, start, past_start, seen, past_seen, hidden
                 )  # fmt: skip
+                room = source.shape[2]
+                straight = min(tokens, room - begin_at)
+                # meanwhile fetch the next row's keys, or the first row's values
+                ahead = (_row(part, past_of, following) - row_at) * 2 * room * width
+                if i == count - 1:
+                    ahead += room * width
+                for wrapped in range(1 + (tokens > straight)):
+                    score(
+                        new, at, source, (2 * row_at * room + (0 if wrapped else begin_at)) * width,
+                        tokens - straight if wrapped else straight,
+                        weights, into + wrapped * straight, seen,
+                        ahead, literally(heads), literally(head_dim),
+                    )  # fmt: skip
+                into += tokens
 
         since = first[history]
         query0 = (row0 * chunk + chunk - outputs + line % outputs) * 3 * width
@@ -152,13 +177,14 @@ def _attend(
                 at = (h * panels + panel) * FETCHED * head_dim
                 row, soon, step = row0 + at // row_size, 0, 0
                 if row <= row1:
-                    soon, step = row * whole + half + start * width + at % row_size, FETCHED
+                    of_row = past_of[row] if past_seen else row
+                    soon, step = (2 * of_row + 1) * half + since_here + at % row_size, FETCHED
                 for part in range(0, PANEL, COLUMNS):
                     _multiply(
                         count, new, query0 + h * head_dim, apart,
                         keys, (of_head * panels + panel) * head_dim * PANEL + part, PANEL,
                         scores, panel * PANEL + part, across,
-                        head_dim, own, soon, step, COLUMNS, False,
+                        head_dim, most, soon, step, COLUMNS, False,
                     )  # fmt: skip
             for i in range(count):
                 visible = seen if together else seen - (outputs - 1 - (line + i) % outputs)
@@ -171,33 +197,71 @@ def _attend(
                 at = (h * length + piece) * FETCHED
                 row, soon, step = row1 + 1 + at // row_size, 0, 0
                 if row < min(end, 2 * row1 - row0 + 2):
-                    soon, step = row * whole + start * width + at % row_size, FETCHED
+                    of_row = past_of[row] if past_seen else row
+                    soon, step = 2 * of_row * half + since_here + at % row_size, FETCHED
                 for part in range(0, head_dim, columns):
                     _multiply(
                         count, scores, piece, across,
                         values, (of_head * length + piece) * head_dim + part, head_dim,
                         out, line * width + h * head_dim + part, width,
-                        min(_PIECE, length - piece), own, soon, step, literally(columns), True,
+                        min(_PIECE, length - piece), most, soon, step, literally(columns), True,
                     )  # fmt: skip
 
         for i in range(count):
-            row, visible = (line + i) // outputs, seen
-            if not together:
-                visible -= outputs - 1 - (line + i) % outputs
-            straight = min(visible, capacity - start)
+            row = (line + i) // outputs
+            hidden = 0 if together else outputs - 1 - (line + i) % outputs
+            following = min((line + i + 1) // outputs, end - 1)
             at, into = i * heads * seen, (line + i) * width
-            ahead = whole if i < count - 1 else half  # the next row's values, or keys
-            for wrapped in range(1 + (visible > straight)):
-                weigh(
-                    weights, at + wrapped * straight, seen,
-                    own, row * whole + half + (0 if wrapped else start * width),
-                    visible - straight if wrapped else straight,
-                    out, into, ahead, literally(heads), literally(head_dim),
+            for part in range(0 if past_seen else 1, 2):
+                source, row_at, tokens, begin_at = _part(
+                    part, own, past, past_of, row, start, past_start, seen, past_seen, hidden
                 )  # fmt: skip
+                room = source.shape[2]
+                straight = min(tokens, room - begin_at)
+                # meanwhile fetch the next row's values, or keys
+                ahead = (_row(part, past_of, following) - row_at) * 2 * room * width
+                if i == count - 1:
+                    ahead -= room * width
+                for wrapped in range(1 + (tokens > straight)):
+                    weigh(
+                        weights, at + wrapped * straight, seen,
+                        source, ((2 * row_at + 1) * room + (0 if wrapped else begin_at)) * width,
+                        tokens - straight if wrapped else straight,
+                        out, into, ahead, literally(heads), literally(head_dim),
+                    )  # fmt: skip
+                at += tokens
             for h in range(heads):
                 for x in range(h * head_dim, (h + 1) * head_dim):
                     out[line + i, x] *= scale[i, h]
         line += count
+
+
+@_loop
+def _row(part: int, past_of: Any, row: int) -> int:
+    """The row of the past that a row continues (part 0), or itself (part 1)."""
+    return past_of[row] if part == 0 else row
+
+
+@_loop
+def _part(
+    part: int,
+    own: Any,
+    past: Any,
+    past_of: Any,
+    row: int,
+    start: int,
+    past_start: int,
+    seen: int,
+    past_seen: int,
+    hidden: int,
+) -> Any:
+    """Where a row's past (part 0) or own tokens (part 1) are: array, row, number of visible ones, first one.
+
+    Of its own the last ``hidden`` are not visible.
+    """
+    if part == 0:
+        return past, past_of[row], past_seen, past_start
+    return own, row, seen - past_seen - hidden, start
 
 
 @_loop

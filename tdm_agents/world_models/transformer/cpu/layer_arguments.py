@@ -12,19 +12,20 @@ from tdm_agents.world_models.transformer.cpu.arguments import Argument
 class LayerArgument(IntEnum):
     """Places of the addresses of a block: its keys and values, and its weights.
 
-    Norms are ``[2, d]`` float32, gain and shift; weights are those of :func:`.tiles.packed`. The first three
+    Norms are ``[2, d]`` float32, gain and shift; weights are those of :func:`.tiles.packed`. The first four
     are as in :class:`.arguments.Argument`.
     """
 
     OWN = 0
-    KEYS = 1
-    VALUES = 2
-    NORM_1 = 3
-    QKV = 4
-    OUT = 5
-    NORM_2 = 6
-    IN = 7
-    DOWN = 8
+    PAST = 1
+    KEYS = 2
+    VALUES = 3
+    NORM_1 = 4
+    QKV = 5
+    OUT = 6
+    NORM_2 = 7
+    IN = 8
+    DOWN = 9
 
 
 class PassArgument(IntEnum):
@@ -36,7 +37,7 @@ class PassArgument(IntEnum):
     Attributes:
         X: The address of the tokens ``[N c, d]`` float32, which are changed.
         HIDDEN: The address of the output ``[N q, d]`` float32, normalised.
-        LAYERS: The address of a table ``[layers, 9]`` int64 of :class:`LayerArgument`.
+        LAYERS: The address of a table ``[layers, 10]`` int64 of :class:`LayerArgument`.
         LAYER_COUNT: The number of layers.
         NORM: The address of the last norm ``[2, d]``.
         ROTATION: The address of cosines and sines ``[2, head_dim / 2]`` float32.
@@ -45,15 +46,15 @@ class PassArgument(IntEnum):
         ATTENTION: The address of :func:`.attention_loop.attention`.
     """
 
-    X = 19
-    HIDDEN = 20
-    LAYERS = 21
-    LAYER_COUNT = 22
-    NORM = 23
-    ROTATION = 24
-    FEEDFORWARD = 25
-    SHAPES = 26
-    ATTENTION = 27
+    X = 24
+    HIDDEN = 25
+    LAYERS = 26
+    LAYER_COUNT = 27
+    NORM = 28
+    ROTATION = 29
+    FEEDFORWARD = 30
+    SHAPES = 31
+    ATTENTION = 32
 
 
 def pass_table(**arguments: int) -> np.ndarray:

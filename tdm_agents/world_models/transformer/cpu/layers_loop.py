@@ -76,9 +76,8 @@ def layers(heads: int, head_dim: int) -> Any:
         right = np.empty((ROWS, _whole(max(3 * width, 2 * feedforward))), np.float32)
         configure(of[_SHAPES])
         for index in range(of[_LAYER_COUNT]):
-            own, keys, values = layers[index, 0], layers[index, 1], layers[index, 2]
-            norm1, qkv, out = layers[index, 3], layers[index, 4], layers[index, 5]
-            norm2, gated, down = layers[index, 6], layers[index, 7], layers[index, 8]
+            norm1, qkv, out = layers[index, 4], layers[index, 5], layers[index, 6]
+            norm2, gated, down = layers[index, 7], layers[index, 8], layers[index, 9]
             outputs, into = chunk, of[_OUT]
             if index == of[_LAYER_COUNT] - 1:
                 # with fewer lines a row's have other places; another thread may still be in the layers before
@@ -86,7 +85,7 @@ def layers(heads: int, head_dim: int) -> Any:
             attended = carray(pointer(into), (rows * outputs, width), np.float32)
             norm = carray(pointer(norm1), (2, width), np.float32)
             _project(x, begin * chunk, end * chunk, norm, qkv, rotation, new, left, right)
-            attention[_OWN], attention[_OWN + 1], attention[_OWN + 2] = own, keys, values
+            attention[_OWN : _OWN + 4] = layers[index, :4]  # own, past, keys, values
             attention[_OUTPUTS], attention[_OUT] = outputs, into
             call_with(of[_ATTENTION], attention.ctypes.data)
             norm = carray(pointer(norm2), (2, width), np.float32)

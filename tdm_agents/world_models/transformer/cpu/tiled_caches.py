@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.cpu.attention_loop import attention
-from tdm_agents.world_models.transformer.cpu.layer_arguments import pass_table
+from tdm_agents.world_models.transformer.cpu.layer_arguments import LayerArgument, pass_table
 from tdm_agents.world_models.transformer.cpu.layers_loop import layers
 from tdm_agents.world_models.transformer.cpu.loop_caches import LoopView, PanelHistory, RingImagined
 from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
@@ -55,14 +55,11 @@ class TiledImagined(RingImagined):
     def __init__(self, history: TiledHistory, rows: int, capacity: Capacity) -> None:
         super().__init__(history, rows, capacity)
         self._weights = history.weights
-        self._addresses = self._table()
-
-    def take(self, rows: Tensor) -> TiledImagined:
-        """Copies of the given rows."""
-        taken = super().take(rows)
-        assert isinstance(taken, TiledImagined)
-        taken._addresses = taken._table()
-        return taken
+        columns = zip(history.keys, history.values, history.weights.layers, strict=True)
+        self._fixed = np.array(
+            [[0, 0, *(x.data_ptr() for x in (keys, values, *weights))] for keys, values, weights in columns],
+            dtype=np.int64,
+        )
 
     @staticmethod
     def projections(network: TransformerNetwork, rotation: Tensor) -> tuple[Tensor, ...]:
@@ -75,15 +72,10 @@ class TiledImagined(RingImagined):
     ) -> View:
         """The view of the next tokens; see :meth:`.cache.ImaginedCache.view`."""
         view = self._loop_view(grouping, projections, first=first, chunk=chunk, inside=inside)
-        return TiledView(view, self._weights, self._addresses)
-
-    def _table(self) -> np.ndarray:
-        history = self._history
-        columns = zip(self.layers, history.keys, history.values, self._weights.layers, strict=True)
-        return np.array(
-            [[x.data_ptr() for x in (own, keys, values, *weights)] for own, keys, values, weights in columns],
-            dtype=np.int64,
-        )
+        addresses = self._fixed.copy()
+        addresses[:, LayerArgument.OWN] = [layer.data_ptr() for layer in view.own]
+        addresses[:, LayerArgument.PAST] = [layer.data_ptr() for layer in view.past]
+        return TiledView(view, self._weights, addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +103,11 @@ class TiledView:
         arguments = pass_table(
             new=room.data_ptr(),
             own=0,
+            past=0,
             keys=0,
             values=0,
             history_of=view.history_of.data_ptr(),
+            past_of=view.past_of.data_ptr(),
             first=view.first.data_ptr(),
             out=room.data_ptr() + 4 * rows * chunk * 3 * width,
             rows=rows,
@@ -125,6 +119,9 @@ class TiledView:
             place=view.place,
             start=view.start,
             seen=view.seen,
+            past_capacity=view.past[0].shape[2],
+            past_start=view.past_start,
+            past_seen=view.past_seen,
             whole=view.whole,
             thread_number=number,
             thread_count=count,
