@@ -13,7 +13,7 @@ from small_transformer import make_history, make_model, make_spec
 
 from tdm_agents.protocols import History
 from tdm_agents.world_models.transformer.cpu import openmp
-from tdm_agents.world_models.transformer.cpu.arguments import table
+from tdm_agents.world_models.transformer.cpu.arguments import PastArgument, table
 from tdm_agents.world_models.transformer.cpu.attention_loop import attention
 from tdm_agents.world_models.transformer.cpu.keeping import kept
 from tdm_agents.world_models.transformer.cpu.loop_caches import LoopView, PanelHistory, RingImagined
@@ -33,7 +33,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def attended(new, own, past, history, history_of, past_of, first, *, outputs, heads, **numbers):
+def attended(new, own, past, history, history_of, first, *, outputs, heads, **numbers):
     """What the loop writes; ``new`` is ``[N, c, 3, heads, head_dim]``."""
     rows, chunk, *_, head_dim = new.shape
     new = new.clone()
@@ -41,7 +41,7 @@ def attended(new, own, past, history, history_of, past_of, first, *, outputs, he
     out = torch.full((rows * outputs, heads * head_dim), torch.nan)
     keys, values = history.keys[0], history.values[0]
     arrays = {"new": new, "own": own, "past": past, "keys": keys, "values": values, "out": out}
-    arrays |= {"history_of": history_of, "past_of": past_of, "first": first}
+    arrays |= {"history_of": history_of, "first": first}
     number, count = thread_functions()
     arguments = table(
         **{name: array.data_ptr() for name, array in arrays.items()},
@@ -49,7 +49,7 @@ def attended(new, own, past, history, history_of, past_of, first, *, outputs, he
         chunk=chunk,
         outputs=outputs,
         capacity=own.shape[2],
-        past_capacity=past.shape[2],
+        parts=len(past),
         batch=len(keys),
         length=values.shape[2],
         thread_number=number,
@@ -86,7 +86,7 @@ def reference(new, imagined, layer, history_of, first, *, outputs, whole):
     chunk=st.integers(1, 4),
     outputs=st.integers(1, 4),
     before=st.integers(0, 40),
-    shared=st.integers(0, 40),
+    ends=st.lists(st.integers(1, 40), max_size=4, unique=True),  # of the parts of the past
     others=st.integers(0, 3),
     capacity=st.integers(4, 44),
     in_order=st.booleans(),
@@ -94,26 +94,37 @@ def reference(new, imagined, layer, history_of, first, *, outputs, whole):
     seed=st.integers(0, 2**31 - 1),
 )
 def test_every_row_attends_over_its_history_its_past_and_its_own(
-    sizes, rows, batch, length, chunk, outputs, before, shared, others, capacity, in_order, whole, seed
+    sizes, rows, batch, length, chunk, outputs, before, ends, others, capacity, in_order, whole, seed
 ):
     heads, head_dim = sizes
-    outputs, shared, width = min(outputs, chunk), min(shared, before), heads * head_dim
+    outputs, width = min(outputs, chunk), heads * head_dim
     generator = torch.Generator().manual_seed(seed)
     layer = torch.randn((2, heads, batch, length, head_dim), generator=generator)
     new = torch.randn((rows, chunk, 3, heads, head_dim), generator=generator)
     history_of = torch.randint(batch, (rows,), generator=generator)
     history_of = history_of.sort().values if in_order else history_of
     first = torch.randint(length + 1, (batch,), generator=generator)  # the whole history may have left
-    past_of = torch.randint(1 + others, (rows,), generator=generator)
-    # tokens by their number: those before ``shared`` are in the past, the new ones are the last
-    tokens = torch.randn((1 + others, 2, before, width), generator=generator)[past_of]
-    tokens[:, :, shared:] = torch.randn((rows, 2, before - shared, width), generator=generator)
-    tokens = torch.cat([tokens, new[:, :, 1:].transpose(1, 2).flatten(3)], dim=2)
+    ends = sorted(end for end in ends if end <= before)
+    begins = [0, *ends]
     seen = min(before + chunk, capacity)
     since = before + chunk - seen
-    past = torch.full((1 + others, 2, capacity, width), torch.nan)  # where nothing is written
-    for number in range(since, shared):
-        past[past_of, :, number % capacity] = tokens[:, :, number]
+    parts, held, tokens = [], [], []  # what the loop is told, what it points to, all tokens by their number
+    for begin, end in zip(begins, ends, strict=False):
+        part_of = torch.randint(1 + others, (rows,), generator=generator)
+        drawn = torch.randn((1 + others, 2, end - begin, width), generator=generator)
+        part = torch.full((1 + others, 2, capacity, width), torch.nan)  # where nothing is written
+        for number in range(max(since, begin), end):
+            part[:, :, (number - begin) % capacity] = drawn[:, :, number - begin]
+        tokens.append(drawn[part_of])
+        if end > since:
+            visible = max(since, begin)
+            place = (visible - begin) % capacity
+            parts.append([part.data_ptr(), part_of.data_ptr(), capacity, place, end - visible])
+            held.append((part, part_of))
+    shared = begins[-1]
+    tokens.append(torch.randn((rows, 2, before - shared, width), generator=generator))
+    tokens.append(new[:, :, 1:].transpose(1, 2).flatten(3))
+    tokens = torch.cat(tokens, dim=2)
     own = torch.full((rows, 2, capacity, width), torch.nan)
     for number in range(max(since, shared), before):
         own[:, :, (number - shared) % capacity] = tokens[:, :, number]
@@ -123,18 +134,15 @@ def test_every_row_attends_over_its_history_its_past_and_its_own(
     got = attended(
         new,
         own,
-        past,
+        torch.tensor(parts, dtype=torch.int64).view(-1, len(PastArgument)),
         PanelHistory.of([layer], None),
         history_of,
-        past_of,
         first,
         outputs=outputs,
         heads=heads,
         place=(before - shared) % capacity,
         start=(max(since, shared) - shared) % capacity,
         seen=seen,
-        past_start=since % capacity,
-        past_seen=max(0, shared - since),
         whole=whole,
     )
     torch.testing.assert_close(own, expected, rtol=0, atol=0, equal_nan=True)

@@ -34,12 +34,12 @@ class Rows:
         for index, own in enumerate(view.own):
             places = (view.place + torch.arange(chunk)) % own.shape[2]
             own[:, 0, places], own[:, 1, places] = new + 0.25 * index, -new - 0.25 * index
-            past = view.past[index]
-            before = past[view.past_of][
-                :, :, (view.past_start + torch.arange(view.past_seen)) % past.shape[2]
-            ]
-            now = own[:, :, (view.start + torch.arange(view.seen - view.past_seen)) % own.shape[2]]
-            seen = torch.cat([before, now], dim=2)
+            before = [torch.empty(count, 2, 0, WIDTH)]
+            for part, (*_, size, start, seen) in zip(view.past, view.past_table(index).tolist(), strict=True):
+                before.append(part.layers[index][part.rows][:, :, (start + torch.arange(seen)) % size])
+            mine = view.seen - sum(part.shape[2] for part in before)
+            now = own[:, :, (view.start + torch.arange(mine)) % own.shape[2]]
+            seen = torch.cat([*before, now], dim=2)
             expected = torch.tensor(self.numbers)[:, -inside:, None].float() + 0.25 * index
             assert torch.equal(seen[:, 0], expected.expand(-1, -1, WIDTH))
             assert torch.equal(seen[:, 1], -expected.expand(-1, -1, WIDTH))
@@ -85,35 +85,49 @@ def test_rows_see_what_they_imagined(step, band_steps, actions):
         number += 6
 
 
+def pointers(layers):
+    return [layer.data_ptr() for layer in layers]
+
+
 def test_what_is_shared_is_not_copied():
     capacity = Capacity(step=4, band=12, most=12, offset=0, whole=False)
     rows = Rows(HISTORY.imagined(3, capacity), [[], [], []])
     rows.append(4, 1)
     assert rows.cache.layers is not None
-    shared = [layer.data_ptr() for layer in rows.cache.layers]
+    shared = pointers(rows.cache.layers)
     taken = rows.take([2, 2, 0]).take([1, 1, 2, 0])
     for cache in (rows.cache, taken.cache):
         assert cache.layers is None
-        assert cache.past is not None
-        assert [layer.data_ptr() for layer in cache.past.layers] == shared
+        assert [pointers(past.layers) for past in cache.past] == [shared]
     taken.append(1, 100)
-    again = taken.take([3, 0])  # a token of their own: it is copied, and the past is not
-    assert again.cache.past is not None
-    assert [layer.data_ptr() for layer in again.cache.past.layers] == shared
-    assert again.cache.nbytes < 2 * 2 * LAYERS * 12 * WIDTH * 4 + sum(
-        layer.nbytes for layer in again.cache.past.layers
-    )
+    again = taken.take([3, 0])  # a token of their own is copied
+    assert again.cache.layers is not None
+    assert taken.cache.layers is not None
+    assert again.cache.layers[0].data_ptr() != taken.cache.layers[0].data_ptr()
+    assert [pointers(past.layers) for past in again.cache.past] == [shared]
+    again.append(2, 200)  # more than half a step is not
+    mine = pointers(again.cache.layers)
+    assert [pointers(past.layers) for past in again.take([0, 0, 1]).cache.past] == [shared, mine]
 
 
-def test_a_step_of_their_own_is_joined_with_the_past():
-    """So that no row holds on to rows that nobody continues, and what is copied per token stays small."""
-    capacity = Capacity(step=4, band=12, most=12, offset=0, whole=False)
-    rows = Rows(HISTORY.imagined(64, capacity), [[] for _ in range(64)])
+def test_what_has_left_the_band_is_forgotten():
+    capacity = Capacity(step=4, band=8, most=8, offset=0, whole=False)
+    rows = Rows(HISTORY.imagined(2, capacity), [[], []])
+    for step in range(6):
+        rows.append(4, 1 + 100 * step)
+        rows = rows.take([1, 0, 0])
+        assert len(rows.cache.past) == min(step + 1, 2)
+
+
+def test_rows_that_go_on_get_room_for_all_of_the_band():
+    capacity = Capacity(step=4, band=8, most=8, offset=0, whole=False)
+    rows = Rows(HISTORY.imagined(2, capacity), [[], []])
     rows.append(4, 1)
-    taken = rows.take([5, 9])
-    taken.append(4, 1000)
-    kept = taken.take([1])
-    assert kept.cache.nbytes == 2 * LAYERS * 12 * WIDTH * 4
-    for _ in range(3):
-        taken.append(2, 2000)
-    assert taken.cache.past is None
+    rows = rows.take([0])
+    tokens = []
+    for chunk in range(8):
+        rows.append(2, 100 * (1 + chunk))
+        assert rows.cache.layers is not None
+        tokens.append(rows.cache.layers[0].shape[2])
+    assert tokens == [4, 4, 8, 8, 8, 8, 8, 8]
+    assert len(rows.cache.past) == 2

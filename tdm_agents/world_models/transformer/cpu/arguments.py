@@ -14,11 +14,10 @@ class Argument(IntEnum):
         NEW: ``[N c, 3 width]`` float32: queries (their products with keys are the logarithms of weights, to
             base 2), keys and values of the new tokens.
         OWN: ``[N, 2, C, width]`` float32: the rows' own keys and values, a ring to which new ones are added.
-        PAST: ``[M, 2, D, width]`` float32: a ring of keys and values before their own, which rows share.
+        PAST: ``[parts, 5]`` int64, a row of :class:`PastArgument` per part of what came before their own.
         KEYS: ``[B, heads, panels, head_dim, PANEL]`` float32, keys of the histories.
         VALUES: ``[B, heads, P, head_dim]`` float32, values of the histories.
         HISTORY_OF: ``[N]`` int64, the history that each row continues.
-        PAST_OF: ``[N]`` int64, the row of the past that each row continues; not read if none is seen.
         FIRST: ``[B]`` int64, the first visible token of each history; at most ``P``.
         OUT: ``[N q, width]`` float32, the output.
         ROWS: ``N``, the number of rows.
@@ -30,9 +29,7 @@ class Argument(IntEnum):
         PLACE: Place of the first new token in the ring.
         START: Place of the first visible token in the ring.
         SEEN: Number of visible tokens in the past and the ring, the new ones included.
-        PAST_CAPACITY: ``D``, the tokens of the past's ring.
-        PAST_START: Place of the first visible token in the past.
-        PAST_SEEN: Number of visible tokens in the past.
+        PARTS: The number of parts of the past; may be 0.
         WHOLE: 1 if a new token sees all new tokens of its row, 0 if it sees itself and those before it.
         THREAD_NUMBER: The address of a function that says which thread this is; 0 if there is only one.
         THREAD_COUNT: The address of a function that says how many threads there are; 0 if there is only one.
@@ -44,24 +41,39 @@ class Argument(IntEnum):
     KEYS = 3
     VALUES = 4
     HISTORY_OF = 5
-    PAST_OF = 6
-    FIRST = 7
-    OUT = 8
-    ROWS = 9
-    CHUNK = 10
-    OUTPUTS = 11
-    CAPACITY = 12
-    BATCH = 13
-    LENGTH = 14
-    PLACE = 15
-    START = 16
-    SEEN = 17
-    PAST_CAPACITY = 18
-    PAST_START = 19
-    PAST_SEEN = 20
-    WHOLE = 21
-    THREAD_NUMBER = 22
-    THREAD_COUNT = 23
+    FIRST = 6
+    OUT = 7
+    ROWS = 8
+    CHUNK = 9
+    OUTPUTS = 10
+    CAPACITY = 11
+    BATCH = 12
+    LENGTH = 13
+    PLACE = 14
+    START = 15
+    SEEN = 16
+    PARTS = 17
+    WHOLE = 18
+    THREAD_NUMBER = 19
+    THREAD_COUNT = 20
+
+
+class PastArgument(IntEnum):
+    """Places of what the loop knows of a part of the past: keys and values that rows imagined, and share.
+
+    Attributes:
+        LAYER: The address of a ring ``[M, 2, D, width]`` float32 of keys and values.
+        ROWS: The address of ``[N]`` int64, the row of the ring that each row continues.
+        CAPACITY: ``D``, the tokens of the ring.
+        START: Place of the first visible token in the ring.
+        SEEN: Number of visible tokens.
+    """
+
+    LAYER = 0
+    ROWS = 1
+    CAPACITY = 2
+    START = 3
+    SEEN = 4
 
 
 def table(**arguments: int) -> np.ndarray:

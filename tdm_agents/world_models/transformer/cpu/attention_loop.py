@@ -1,6 +1,6 @@
 """Attention over a shared history and each row's imagined tokens, for one forward of all rows, as one loop.
 
-What a row imagined is its own, or, since rows were taken from others, a past that they share and its own.
+What a row imagined is its own, or, since rows were taken from others, parts that they share and its own.
 
 Scores never reach memory: for a few lines at a time (a line is a query of a row) they are computed, turned
 into weights and used while they are in the first-level cache. The history is read once for these lines, by
@@ -17,7 +17,7 @@ import numpy as np
 from numba import carray, cfunc, literally, njit, types
 
 from tdm_agents.world_models.transformer.cpu import PANEL
-from tdm_agents.world_models.transformer.cpu.arguments import Argument
+from tdm_agents.world_models.transformer.cpu.arguments import Argument, PastArgument
 from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
 from tdm_agents.world_models.transformer.cpu.powers import exp2_over_max
 from tdm_agents.world_models.transformer.cpu.registers import COLUMNS, FETCHED, ROWS, lanes_of
@@ -29,11 +29,12 @@ _PIECE = 64
 _COUNT = len(Argument)
 # plain integers: older numba does not accept members of enumerations as indices
 _NEW, _OWN, _PAST, _KEYS, _VALUES = range(Argument.NEW, Argument.VALUES + 1)
-_HISTORY_OF, _PAST_OF, _FIRST, _OUT = range(Argument.HISTORY_OF, Argument.OUT + 1)
+_HISTORY_OF, _FIRST, _OUT = range(Argument.HISTORY_OF, Argument.OUT + 1)
 _ROWS, _CHUNK, _OUTPUTS, _CAPACITY, _BATCH, _LENGTH = range(Argument.ROWS, Argument.LENGTH + 1)
-_PLACE, _START, _SEEN = range(Argument.PLACE, Argument.SEEN + 1)
-_PAST_CAPACITY, _PAST_START, _PAST_SEEN, _WHOLE = range(Argument.PAST_CAPACITY, Argument.WHOLE + 1)
+_PLACE, _START, _SEEN, _PARTS, _WHOLE = range(Argument.PLACE, Argument.WHOLE + 1)
 _THREAD_NUMBER, _THREAD_COUNT = Argument.THREAD_NUMBER.value, Argument.THREAD_COUNT.value
+_PER_PART = len(PastArgument)
+_PART_LAYER, _PART_ROWS, _PART_CAPACITY, _PART_START, _PART_SEEN = range(_PER_PART)
 
 _loop = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
 
@@ -61,11 +62,10 @@ def attention(heads: int, head_dim: int) -> Any:
         _attend(
             carray(pointer(of[_NEW]), (rows * chunk, 3 * width), np.float32),
             carray(pointer(of[_OWN]), (rows, 2, capacity, width), np.float32),
-            carray(pointer(of[_PAST]), (rows, 2, of[_PAST_CAPACITY], width), np.float32),
+            carray(pointer(of[_PAST]), (of[_PARTS], _PER_PART), np.int64),
             carray(pointer(of[_KEYS]), (batch, heads, panels, head_dim, PANEL), np.float32),
             carray(pointer(of[_VALUES]), (batch, heads, length, head_dim), np.float32),
             carray(pointer(of[_HISTORY_OF]), rows, np.int64),
-            carray(pointer(of[_PAST_OF]), rows, np.int64),
             carray(pointer(of[_FIRST]), batch, np.int64),
             carray(pointer(of[_OUT]), (rows * outputs, width), np.float32),
             chunk,
@@ -73,8 +73,6 @@ def attention(heads: int, head_dim: int) -> Any:
             of[_PLACE],
             of[_START],
             of[_SEEN],
-            of[_PAST_START],
-            of[_PAST_SEEN],
             of[_WHOLE],
             min(rows, number * size),
             min(rows, (number + 1) * size),
@@ -94,7 +92,6 @@ def _attend(
     keys: Any,
     values: Any,
     history_of: Any,
-    past_of: Any,
     first: Any,
     out: Any,
     chunk: int,
@@ -102,8 +99,6 @@ def _attend(
     place: int,
     start: int,
     seen: int,
-    past_start: int,
-    past_seen: int,
     together: int,
     begin: int,
     end: int,
@@ -114,12 +109,17 @@ def _attend(
     """Attention of rows ``begin`` to ``end``; sizes of heads and of column blocks are constants."""
     width, capacity = heads * head_dim, own.shape[2]
     panels, length = keys.shape[2], values.shape[2]
-    # where most of what a row imagined is: from keys to values, its first token, and how many
-    most, half, since_here, of_most = own, capacity * width, start * width, seen
-    if past_seen:
-        most, half, since_here, of_most = past, past.shape[2] * width, past_start * width, past_seen
-    # its keys or values, in units of what products fetch
-    row_size = (of_most * width // (FETCHED * _PIECE) + 1) * (FETCHED * _PIECE)
+    parts, mine, largest = len(past), seen, 0
+    for part in range(parts):
+        mine -= past[part, _PART_SEEN]
+        if past[part, _PART_SEEN] > past[largest, _PART_SEEN]:
+            largest = part
+    if parts == 0 or mine > past[largest, _PART_SEEN]:
+        largest = parts  # most of what a row imagined is its own
+    most, far, tokens, at = _part(largest, past, own, mine, start)
+    half, at_first = most.shape[2] * width, at * width  # from keys to values; to the first visible token
+    # a row's keys or values there, in units of what products fetch
+    row_size = (tokens * width // (FETCHED * _PIECE) + 1) * (FETCHED * _PIECE)
     scores = np.empty((ROWS, panels * PANEL + seen), np.float32)  # of a head
     across = scores.shape[1]
     weights = np.empty((ROWS, heads, seen), np.float32)  # of the imagined tokens
@@ -148,19 +148,16 @@ def _attend(
             hidden = 0 if together else later
             following = (line + i + 1) // outputs if i < count - 1 else row0
             at, into = ((row + 1) * chunk - 1 - later) * 3 * width, i * heads * seen
-            for part in range(0 if past_seen else 1, 2):
-                source, row_at, tokens, begin_at = _part(
-                    part, own, past, past_of, row, start, past_start, seen, past_seen, hidden
-                )  # fmt: skip
+            for part in range(parts + 1):
+                source, rows, tokens, begin_at = _part(part, past, own, mine - hidden, start)
+                of_row, of_next = (rows[row], rows[following]) if part < parts else (row, following)
                 room = source.shape[2]
                 straight = min(tokens, room - begin_at)
                 # meanwhile fetch the next row's keys, or the first row's values
-                ahead = (_row(part, past_of, following) - row_at) * 2 * room * width
-                if i == count - 1:
-                    ahead += room * width
+                ahead = ((of_next - of_row) * 2 + (i == count - 1)) * room * width
                 for wrapped in range(1 + (tokens > straight)):
                     score(
-                        new, at, source, (2 * row_at * room + (0 if wrapped else begin_at)) * width,
+                        new, at, source, (2 * of_row * room + (0 if wrapped else begin_at)) * width,
                         tokens - straight if wrapped else straight,
                         weights, into + wrapped * straight, seen,
                         ahead, literally(heads), literally(head_dim),
@@ -177,8 +174,8 @@ def _attend(
                 at = (h * panels + panel) * FETCHED * head_dim
                 row, soon, step = row0 + at // row_size, 0, 0
                 if row <= row1:
-                    of_row = past_of[row] if past_seen else row
-                    soon, step = (2 * of_row + 1) * half + since_here + at % row_size, FETCHED
+                    of_row = far[row] if largest < parts else row
+                    soon, step = (2 * of_row + 1) * half + at_first + at % row_size, FETCHED
                 for part in range(0, PANEL, COLUMNS):
                     _multiply(
                         count, new, query0 + h * head_dim, apart,
@@ -197,8 +194,8 @@ def _attend(
                 at = (h * length + piece) * FETCHED
                 row, soon, step = row1 + 1 + at // row_size, 0, 0
                 if row < min(end, 2 * row1 - row0 + 2):
-                    of_row = past_of[row] if past_seen else row
-                    soon, step = 2 * of_row * half + since_here + at % row_size, FETCHED
+                    of_row = far[row] if largest < parts else row
+                    soon, step = 2 * of_row * half + at_first + at % row_size, FETCHED
                 for part in range(0, head_dim, columns):
                     _multiply(
                         count, scores, piece, across,
@@ -212,20 +209,17 @@ def _attend(
             hidden = 0 if together else outputs - 1 - (line + i) % outputs
             following = min((line + i + 1) // outputs, end - 1)
             at, into = i * heads * seen, (line + i) * width
-            for part in range(0 if past_seen else 1, 2):
-                source, row_at, tokens, begin_at = _part(
-                    part, own, past, past_of, row, start, past_start, seen, past_seen, hidden
-                )  # fmt: skip
+            for part in range(parts + 1):
+                source, rows, tokens, begin_at = _part(part, past, own, mine - hidden, start)
+                of_row, of_next = (rows[row], rows[following]) if part < parts else (row, following)
                 room = source.shape[2]
                 straight = min(tokens, room - begin_at)
                 # meanwhile fetch the next row's values, or keys
-                ahead = (_row(part, past_of, following) - row_at) * 2 * room * width
-                if i == count - 1:
-                    ahead -= room * width
+                ahead = ((of_next - of_row) * 2 - (i == count - 1)) * room * width
                 for wrapped in range(1 + (tokens > straight)):
                     weigh(
                         weights, at + wrapped * straight, seen,
-                        source, ((2 * row_at + 1) * room + (0 if wrapped else begin_at)) * width,
+                        source, ((2 * of_row + 1) * room + (0 if wrapped else begin_at)) * width,
                         tokens - straight if wrapped else straight,
                         out, into, ahead, literally(heads), literally(head_dim),
                     )  # fmt: skip
@@ -237,31 +231,22 @@ def _attend(
 
 
 @_loop
-def _row(part: int, past_of: Any, row: int) -> int:
-    """The row of the past that a row continues (part 0), or itself (part 1)."""
-    return past_of[row] if part == 0 else row
+def _part(part: int, past: Any, own: Any, mine: int, start: int) -> Any:
+    """A part of the past, or after its last part the rows' own tokens.
 
-
-@_loop
-def _part(
-    part: int,
-    own: Any,
-    past: Any,
-    past_of: Any,
-    row: int,
-    start: int,
-    past_start: int,
-    seen: int,
-    past_seen: int,
-    hidden: int,
-) -> Any:
-    """Where a row's past (part 0) or own tokens (part 1) are: array, row, number of visible ones, first one.
-
-    Of its own the last ``hidden`` are not visible.
+    Returns:
+        The layer, the row of it that each row continues (nothing where each is itself), the number of visible
+        tokens and the place of the first one.
     """
-    if part == 0:
-        return past, past_of[row], past_seen, past_start
-    return own, row, seen - past_seen - hidden, start
+    rows, width = own.shape[0], own.shape[3]
+    if part == len(past):
+        return own, carray(pointer(0), 0, np.int64), mine, start
+    return (
+        carray(pointer(past[part, _PART_LAYER]), (rows, 2, past[part, _PART_CAPACITY], width), np.float32),
+        carray(pointer(past[part, _PART_ROWS]), rows, np.int64),
+        past[part, _PART_SEEN],
+        past[part, _PART_START],
+    )
 
 
 @_loop

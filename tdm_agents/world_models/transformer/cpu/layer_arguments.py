@@ -46,15 +46,15 @@ class PassArgument(IntEnum):
         ATTENTION: The address of :func:`.attention_loop.attention`.
     """
 
-    X = 24
-    HIDDEN = 25
-    LAYERS = 26
-    LAYER_COUNT = 27
-    NORM = 28
-    ROTATION = 29
-    FEEDFORWARD = 30
-    SHAPES = 31
-    ATTENTION = 32
+    X = 21
+    HIDDEN = 22
+    LAYERS = 23
+    LAYER_COUNT = 24
+    NORM = 25
+    ROTATION = 26
+    FEEDFORWARD = 27
+    SHAPES = 28
+    ATTENTION = 29
 
 
 def pass_table(**arguments: int) -> np.ndarray:

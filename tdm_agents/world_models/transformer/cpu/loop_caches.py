@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.cpu import PANEL
-from tdm_agents.world_models.transformer.cpu.arguments import table
+from tdm_agents.world_models.transformer.cpu.arguments import PastArgument, table
 from tdm_agents.world_models.transformer.cpu.attention_loop import attention
 from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
 from tdm_agents.world_models.transformer.cpu.pages import in_huge_pages
@@ -83,24 +83,37 @@ class PanelHistory:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Keys and values that rows imagined before they were taken; read only, shared by all who continue them.
+    """Some tokens that rows imagined before they were taken; read only, and shared by all who continue them.
 
     Attributes:
-        layers: Per layer ``[M, 2, D, width]``; a token's place is its number modulo ``D``.
+        layers: Keys and values per layer, ``[M, 2, D, width]``; a ring that began with the first token.
         rows: ``[N]`` int64, the row that each row continues.
-        written: Number of tokens before those that rows hold themselves.
+        first: Number of the first token.
+        end: Number of the token after the last one.
     """
 
     layers: list[Tensor]
     rows: Tensor
-    written: int
+    first: int
+    end: int
+
+    def take(self, rows: Tensor) -> Past:
+        """What the given rows continue."""
+        return Past(self.layers, self.rows[rows], self.first, self.end)
+
+    def arguments(self, layer: int, since: int) -> list[int]:
+        """The loop's :class:`.arguments.PastArgument` of the tokens with numbers from ``since`` on."""
+        keys_and_values, visible = self.layers[layer], max(since, self.first)
+        size = keys_and_values.shape[2]
+        start = (visible - self.first) % size
+        return [keys_and_values.data_ptr(), self.rows.data_ptr(), size, start, self.end - visible]
 
 
 class RingImagined:
-    """Keys and values of what each row imagined; a token's place is its number modulo the attention band.
+    """Keys and values of what each row imagined.
 
-    Rows that are taken share what they were taken from, which nobody writes to any more: who continues it
-    keeps its next tokens apart, until there are more than those of a decision step.
+    Rows that are taken share what they were taken from, which nobody writes to any more, and keep their next
+    tokens apart. Only the tokens of an unfinished decision step are copied.
 
     Args:
         history: The histories that the rows continue.
@@ -109,51 +122,44 @@ class RingImagined:
 
     Attributes:
         written: Number of tokens so far, those that have left the band included.
-        layers: Keys and values per layer that are the rows' own, ``[N, 2, C, width]``, those after the past;
-            undefined where nothing is written. None until the next token where there is a past.
-        past: What the rows share with others; None if all tokens are their own.
+        past: What the rows share with others, the earliest first; nothing if all tokens are their own.
+        layers: Keys and values per layer of the tokens since, ``[N, 2, C, width]``; a ring, undefined where
+            nothing is written. None until the next token after a :meth:`take`.
     """
 
     def __init__(self, history: PanelHistory, rows: int, capacity: Capacity) -> None:
         self.written = 0
-        self.past: Past | None = None
+        self.past: tuple[Past, ...] = ()
         self._history, self._rows, self._capacity = history, rows, capacity
         self.layers: list[Tensor] | None = self._empty(rows, capacity.most)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys and values, those not written yet included."""
-        shared = self.past.layers if self.past else []
-        return sum(layer.nbytes for layer in (*(self.layers or ()), *shared))
+        """Bytes of keys and values, those not written yet and those of other rows included."""
+        layers = [*(self.layers or ()), *(layer for past in self.past for layer in past.layers)]
+        return sum(layer.nbytes for layer in layers)
 
     @property
-    def _own(self) -> int:
-        """Number of the rows' own tokens, those that have left the band included."""
-        return self.written - (self.past.written if self.past else 0)
+    def _begun(self) -> int:
+        """Number of the first token that is the rows' own."""
+        return self.past[-1].end if self.past else 0
 
     def take(self, rows: Tensor) -> RingImagined:
-        """The given rows, which share what these have imagined; their next tokens are their own.
+        """The given rows, whose next tokens are their own.
 
         Args:
             rows: ``[N']`` int64.
         """
+        own = self.written - self._begun
+        if self.layers is not None and own > 0 and (not self.past or 2 * own >= self._capacity.step):
+            self._share(self.layers)
+            own = 0
         taken = copy.copy(self)
-        taken._rows = len(rows)
-        if self.written == 0:
-            taken.layers = self._empty(len(rows), self._capacity.most)
-        elif self.past is None:
-            assert self.layers is not None
-            layers = self.layers
-            self._continue(Past(layers, torch.arange(self._rows), self.written))
-            taken._continue(Past(layers, rows, self.written))
-        elif 2 * self._own < self._capacity.step:
-            taken.past = Past(self.past.layers, self.past.rows[rows], self.past.written)
-            if self.layers is not None:
-                taken.layers = self._empty(len(rows), self.layers[0].shape[2])
-                for new, layer in zip(taken.layers, self.layers, strict=True):
-                    torch.index_select(layer[:, :, : self._own], 0, rows, out=new[:, :, : self._own])
-        else:
-            taken._continue(Past(self._joined(rows), torch.arange(len(rows)), self.written))
+        taken._rows, taken.past = len(rows), tuple(past.take(rows) for past in self.past)
+        if self.layers is not None:
+            taken.layers = self._empty(len(rows), self.layers[0].shape[2])
+            for new, layer in zip(taken.layers, self.layers, strict=True):
+                torch.index_select(layer[:, :, :own], 0, rows, out=new[:, :, :own])
         return taken
 
     @staticmethod
@@ -174,53 +180,39 @@ class RingImagined:
         self, grouping: Grouping, projections: tuple[Tensor, ...], *, first: int, chunk: int, inside: int
     ) -> LoopView:
         history, own = self._history, self._room_for(chunk)
-        room, past, before = own[0].shape[2], own, 0
-        past_of = grouping.history_of  # not read
-        if self.past is not None:
-            past, past_of = self.past.layers, self.past.rows
-            before = inside - min(inside, self._own + chunk)
+        room, begun, since = own[0].shape[2], self._begun, self.written + chunk - inside
         return LoopView(
             projections=projections,
             own=own,
-            place=self._own % room,
-            start=(self._own + chunk - (inside - before)) % room,
+            place=(self.written - begun) % room,
+            start=(max(since, begun) - begun) % room,
             seen=inside,
-            past=past,
-            past_of=past_of,
-            past_start=(self.written - self._own - before) % past[0].shape[2],
-            past_seen=before,
+            past=tuple(part for part in self.past if part.end > since),
+            since=since,
             whole=self._capacity.whole,
             history=history,
             history_of=grouping.history_of,
             first=history.first.clamp(min=first).clamp(max=history.tokens),
         )
 
-    def _continue(self, past: Past) -> None:
-        """Go on after ``past``, without tokens of one's own."""
-        self.past, self.layers = past, None
+    def _share(self, layers: list[Tensor]) -> None:
+        """Make the rows' own tokens a part of the past, of which what has left the band is forgotten."""
+        part = Past(layers, torch.arange(self._rows), self._begun, self.written)
+        left = self.written - self._capacity.band
+        self.past = (*(earlier for earlier in self.past if earlier.end > left), part)
+        self.layers = None
 
     def _room_for(self, chunk: int) -> list[Tensor]:
         """The layers that the next tokens are written to, after making room for them."""
-        step, most = self._capacity.step, self._capacity.most
+        most, step = self._capacity.most, min(self._capacity.step, self._capacity.most)
+        if self.layers is not None and self.layers[0].shape[2] < most:
+            if self.written - self._begun + chunk <= self.layers[0].shape[2]:
+                return self.layers
+            self._share(self.layers)  # they go on without being taken again, and get room for all of the band
+            step = most
         if self.layers is None:
-            self.layers = self._empty(self._rows, max(min(step, most), chunk))
-        elif self.past is not None and self._own + chunk > self.layers[0].shape[2]:
-            self.layers, self.past = self._joined(torch.arange(self._rows)), None
+            self.layers = self._empty(self._rows, step)
         return self.layers
-
-    def _joined(self, rows: Tensor) -> list[Tensor]:
-        """The past of the given rows and their own tokens, in layers that hold all of the band."""
-        assert self.past is not None
-        most, before, own = self._capacity.most, self.past.written, self._own
-        joined = self._empty(len(rows), most)
-        for index, (new, past) in enumerate(zip(joined, self.past.layers, strict=True)):
-            some = min(before, most)
-            torch.index_select(past[:, :, :some], 0, self.past.rows[rows], out=new[:, :, :some])
-            for into, begin, end in _ring(before, own, most):
-                assert self.layers is not None
-                layer, place = self.layers[index][:, :, begin:end], new[:, :, into : into + end - begin]
-                torch.index_select(layer, 0, rows, out=place)
-        return joined
 
     def _empty(self, rows: int, tokens: int) -> list[Tensor]:
         """Layers of that many rows and tokens; undefined."""
@@ -229,29 +221,20 @@ class RingImagined:
         return [in_huge_pages(value.new_empty(shape)) for value in self._history.values]
 
 
-def _ring(first: int, count: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """The pieces in which tokens, from number ``first`` on, go into a ring: place, and which of them."""
-    begin = 0
-    while begin < count:
-        into = (first + begin) % size
-        end = min(count, begin + size - into)
-        yield into, begin, end
-        begin = end
-
-
 @dataclass(frozen=True, slots=True)
 class LoopView:
-    """The view of new tokens for the loop; its attributes are the loop's :mod:`.arguments`."""
+    """The view of new tokens for the loop; its attributes are the loop's :mod:`.arguments`.
+
+    Of the past, tokens with numbers from ``since`` are visible.
+    """
 
     projections: tuple[Tensor, ...]
     own: list[Tensor]
     place: int
     start: int
     seen: int
-    past: list[Tensor]
-    past_of: Tensor
-    past_start: int
-    past_seen: int
+    past: tuple[Past, ...]
+    since: int
     whole: bool
     history: PanelHistory
     history_of: Tensor
@@ -260,6 +243,11 @@ class LoopView:
     def hidden(self, network: TransformerNetwork, x: Tensor, outputs: int) -> Tensor:
         """New tokens through all blocks; see :meth:`.token_view.View.hidden`."""
         return through_blocks(self, network, x, outputs)
+
+    def past_table(self, *layers: int) -> np.ndarray:
+        """A row of :class:`.arguments.PastArgument` per layer and part of the past."""
+        rows = [part.arguments(layer, self.since) for layer in layers for part in self.past]
+        return np.array(rows, dtype=np.int64).reshape(-1, len(PastArgument))
 
     def through(self, index: int, block: Block, x: Tensor, outputs: int) -> Tensor:
         """New tokens through one block; see :meth:`.view.View.through`.
@@ -272,17 +260,16 @@ class LoopView:
         if new.dtype != torch.float32:
             raise TypeError(f"queries are {new.dtype}; expected torch.float32: plan outside of autocast")
         attended = new.new_empty((rows * outputs, width))
-        own, past = self.own[index], self.past[index]
-        keys, values = self.history.keys[index], self.history.values[index]
+        own, keys, values = self.own[index], self.history.keys[index], self.history.values[index]
+        past = self.past_table(index)
         number, count = thread_functions()
         arguments = table(
             new=new.data_ptr(),
             own=own.data_ptr(),
-            past=past.data_ptr(),
+            past=past.ctypes.data,
             keys=keys.data_ptr(),
             values=values.data_ptr(),
             history_of=self.history_of.data_ptr(),
-            past_of=self.past_of.data_ptr(),
             first=self.first.data_ptr(),
             out=attended.data_ptr(),
             rows=rows,
@@ -294,9 +281,7 @@ class LoopView:
             place=self.place,
             start=self.start,
             seen=self.seen,
-            past_capacity=past.shape[2],
-            past_start=self.past_start,
-            past_seen=self.past_seen,
+            parts=len(past),
             whole=self.whole,
             thread_number=number,
             thread_count=count,

@@ -72,10 +72,12 @@ class TiledImagined(RingImagined):
     ) -> View:
         """The view of the next tokens; see :meth:`.cache.ImaginedCache.view`."""
         view = self._loop_view(grouping, projections, first=first, chunk=chunk, inside=inside)
+        layers = len(view.own)
+        past = view.past_table(*range(layers))
         addresses = self._fixed.copy()
         addresses[:, LayerArgument.OWN] = [layer.data_ptr() for layer in view.own]
-        addresses[:, LayerArgument.PAST] = [layer.data_ptr() for layer in view.past]
-        return TiledView(view, self._weights, addresses)
+        addresses[:, LayerArgument.PAST] = past.ctypes.data + past.nbytes // layers * np.arange(layers)
+        return TiledView(view, self._weights, addresses, past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,13 @@ class TiledView:
         view: What they attend to; its projections are the cosines and sines of their step.
         weights: The packed weights.
         addresses: A row of :class:`.layer_arguments.LayerArgument` per block.
+        past: The :meth:`.loop_caches.LoopView.past_table` of all blocks, which addresses point to.
     """
 
     view: LoopView
     weights: PackedNetwork
     addresses: np.ndarray[Any, Any]
+    past: np.ndarray[Any, Any]
 
     def hidden(self, network: TransformerNetwork, x: Tensor, outputs: int) -> Tensor:
         """New tokens through all blocks; see :meth:`.token_view.View.hidden`. ``x`` is changed."""
@@ -107,7 +111,6 @@ class TiledView:
             keys=0,
             values=0,
             history_of=view.history_of.data_ptr(),
-            past_of=view.past_of.data_ptr(),
             first=view.first.data_ptr(),
             out=room.data_ptr() + 4 * rows * chunk * 3 * width,
             rows=rows,
@@ -119,9 +122,7 @@ class TiledView:
             place=view.place,
             start=view.start,
             seen=view.seen,
-            past_capacity=view.past[0].shape[2],
-            past_start=view.past_start,
-            past_seen=view.past_seen,
+            parts=len(view.past),
             whole=view.whole,
             thread_number=number,
             thread_count=count,
