@@ -151,6 +151,7 @@ class RingImagined:
             rows: ``[N']`` int64.
         """
         own = self.written - self._begun
+        # a few tokens are copied, so that parts stay few; not with room for all of the band, most of it empty
         if self.layers is not None and own > 0 and (not self.past or 2 * own >= self._capacity.step):
             self._share(self.layers)
             own = 0
@@ -204,14 +205,15 @@ class RingImagined:
 
     def _room_for(self, chunk: int) -> list[Tensor]:
         """The layers that the next tokens are written to, after making room for them."""
-        most, step = self._capacity.most, min(self._capacity.step, self._capacity.most)
+        most = self._capacity.most
+        room = min(self._capacity.step, most)  # a search takes rows again after a step
         if self.layers is not None and self.layers[0].shape[2] < most:
             if self.written - self._begun + chunk <= self.layers[0].shape[2]:
                 return self.layers
-            self._share(self.layers)  # they go on without being taken again, and get room for all of the band
-            step = most
+            self._share(self.layers)
+            room = most  # who goes on without being taken gets room for all of the band
         if self.layers is None:
-            self.layers = self._empty(self._rows, step)
+            self.layers = self._empty(self._rows, room)
         return self.layers
 
     def _empty(self, rows: int, tokens: int) -> list[Tensor]:

@@ -130,7 +130,10 @@ class TransformerState:
         self.observation, self.reward, self.to_go = step.observation, reward, to_go
 
     def take(self, rows: Tensor) -> TransformerState:
-        """Copies of the given rows. Only what they imagined is copied; the history stays shared.
+        """Copies of the given rows.
+
+        The history stays shared. So does, on a CPU with the compiled loop, what they imagined; PyTorch's
+        products copy it.
 
         Raises:
             IndexError: If a row does not exist.
