@@ -198,7 +198,8 @@ class RingImagined:
 
     def _share(self, layers: list[Tensor]) -> None:
         """Make the rows' own tokens a part of the past, of which what has left the band is forgotten."""
-        part = Past(layers, torch.arange(self._rows), self._begun, self.written)
+        every = torch.arange(self._rows, device="cpu")
+        part = Past(layers, every, self._begun, self.written)
         left = self.written - self._capacity.band
         self.past = (*(earlier for earlier in self.past if earlier.end > left), part)
         self.layers = None
