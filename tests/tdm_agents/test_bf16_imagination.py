@@ -15,7 +15,8 @@ from tdm_agents.testing import recorded_episodes
 from tdm_agents.update_settings import UpdateSettings
 from tdm_agents.world_models.transformer.config import TransformerConfig
 from tdm_agents.world_models.transformer.cpu import tiles
-from tdm_agents.world_models.transformer.cpu.loop_caches import LoopView, RingImagined
+from tdm_agents.world_models.transformer.cpu.loop_caches import RingImagined
+from tdm_agents.world_models.transformer.cpu.loop_view import LoopView
 from tdm_agents.world_models.transformer.cpu.means import means_near_modes
 from tdm_agents.world_models.transformer.cpu.packed_network import PackedNetwork
 from tdm_agents.world_models.transformer.cpu.tiled_caches import TiledImagined, TiledView

@@ -16,7 +16,8 @@ from tdm_agents.world_models.transformer.cpu import openmp
 from tdm_agents.world_models.transformer.cpu.arguments import PastArgument, table
 from tdm_agents.world_models.transformer.cpu.attention_loop import attention
 from tdm_agents.world_models.transformer.cpu.keeping import kept
-from tdm_agents.world_models.transformer.cpu.loop_caches import LoopView, PanelHistory, RingImagined
+from tdm_agents.world_models.transformer.cpu.loop_caches import PanelHistory, RingImagined
+from tdm_agents.world_models.transformer.cpu.loop_view import LoopView
 from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
 from tdm_agents.world_models.transformer.cpu.pages import in_huge_pages
 from tdm_agents.world_models.transformer.cpu.powers import exp2_over_max

@@ -12,7 +12,8 @@ from torch import Tensor
 from tdm_agents.world_models.transformer.cpu.attention_loop import attention
 from tdm_agents.world_models.transformer.cpu.layer_arguments import LayerArgument, pass_table
 from tdm_agents.world_models.transformer.cpu.layers_loop import layers
-from tdm_agents.world_models.transformer.cpu.loop_caches import LoopView, PanelHistory, RingImagined
+from tdm_agents.world_models.transformer.cpu.loop_caches import PanelHistory, RingImagined
+from tdm_agents.world_models.transformer.cpu.loop_view import LoopView
 from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
 from tdm_agents.world_models.transformer.cpu.packed_network import PackedNetwork
 from tdm_agents.world_models.transformer.cpu.registers import ROWS
@@ -88,7 +89,7 @@ class TiledView:
         view: What they attend to; its projections are the cosines and sines of their step.
         weights: The packed weights.
         addresses: A row of :class:`.layer_arguments.LayerArgument` per block.
-        past: The :meth:`.loop_caches.LoopView.past_table` of all blocks, which addresses point to.
+        past: The :meth:`.loop_view.LoopView.past_table` of all blocks, which addresses point to.
     """
 
     view: LoopView
