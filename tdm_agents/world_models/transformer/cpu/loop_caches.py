@@ -159,7 +159,8 @@ class RingImagined:
             past=tuple(part for part in self.past if part.end > since),
             since=since,
             whole=self._capacity.whole,
-            history=history,
+            keys=history.keys,
+            values=history.values,
             history_of=grouping.history_of,
             first=history.first.clamp(min=first).clamp(max=history.tokens),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +14,6 @@ from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_fu
 from tdm_agents.world_models.transformer.cpu.registers import ROWS
 from tdm_agents.world_models.transformer.decoding.token_view import through_blocks
 from tdm_agents.world_models.transformer.network import Block, TransformerNetwork
-
-if TYPE_CHECKING:
-    from tdm_agents.world_models.transformer.cpu.loop_caches import PanelHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,8 @@ class Past:
 class LoopView:
     """The view of new tokens for the loop; its attributes are the loop's :mod:`.arguments`.
 
-    Of the past, tokens with numbers from ``since`` are visible.
+    Of the past, tokens with numbers from ``since`` are visible. Keys and values are the history's
+    (:class:`.loop_caches.PanelHistory`).
     """
 
     projections: tuple[Tensor, ...]
@@ -63,7 +60,8 @@ class LoopView:
     past: tuple[Past, ...]
     since: int
     whole: bool
-    history: PanelHistory
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
     history_of: Tensor
     first: Tensor
 
@@ -87,7 +85,7 @@ class LoopView:
         if new.dtype != torch.float32:
             raise TypeError(f"queries are {new.dtype}; expected torch.float32: plan outside of autocast")
         attended = new.new_empty((rows * outputs, width))
-        own, keys, values = self.own[index], self.history.keys[index], self.history.values[index]
+        own, keys, values = self.own[index], self.keys[index], self.values[index]
         past = self.past_table(index)
         number, count = thread_functions()
         arguments = table(

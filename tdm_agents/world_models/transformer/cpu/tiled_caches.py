@@ -101,7 +101,7 @@ class TiledView:
         """New tokens through all blocks; see :meth:`.token_view.View.hidden`. ``x`` is changed."""
         view, weights = self.view, self.weights
         rows, chunk, width = x.shape
-        config, own, values = network.config, view.own[0], view.history.values[0]
+        config, own, values = network.config, view.own[0], view.values[0]
         room = x.new_empty((rows * chunk, 4 * width))
         hidden = x.new_empty((rows, outputs, width))
         number, count = thread_functions()
