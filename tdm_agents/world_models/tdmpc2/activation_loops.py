@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload
 
 from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
 from tdm_agents.world_models.transformer.cpu.powers import exp2
-from tdm_agents.world_models.transformer.cpu.vectors import as_bits, as_float
+from tdm_agents.world_models.transformer.cpu.stored import number, stored
 
 EPSILON = 1e-5
 """Of LayerNorm."""
@@ -26,36 +25,6 @@ _LARGEST = np.float32(80.0)  # e to that power, and a sum of many of them, is a 
 _FAST = {"contract", "nnan", "nsz", "reassoc", "arcp", "afn"}
 
 
-def _number(stored: Any) -> Any:
-    """A stored number as float32."""
-    raise NotImplementedError
-
-
-def _stored(number: Any, like: Any) -> Any:
-    """A float32 as it is stored, rounded to the nearest if ``like`` is of the bits of bfloat16."""
-    raise NotImplementedError
-
-
-@overload(_number, strict=False)  # type: ignore[untyped-decorator]
-def _number_of(stored: Any) -> Any:
-    if stored == types.uint16:
-        return lambda stored: as_float(np.int32(stored) << np.int32(16))
-    return lambda stored: stored
-
-
-@overload(_stored, strict=False)  # type: ignore[untyped-decorator]
-def _stored_of(number: Any, like: Any) -> Any:
-    if like != types.uint16:
-        return lambda number, like: number
-
-    def rounded(number: Any, like: Any) -> Any:
-        bits = as_bits(number)
-        odd = (bits >> np.int32(16)) & np.int32(1)
-        return np.uint16((bits + np.int32(0x7FFF) + odd) >> np.int32(16))
-
-    return rounded
-
-
 @functools.cache
 def loops(size: int, group: int) -> tuple[Any, Any]:
     """The loops forward and backward.
@@ -64,8 +33,8 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
         size: Bytes per number, 4 or 2.
         group: Numbers that SimNorm makes sum to 1; 0 for Mish.
     """
-    number = types.uint16 if size == 2 else types.float32
-    data, vector, rows = number[:, :, ::1], types.float32[:, ::1], types.float32[:, :, ::1]
+    kind = types.uint16 if size == 2 else types.float32
+    data, vector, rows = kind[:, :, ::1], types.float32[:, ::1], types.float32[:, :, ::1]
     every = max(group, 1)
     version = VERSION  # numba compares it with what it kept
 
@@ -78,7 +47,7 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
             for r in range(x.shape[1]):
                 total, squares = np.float32(0), np.float32(0)
                 for j in range(width):
-                    u[j] = _number(x[e, r, j])
+                    u[j] = number(x[e, r, j])
                     total += u[j]
                 mean = total / np.float32(width)
                 for j in range(width):
@@ -90,12 +59,12 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
                 if group:
                     _softmax(u, every)
                     for j in range(width):
-                        y[e, r, j] = _stored(u[j], like)
+                        y[e, r, j] = stored(u[j], like)
                 else:
                     for j in range(width):
                         p = exp2(min(u[j], _BEYOND) * _LOG2_E)
                         n = p * (p + np.float32(2))
-                        y[e, r, j] = _stored(u[j] * n / (n + np.float32(2)), like)
+                        y[e, r, j] = stored(u[j] * n / (n + np.float32(2)), like)
 
     # x, gain, shift, moments, gradient of y; into: gradients of x, gain, shift
     def backward(
@@ -109,9 +78,9 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
             for r in range(x.shape[1]):
                 mean, scale = moments[e, r, 0], moments[e, r, 1]
                 for j in range(width):
-                    h[j] = (_number(x[e, r, j]) - mean) * scale
+                    h[j] = (number(x[e, r, j]) - mean) * scale
                     u[j] = h[j] * gain[e, j] + shift[e, j]
-                    d[j] = _number(dy[e, r, j])
+                    d[j] = number(dy[e, r, j])
                 if group:
                     _softmax(u, every)
                     _softmax_gradient(u, d, every)
@@ -126,7 +95,7 @@ def loops(size: int, group: int) -> tuple[Any, Any]:
                     second += d[j] * h[j]
                 first, second = first / np.float32(width), second / np.float32(width)
                 for j in range(width):
-                    dx[e, r, j] = _stored(scale * (d[j] - first - h[j] * second), like)
+                    dx[e, r, j] = stored(scale * (d[j] - first - h[j] * second), like)
 
     one = types.void(data, vector, vector, data, rows)
     two = types.void(data, vector, vector, rows, data, data, vector, vector)

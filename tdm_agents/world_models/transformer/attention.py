@@ -77,11 +77,12 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
     Its gradient in bfloat16 takes a CPU 1.7 to 4.4 times as long (``benchmarks/bf16_attention.py``).
     """
     causal = mask is None
-    if query.device.type != "cpu" or value.dtype == torch.float32:
+    if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+    dtype = torch.promote_types(value.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):
         attended = F.scaled_dot_product_attention(
-            query.float(), key.float(), value.float(), attn_mask=mask, is_causal=causal
+            query.to(dtype), key.to(dtype), value.to(dtype), attn_mask=mask, is_causal=causal
         )
     return attended.to(value.dtype)
 

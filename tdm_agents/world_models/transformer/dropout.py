@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Batch
+from tdm_agents.world_models.transformer.cpu.training import run_loop, runs_loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,16 @@ class Dropout:
 
     def masks(self, like: Tensor) -> Iterator[Tensor]:
         """Factors in the shape ``[S, d]`` of ``like``, without end: 0, or ``1 / (1 - rate)`` where kept."""
+        if like.dtype == torch.float32 and runs_loops(like):
+            seeds, tokens = (
+                torch.tensor(x, dtype=torch.int64, device="cpu") for x in (self.seeds, self.tokens)
+            )
+            factor = torch.tensor([1.0 / (1.0 - self.rate)], dtype=torch.float32, device="cpu")
+            of, least = (seeds, tokens.cumsum(dim=0), factor), int(self.rate * 2**32)
+            for nth in itertools.count():
+                drawn = torch.empty_like(like)
+                run_loop("factors", len(like), *of, drawn, sizes=(like.shape[1], nth, least))
+                yield drawn
         device, width = like.device, like.shape[1]
         of_windows = [
             (count, torch.Generator(device).manual_seed(seed))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdm_agents.world_models.transformer.network import TransformerNetwork
+from tdm_agents.world_models.transformer.operations import negative_log_likelihood
 from tdm_agents.world_models.transformer.token_batch import IGNORED, TokenBatch
 
 
@@ -28,11 +29,8 @@ def prediction_loss(network: TransformerNetwork, batch: TokenBatch) -> tuple[Ten
     """
     hidden = network(batch.packed, batch.dropout)  # [S, d]
     tokens = batch.tokens
-    logits = network.logits(hidden.index_select(0, tokens.index))  # [R, bins]
-    if batch.choices is not None:
-        beyond = torch.arange(logits.shape[1], device=logits.device) >= batch.choices[:, None]
-        logits = logits.masked_fill(beyond, float("-inf"))
-    nll = F.cross_entropy(logits, tokens.target, ignore_index=IGNORED, reduction="none")  # [R]
+    logits = network.head(hidden.index_select(0, tokens.index))  # [R, bins]
+    nll = negative_log_likelihood(logits, tokens.target, batch.choices)  # [R]
     loss = (tokens.weight * nll).sum()
     of_kinds = torch.split(tokens.share * nll.detach(), [count for _, count in batch.kinds])
     metrics = {f"nll_{kind}": of.sum() for (kind, _), of in zip(batch.kinds, of_kinds, strict=True)}
@@ -45,8 +43,8 @@ def prediction_loss(network: TransformerNetwork, batch: TokenBatch) -> tuple[Ten
         metrics["nll_alive"] = (alive.share * nll.detach()).sum()
     if (to_go := batch.to_go) is not None:
         assert network.returns is not None
-        logits = network.returns(hidden.index_select(0, to_go.index)).float()  # [R, bins]
-        nll = F.cross_entropy(logits, to_go.target, ignore_index=IGNORED, reduction="none")
+        logits = network.returns(hidden.index_select(0, to_go.index))  # [R, bins]
+        nll = negative_log_likelihood(logits, to_go.target, None)
         loss = loss + (to_go.weight * nll).sum()
         metrics["nll_to_go"] = (to_go.share * nll.detach()).sum()
     return loss, metrics

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdm_agents.errors import WrongValueError
 from tdm_agents.world_models.transformer.attention import packed_attention, padded_attention, padded_mask
 from tdm_agents.world_models.transformer.dropout import Dropout
+from tdm_agents.world_models.transformer.operations import Rotation, added, gated, normed, rotate, rotated
 from tdm_agents.world_models.transformer.packing import Packed
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosine and sine, ``[S, head_dim / 2]`` each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ class Block(nn.Module):
             mask: Its :func:`.attention.padded_mask`, where windows are padded.
             kept: Factors ``[S, d]`` of what attention and the GEGLU add, where there is dropout.
         """
-        query, key, value = (heads[0] for heads in self.project(x[None], rotation))
+        query, key, value = rotated(self.qkv(normed(x, self.attention_norm)), rotation, self.heads)
         if packed.padding is None:
             return self.finish(x, packed_attention(query, key, value, packed), kept)
         return self.finish(x, padded_attention(query, key, value, packed, mask), kept)
@@ -142,11 +139,10 @@ class Block(nn.Module):
             attended: The attended values.
             kept: As in :meth:`forward`.
         """
-        added = self.attention_out(attended)
-        x = x + (added if kept is None else added * kept[0])
-        gate, value = self.feedforward_in(self.feedforward_norm(x)).chunk(2, dim=-1)
-        added = self.feedforward_out(F.gelu(gate) * value)
-        return x + (added if kept is None else added * kept[1])  # type: ignore[no-any-return]
+        first, second = (None, None) if kept is None else kept
+        x = added(x, self.attention_out(attended), first)
+        hidden = gated(self.feedforward_in(normed(x, self.feedforward_norm)))
+        return added(x, self.feedforward_out(hidden), second)
 
 
 class TransformerNetwork(nn.Module):
@@ -240,20 +236,12 @@ class TransformerNetwork(nn.Module):
             x = x * next(masks)
         for block in self.blocks:
             x = block(x, rotation, packed, mask, None if masks is None else (next(masks), next(masks)))
-        hidden: Tensor = self.norm(x)
-        return hidden
+        return normed(x, self.norm)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``[..., d]`` to ``[..., bins]`` float32."""
         scores: Tensor = self.head(hidden)
         return scores.float()
-
-
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotary embedding of ``x[B, S, heads, head_dim]``."""
-    cosine, sine = rotation[0][:, None], rotation[1][:, None]  # [S, 1, head_dim / 2]
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
 def fourier_features(bins: int, width: int) -> Tensor:

@@ -1,0 +1,309 @@
+"""The loops of :mod:`.block_loops` as C functions, called in the threads of torch's own operators.
+
+A C function reads a table of integers: two functions that say which thread this is and how many there are,
+the number of rows, three sizes or other integers, and then addresses of contiguous arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray, cfunc, njit, types
+from torch import Tensor
+
+from tdm_agents.world_models.transformer.cpu import block_loops as loops
+from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
+from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
+from tdm_agents.world_models.transformer.cpu.vectors import call, pointer
+
+_NUMBER, _COUNT, _ROWS, _A, _B, _C, _FIRST = range(7)
+_MOST = _FIRST + 8
+"""Integers in a table."""
+
+
+def run(loop: Callable[[int], Any], rows: int, *tensors: Tensor, sizes: tuple[int, ...] = ()) -> None:
+    """Call a loop of this module.
+
+    Args:
+        loop: The loop, of which the numbers of the first tensor with two bytes per number, if any, decide.
+        rows: Rows that threads share.
+        tensors: Contiguous arrays in the order of the loop's addresses; an empty one is not there.
+        sizes: Up to three integers.
+    """
+    if rows == 0:
+        return
+    size = min((t.element_size() for t in tensors if t.dtype == torch.bfloat16), default=4)
+    threads = thread_functions() if torch.get_num_threads() > 1 else (0, 0)
+    table = np.zeros(_MOST, np.int64)
+    table[: _A + len(sizes)] = (*threads, rows, *sizes)
+    table[_FIRST : _FIRST + len(tensors)] = [t.data_ptr() if t.numel() else 0 for t in tensors]
+    in_threads(loop(size).address, table.ctypes.data, parts=rows)
+
+
+@njit  # type: ignore[untyped-decorator]
+def _thread(of: Any) -> Any:
+    """This thread's number."""
+    return call(of[_NUMBER]) if of[_NUMBER] else 0
+
+
+@njit  # type: ignore[untyped-decorator]
+def _share(of: Any) -> Any:
+    """This thread's first row, and the one after its last."""
+    rows, number, count = of[_ROWS], 0, 1
+    if of[_NUMBER]:
+        number, count = call(of[_NUMBER]), call(of[_COUNT])
+    each = (rows + count - 1) // count
+    return min(rows, number * each), min(rows, (number + 1) * each)
+
+
+def _kind(size: int) -> Any:
+    return np.uint16 if size == 2 else np.float32
+
+
+def _function(share: Any, size: int) -> Any:
+    return kept(functools.partial(cfunc, types.void(types.voidptr)), share, size)
+
+
+# the tables' integers are named where they are read; `version` is what numba compares with what it kept
+
+
+@functools.cache
+def norm(size: int) -> Any:
+    """Width; x, gain, shift, y, moments."""
+    kind, version = _kind(size), VERSION
+
+    def block_norm(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, width = _share(of), of[_ROWS], of[_A]
+        loops.norm(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, width), np.float32),
+            carray(pointer(of[_FIRST + 1]), width, np.float32),
+            carray(pointer(of[_FIRST + 2]), width, np.float32),
+            carray(pointer(of[_FIRST + 3]), (rows, width), kind),
+            carray(pointer(of[_FIRST + 4]), (rows, 2), np.float32),
+        )
+
+    return _function(block_norm, size)
+
+
+@functools.cache
+def norm_gradient(size: int) -> Any:
+    """Width, threads; x, gain, moments, dy, dx, and dgain and dshift of each thread."""
+    kind, version = _kind(size), VERSION
+
+    def block_norm_gradient(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, width, thread = _share(of), of[_ROWS], of[_A], _thread(of)
+        loops.norm_gradient(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, width), np.float32),
+            carray(pointer(of[_FIRST + 1]), width, np.float32),
+            carray(pointer(of[_FIRST + 2]), (rows, 2), np.float32),
+            carray(pointer(of[_FIRST + 3]), (rows, width), kind),
+            carray(pointer(of[_FIRST + 4]), (rows, width), np.float32),
+            carray(pointer(of[_FIRST + 5]), (of[_B], width), np.float32)[thread],
+            carray(pointer(of[_FIRST + 6]), (of[_B], width), np.float32)[thread],
+        )
+
+    return _function(block_norm_gradient, size)
+
+
+@functools.cache
+def rotate(size: int) -> Any:
+    """Heads, half of their width; qkv, cosine, sine, out."""
+    kind, version = _kind(size), VERSION
+
+    def block_rotate(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, heads, half = _share(of), of[_ROWS], of[_A], of[_B]
+        loops.rotate(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, 3, heads, 2 * half), kind),
+            carray(pointer(of[_FIRST + 1]), (rows, half), np.float32),
+            carray(pointer(of[_FIRST + 2]), (rows, half), np.float32),
+            carray(pointer(of[_FIRST + 3]), (3, heads, rows, 2 * half), np.float32),
+        )
+
+    return _function(block_rotate, size)
+
+
+@functools.cache
+def rotate_gradient(size: int) -> Any:
+    """Heads, half of their width; dquery, dkey, dvalue, cosine, sine, dqkv."""
+    kind, version = _kind(size), VERSION
+
+    def block_rotate_gradient(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, heads, half = _share(of), of[_ROWS], of[_A], of[_B]
+        loops.rotate_gradient(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (heads, rows, 2 * half), np.float32),
+            carray(pointer(of[_FIRST + 1]), (heads, rows, 2 * half), np.float32),
+            carray(pointer(of[_FIRST + 2]), (heads, rows, 2 * half), np.float32),
+            carray(pointer(of[_FIRST + 3]), (rows, half), np.float32),
+            carray(pointer(of[_FIRST + 4]), (rows, half), np.float32),
+            carray(pointer(of[_FIRST + 5]), (rows, 3, heads, 2 * half), kind),
+        )
+
+    return _function(block_rotate_gradient, size)
+
+
+@functools.cache
+def gate(size: int) -> Any:
+    """Width of y; x, y."""
+    kind, version = _kind(size), VERSION
+
+    def block_gate(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, width = _share(of), of[_ROWS], of[_A]
+        loops.gate(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, 2 * width), kind),
+            carray(pointer(of[_FIRST + 1]), (rows, width), kind),
+        )
+
+    return _function(block_gate, size)
+
+
+@functools.cache
+def gate_gradient(size: int) -> Any:
+    """Width of y; x, dy, dx."""
+    kind, version = _kind(size), VERSION
+
+    def block_gate_gradient(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, width = _share(of), of[_ROWS], of[_A]
+        loops.gate_gradient(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, 2 * width), kind),
+            carray(pointer(of[_FIRST + 1]), (rows, width), kind),
+            carray(pointer(of[_FIRST + 2]), (rows, 2 * width), kind),
+        )
+
+    return _function(block_gate_gradient, size)
+
+
+@functools.cache
+def add(size: int) -> Any:
+    """Width, 1 if there are factors; x, y, factors, out."""
+    kind, version = _kind(size), VERSION
+
+    def block_add(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, width = _share(of), of[_ROWS], of[_A]
+        loops.add(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, width), np.float32),
+            carray(pointer(of[_FIRST + 1]), (rows, width), kind),
+            carray(pointer(of[_FIRST + 2]), (rows * of[_B], width), np.float32),
+            carray(pointer(of[_FIRST + 3]), (rows, width), np.float32),
+        )
+
+    return _function(block_add, size)
+
+
+@functools.cache
+def add_gradient(size: int) -> Any:
+    """Width, 1 if there are factors; dout, factors, dy."""
+    kind, version = _kind(size), VERSION
+
+    def block_add_gradient(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, width = _share(of), of[_ROWS], of[_A]
+        loops.add_gradient(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, width), np.float32),
+            carray(pointer(of[_FIRST + 1]), (rows * of[_B], width), np.float32),
+            carray(pointer(of[_FIRST + 2]), (rows, width), kind),
+        )
+
+    return _function(block_add_gradient, size)
+
+
+@functools.cache
+def entropy(size: int) -> Any:
+    """Bins, 1 if there are choices; logits, target, choices, nll, totals."""
+    kind, version = _kind(size), VERSION
+
+    def block_entropy(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, bins = _share(of), of[_ROWS], of[_A]
+        loops.entropy(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, bins), kind),
+            carray(pointer(of[_FIRST + 1]), rows, np.int64),
+            carray(pointer(of[_FIRST + 2]), rows * of[_B], np.int64),
+            carray(pointer(of[_FIRST + 3]), rows, np.float32),
+            carray(pointer(of[_FIRST + 4]), rows, np.float32),
+        )
+
+    return _function(block_entropy, size)
+
+
+@functools.cache
+def entropy_gradient(size: int) -> Any:
+    """Bins, 1 if there are choices; logits, target, choices, totals, dnll, dlogits."""
+    kind, version = _kind(size), VERSION
+
+    def block_entropy_gradient(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, bins = _share(of), of[_ROWS], of[_A]
+        loops.entropy_gradient(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), (rows, bins), kind),
+            carray(pointer(of[_FIRST + 1]), rows, np.int64),
+            carray(pointer(of[_FIRST + 2]), rows * of[_B], np.int64),
+            carray(pointer(of[_FIRST + 3]), rows, np.float32),
+            carray(pointer(of[_FIRST + 4]), rows, np.float32),
+            carray(pointer(of[_FIRST + 5]), (rows, bins), kind),
+        )
+
+    return _function(block_entropy_gradient, size)
+
+
+@functools.cache
+def factors(size: int) -> Any:
+    """Width, which draws they are, the least hash that is kept; seeds, ends, [factor], out."""
+    version = VERSION
+
+    def block_factors(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, width = _share(of), of[_ROWS], of[_A]
+        loops.factors(
+            first,
+            end,
+            carray(pointer(of[_FIRST]), rows, np.int64),
+            carray(pointer(of[_FIRST + 1]), rows, np.int64),
+            of[_B],
+            of[_C],
+            carray(pointer(of[_FIRST + 2]), 1, np.float32)[0],
+            carray(pointer(of[_FIRST + 3]), (rows, width), np.float32),
+        )
+
+    return _function(block_factors, size)
