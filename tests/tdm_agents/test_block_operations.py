@@ -1,5 +1,7 @@
 """What is between the products of a block: compiled loops say what PyTorch's operations say."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tdm_agents.world_models.transformer.cpu.training import runs_loops
+from tdm_agents.world_models.transformer.attention import packed_attention
+from tdm_agents.world_models.transformer.cpu.training_loops import runs_loops
 from tdm_agents.world_models.transformer.dropout import Dropout
 from tdm_agents.world_models.transformer.operations import (
     added,
@@ -16,6 +19,7 @@ from tdm_agents.world_models.transformer.operations import (
     normed,
     rotated,
 )
+from tdm_agents.world_models.transformer.packing import Band
 from tdm_agents.world_models.transformer.token_batch import IGNORED
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -89,6 +93,44 @@ def test_rotations(dtype, rows, heads, half, seed):
         return rotated(qkv, (of.cos(), of.sin()), heads)
 
     assert_same(operation, random(rows, 6 * heads * half, dtype=dtype, seed=seed), precision=ROUNDING[dtype])
+
+
+bands = st.lists(
+    st.builds(
+        Band,
+        step_tokens=st.integers(1, 9),
+        steps=st.integers(1, 20),
+        context_steps=st.integers(1, 25),
+        windows=st.integers(1, 2),
+        whole=st.booleans(),
+    ),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+
+
+@given(bands, st.integers(1, 3), st.integers(1, 40), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_attention_inside_bands(bands, heads, head_dim, seed):
+    tokens = sum(band.tokens for band in bands)
+    exact = [random(heads, tokens, head_dim, seed=seed + i, spread=2.0).double().detach() for i in range(3)]
+    way = torch.randn(tokens, heads * head_dim, dtype=torch.float64)
+    found = []
+    for dtype in (torch.float32, torch.float64):  # a loop, and PyTorch's attention
+        inputs = [x.to(dtype).requires_grad_() for x in exact]
+        out = packed_attention(*inputs, SimpleNamespace(bands=bands))
+        found.append([out, *torch.autograd.grad((out * way.to(dtype)).sum(), inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=2e-4, atol=2e-4)
+
+
+def test_attention_under_autocast_is_rounded_once():
+    bands = (Band(step_tokens=8, steps=12, context_steps=5, windows=2),)
+    inputs = [random(2, 192, 24, seed=i) for i in range(3)]
+    exact = packed_attention(*inputs, SimpleNamespace(bands=bands))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = packed_attention(*inputs, SimpleNamespace(bands=bands))
+    assert torch.equal(rounded, exact.bfloat16())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdm_agents.world_models.transformer.packing import Packed
+from tdm_agents.world_models.transformer.cpu.training_loops import runs_loops
+from tdm_agents.world_models.transformer.operations import attended
+from tdm_agents.world_models.transformer.packing import Band, Packed
 
 CPU_QUERY_TOKENS = 96
 """Smallest block of queries on a CPU, in tokens; 50 to 100 are fastest."""
@@ -152,7 +156,9 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed) 
     Returns:
         ``[S, heads * head_dim]``.
     """
-    attended = []
+    if query.dtype == torch.float32 and runs_loops(query[0]):
+        return attended(query, key, value, _windows(packed.bands))
+    found = []
     bands = packed.bands
     sizes = [band.tokens for band in bands]
     # split, not slices: the gradient of each slice would be as long as the whole sequence
@@ -168,5 +174,16 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed) 
             context_steps=band.context_steps,
             whole=band.whole,
         )
-        attended.append(heads.transpose(1, 2).flatten(0, 1).flatten(1))
-    return torch.cat(attended)
+        found.append(heads.transpose(1, 2).flatten(0, 1).flatten(1))
+    return torch.cat(found)
+
+
+@functools.lru_cache(maxsize=4)
+def _windows(bands: tuple[Band, ...]) -> Tensor:
+    """What the loop is told of each window; see :func:`.band_loops.attend`."""
+    rows, first = [], 0
+    for band in bands:
+        for _ in range(band.windows):
+            rows.append((first, band.window_tokens, band.step_tokens, band.context_steps, band.whole))
+            first += band.window_tokens
+    return torch.tensor(rows, dtype=torch.int64, device="cpu")

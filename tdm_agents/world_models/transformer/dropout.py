@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tdm_agents.protocols import Batch
-from tdm_agents.world_models.transformer.cpu.training import run_loop, runs_loops
+from tdm_agents.world_models.transformer.cpu.training_loops import run_loop, runs_loops
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tdm_agents.world_models.transformer.cpu.training import ACTIVATIONS, run_loop, runs_loops
+from tdm_agents.world_models.transformer.cpu.training_loops import ACTIVATIONS, run_loop, runs_loops
 from tdm_agents.world_models.transformer.token_batch import IGNORED
 
 Rotation = tuple[Tensor, Tensor]
@@ -24,7 +24,7 @@ def normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """LayerNorm of ``[S, d]``, for products."""
     if not runs_loops(x):
         return norm(x)  # type: ignore[no-any-return]
-    made: Tensor = _Norm.apply(x, norm.weight, norm.bias, _of_products())  # type: ignore[no-untyped-call]
+    made: Tensor = _Norm.apply(x, norm.weight, norm.bias, of_products())  # type: ignore[no-untyped-call]
     return made
 
 
@@ -62,6 +62,19 @@ def added(x: Tensor, y: Tensor, kept: Tensor | None = None) -> Tensor:
     return x + (y if kept is None else y * kept)
 
 
+def attended(query: Tensor, key: Tensor, value: Tensor, windows: Tensor) -> Tensor:
+    """Attention inside bands by a loop, ``[S, heads * head_dim]`` for products.
+
+    Args:
+        query: ``[heads, S, head_dim]`` float32; :func:`.training_loops.runs_loops` must be true of its heads.
+        key: See ``query``.
+        value: See ``query``.
+        windows: ``[W, 5]`` int64; see :func:`.band_loops.attend`.
+    """
+    found: Tensor = _Attend.apply(query, key, value, windows, of_products())  # type: ignore[no-untyped-call]
+    return found
+
+
 def negative_log_likelihood(logits: Tensor, target: Tensor, choices: Tensor | None) -> Tensor:
     """Of each row's target, float32 ``[R]``; 0 where it is :data:`IGNORED`.
 
@@ -80,7 +93,8 @@ def negative_log_likelihood(logits: Tensor, target: Tensor, choices: Tensor | No
     return F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
 
 
-def _of_products() -> torch.dtype:
+def of_products() -> torch.dtype:
+    """The dtype of products on a CPU."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
 
 
@@ -124,6 +138,30 @@ class _Rotate(torch.autograd.Function):
         of = (*(d.contiguous() for d in gradients), cosine, sine, dqkv)
         run_loop("rotate_gradient", rows, *of, sizes=(heads, half))
         return dqkv, None, None, None
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, windows: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        heads, tokens, width = query.shape
+        of = windows, windows[:, 1].max(), *(x.contiguous() for x in (query, key, value))
+        out, totals = query.new_empty((tokens, heads * width), dtype=dtype), query.new_empty((heads, tokens))
+        run_loop("attend", len(windows) * heads, *of, out, totals, sizes=(heads, width, tokens))
+        ctx.save_for_backward(*of, totals)
+        ctx.sizes = heads, width, tokens
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        windows, *of, totals = ctx.saved_tensors
+        heads, width, tokens = ctx.sizes
+        made = totals.new_empty((3, heads, tokens, width))
+        of = windows, *of, totals, dout.contiguous(), made
+        run_loop("attend_gradient", len(windows) * heads, *of, sizes=ctx.sizes)
+        return *made.unbind(), None, None
 
 
 class _Gate(torch.autograd.Function):

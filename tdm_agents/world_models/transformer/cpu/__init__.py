@@ -1,4 +1,4 @@
-"""Attention of imagined rows as one loop per block, compiled by numba, for CPUs in float32."""
+"""Loops for CPUs, compiled by numba: attention of imagined rows, and what blocks do in training."""
 
 import os
 

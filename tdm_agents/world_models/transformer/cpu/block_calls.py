@@ -15,13 +15,14 @@ import torch
 from numba import carray, cfunc, njit, types
 from torch import Tensor
 
+from tdm_agents.world_models.transformer.cpu import band_loops
 from tdm_agents.world_models.transformer.cpu import block_loops as loops
 from tdm_agents.world_models.transformer.cpu.keeping import VERSION, kept
 from tdm_agents.world_models.transformer.cpu.openmp import in_threads, thread_functions
 from tdm_agents.world_models.transformer.cpu.vectors import call, pointer
 
 _NUMBER, _COUNT, _ROWS, _A, _B, _C, _FIRST = range(7)
-_MOST = _FIRST + 8
+_MOST = _FIRST + 9
 """Integers in a table."""
 
 
@@ -60,6 +61,36 @@ def _share(of: Any) -> Any:
     return min(rows, number * each), min(rows, (number + 1) * each)
 
 
+@njit  # type: ignore[untyped-decorator]
+def _vector(of: Any, place: int, size: int) -> Any:
+    """An array of the table, float32."""
+    return carray(pointer(of[_FIRST + place]), size, np.float32)
+
+
+@njit  # type: ignore[untyped-decorator]
+def _matrix(of: Any, place: int, rows: int, width: int) -> Any:
+    """An array of the table, float32."""
+    return carray(pointer(of[_FIRST + place]), (rows, width), np.float32)
+
+
+@njit  # type: ignore[untyped-decorator]
+def _stored(of: Any, place: int, rows: int, width: int, kind: Any) -> Any:
+    """An array of the table, as activations are stored."""
+    return carray(pointer(of[_FIRST + place]), (rows, width), kind)
+
+
+@njit  # type: ignore[untyped-decorator]
+def _heads(of: Any, place: int, heads: int, tokens: int, width: int) -> Any:
+    """An array of the table, float32."""
+    return carray(pointer(of[_FIRST + place]), (heads, tokens, width), np.float32)
+
+
+@njit  # type: ignore[untyped-decorator]
+def _integers(of: Any, place: int, size: int) -> Any:
+    """An array of the table, int64."""
+    return carray(pointer(of[_FIRST + place]), size, np.int64)
+
+
 def _kind(size: int) -> Any:
     return np.uint16 if size == 2 else np.float32
 
@@ -81,14 +112,9 @@ def norm(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, width = _share(of), of[_ROWS], of[_A]
         loops.norm(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, width), np.float32),
-            carray(pointer(of[_FIRST + 1]), width, np.float32),
-            carray(pointer(of[_FIRST + 2]), width, np.float32),
-            carray(pointer(of[_FIRST + 3]), (rows, width), kind),
-            carray(pointer(of[_FIRST + 4]), (rows, 2), np.float32),
-        )
+            first, end, _matrix(of, 0, rows, width), _vector(of, 1, width), _vector(of, 2, width),
+            _stored(of, 3, rows, width, kind), _matrix(of, 4, rows, 2),
+        )  # fmt: skip
 
     return _function(block_norm, size)
 
@@ -103,16 +129,10 @@ def norm_gradient(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, width, thread = _share(of), of[_ROWS], of[_A], _thread(of)
         loops.norm_gradient(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, width), np.float32),
-            carray(pointer(of[_FIRST + 1]), width, np.float32),
-            carray(pointer(of[_FIRST + 2]), (rows, 2), np.float32),
-            carray(pointer(of[_FIRST + 3]), (rows, width), kind),
-            carray(pointer(of[_FIRST + 4]), (rows, width), np.float32),
-            carray(pointer(of[_FIRST + 5]), (of[_B], width), np.float32)[thread],
-            carray(pointer(of[_FIRST + 6]), (of[_B], width), np.float32)[thread],
-        )
+            first, end, _matrix(of, 0, rows, width), _vector(of, 1, width), _matrix(of, 2, rows, 2),
+            _stored(of, 3, rows, width, kind), _matrix(of, 4, rows, width),
+            _matrix(of, 5, of[_B], width)[thread], _matrix(of, 6, of[_B], width)[thread],
+        )  # fmt: skip
 
     return _function(block_norm_gradient, size)
 
@@ -127,13 +147,10 @@ def rotate(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, heads, half = _share(of), of[_ROWS], of[_A], of[_B]
         loops.rotate(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, 3, heads, 2 * half), kind),
-            carray(pointer(of[_FIRST + 1]), (rows, half), np.float32),
-            carray(pointer(of[_FIRST + 2]), (rows, half), np.float32),
+            first, end, carray(pointer(of[_FIRST]), (rows, 3, heads, 2 * half), kind),
+            _matrix(of, 1, rows, half), _matrix(of, 2, rows, half),
             carray(pointer(of[_FIRST + 3]), (3, heads, rows, 2 * half), np.float32),
-        )
+        )  # fmt: skip
 
     return _function(block_rotate, size)
 
@@ -148,15 +165,10 @@ def rotate_gradient(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, heads, half = _share(of), of[_ROWS], of[_A], of[_B]
         loops.rotate_gradient(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (heads, rows, 2 * half), np.float32),
-            carray(pointer(of[_FIRST + 1]), (heads, rows, 2 * half), np.float32),
-            carray(pointer(of[_FIRST + 2]), (heads, rows, 2 * half), np.float32),
-            carray(pointer(of[_FIRST + 3]), (rows, half), np.float32),
-            carray(pointer(of[_FIRST + 4]), (rows, half), np.float32),
+            first, end, _heads(of, 0, heads, rows, 2 * half), _heads(of, 1, heads, rows, 2 * half),
+            _heads(of, 2, heads, rows, 2 * half), _matrix(of, 3, rows, half), _matrix(of, 4, rows, half),
             carray(pointer(of[_FIRST + 5]), (rows, 3, heads, 2 * half), kind),
-        )
+        )  # fmt: skip
 
     return _function(block_rotate_gradient, size)
 
@@ -171,11 +183,8 @@ def gate(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, width = _share(of), of[_ROWS], of[_A]
         loops.gate(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, 2 * width), kind),
-            carray(pointer(of[_FIRST + 1]), (rows, width), kind),
-        )
+            first, end, _stored(of, 0, rows, 2 * width, kind), _stored(of, 1, rows, width, kind),
+        )  # fmt: skip
 
     return _function(block_gate, size)
 
@@ -190,12 +199,9 @@ def gate_gradient(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, width = _share(of), of[_ROWS], of[_A]
         loops.gate_gradient(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, 2 * width), kind),
-            carray(pointer(of[_FIRST + 1]), (rows, width), kind),
-            carray(pointer(of[_FIRST + 2]), (rows, 2 * width), kind),
-        )
+            first, end, _stored(of, 0, rows, 2 * width, kind), _stored(of, 1, rows, width, kind),
+            _stored(of, 2, rows, 2 * width, kind),
+        )  # fmt: skip
 
     return _function(block_gate_gradient, size)
 
@@ -210,13 +216,9 @@ def add(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, width = _share(of), of[_ROWS], of[_A]
         loops.add(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, width), np.float32),
-            carray(pointer(of[_FIRST + 1]), (rows, width), kind),
-            carray(pointer(of[_FIRST + 2]), (rows * of[_B], width), np.float32),
-            carray(pointer(of[_FIRST + 3]), (rows, width), np.float32),
-        )
+            first, end, _matrix(of, 0, rows, width), _stored(of, 1, rows, width, kind),
+            _matrix(of, 2, rows * of[_B], width), _matrix(of, 3, rows, width),
+        )  # fmt: skip
 
     return _function(block_add, size)
 
@@ -231,12 +233,9 @@ def add_gradient(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, width = _share(of), of[_ROWS], of[_A]
         loops.add_gradient(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, width), np.float32),
-            carray(pointer(of[_FIRST + 1]), (rows * of[_B], width), np.float32),
-            carray(pointer(of[_FIRST + 2]), (rows, width), kind),
-        )
+            first, end, _matrix(of, 0, rows, width), _matrix(of, 1, rows * of[_B], width),
+            _stored(of, 2, rows, width, kind),
+        )  # fmt: skip
 
     return _function(block_add_gradient, size)
 
@@ -251,14 +250,9 @@ def entropy(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, bins = _share(of), of[_ROWS], of[_A]
         loops.entropy(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, bins), kind),
-            carray(pointer(of[_FIRST + 1]), rows, np.int64),
-            carray(pointer(of[_FIRST + 2]), rows * of[_B], np.int64),
-            carray(pointer(of[_FIRST + 3]), rows, np.float32),
-            carray(pointer(of[_FIRST + 4]), rows, np.float32),
-        )
+            first, end, _stored(of, 0, rows, bins, kind), _integers(of, 1, rows),
+            _integers(of, 2, rows * of[_B]), _vector(of, 3, rows), _vector(of, 4, rows),
+        )  # fmt: skip
 
     return _function(block_entropy, size)
 
@@ -273,15 +267,10 @@ def entropy_gradient(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, bins = _share(of), of[_ROWS], of[_A]
         loops.entropy_gradient(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), (rows, bins), kind),
-            carray(pointer(of[_FIRST + 1]), rows, np.int64),
-            carray(pointer(of[_FIRST + 2]), rows * of[_B], np.int64),
-            carray(pointer(of[_FIRST + 3]), rows, np.float32),
-            carray(pointer(of[_FIRST + 4]), rows, np.float32),
-            carray(pointer(of[_FIRST + 5]), (rows, bins), kind),
-        )
+            first, end, _stored(of, 0, rows, bins, kind), _integers(of, 1, rows),
+            _integers(of, 2, rows * of[_B]), _vector(of, 3, rows), _vector(of, 4, rows),
+            _stored(of, 5, rows, bins, kind),
+        )  # fmt: skip
 
     return _function(block_entropy_gradient, size)
 
@@ -296,14 +285,47 @@ def factors(size: int) -> Any:
         of = carray(arguments, _MOST, np.int64)
         (first, end), rows, width = _share(of), of[_ROWS], of[_A]
         loops.factors(
-            first,
-            end,
-            carray(pointer(of[_FIRST]), rows, np.int64),
-            carray(pointer(of[_FIRST + 1]), rows, np.int64),
-            of[_B],
-            of[_C],
-            carray(pointer(of[_FIRST + 2]), 1, np.float32)[0],
-            carray(pointer(of[_FIRST + 3]), (rows, width), np.float32),
-        )
+            first, end, _integers(of, 0, rows), _integers(of, 1, rows), of[_B], of[_C],
+            _vector(of, 2, 1)[0], _matrix(of, 3, rows, width),
+        )  # fmt: skip
 
     return _function(block_factors, size)
+
+
+@functools.cache
+def attend(size: int) -> Any:
+    """Heads, their width, tokens; windows, [longest], query, key, value, out, totals."""
+    kind, version = _kind(size), VERSION
+
+    def block_attend(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, heads, width, tokens = _share(of), of[_ROWS], of[_A], of[_B], of[_C]
+        band_loops.attend(
+            first, end, _integers(of, 0, (rows // heads) * 5).reshape(-1, 5), _integers(of, 1, 1)[0],
+            _heads(of, 2, heads, tokens, width), _heads(of, 3, heads, tokens, width),
+            _heads(of, 4, heads, tokens, width), _stored(of, 5, tokens, heads * width, kind),
+            _matrix(of, 6, heads, tokens),
+        )  # fmt: skip
+
+    return _function(block_attend, size)
+
+
+@functools.cache
+def attend_gradient(size: int) -> Any:
+    """Heads, their width, tokens; windows, [longest], query, key, value, totals, dout, all gradients."""
+    kind, version = _kind(size), VERSION
+
+    def block_attend_gradient(arguments: Any) -> None:
+        _ = version
+        of = carray(arguments, _MOST, np.int64)
+        (first, end), rows, heads, width, tokens = _share(of), of[_ROWS], of[_A], of[_B], of[_C]
+        made = carray(pointer(of[_FIRST + 7]), (3, heads, tokens, width), np.float32)
+        band_loops.attend_gradient(
+            first, end, _integers(of, 0, (rows // heads) * 5).reshape(-1, 5), _integers(of, 1, 1)[0],
+            _heads(of, 2, heads, tokens, width), _heads(of, 3, heads, tokens, width),
+            _heads(of, 4, heads, tokens, width), _matrix(of, 5, heads, tokens),
+            _stored(of, 6, tokens, heads * width, kind), made[0], made[1], made[2],
+        )  # fmt: skip
+
+    return _function(block_attend_gradient, size)
