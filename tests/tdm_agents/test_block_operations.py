@@ -12,6 +12,7 @@ from torch import nn
 from tdm_agents.world_models.transformer.attention import packed_attention
 from tdm_agents.world_models.transformer.cpu.training_loops import runs_loops
 from tdm_agents.world_models.transformer.dropout import Dropout
+from tdm_agents.world_models.transformer.network import Block, NetworkConfig
 from tdm_agents.world_models.transformer.operations import (
     added,
     gated,
@@ -196,6 +197,38 @@ def test_in_float64_on_other_shapes_and_without_a_gradient_pytorch_computes():
     assert not runs_loops(x[None])
     with torch.no_grad():
         assert not runs_loops(x)
+
+
+@pytest.mark.parametrize(
+    ("weights", "products"),
+    [
+        (torch.bfloat16, None),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float32, None),
+        (torch.float32, torch.bfloat16),
+        (torch.float32, torch.float16),
+        (torch.float64, None),
+    ],
+)
+def test_a_block_of_any_types_is_that_block(weights, products):
+    sizes = {"layers": 1, "width": 16, "heads": 2, "feedforward": 24}
+    config = NetworkConfig(**sizes, bins=8, max_observation=3, max_action=1)
+    block, band = Block(config), Band(step_tokens=6, steps=4, context_steps=2, windows=2)
+    packed = SimpleNamespace(bands=(band,), padding=None)
+    x, angle = random(band.tokens, 16), torch.randn(band.tokens, 4)
+    found = []
+    for dtype in (weights, torch.float64):
+        one = Block(config)
+        one.load_state_dict(block.state_dict())
+        one.to(dtype)
+        inputs = x.detach().to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype=products, enabled=products is not None and dtype == weights):
+            out = one(inputs, (angle.cos().to(dtype), angle.sin().to(dtype)), packed)
+        out.sum().backward()
+        found.append([out.double(), inputs.grad.double(), one.qkv.weight.grad.double()])
+    for of_types, exact in zip(*found, strict=True):
+        scale = exact.abs().max()
+        torch.testing.assert_close(of_types / scale, exact / scale, rtol=0, atol=0.05)
 
 
 def test_dropout_has_its_rate_and_every_draw_is_another():

@@ -22,7 +22,7 @@ Rotation = tuple[Tensor, Tensor]
 
 def normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """LayerNorm of ``[S, d]``, for products."""
-    if not runs_loops(x):
+    if not runs_loops(x) or not _in_float32(x, norm.weight):
         return norm(x)  # type: ignore[no-any-return]
     made: Tensor = _Norm.apply(x, norm.weight, norm.bias, of_products())  # type: ignore[no-untyped-call]
     return made
@@ -30,7 +30,7 @@ def normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
 
 def rotated(qkv: Tensor, rotation: Rotation, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rotated queries and keys, and values, each ``[heads, S, head_dim]``, of ``[S, 3 d]``."""
-    if runs_loops(qkv):
+    if runs_loops(qkv) and _in_float32(*rotation):
         found: tuple[Tensor, Tensor, Tensor] = _Rotate.apply(qkv, *rotation, heads)  # type: ignore[no-untyped-call]
         return found
     parts = qkv.view(len(qkv), 3 * heads, -1)
@@ -56,7 +56,7 @@ def gated(x: Tensor) -> Tensor:
 
 def added(x: Tensor, y: Tensor, kept: Tensor | None = None) -> Tensor:
     """``x + y kept``, all of them ``[..., d]``; without ``kept``, ``x + y``."""
-    if runs_loops(x) and y.dtype in ACTIVATIONS:
+    if runs_loops(x) and y.dtype in ACTIVATIONS and _in_float32(x, *([] if kept is None else [kept])):
         made: Tensor = _Add.apply(x, y, kept)  # type: ignore[no-untyped-call]
         return made
     return x + (y if kept is None else y * kept)
@@ -91,6 +91,11 @@ def negative_log_likelihood(logits: Tensor, target: Tensor, choices: Tensor | No
         beyond = torch.arange(logits.shape[1], device=logits.device) >= choices[:, None]
         logits = logits.masked_fill(beyond, float("-inf"))
     return F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
+
+
+def _in_float32(*tensors: Tensor) -> bool:
+    """Whether tensors are as loops read everything but activations, also where a model is of another type."""
+    return all(x.dtype == torch.float32 for x in tensors)
 
 
 def of_products() -> torch.dtype:

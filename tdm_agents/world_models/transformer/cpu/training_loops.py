@@ -15,6 +15,8 @@ def runs_loops(x: Tensor) -> bool:
     """Whether loops are for this tensor: rows on a CPU, a gradient is wanted, and torch compiles nothing."""
     if x.device.type != "cpu" or x.dtype not in ACTIVATIONS or x.ndim != 2 or not torch.is_grad_enabled():
         return False
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") not in ACTIVATIONS:
+        return False
     return not torch.compiler.is_compiling() and compiles() and can_share()
 
 
