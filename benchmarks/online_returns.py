@@ -53,6 +53,7 @@ class Task:
         action_repeat: Environment steps per decision.
         preset: TD-MPC2's size.
         learners: Who learns it.
+        evaluate_every: Environment steps between evaluations.
         published: Mean return of three seeds after 100,000 steps, in the results beside TD-MPC2's code.
     """
 
@@ -61,6 +62,7 @@ class Task:
     action_repeat: int = 2
     preset: str = "1m"
     learners: tuple[str, ...] = ("tdmpc2", "sac", "ppo")
+    evaluate_every: int = 20_000
     published: float | None = None
 
 
@@ -68,9 +70,10 @@ TASKS = {
     "cartpole-swingup": Task("dm_control/cartpole-swingup-v0", published=839.0),
     "walker-stand": Task("dm_control/walker-stand-v0", published=981.0),
     "hopper": Task("Hopper-v5", action_repeat=1),
-    "cartpole": Task("CartPole-v1", steps=20_000, action_repeat=1, learners=("tdmpc2", "ppo")),
+    "cartpole": Task(
+        "CartPole-v1", steps=20_000, action_repeat=1, learners=("tdmpc2", "ppo"), evaluate_every=4_000
+    ),
 }
-EVALUATE_EVERY = 20_000
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Evaluating(BaseCallback):  # type: ignore[misc]
 
     def _on_step(self) -> bool:
         env_steps = self.num_timesteps * self._task.action_repeat
-        if env_steps % EVALUATE_EVERY == 0 and env_steps <= self._task.steps:
+        if env_steps % self._task.evaluate_every == 0 and env_steps <= self._task.steps:
             returns = [self._episode(seed) for seed in self._seeds]
             self.rows.append(
                 {
@@ -172,7 +175,7 @@ def tdmpc2(task: Task, seed: int, folder: Path, threads: int) -> None:
             model_settings={"bf16": "true"},
             action_repeat=task.action_repeat,
             training=OnlineConfig(
-                steps=task.steps, seed=seed, evaluate_every=EVALUATE_EVERY, threads=threads
+                steps=task.steps, seed=seed, evaluate_every=task.evaluate_every, threads=threads
             ),
         )
     )
