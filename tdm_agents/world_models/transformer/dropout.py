@@ -32,15 +32,21 @@ class Dropout:
     def masks(self, like: Tensor) -> Iterator[Tensor]:
         """Factors in the shape ``[S, d]`` of ``like``, without end: 0, or ``1 / (1 - rate)`` where kept."""
         if like.dtype == torch.float32 and runs_loops(like):
-            seeds, tokens = (
-                torch.tensor(x, dtype=torch.int64, device="cpu") for x in (self.seeds, self.tokens)
-            )
-            factor = torch.tensor([1.0 / (1.0 - self.rate)], dtype=torch.float32, device="cpu")
-            of, least = (seeds, tokens.cumsum(dim=0), factor), int(self.rate * 2**32)
-            for nth in itertools.count():
-                drawn = torch.empty_like(like)
-                run_loop("factors", len(like), *of, drawn, sizes=(like.shape[1], nth, least))
-                yield drawn
+            return self._hashed(like)
+        return self._drawn(like)
+
+    def _hashed(self, like: Tensor) -> Iterator[Tensor]:
+        """By a loop; a generator per window would take a tenth of an update of a small network."""
+        seeds = torch.tensor(self.seeds, dtype=torch.int64, device="cpu")
+        ends = torch.tensor(self.tokens, dtype=torch.int64, device="cpu").cumsum(dim=0)
+        factor = torch.tensor([1.0 / (1.0 - self.rate)], dtype=torch.float32, device="cpu")
+        for nth in itertools.count():
+            drawn, sizes = torch.empty_like(like), (like.shape[1], nth, int(self.rate * 2**32))
+            run_loop("factors", len(like), seeds, ends, factor, drawn, sizes=sizes)
+            yield drawn
+
+    def _drawn(self, like: Tensor) -> Iterator[Tensor]:
+        """By torch's generators."""
         device, width = like.device, like.shape[1]
         of_windows = [
             (count, torch.Generator(device).manual_seed(seed))
