@@ -17,6 +17,8 @@ from tdm_agents.studies.stages import Figure
 
 _MARKERS = "osD^v"
 _ACROSS = 3
+_FEW = 6
+"""Contestants whose bands can be told apart."""
 
 
 def draw(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -86,8 +88,9 @@ def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> No
     drawn = _figure(4.6 * across, 3.2 * down + 0.25 * math.ceil(len(labels) / across))
     axes = list(drawn.subplots(down, across, squeeze=False).flat)
     for axis, (name, own) in zip(axes, panels.items(), strict=False):
+        few = len(labels) <= _FEW
         for label in labels:
-            _curve(axis, [row for row in own if row["label"] == label], looks[label])
+            _curve(axis, [row for row in own if row["label"] == label], looks[label], band=few)
         ticks = sorted({row["x"] for row in own if row["x"] is not None})
         if figure.logarithmic:
             axis.set_xscale("log")
@@ -110,8 +113,13 @@ def _curves(path: Path, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> No
     save(path, drawn)
 
 
-def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], look: Mapping[str, Any]) -> None:
-    """One contestant: a line over its points, or a level where it has no position."""
+def _curve(
+    axis: Axes, rows: Sequence[Mapping[str, Any]], look: Mapping[str, Any], *, band: bool = True
+) -> None:
+    """One contestant: a line over its points, or a level where it has no position.
+
+    Its intervals are a ``band``, or strokes: many bands hide each other.
+    """
     points = sorted((row["x"], row["here"]["low"], row["here"]["value"], row["here"]["high"])
                     for row in rows if row["x"] is not None)  # fmt: skip
     for row in rows:
@@ -120,9 +128,10 @@ def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], look: Mapping[str, Any
                          label=row["label"])  # fmt: skip
     if points:
         x, low, middle, high = zip(*points, strict=True)
-        axis.fill_between(x, low, high, color=look["color"], alpha=0.12, linewidth=0)
-        if len(points) == 1:
-            axis.vlines(x, low, high, color=look["color"], alpha=0.3, linewidth=5)
+        if band:
+            axis.fill_between(x, low, high, color=look["color"], alpha=0.12, linewidth=0)
+        if len(points) == 1 or not band:
+            axis.vlines(x, low, high, color=look["color"], alpha=0.3, linewidth=5 if band else 2)
         axis.plot(x, middle, label=rows[0]["label"], linewidth=1.2, **look)
 
 
@@ -135,8 +144,10 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _look(number: int) -> dict[str, Any]:
-    marker = _MARKERS[number // len(PLAYERS) % len(_MARKERS)]
-    return {"color": PLAYERS[number % len(PLAYERS)], "marker": marker, "markersize": 5}
+    again = number // len(PLAYERS)
+    line = "--" if again % 2 else "-"
+    marker = _MARKERS[again % len(_MARKERS)]
+    return {"color": PLAYERS[number % len(PLAYERS)], "marker": marker, "markersize": 5, "linestyle": line}
 
 
 def _label(row: Mapping[str, Any]) -> str:
