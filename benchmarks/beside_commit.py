@@ -10,9 +10,7 @@ median of the rounds' ratios; below 1, this code is faster.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,8 +19,7 @@ from pathlib import Path
 import tyro
 
 from keep import result
-
-ROOT = Path(__file__).parents[1]
+from other_commit import ROOT, checkout_of, run_with
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,7 @@ def seconds(checkout: Path, settings: Settings, options: tuple[str, ...]) -> dic
         words = [sys.executable, str(checkout / "benchmarks" / "planning_speed.py"), "--out", str(out)]
         words += ["--dtypes", "float32", "--repeats", str(settings.repeats), "--seconds", "60"]
         words += ["--only", *settings.only, "--without", *settings.without, *options]
-        paths = [checkout, checkout / "planners", checkout / "envs"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "MUJOCO_GL": "disable"}
-        subprocess.run(words, check=True, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
+        run_with(checkout, words)
         rows = json.loads(out.read_text())["rows"]
     return {
         name: statistics.median(row["contestants"]["sequential"]["seconds"]) for name, row in rows.items()
@@ -65,20 +60,11 @@ def main(settings: Settings) -> None:
     """Measure in turns, print the ratios, and keep them."""
     there: list[dict[str, float]] = []
     here: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "other"
-        subprocess.run(
-            ["git", "worktree", "add", "--quiet", "--detach", str(other), settings.commit], check=True
-        )
-        try:
-            for round_ in range(settings.rounds):
-                there.append(seconds(other, settings, settings.options))
-                here.append(seconds(ROOT, settings, ()))
-                print(
-                    f"round {round_ + 1} of {settings.rounds}: {there[-1]} there, {here[-1]} here", flush=True
-                )
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(other)], check=True)
+    with checkout_of(settings.commit) as other:
+        for round_ in range(settings.rounds):
+            there.append(seconds(other, settings, settings.options))
+            here.append(seconds(ROOT, settings, ()))
+            print(f"round {round_ + 1} of {settings.rounds}: {there[-1]} there, {here[-1]} here", flush=True)
     ratios = {
         name: statistics.median(h[name] / t[name] for h, t in zip(here, there, strict=True))
         for name in here[0]

@@ -10,9 +10,7 @@ median of the rounds' ratios; above 1, this code is faster.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ from pathlib import Path
 import tyro
 
 from keep import result
+from other_commit import ROOT, checkout_of, run_with
 
-ROOT = Path(__file__).parents[1]
 SHAPES = {
     "cartpole": ("small", 5, 1, 12 * 8),
     "walker": ("small", 24, 6, 12 * 32),
@@ -59,9 +57,7 @@ def tokens_per_second(checkout: Path, settings: Settings, shape: str, *, bf16: b
         words += ["--observation-dim", str(observation), "--action-dim", str(action)]
         words += ["--repeats", str(settings.repeats), "--threads", str(settings.threads), "--ways", "tdm"]
         words += ["--bf16"] if bf16 else []
-        paths = [checkout, checkout / "planners", checkout / "envs"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "MUJOCO_GL": "disable"}
-        subprocess.run(words, check=True, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
+        run_with(checkout, words)
         found: float = json.loads(out.read_text())["ways"]["tdm"]["tokens_per_second"]
     return found
 
@@ -69,21 +65,14 @@ def tokens_per_second(checkout: Path, settings: Settings, shape: str, *, bf16: b
 def main(settings: Settings) -> None:
     """Measure in turns, print the ratios, and keep them."""
     rows: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "other"
-        subprocess.run(
-            ["git", "worktree", "add", "--quiet", "--detach", str(other), settings.commit], check=True
-        )
-        try:
-            for _ in range(settings.rounds):
-                for shape in SHAPES:
-                    for bf16 in (False, True):
-                        row = rows.setdefault(f"{shape}, {'bfloat16' if bf16 else 'float32'}", {})
-                        for who, checkout in (("there", other), ("here", ROOT)):
-                            speed = tokens_per_second(checkout, settings, shape, bf16=bf16)
-                            row.setdefault(who, []).append(speed)
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(other)], check=True)
+    with checkout_of(settings.commit) as other:
+        for _ in range(settings.rounds):
+            for shape in SHAPES:
+                for bf16 in (False, True):
+                    row = rows.setdefault(f"{shape}, {'bfloat16' if bf16 else 'float32'}", {})
+                    for who, checkout in (("there", other), ("here", ROOT)):
+                        speed = tokens_per_second(checkout, settings, shape, bf16=bf16)
+                        row.setdefault(who, []).append(speed)
     ratios = {
         name: statistics.median(h / t for h, t in zip(row["here"], row["there"], strict=True))
         for name, row in rows.items()

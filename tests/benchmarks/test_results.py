@@ -32,7 +32,14 @@ WRITTEN = {
     "verdict",
 }
 # what scripts import
-HELPERS = {"deadlines_plot", "decision_times", "keep", "online_returns_plot", "planner_returns_plot"}
+HELPERS = {
+    "deadlines_plot",
+    "decision_times",
+    "keep",
+    "online_returns_plot",
+    "other_commit",
+    "planner_returns_plot",
+}
 
 
 def test_every_result_is_named_in_the_list_and_every_named_one_is_there():

@@ -16,7 +16,7 @@ def prediction_loss(network: TransformerNetwork, batch: TokenBatch) -> tuple[Ten
 
     ``4 R bins`` bytes are kept for the gradient of ``R`` predicted tokens, and twice as many more are needed
     temporarily; ``R <= S``. The network's blocks keep more, about ``4 S (11 d + 4 feedforward)`` bytes each,
-    so logits are not cut into chunks. On a CPU it is less of both.
+    so logits are not cut into chunks.
 
     Args:
         network: The transformer.

@@ -30,7 +30,7 @@ def run(loop: Callable[[int], Any], rows: int, *tensors: Tensor, sizes: tuple[in
     """Call a loop of this module.
 
     Args:
-        loop: The loop, of which the numbers of the first tensor with two bytes per number, if any, decide.
+        loop: The loop; it is compiled for activations in bfloat16 if a tensor is of that type.
         rows: Rows that threads share.
         tensors: Contiguous arrays in the order of the loop's addresses; an empty one is not there.
         sizes: Up to three integers.
